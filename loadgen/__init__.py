@@ -1,0 +1,1 @@
+"""Bakeoff's load generator: scenarios, streaming traffic, records, campaign and report."""

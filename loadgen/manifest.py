@@ -1,0 +1,204 @@
+"""The manifest: all that is needed to repeat a run, and what became of each block."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loadgen.errors import UserError
+
+SCHEMA_VERSION = 1
+PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prometheus-client", "pydantic")
+
+BlockStatus = Literal["running", "complete", "interrupted", "failed"]
+RunStatus = Literal["running", "complete", "interrupted", "failed"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class EngineFacts(_Model):
+    """One engine as it was raced."""
+
+    name: str
+    kind: str
+    api: str
+    base_url: str
+    model: str
+    version: str | None = None
+    context_length: int | None = None
+    prompts: dict[str, Any] = Field(default_factory=dict)
+    """How exact prompts were made: mode (ids or text), overhead tokens, where counts came from."""
+    launch: dict[str, Any] = Field(default_factory=dict)
+    """What the engine host knows: argv, environment without secrets, notes, packages, weights and their hash."""
+
+
+class ParityFact(_Model):
+    """One thing that was compared between the engines before the race."""
+
+    check: str
+    equal: bool
+    detail: str
+    values: dict[str, str] = Field(default_factory=dict)
+
+
+class BlockFacts(_Model):
+    """What became of one block. Its records carry `record_id` in their `block` field."""
+
+    id: str
+    record_id: str
+    """`id`, with `.aN` behind it when this is the N-th attempt."""
+    engine: str
+    cell: str
+    repeat: int
+    attempt: int = 1
+    users: int
+    warmup_requests: int
+    measured_requests: int | None
+    status: BlockStatus = "running"
+    reason: str | None = None
+    started_at: float
+    """Seconds since the Unix epoch."""
+    ended_at: float | None = None
+
+
+class Manifest(_Model):
+    """`manifest.json` of a run folder."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    source: Literal["bench", "web-ui"] = "bench"
+    status: RunStatus = "running"
+    started_at: float
+    ended_at: float | None = None
+    command: list[str] = Field(default_factory=list)
+    scenario: dict[str, Any] = Field(default_factory=dict)
+    engines: list[EngineFacts] = Field(default_factory=list)
+    parity: list[ParityFact] = Field(default_factory=list)
+    blocks: list[BlockFacts] = Field(default_factory=list)
+    messages: list[str] = Field(default_factory=list)
+    """What happened on the way, in words: engines that died, workers that were lost, an interrupt."""
+    prometheus_url: str | None = None
+    host: dict[str, Any] = Field(default_factory=dict)
+    packages: dict[str, str] = Field(default_factory=dict)
+    git: dict[str, Any] = Field(default_factory=dict)
+    clock: dict[str, Any] = Field(default_factory=dict)
+
+    def block(self, record_id: str) -> BlockFacts | None:
+        """Find a block by its record id."""
+        return next((block for block in self.blocks if block.record_id == record_id), None)
+
+
+def save_manifest(manifest: Manifest, path: Path) -> None:
+    """Write the manifest so that a crash leaves either the old or the new one.
+
+    Raises:
+        UserError: it cannot be written, for example because the disk is full.
+    """
+    temporary = path.with_suffix(".json.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(manifest.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}. Free some space and try again."
+        ) from None
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read a manifest. Raises UserError when it is missing or broken."""
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {path.parent} is not a run folder.") from None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise UserError(f"{path}: not a readable manifest: {str(error).splitlines()[0]}") from None
+
+
+def new_run_id(name: str, now: float | None = None) -> str:
+    """Return a sortable run id such as `20261122-140501-smoke` (UTC)."""
+    moment = datetime.datetime.fromtimestamp(time.time() if now is None else now, datetime.UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{name}"
+
+
+def host_facts() -> dict[str, Any]:
+    """Describe this machine: operating system, processor, memory, and NVIDIA GPUs and driver if any."""
+    return {
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu": _cpu_model(),
+        "cpus": psutil.cpu_count(logical=True),
+        "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": _nvidia_gpus(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that take part in a measurement."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_facts(folder: Path) -> dict[str, Any]:
+    """Commit of the checkout, and whether it had uncommitted changes; empty outside a checkout."""
+    if shutil.which("git") is None:
+        return {}
+    try:
+        commit = _output(["git", "-C", str(folder), "rev-parse", "HEAD"])
+        changed = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def clock_facts() -> dict[str, Any]:
+    """Describe the clock that all times come from."""
+    info = time.get_clock_info("monotonic")
+    return {"name": "monotonic", "implementation": info.implementation, "resolution_s": info.resolution}
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _nvidia_gpus() -> list[dict[str, str]]:
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        rows = _output(["nvidia-smi", "--query-gpu=name,uuid,memory.total,driver_version", "--format=csv,noheader"])
+    except (OSError, subprocess.SubprocessError):
+        return []
+    keys = ("name", "uuid", "memory", "driver")
+    return [dict(zip(keys, (cell.strip() for cell in row.split(",")), strict=False)) for row in rows.splitlines()]

@@ -1,0 +1,87 @@
+"""The request record: all that was measured of one request."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+Phase = Literal["warmup", "measure", "drain"]
+TokenSource = Literal["usage", "tokenizer"]
+
+ABORTED = "aborted"
+"""Error kind of a request that the load generator itself ended (the block was over, or Ctrl-C)."""
+
+
+@dataclasses.dataclass(slots=True)
+class RequestRecord:
+    """One request, as the worker that owned its socket saw it.
+
+    All `t_*` fields are nanoseconds of that worker's monotonic clock; `t + wall_offset_ns` is nanoseconds
+    since the Unix epoch, which aligns workers and Prometheus. `None` means that it never happened.
+    """
+
+    run_id: str
+    block: str
+    engine: str
+    model: str
+    cell: str
+    api: str
+    worker: str
+    user: int
+    """Number of the simulated user, unique within its worker and block."""
+    index: int
+    """Position of this request in its user's sequence, from 0."""
+    t_intended: int
+    t_send: int
+    t_done: int
+    wall_offset_ns: int
+    prompt_tokens_wanted: int
+    output_tokens_wanted: int
+    t_first: int | None = None
+    t_last: int | None = None
+    connect_ns: int = 0
+    """Cost of opening the connection that this request used first; 0 when it was reused."""
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    token_source: TokenSource | None = None
+    events: int = 0
+    """Number of content events."""
+    event_offsets_ns: list[int] = dataclasses.field(default_factory=list)
+    """Arrival of each content event, nanoseconds after `t_send`, in order."""
+    finish_reason: str | None = None
+    http_status: int | None = None
+    error: str | None = None
+    """Error kind (a short stable word), or None for a request that succeeded."""
+    error_detail: str | None = None
+    text: str | None = None
+    """Generated text, kept only when asked for."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request succeeded."""
+        return self.error is None
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the load generator ended it itself: neither a success nor an engine's error."""
+        return self.error == ABORTED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data for JSON or msgpack."""
+        return {name: getattr(self, name) for name in FIELD_NAMES}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build a record from plain data; fields that a later version added are ignored.
+
+        Raises:
+            ValueError: a required field is missing.
+        """
+        try:
+            return cls(**{name: data[name] for name in FIELD_NAMES if name in data})
+        except TypeError as error:
+            raise ValueError(f"not a request record: {error}") from None
+
+
+FIELD_NAMES = tuple(field.name for field in dataclasses.fields(RequestRecord))

@@ -1,0 +1,192 @@
+"""Scenarios: the YAML files that say what is measured, and the blocks they expand into."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from loadgen.errors import UserError
+
+SHIPPED = Path(__file__).parent / "scenarios"
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Load(_Strict):
+    """How requests are offered. Closed loop: each of `concurrency` users sends its next request when its last ended."""
+
+    concurrency: list[Positive] = Field(min_length=1)
+
+
+class Timeouts(_Strict):
+    """Limits in seconds. A request that passes one ends with an error and keeps what was timed."""
+
+    connect_s: float = Field(default=10.0, gt=0)
+    stall_s: float = Field(default=120.0, gt=0, description="longest silence, the wait for the first event included")
+    total_s: float = Field(default=600.0, gt=0)
+
+
+class Slo(_Strict):
+    """Service level objective; a request counts for goodput when it meets every limit given."""
+
+    ttft_ms: float | None = Field(default=None, gt=0)
+    tpot_ms: float | None = Field(default=None, gt=0)
+    e2e_ms: float | None = Field(default=None, gt=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of a scenario's matrix."""
+
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
+
+    @property
+    def id(self) -> str:
+        """Stable, sortable name, such as `p0512-o128-c004`."""
+        return f"p{self.prompt_tokens:04d}-o{self.output_tokens:04d}-c{self.concurrency:03d}"
+
+    @classmethod
+    def parse(cls, cell_id: str) -> Cell:
+        """Read a cell back from its id. Raises ValueError when it is not one."""
+        try:
+            p, o, c = cell_id.split("-")
+            if (p[0], o[0], c[0]) != ("p", "o", "c"):
+                raise ValueError
+            return cls(int(p[1:]), int(o[1:]), int(c[1:]))
+        except (ValueError, IndexError):
+            raise ValueError(f"{cell_id!r} is not a cell id") from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """One engine's one repetition of one cell."""
+
+    engine: str
+    cell: Cell
+    repeat: int
+
+    @property
+    def id(self) -> str:
+        """Stable name within a run, such as `vllm.p0512-o128-c004.r1`."""
+        return f"{self.engine}.{self.cell.id}.r{self.repeat}"
+
+
+class Scenario(_Strict):
+    """A whole scenario file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    question: str = Field(min_length=1, description="which question this scenario answers")
+    engines: list[str] = Field(default_factory=list, description="seats A and B of the stack")
+    model: str | None = None
+    prompt_tokens: list[Positive] = Field(min_length=1)
+    output_tokens: list[Positive] = Field(min_length=1)
+    load: Load
+    requests: Positive = Field(description="measured requests a cell")
+    warmup_requests: int = Field(default=1, ge=0, description="requests each user makes before the window opens")
+    shared_prefix_tokens: int = Field(default=0, ge=0)
+    repeats: Positive = 1
+    seed: int = Field(default=1, ge=0)
+    timeouts: Timeouts = Timeouts()
+    slo: Slo = Slo()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field in ("engines", "prompt_tokens", "output_tokens"):
+            values = getattr(self, field)
+            if len(set(values)) != len(values):
+                raise ValueError(f"`{field}` lists a value twice")
+        if len(set(self.load.concurrency)) != len(self.load.concurrency):
+            raise ValueError("`load.concurrency` lists a value twice")
+        if self.shared_prefix_tokens >= min(self.prompt_tokens):
+            raise ValueError("`shared_prefix_tokens` must be less than the shortest of `prompt_tokens`")
+        return self
+
+    def cells(self) -> list[Cell]:
+        """Return the matrix, shortest prompts and lowest load first."""
+        return [
+            Cell(prompt, output, concurrency)
+            for prompt in self.prompt_tokens
+            for output in self.output_tokens
+            for concurrency in self.load.concurrency
+        ]
+
+    def blocks(self, engines: Sequence[str]) -> Iterator[Block]:
+        """Yield the blocks in the order they run: one engine serves at a time, and seats alternate A B, B A, ..."""
+        for repeat in range(1, self.repeats + 1):
+            for engine in engines if repeat % 2 else reversed(engines):
+                for cell in self.cells():
+                    yield Block(engine, cell, repeat)
+
+
+def shipped_scenarios() -> list[str]:
+    """Names of the scenarios that come with Bakeoff."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_scenario(name_or_path: str) -> Scenario:
+    """Read a shipped scenario by name, or any scenario file by path.
+
+    Raises:
+        UserError: there is no such scenario, or it is wrong; with file, line and a hint.
+    """
+    path = SHIPPED / f"{name_or_path}.yaml"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        known = shipped_scenarios()
+        close = difflib.get_close_matches(name_or_path, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UserError(
+            f"There is no scenario {name_or_path!r}.{hint} Shipped scenarios: {', '.join(known)}; or give a .yaml file."
+        )
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
+    try:
+        return Scenario.model_validate(document)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
+
+
+def _explain(path: Path, document: Any, item: Any) -> str:
+    """One line a mistake: file, line, key, what is wrong, hint."""
+    location: tuple[str | int, ...] = item["loc"]
+    node: Any = document
+    line, model = int(node.lc.line), Scenario
+    for step in location:
+        try:
+            line = node.lc.key(step)[0] if isinstance(node, dict) else node.lc.item(step)[0]
+            node = node[step]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+    key = ".".join(str(step) for step in location)
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts, "slo": Slo}
+        owner = nested.get(str(location[0]), model) if len(location) > 1 else model
+        close = difflib.get_close_matches(str(location[-1]), owner.model_fields, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(owner.model_fields)}"
+        message = f"unknown key; {hint}"
+    elif item["type"] == "missing":
+        message = "this key is required"
+    return f"{path}:{line + 1}: {'`' + key + '`: ' if key else ''}{message}"

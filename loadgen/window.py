@@ -1,0 +1,89 @@
+"""Which requests of a block are measured, and the window in which its throughput is counted.
+
+A closed-loop block starts with every user's warm-up requests and flows into the measurement without a pause.
+The window opens when the last user has finished its warm-up. The first N requests sent after that are the
+measured ones. Users go on sending ("drain" requests) until all N have ended, so load is steady to the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from loadgen.record import Phase, RequestRecord
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """Measurement interval, nanoseconds since the Unix epoch."""
+
+    start_ns: int
+    end_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cut:
+    """A block divided into phases."""
+
+    phases: list[Phase]
+    """The phase of each record, in the order of the records given."""
+    window: Window | None
+    """None while nothing has been measured."""
+    complete: bool
+    """Whether all wanted requests were measured and no request still in flight can displace one."""
+
+
+def cut_block(
+    records: Sequence[RequestRecord], *, users: int, warmup_requests: int, measured_requests: int | None
+) -> Cut:
+    """Divide one block's records into warm-up, measured and drain requests.
+
+    Args:
+        records: all records of the block so far, in any order. Those that the load generator aborted are
+            never measured.
+        users: number of concurrent users that the block was started with.
+        warmup_requests: requests that each user makes before it counts as warm.
+        measured_requests: how many requests to measure; None measures all (a block bounded by time).
+
+    A request is known only when it has ended, so the first N *sent* are certain once the N-th of them was sent
+    before every user's latest known end: whatever is in flight was then sent later.
+    """
+    opened = _window_start(records, users, warmup_requests)
+    if opened is None:
+        return Cut(["warmup"] * len(records), None, complete=False)
+    candidates = sorted(
+        (r.t_send + r.wall_offset_ns, position)
+        for position, r in enumerate(records)
+        if r.t_send + r.wall_offset_ns >= opened and not r.aborted
+    )
+    chosen = candidates if measured_requests is None else candidates[:measured_requests]
+    phases: list[Phase] = ["warmup" if r.t_send + r.wall_offset_ns < opened else "drain" for r in records]
+    for _, position in chosen:
+        phases[position] = "measure"
+    if not chosen:
+        return Cut(phases, None, complete=False)
+    ended = max(records[position].t_done + records[position].wall_offset_ns for _, position in chosen)
+    complete = False
+    if measured_requests is not None and len(chosen) == measured_requests:
+        latest_known: dict[tuple[str, int], int] = {}
+        for r in records:
+            key = (r.worker, r.user)
+            latest_known[key] = max(latest_known.get(key, 0), r.t_done + r.wall_offset_ns)
+        complete = len(latest_known) >= users and chosen[-1][0] <= min(latest_known.values())
+    return Cut(phases, Window(opened, ended), complete)
+
+
+def _window_start(records: Sequence[RequestRecord], users: int, warmup_requests: int) -> int | None:
+    """Moment at which the last of `users` users finished its warm-up; None while some have not."""
+    if not records:
+        return None
+    if warmup_requests <= 0:
+        return min(r.t_send + r.wall_offset_ns for r in records)
+    ends: dict[tuple[str, int], list[int]] = {}
+    for r in records:
+        if not r.aborted:
+            ends.setdefault((r.worker, r.user), []).append(r.t_done + r.wall_offset_ns)
+    warm = sorted(
+        sorted(user_ends)[warmup_requests - 1] for user_ends in ends.values() if len(user_ends) >= warmup_requests
+    )
+    return warm[users - 1] if len(warm) >= users else None
