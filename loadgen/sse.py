@@ -1,0 +1,330 @@
+"""Server-sent events of an OpenAI-compatible stream: bytes in, events out. Pure, no input or output.
+
+Two layers, each usable alone:
+
+- `SSESplitter` cuts a byte stream into event payloads as the WHATWG HTML standard's "Interpreting an event
+  stream" (section 9.2.6) says, wherever the reads happen to be split.
+- `EventDecoder` tells what a payload is: generated text, a finish, usage, an error, the end. Most events of a
+  stream differ from each other only in their text, so it learns the bytes around the text from one event
+  that it decoded in full, and recognises the ones that follow without decoding JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+MAX_ERROR_CHARS = 2000
+
+BOM = b"\xef\xbb\xbf"
+DONE_PAYLOAD = b"[DONE]"
+
+
+class SSEError(Exception):
+    """The byte stream cannot be an event stream that we are willing to hold in memory."""
+
+
+class NamedPayload(bytes):
+    """A payload whose event had an `event:` field; `event` holds that name.
+
+    Nearly every event of an engine is unnamed, so those stay plain `bytes` and cost nothing more.
+    """
+
+    event: str
+
+    def __new__(cls, data: bytes, event: str) -> NamedPayload:
+        """Make a payload of `data` that carries the event's name."""
+        payload = super().__new__(cls, data)
+        payload.event = event
+        return payload
+
+
+class SSESplitter:
+    r"""Cuts one response body into event payloads.
+
+    Lines may end in LF, CRLF, CR or any mix; a leading byte order mark, comments and the fields `id` and
+    `retry` are dropped; several `data` lines are joined with "\n"; an event without a `data` line is none.
+    One instance serves one response. Raises `SSEError` when an event is larger than `max_event_bytes`.
+    """
+
+    __slots__ = ("_after_cr", "_at_start", "_held", "_max")
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max = max_event_bytes
+        self._held = bytearray()  # the incomplete event, its line ends already LF
+        self._at_start = True  # a byte order mark may still come
+        self._after_cr = False  # the last byte was CR: an LF right behind it belongs to it
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; return the payloads of the events that are now complete, in order."""
+        # The common form, whole events of one `data: ` line each: then every LF belongs to a blank line.
+        if (
+            data[:6] == b"data: "
+            and data[-2:] == b"\n\n"
+            and not self._held
+            and b"\r" not in data
+            and len(data) <= self._max
+        ):
+            payloads = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") == 2 * len(payloads):
+                self._at_start = self._after_cr = False
+                return payloads
+        return self._feed_any(data)
+
+    def _feed_any(self, data: bytes) -> list[bytes]:
+        if self._at_start:
+            data = bytes(self._held) + data
+            self._held.clear()
+            if len(data) < len(BOM) and BOM.startswith(data):
+                self._held += data
+                return []
+            self._at_start = False
+            data = data.removeprefix(BOM)
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+        held = self._held
+        if held:
+            searched = len(held) - 1
+            held += data
+            if held.find(b"\n\n", searched) < 0:
+                self._check_held()
+                return []
+            data = bytes(held)
+            held.clear()
+        blocks = data.split(b"\n\n")
+        held += blocks.pop()
+        self._check_held()
+        check_size = len(data) > self._max
+        payloads = []
+        for block in blocks:
+            if check_size and len(block) > self._max:
+                raise self._too_large()
+            payload = block[6:] if block[:6] == b"data: " and b"\n" not in block else _payload_of(block)
+            if payload is not None:
+                payloads.append(payload)
+        return payloads
+
+    def close(self) -> bytes | None:
+        """The body ended: return the payload of a last event that no blank line closed, if it has data.
+
+        The standard would drop such an event. Some servers end so after `[DONE]`, and what was generated was
+        generated. Call this only after a body that ended properly: after a cut the payload may be half of one.
+        """
+        held = bytes(self._held).removesuffix(b"\n")
+        self._held.clear()
+        return _payload_of(held)
+
+    def _check_held(self) -> None:
+        # One byte of grace: a trailing LF may turn out to be half of the blank line.
+        if len(self._held) > self._max + 1:
+            raise self._too_large()
+
+    def _too_large(self) -> SSEError:
+        return SSEError(f"a server-sent event is larger than {self._max} bytes")
+
+
+def _payload_of(block: bytes) -> bytes | None:
+    """Return the payload of an event's lines (separated by LF), or None where no line is `data`."""
+    data: list[bytes] = []
+    name = b""
+    for line in block.split(b"\n"):
+        if not line:  # at most the block's first line: the blank line of an event without data
+            data.clear()
+            name = b""
+            continue
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    if not data:
+        return None
+    payload = b"\n".join(data)
+    return NamedPayload(payload, name.decode("utf-8", "replace")) if name else payload
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """What one event carries; it may be several things at once.
+
+    `content`: it carries generated text, reasoning text or a tool-call delta, of any choice.
+    `finish_reason`: the first that a choice gives. `usage`: the usage object as sent.
+    `error_kind`: `stream_error` (the server reported an error in mid-stream) or `bad_event` (the payload is
+    not a JSON object); `error` is then the detail in words.
+    `done`: the `[DONE]` marker. `text`: the generated text of all choices, None where nothing was decoded.
+    An event with none of these (role, empty delta, keep-alive) is `EMPTY`.
+    """
+
+    content: bool = False
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: str | None = None
+    error_kind: str | None = None
+    done: bool = False
+    text: str | None = None
+
+
+EMPTY = StreamEvent()
+CONTENT = StreamEvent(content=True)
+DONE = StreamEvent(done=True)
+
+# The inside of a JSON string (RFC 8259, section 7).
+_string_inside = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*').fullmatch
+_TEXT_KEY = re.compile(rb'"(?:content|text|reasoning_content|reasoning)"\s*:\s*"(?!")')
+_STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*(?=")')
+
+
+def classify(payload: bytes) -> StreamEvent:
+    """Decode a payload in full. Never raises: what cannot be decoded is a `bad_event`."""
+    if payload == DONE_PAYLOAD:
+        return DONE
+    named_error = isinstance(payload, NamedPayload) and payload.event == "error"
+    try:
+        # The standard decodes the stream as UTF-8 with replacement, so bad bytes in text are no error.
+        message = json.loads(payload.decode("utf-8", "replace")) if payload and not payload.isspace() else {}
+    except (ValueError, RecursionError) as error:
+        if named_error:
+            return StreamEvent(error=_clip(payload.decode("utf-8", "replace")), error_kind="stream_error")
+        return _bad_event(f"not JSON ({error})", payload)
+    if named_error:
+        return StreamEvent(error=_error_text(message), error_kind="stream_error")
+    if not isinstance(message, dict):
+        return _bad_event("not a JSON object", payload)
+    return _event_of(message)
+
+
+class EventDecoder:
+    """Decodes the payloads of one response, in full only where it must.
+
+    With `keep_text` every event is decoded in full and carries its text. Without, an event whose bytes before
+    and after the text equal those of an earlier content event (one choice, no finish, no usage, no error) is a
+    content event by its framing, and `CONTENT` is returned without its text. Generated text cannot
+    imitate framing: the text between must be the inside of one valid JSON string.
+    """
+
+    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_frame_size", "_keep_text", "decoded")
+
+    def __init__(self, keep_text: bool = False) -> None:
+        self._keep_text = keep_text
+        self._before = b""
+        self._after = b""
+        self._before_size = 0
+        self._after_size = 0
+        self._frame_size: float = math.inf  # of both together; infinite: nothing learnt yet
+        self.decoded = 0
+        """How many payloads were decoded in full."""
+
+    def decode(self, payload: bytes) -> StreamEvent:
+        """Tell what a payload carries. Never raises."""
+        size = len(payload)
+        if (
+            size > self._frame_size
+            and payload.startswith(self._before)
+            and payload.endswith(self._after)
+            and _string_inside(payload, self._before_size, size - self._after_size)
+            and type(payload) is bytes
+        ):
+            return CONTENT
+        self.decoded += 1
+        event = classify(payload)
+        if (
+            event.content
+            and not self._keep_text
+            and event.finish_reason is None
+            and event.usage is None
+            and event.error_kind is None
+        ):
+            self._learn(payload, event)
+        return event
+
+    def _learn(self, payload: bytes, event: StreamEvent) -> None:
+        """Remember the bytes around the text, if there is no doubt where the text is."""
+        found = list(_TEXT_KEY.finditer(payload))
+        rest = _STRING_REST.match(payload, found[0].end()) if len(found) == 1 else None
+        if rest is None or type(payload) is not bytes:
+            return
+        before, after = payload[: rest.start()], payload[rest.end() :]
+        # A backslash outside of the text could hide a second key or quote, so such an event teaches nothing.
+        if b"\\" in before or b"\\" in after:
+            return
+        try:
+            text = json.loads(b'"' + rest.group().decode("utf-8", "replace").encode() + b'"')
+        except ValueError:
+            return
+        if text == event.text:
+            self._before, self._after = before, after
+            self._before_size, self._after_size = len(before), len(after)
+            self._frame_size = len(before) + len(after)
+
+
+def _event_of(message: dict[str, Any]) -> StreamEvent:
+    if message.get("error"):
+        return StreamEvent(error=_error_text(message), error_kind="stream_error")
+    if message.get("object") == "error":  # vLLM before 0.10 sent the error's members at the top
+        return StreamEvent(error=_error_text({"error": message}), error_kind="stream_error")
+    usage = message.get("usage")
+    usage = usage if isinstance(usage, dict) else None
+    finish_reason = None
+    content = False
+    texts: list[str] = []
+    choices = message.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        finish = choice.get("finish_reason")
+        if finish and finish_reason is None:
+            finish_reason = str(finish)
+        for text in _texts_of(choice):
+            content = True
+            texts.append(text)
+    if not (content or finish_reason is not None or usage is not None):
+        return EMPTY
+    return StreamEvent(content, finish_reason, usage, text="".join(texts) if content else None)
+
+
+def _texts_of(choice: dict[str, Any]) -> list[str]:
+    """Every non-empty piece of generated text in a choice, in the order in which a reader would see them."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return [text for text in (choice.get("text"),) if isinstance(text, str) and text]
+    # Some servers send the same reasoning under both names: it is counted once.
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    pieces: list[object] = [reasoning, delta.get("content"), delta.get("refusal"), choice.get("text")]
+    content = delta.get("content")
+    if isinstance(content, list):  # content parts
+        pieces += [part.get("text") for part in content if isinstance(part, dict)]
+    calls = delta.get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    for function in [*functions, delta.get("function_call")]:
+        if isinstance(function, dict):
+            pieces += [function.get("name"), function.get("arguments")]
+    return [piece for piece in pieces if isinstance(piece, str) and piece]
+
+
+def _error_text(message: object) -> str:
+    """The words of an error object, `{"error": ...}` or bare, with its type and code where it has them."""
+    detail = message.get("error", message) if isinstance(message, dict) else message
+    if isinstance(detail, dict) and isinstance(detail.get("message"), str):
+        marks = [str(detail[key]) for key in ("type", "code") if detail.get(key)]
+        return _clip(detail["message"] + (f" ({', '.join(marks)})" if marks else ""))
+    return _clip(detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False))
+
+
+def _bad_event(why: str, payload: bytes) -> StreamEvent:
+    shown = payload[:200].decode("utf-8", "replace")
+    return StreamEvent(error=_clip(f"{why}: {shown}"), error_kind="bad_event")
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_ERROR_CHARS else text[:MAX_ERROR_CHARS] + "..."
