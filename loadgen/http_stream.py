@@ -1,0 +1,421 @@
+"""HTTP/1.1 over gevent sockets: one streaming POST at a time on a kept-alive connection, every read timed.
+
+Sockets and TLS come from gevent by name, so this works whether or not gevent has patched the standard library.
+De-framing (status, headers, chunked, content length) is httptools' (llhttp). Proxies are never used: the
+`http_proxy` family of environment variables is ignored, because a proxy's timing is not the engine's.
+
+Times are `time.monotonic_ns()` of this process. A read's time is taken in user space straight after the
+read returns; `ResponseStream.clock` says so. `Connection._receive` is the only place that reads and stamps.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+import gevent.socket
+import gevent.ssl
+import httptools
+
+READ_BUFFER_BYTES = 32 * 1024
+MAX_HEAD_BYTES = 256 * 1024
+MAX_ERROR_BODY_BYTES = 64 * 1024
+
+_BAD_HEADER = frozenset("\r\n\0")
+_monotonic_ns = time.monotonic_ns
+
+
+class StreamFailure(Exception):
+    """A request that did not come to its proper end. `kind` is the word that records use for it."""
+
+    kind = "failed"
+
+
+class ConnectError(StreamFailure):
+    """The connection could not be opened: name resolution, TCP or TLS."""
+
+    kind = "connect"
+
+
+class ConnectionCut(StreamFailure):
+    """The server ended the connection (FIN or RST) before the response was complete.
+
+    `retriable`: it was a kept-alive connection and not one byte of the response had come, so the server most
+    likely closed it as idle while the request was on its way (RFC 9112, section 9.3.1).
+    """
+
+    kind = "connection_cut"
+
+    def __init__(self, message: str, *, retriable: bool = False) -> None:
+        super().__init__(message)
+        self.retriable = retriable
+
+
+class ProtocolError(StreamFailure):
+    """What came is not the HTTP/1.1 response that it should be."""
+
+    kind = "bad_response"
+
+
+class StreamTimeout(StreamFailure):
+    """Nothing came for too long (`which` = "stall"), or the whole response took too long ("total")."""
+
+    def __init__(self, which: str, seconds: float) -> None:
+        reason = "no bytes for" if which == "stall" else "no end of the response after"
+        super().__init__(f"{reason} {seconds:g} s")
+        self.which = which
+        self.kind = f"{which}_timeout"
+
+
+class Connection:
+    """One HTTP/1.1 connection to `base_url` (`http` or `https`, with an optional path prefix).
+
+    `connect_ns`: how long the last opening took (name, TCP, TLS); it is never inside a response's times.
+    `opened`: how often it was opened. Not for use by two greenlets at once.
+    Raises ValueError for a URL that is not one.
+    """
+
+    def __init__(
+        self, base_url: str, connect_timeout_s: float = 10.0, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        url = urlsplit(base_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
+            raise ValueError(f"not a base URL: {base_url!r} (expected http://host:port or https://host:port)")
+        self.base_url = base_url
+        self.connect_ns: int | None = None
+        self.opened = 0
+        self._host = url.hostname
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._host_header = url.netloc
+        self._prefix = url.path.rstrip("/")
+        self._connect_timeout_s = connect_timeout_s
+        self._ssl_context = (ssl_context or default_ssl_context()) if url.scheme == "https" else None
+        self._socket: Any = None
+        self._buffer = bytearray(READ_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._used = False  # it has carried a whole response
+        self._response: ResponseStream | None = None  # the one that is still being read
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket; the server may have closed its end (see `ensure_open`)."""
+        return self._socket is not None
+
+    def open(self) -> None:
+        """Connect anew, closing what was open. Raises `ConnectError`."""
+        self.close()
+        started = _monotonic_ns()
+        where = f"{self._host}:{self._port}"
+        timer = gevent.Timeout.start_new(self._connect_timeout_s)
+        sock = None
+        try:
+            sock = gevent.socket.create_connection((self._host, self._port))
+            sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+            if self._ssl_context is not None:
+                sock = self._ssl_context.wrap_socket(sock, server_hostname=self._host)
+            self._socket, sock = sock, None
+        except gevent.Timeout as timeout:
+            if timeout is not timer:
+                raise
+            raise ConnectError(f"cannot connect to {where} within {self._connect_timeout_s:g} s") from None
+        except (OSError, UnicodeError) as error:  # TLS errors are OSErrors; UnicodeError: a name IDNA refuses
+            raise ConnectError(f"cannot connect to {where}: {error}") from error
+        finally:
+            timer.close()
+            if sock is not None:
+                sock.close()
+        self.connect_ns = _monotonic_ns() - started
+        self.opened += 1
+
+    def ensure_open(self) -> None:
+        """Open the connection if it is not open, is stale, or is still busy with an abandoned response.
+
+        Raises `ConnectError`.
+        """
+        if self._socket is None or self._response is not None or self._is_stale():
+            self.open()
+
+    def close(self) -> None:
+        """Close the socket, if any."""
+        sock, self._socket = self._socket, None
+        self._used = False
+        self._response = None
+        if sock is not None:
+            sock.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        stall_timeout_s: float = 60.0,
+        total_timeout_s: float = 600.0,
+    ) -> ResponseStream:
+        """Send one request and return its response, of which nothing has been read yet.
+
+        The connection is opened first where need be; then `t_send` is stamped and head and body leave in one call.
+        `stall_timeout_s` bounds each wait for bytes, the first included; `total_timeout_s` counts from `t_send`.
+        Raises `ConnectError`; `ConnectionCut` or `StreamTimeout` if the request cannot be written.
+        """
+        fields = {"Host": self._host_header, "Accept-Encoding": "identity", "Content-Type": "application/json"}
+        fields |= headers or {}
+        fields["Content-Length"] = str(len(body))
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        target = self._prefix + path
+        if _BAD_HEADER.intersection(target) or head.count("\n") != len(fields) or " " in target:
+            raise ValueError("a path or header holds a line break or a space where none may be")
+        message = f"POST {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+
+        self.ensure_open()
+        response = ResponseStream(self, stall_timeout_s, total_timeout_s, reused=self._used)
+        self._response = response
+        self._socket.settimeout(min(stall_timeout_s, total_timeout_s))
+        response._start(_monotonic_ns())
+        try:
+            self._socket.sendall(message)
+        except TimeoutError as error:
+            if error.errno is None:
+                raise response.fail(StreamTimeout("stall", stall_timeout_s)) from None
+            raise response.fail(self._cut(error, response)) from error
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # the server may have answered (say 413) before it closed: reading tells
+        except OSError as error:
+            raise response.fail(self._cut(error, response)) from error
+        return response
+
+    def _is_stale(self) -> bool:
+        """Whether the idle connection has ended, or holds bytes that nobody asked for."""
+        self._socket.settimeout(0.0)
+        try:
+            # TLS cannot peek; consuming is as good, for any byte here means the connection is of no use.
+            self._socket.recv(1) if self._ssl_context else self._socket.recv(1, gevent.socket.MSG_PEEK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _receive(self) -> tuple[int, int]:
+        """Wait for bytes: (arrival time in ns, how many now lie at the front of the buffer; 0 = EOF)."""
+        size = self._socket.recv_into(self._buffer)
+        return _monotonic_ns(), size
+
+    @staticmethod
+    def _cut(error: OSError, response: ResponseStream) -> ConnectionCut:
+        return ConnectionCut(
+            f"the connection broke: {error.strerror or error}", retriable=response.reused and not response.bytes_read
+        )
+
+
+class ResponseStream:
+    """The response to one `post`. Iterate over it once: each item is `(t_ns, data)`, the body bytes of one read.
+
+    An iteration that ends has seen the whole body; otherwise it raises a `StreamFailure`, after it has given
+    all bytes that came before. A status of 400 and above is no exception: see `read_body`.
+
+    `t_send`: before the first byte of the request was written. `t_head`: arrival of the read that completed
+    the head. `t_done`: arrival of the read that completed the body, or when it failed. All monotonic ns.
+    `status`, `headers` (names in lower case; repeated ones joined by ", "): known once the head has come, see
+    `wait_head`. `reused`: the connection had served before. `clock`: where read times come from.
+    """
+
+    clock = "user"
+
+    def __init__(self, connection: Connection, stall_timeout_s: float, total_timeout_s: float, *, reused: bool) -> None:
+        self.t_send = 0
+        self.t_head: int | None = None
+        self.t_done: int | None = None
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.reused = reused
+        self.bytes_read = 0
+        self.reads = 0
+        self._connection = connection
+        self._stall_s = stall_timeout_s
+        self._total_s = total_timeout_s
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self._complete = False
+        self._keep_alive = False
+        self._until_close = False
+        self._problem: str | None = None
+        self._now = 0  # when the last read returned
+        self._t_hurry = 0
+        self._first = b""  # body bytes that wait_head() came upon
+        self._feed = self._parser.feed_data
+        # llhttp's callbacks; this one is list.append itself, for it runs once a chunk.
+        self.on_body = self._body.append
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Give `(t_ns, data)` for each read that brought body bytes. Raises `StreamFailure`."""
+        if self._first:
+            data, self._first = self._first, b""
+            yield self._now, data
+        while not self._complete:
+            if data := self._step():
+                yield self._now, data
+
+    def wait_head(self) -> int:
+        """Read until status and headers are known; return the status. Raises `StreamFailure`."""
+        while self.status is None:
+            self._first = self._step()
+        return self.status
+
+    def read_body(self, limit: int = MAX_ERROR_BODY_BYTES) -> bytes:
+        """Read the body whole, at most `limit` bytes of it, as for an error's detail.
+
+        A body that is longer, or breaks off, gives what came of it, and the connection is closed.
+        """
+        body = bytearray()
+        try:
+            for _, data in self:
+                body += data
+                if len(body) > limit:
+                    break
+        except StreamFailure:
+            pass
+        self.close()
+        return bytes(body[:limit])
+
+    def close(self) -> None:
+        """Done with this response. If it is not complete its connection is closed, as no other way ends it."""
+        if not self._complete and self._connection._response is self:
+            self._connection.close()
+
+    def __enter__(self) -> ResponseStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fail(self, failure: StreamFailure) -> StreamFailure:
+        """Close the connection, stamp `t_done` unless it is set, and return `failure` for the caller to raise."""
+        if self.t_done is None:
+            self.t_done = _monotonic_ns()
+        self.close()
+        return failure
+
+    def _start(self, t_send: int) -> None:
+        self.t_send = self._now = t_send
+        self._t_hurry = t_send + int((self._total_s - self._stall_s) * 1e9)
+
+    def _step(self) -> bytes:
+        """Do one read and return the body bytes that it brought. Stamps `_now`. Raises `StreamFailure`."""
+        if self._problem is not None:
+            raise self.fail(ProtocolError(self._problem))
+        size = self._receive()
+        now = self._now
+        if not size:
+            self._end_of_file()
+            return b""
+        self.reads += 1
+        self.bytes_read += size
+        try:
+            self._feed(self._connection._view[:size])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._problem = f"not a proper HTTP response: {error}"
+        if self.t_head is None:
+            self._check_head()
+        if self._problem is not None:
+            self._complete = False  # the next step raises, after the bytes that came are given
+            self.t_done = now
+        elif self._complete:
+            self.t_done = now
+            self._release()
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return data
+
+    def _receive(self) -> int:
+        """Wait for bytes within both timeouts; return how many came, 0 at the end of the connection."""
+        connection = self._connection
+        if connection._response is not self:
+            raise self.fail(ConnectionCut("the connection was closed, or used for another request, by its owner"))
+        if self._now >= self._t_hurry:  # from here on the total timeout is nearer than the stall
+            left_s = (self.t_send - _monotonic_ns()) / 1e9 + self._total_s
+            if left_s <= 0:
+                raise self.fail(StreamTimeout("total", self._total_s))
+            connection._socket.settimeout(min(left_s, self._stall_s))
+        try:
+            self._now, size = connection._receive()
+        except TimeoutError as error:
+            if error.errno is not None:  # ETIMEDOUT: TCP gave up
+                raise self.fail(connection._cut(error, self)) from error
+            if (_monotonic_ns() - self.t_send) / 1e9 >= self._total_s:
+                raise self.fail(StreamTimeout("total", self._total_s)) from None
+            raise self.fail(StreamTimeout("stall", self._stall_s)) from None
+        except OSError as error:
+            raise self.fail(connection._cut(error, self)) from error
+        return size
+
+    def _check_head(self) -> None:
+        if self.status is not None:
+            self.t_head = self._now
+            encoding = self.headers.get("content-encoding", "identity")
+            if encoding != "identity" and self._problem is None:
+                self._problem = f"the server compressed the response ({encoding}) unasked"
+        elif self.bytes_read > MAX_HEAD_BYTES:
+            self._problem = f"the response's head is larger than {MAX_HEAD_BYTES} bytes"
+
+    def _end_of_file(self) -> None:
+        self.t_done = self._now
+        if self._until_close and self.status is not None:
+            self._complete = True
+            self._release()
+            return
+        where = "in the middle of the body" if self.status is not None else "before the response's head"
+        retriable = self.reused and not self.bytes_read
+        raise self.fail(ConnectionCut(f"the server closed the connection {where}", retriable=retriable))
+
+    def _release(self) -> None:
+        """The response is complete: hand the connection back, or close it."""
+        connection = self._connection
+        if connection._response is self:
+            connection._response = None
+            connection._used = True
+            if not self._keep_alive:
+                connection.close()
+
+    # What llhttp calls while it is fed.
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header (or trailer) field."""
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        """Take the status; interim responses (1xx) are passed over."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers.clear()
+            return
+        self.status = status
+        framed = "content-length" in self.headers or "transfer-encoding" in self.headers
+        self._until_close = not framed and status not in (204, 304)
+
+    def on_message_complete(self) -> None:
+        """Mark the end; whether the connection may be kept is only known in here."""
+        if self.status is not None:
+            self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()
+
+
+def default_ssl_context() -> ssl.SSLContext:
+    """Make a context that verifies chain and host name by the system's authorities (SSL_CERT_FILE included).
+
+    `create_default_context` would give the standard library's class, whose sockets block the whole process.
+    """
+    context: ssl.SSLContext = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    return context
