@@ -244,8 +244,10 @@ class ResponseStream:
         self._connection = connection
         self._stall_s = stall_timeout_s
         self._total_s = total_timeout_s
-        self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
+        # One of the parser's callbacks, which it looks up when made; list.append itself, as it runs once a chunk.
+        self.on_body = self._body.append
+        self._parser = httptools.HttpResponseParser(self)
         self._complete = False
         self._keep_alive = False
         self._until_close = False
@@ -254,8 +256,6 @@ class ResponseStream:
         self._t_hurry = 0
         self._first = b""  # body bytes that wait_head() came upon
         self._feed = self._parser.feed_data
-        # llhttp's callbacks; this one is list.append itself, for it runs once a chunk.
-        self.on_body = self._body.append
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Give `(t_ns, data)` for each read that brought body bytes. Raises `StreamFailure`."""
