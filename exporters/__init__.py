@@ -1,0 +1,1 @@
+"""Prometheus exporters of Bakeoff. They know nothing of the traffic."""

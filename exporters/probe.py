@@ -1,0 +1,110 @@
+"""What an engine says of itself over HTTP: whether it is healthy, its version, the model it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from typing import Any
+
+import aiohttp
+
+BODY_LIMIT = 1 << 20
+"""Bytes of an answer that are read at most."""
+NO_SUCH_ROUTE = frozenset({404, 405, 501})
+
+
+class ProbeError(Exception):
+    """The engine was reached and did not answer as it should: a timeout, a broken or oversized answer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Version and model as the engine tells them; None where it does not."""
+
+    version: str | None = None
+    model: str | None = None
+
+
+class EngineProbe:
+    """Asks one engine.
+
+    Args:
+        session: the session to ask with; its timeout bounds every question.
+        base_url: the engine's root, without a trailing slash and without `/v1`.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
+        self._session, self._base_url = session, base_url
+
+    async def healthy(self) -> bool:
+        """Whether the engine can serve now.
+
+        `GET /health` decides; an engine without it is healthy when it lists its models. False while nothing
+        listens and while the engine says that it is not ready (503 during loading).
+
+        Raises:
+            ProbeError: it listens and does not answer in time.
+        """
+        status, _ = await self._get("/health")
+        if status in NO_SUCH_ROUTE:
+            status, _ = await self._get("/v1/models")
+            if status in NO_SUCH_ROUTE:
+                status, _ = await self._get("/models")
+        return status is not None and 200 <= status < 300
+
+    async def identity(self) -> Identity:
+        """Ask for version and model.
+
+        vLLM answers `/version` with `{"version": ...}`; llama.cpp lists its models as `owned_by: "llamacpp"` and
+        tells its build in `/props` (`build_info`); KsanaLLM lists its models under `/models` and has no version.
+
+        Raises:
+            ProbeError: an answer came late or cannot be read.
+        """
+        status, body = await self._get("/v1/models")
+        if status in NO_SUCH_ROUTE:
+            status, body = await self._get("/models")
+        models = _models(body) if status == 200 else []
+        model = next((entry["id"] for entry in models if isinstance(entry.get("id"), str)), None)
+        if any(entry.get("owned_by") == "llamacpp" for entry in models):
+            order = (("/props", "build_info"), ("/version", "version"))
+        else:
+            order = (("/version", "version"), ("/props", "build_info"))
+        for path, key in order:
+            status, body = await self._get(path)
+            version = body.get(key) if status == 200 and isinstance(body, dict) else None
+            if isinstance(version, str) and version:
+                return Identity(version, model)
+        return Identity(None, model)
+
+    async def _get(self, path: str) -> tuple[int | None, Any]:
+        """Return (status, decoded JSON or None); status None when nothing listens."""
+        try:
+            async with self._session.get(self._base_url + path, allow_redirects=False) as answer:
+                body = bytearray()
+                async for chunk in answer.content.iter_chunked(1 << 16):
+                    body += chunk
+                    if len(body) > BODY_LIMIT:
+                        raise ProbeError(f"GET {path}: more than {BODY_LIMIT} bytes")
+                return answer.status, _decoded(bytes(body))
+        except aiohttp.ClientConnectorError:
+            return None, None
+        except TimeoutError:
+            raise ProbeError(f"GET {path}: no answer in time") from None
+        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+            raise ProbeError(f"GET {path}: {error or type(error).__name__}") from None
+
+
+def _decoded(body: bytes) -> Any:
+    """Decode JSON; None for anything else (`/health` often answers with nothing, or with HTML)."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _models(body: Any) -> list[dict[str, Any]]:
+    """Entries of an OpenAI model list, whatever shape came."""
+    data = body.get("data") if isinstance(body, dict) else body
+    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
