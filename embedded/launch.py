@@ -1,0 +1,88 @@
+"""What every engine launcher shares: its options and the record of what was launched.
+
+Standard library only: this runs in the engines' environments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from embedded.cpus import format_cpus, parse_cpus, stay_on
+
+
+def parse_options(description: str) -> argparse.Namespace:
+    """Read the options that every engine launcher takes, and move onto the engine's cores."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", type=Path, required=True, help="model file or folder")
+    parser.add_argument("--model-stamp", type=Path, required=True, help="JSON with the SHA-256 of the weights")
+    parser.add_argument("--served-name", required=True, help="the name clients ask for")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--cpus", type=parse_cpus, required=True, help="cores, as in 0-2,5")
+    parser.add_argument("--context-tokens", type=int, required=True, help="longest prompt plus output")
+    parser.add_argument("--parallel", type=int, required=True, help="sequences served at once")
+    parser.add_argument("--state-dir", type=Path, required=True, help="working folder of this engine")
+    parser.add_argument("--record", type=Path, required=True, help="where to write what was launched")
+    parser.add_argument("--eager", action="store_true", help="vLLM: do not compile the model")
+    options = parser.parse_args()
+    options.state_dir.mkdir(parents=True, exist_ok=True)
+    options.pinned = stay_on(options.cpus)
+    return options
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The installed versions of these packages; those absent are left out."""
+    found: dict[str, str] = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_record(
+    options: argparse.Namespace,
+    *,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    packages: Sequence[str],
+    weights: str,
+    notes: Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Write all that tells how this engine was launched (only what the launcher itself set, so no secrets)."""
+    stamp = json.loads(options.model_stamp.read_text(encoding="utf-8"))
+    record = {
+        "pid": os.getpid(),
+        "started_unix_s": time.time(),
+        "argv": list(argv),
+        "environment": dict(sorted(environment.items())),
+        "settings": dict(settings or {}),
+        "python": platform.python_version(),
+        "packages": versions(packages),
+        "model_path": str(options.model),
+        "model_sha256": stamp["sha256"],
+        "model_source_sha256": stamp.get("source_sha256", stamp["sha256"]),
+        "weights": weights,
+        "cpus": format_cpus(options.cpus),
+        "cpus_pinned": options.pinned,
+        "threads": len(options.cpus),
+        "context_tokens": options.context_tokens,
+        "parallel_sequences": options.parallel,
+        "notes": list(notes),
+    }
+    options.record.parent.mkdir(parents=True, exist_ok=True)
+    partial = options.record.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    partial.replace(options.record)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)

@@ -1,0 +1,219 @@
+"""Settings of the stack, from the environment and the `.env` file at the checkout's top, and where its files lie."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from loadgen.errors import UserError
+
+Port = Annotated[int, Field(ge=1024, le=65535)]
+# Linux allows 107 bytes and macOS 103 for the path of a Unix socket; supervisord binds to PATH.PID first.
+SOCKET_PATH_BYTES = 103 - len(".4194304")
+
+
+def _flag(value: object) -> object:
+    """An empty variable means no."""
+    return False if value == "" else value
+
+
+class Settings(BaseModel):
+    """Every variable that the stack reads. An attribute's alias is its name in the environment and in `.env`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    locust_port: Port = Field(8089, alias="BAKEOFF_LOCUST_PORT")
+    locust_master_port: Port = Field(5557, alias="BAKEOFF_LOCUST_MASTER_PORT")
+    engine_exporter_port: Port = Field(9101, alias="BAKEOFF_ENGINE_EXPORTER_PORT")
+    prometheus_port: Port = Field(9090, alias="BAKEOFF_PROMETHEUS_PORT")
+    grafana_port: Port = Field(3000, alias="BAKEOFF_GRAFANA_PORT")
+    vllm_port: Port = Field(8101, alias="BAKEOFF_VLLM_PORT")
+    llamacpp_port: Port = Field(8102, alias="BAKEOFF_LLAMACPP_PORT")
+    workers: int = Field(1, alias="BAKEOFF_WORKERS", ge=1, le=64)
+    context_tokens: int = Field(5120, alias="BAKEOFF_CONTEXT_TOKENS", ge=256, le=32768)
+    parallel_sequences: int = Field(16, alias="BAKEOFF_PARALLEL_SEQUENCES", ge=1, le=256)
+    engine_start_limit_s: int = Field(600, alias="BAKEOFF_ENGINE_START_LIMIT_S", ge=10)
+    vllm_eager: Annotated[bool, BeforeValidator(_flag)] = Field(False, alias="BAKEOFF_VLLM_EAGER")
+    runs_dir: str = Field("runs", alias="BAKEOFF_RUNS_DIR")
+    prometheus_bin: str = Field("", alias="PROMETHEUS_BIN")
+    grafana_bin: str = Field("", alias="GRAFANA_BIN")
+
+    def ports(self) -> dict[str, int]:
+        """Each port by the variable that changes it."""
+        return {
+            field.alias: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if field.alias and field.alias.endswith("_PORT")
+        }
+
+
+def variables() -> list[str]:
+    """The names of all variables, in order."""
+    return [field.alias for field in Settings.model_fields.values() if field.alias]
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read `NAME=value` lines; `#` starts a comment line, quotes around a value are dropped.
+
+    A file that is not there is empty. Raises UserError with the line for anything else, unknown names included.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise UserError(f"{path}:{number}: expected NAME=value, found {text!r}")
+        if name not in variables():
+            near = difflib.get_close_matches(name, variables(), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(variables())}."
+            raise UserError(f"{path}:{number}: unknown variable {name}; {hint}")
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[name] = value
+    return values
+
+
+def load_settings(checkout: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from `environ`, then `.env`, then the defaults. Raises UserError naming the variable and its source."""
+    from_file = read_env_file(checkout / ".env")
+    values: dict[str, Any] = {**from_file}
+    values.update({name: environ[name] for name in variables() if environ.get(name, "") != ""})
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        source = "the environment" if environ.get(name) else str(checkout / ".env")
+        raise UserError(f"{name}={first['input']!r} (from {source}): {first['msg'].lower()}") from None
+    taken: dict[int, str] = {}
+    for name, port in settings.ports().items():
+        if port in taken:
+            raise UserError(f"{name} and {taken[port]} are both {port}: give each a port of its own")
+        taken[port] = name
+    return settings
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things lie in a checkout. All working state is under `.bakeoff/`, which git ignores."""
+
+    checkout: Path
+
+    @property
+    def state(self) -> Path:
+        """The folder of all working state; also the mark of this checkout's processes."""
+        return self.checkout / ".bakeoff"
+
+    @property
+    def stack(self) -> Path:
+        """Rendered configuration of the running stack."""
+        return self.state / "stack"
+
+    @property
+    def logs(self) -> Path:
+        """One file a process."""
+        return self.state / "logs"
+
+    @property
+    def models(self) -> Path:
+        """The model, in each engine's form."""
+        return self.state / "models"
+
+    @property
+    def gguf(self) -> Path:
+        """The model as llama.cpp serves it."""
+        return self.models / "gemma-3-270m-q4_k_m.gguf"
+
+    @property
+    def hf_model(self) -> Path:
+        """The model as vLLM serves it."""
+        return self.models / "gemma-3-270m-hf"
+
+    @property
+    def supervisor_config(self) -> Path:
+        """The rendered supervisor configuration."""
+        return self.stack / "supervisord.conf"
+
+    @property
+    def supervisor_pid(self) -> Path:
+        """Supervisord's pid file."""
+        return self.stack / "supervisord.pid"
+
+    @property
+    def prometheus_config(self) -> Path:
+        """The rendered Prometheus configuration."""
+        return self.stack / "prometheus.yml"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """Supervisord's own log."""
+        return self.logs / "supervisord.log"
+
+    def venv(self, engine: str) -> Path:
+        """An engine's own Python environment."""
+        return self.state / "venvs" / engine
+
+    def engine_python(self, engine: str) -> Path:
+        """The Python of an engine's environment."""
+        return self.venv(engine) / "bin" / "python"
+
+    def log(self, program: str) -> Path:
+        """The log of one program."""
+        return self.logs / f"{program}.log"
+
+    def launch_record(self, engine: str) -> Path:
+        """What an engine was last launched with."""
+        return self.stack / f"launch-{engine}.json"
+
+    @property
+    def socket(self) -> Path:
+        """Supervisord's Unix socket: in the state folder, or in a short private one where that path is too long."""
+        usual = self.stack / "supervisor.sock"
+        if len(os.fsencode(usual)) <= SOCKET_PATH_BYTES:
+            return usual
+        mark = hashlib.sha256(os.fsencode(self.checkout)).hexdigest()[:12]
+        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        for folder in (base, "/tmp"):  # noqa: S108 - private_folder() refuses what others own
+            path = Path(folder) / f"bakeoff-{os.getuid()}-{mark}" / "supervisor.sock"
+            if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+                break
+        return path
+
+
+def find_checkout() -> Path:
+    """The top of this checkout: the folder that holds this package."""
+    return Path(__file__).resolve().parent.parent
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only this user may enter, or check that it is one. Raises UserError if it is another's."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if path.is_symlink() or status.st_uid != os.getuid():
+        raise UserError(f"{path} belongs to someone else: remove it, or set XDG_RUNTIME_DIR to a folder of your own")
+    if status.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def main_python(checkout: Path) -> str:
+    """The Python of our own environment."""
+    python = checkout / ".venv" / "bin" / "python"
+    return str(python) if python.exists() else sys.executable

@@ -1,0 +1,399 @@
+"""Start, stop and describe engines, whoever runs them. The campaign knows engines only through `EngineHost`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import time
+import xmlrpc.client
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from loadgen.errors import UserError
+
+Progress = Callable[[str], None]
+
+# Supervisor's process states (supervisor.states.ProcessStates).
+STARTING, RUNNING, BACKOFF, STOPPING = 10, 20, 30, 40
+ALIVE = (STARTING, RUNNING, BACKOFF, STOPPING)
+
+# Lines of an engine's log that name the cause of its end, in words that mean something to its user.
+CAUSES = (
+    ("address already in use", "its port is in use"),
+    ("no space left on device", "the disk is full"),
+    ("cannot allocate memory", "memory ran out"),
+    ("out of memory", "memory ran out"),
+    ("no module named", "its environment is incomplete: remove .bakeoff/venvs and run `make up` again"),
+)
+
+
+class EngineHost(Protocol):
+    """Who starts and stops engines: supervisor, Docker, or nobody (engines that already run)."""
+
+    def start(self, name: str, on_progress: Progress | None = None) -> None:
+        """Start an engine and wait until it is healthy.
+
+        Raises UserError with the cause and the last lines of its log if it ends or does not answer in time.
+        """
+
+    def stop(self, name: str) -> None:
+        """Stop an engine and wait until it is gone. Nothing happens if it does not run."""
+
+    def stop_all(self) -> None:
+        """Stop every engine of this host."""
+
+    def is_up(self, name: str) -> bool:
+        """Whether the engine answers now."""
+
+    def running(self) -> list[str]:
+        """The engines that have a process now (for endpoints: that answer)."""
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """All that is known of how the engine was launched, for the manifest: plain JSON data without secrets."""
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        """The last lines of the engine's log; empty if this host has none."""
+
+
+def http_status(url: str, timeout_s: float = 2.0) -> int | None:
+    """The status of a GET, never through a proxy; None if nothing answers. Redirects are not followed."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+    try:
+        connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _get_json(url: str, timeout_s: float = 5.0) -> Any:
+    """The JSON a GET answers with; None if it does not."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+    try:
+        connection.request("GET", parts.path or "/")
+        response = connection.getresponse()
+        return json.loads(response.read()) if response.status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+
+
+class ExternalHost:
+    """Endpoints that someone else runs: starting checks that one answers, stopping leaves it alone."""
+
+    def __init__(self, endpoints: Mapping[str, str]) -> None:
+        """`endpoints` are base URLs by engine name; a trailing `/v1` is accepted."""
+        self._urls = {name: url.rstrip("/").removesuffix("/v1") for name, url in endpoints.items()}
+
+    def start(self, name: str, on_progress: Progress | None = None) -> None:
+        """Check that the endpoint answers at all. Raises UserError if it does not."""
+        url = self._url(name)
+        if on_progress:
+            on_progress(f"{name}: asking {url}")
+        if not self.is_up(name):
+            raise UserError(f"{name} does not answer at {url}: is it running, and is the address right?")
+
+    def stop(self, name: str) -> None:
+        """Nothing: who started it stops it."""
+        self._url(name)
+
+    def stop_all(self) -> None:
+        """Nothing."""
+
+    def is_up(self, name: str) -> bool:
+        """Whether anything below 500 is answered on a path that engines have (a 401 or 404 is an answer too)."""
+        url = self._url(name)
+        statuses = (http_status(url + path, timeout_s=5) for path in ("/v1/models", "/models", "/health"))
+        return any(status is not None and status < 500 for status in statuses)
+
+    def running(self) -> list[str]:
+        """The endpoints that answer."""
+        return [name for name in self._urls if self.is_up(name)]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What the endpoint tells of itself."""
+        url = self._url(name)
+        facts: dict[str, Any] = {"host": "external", "base_url": url, "notes": ["started by someone else"]}
+        for key, path in (("models", "/v1/models"), ("version", "/version")):
+            answer = _get_json(url + path)
+            if answer is not None:
+                facts[key] = answer
+        return facts
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        """Always empty: the log is elsewhere."""
+        self._url(name)
+        return ""
+
+    def _url(self, name: str) -> str:
+        """Raises UserError for an unknown name."""
+        try:
+            return self._urls[name]
+        except KeyError:
+            raise _unknown(name, self._urls) from None
+
+
+@dataclass(frozen=True)
+class HostedEngine:
+    """One engine of a running stack."""
+
+    name: str
+    kind: str
+    base_url: str
+    health_url: str
+    model: str
+    api: str
+    log: Path
+    launch_record: Path
+    start_limit_s: float
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What `up` wrote down about the stack it started: `.bakeoff/stack/stack.json`."""
+
+    socket: Path
+    urls: dict[str, str]
+    engines: dict[str, HostedEngine]
+
+
+def stack_file(checkout: Path) -> Path:
+    """Where a checkout's stack is described."""
+    return checkout / ".bakeoff" / "stack" / "stack.json"
+
+
+def read_stack(checkout: Path) -> Stack:
+    """The stack of this checkout. Raises UserError if none was started."""
+    path = stack_file(checkout)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        engines = {
+            name: HostedEngine(
+                name=name,
+                kind=facts["kind"],
+                base_url=facts["base_url"],
+                health_url=facts["health_url"],
+                model=facts["model"],
+                api=facts["api"],
+                log=Path(facts["log"]),
+                launch_record=Path(facts["launch_record"]),
+                start_limit_s=float(facts["start_limit_s"]),
+            )
+            for name, facts in data["engines"].items()
+        }
+        return Stack(socket=Path(data["socket"]), urls=dict(data["urls"]), engines=engines)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError("the stack does not run: start it with `make up`") from None
+
+
+class SupervisorHost:
+    """Engines as programs of a supervisord that this user runs, reached over its Unix socket (XML-RPC).
+
+    One engine serves at a time, as on a single GPU: starting one stops the others.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        # Where in its log each engine's latest start begins: an earlier start's end is not this one's cause.
+        self._log_from: dict[str, int] = {}
+
+    @classmethod
+    def of_checkout(cls, checkout: Path) -> SupervisorHost:
+        """The host of the stack that runs in this checkout. Raises UserError if none does."""
+        host = cls(read_stack(checkout))
+        host.state_of(next(iter(host.stack.engines)))
+        return host
+
+    def start(self, name: str, on_progress: Progress | None = None) -> None:
+        """Stop the other engines, start this one, and wait until it is healthy (see EngineHost.start)."""
+        engine = self._engine(name)
+        if self.is_up(name):
+            self._stop_others(name)
+            return
+        self._stop_others(name)
+        if self.state_of(name)["state"] not in ALIVE:
+            self._check_port(engine)
+            self._log_from[name] = _size(engine.log)
+            self.start_program(name)
+        self._wait_until_healthy(engine, on_progress)
+
+    def stop(self, name: str) -> None:
+        """Stop an engine and wait until its processes are gone and its port is free."""
+        engine = self._engine(name)
+        if self.state_of(name)["state"] not in ALIVE:
+            return
+        with contextlib.suppress(xmlrpc.client.Fault):  # it may have ended by itself meanwhile
+            self._call("stopProcess", name, False)
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit:
+            if self.state_of(name)["state"] not in ALIVE and not _answers(engine.base_url):
+                return
+            time.sleep(0.1)
+        raise UserError(f"{name} does not stop: run `make down`, which kills what is left")
+
+    def stop_all(self) -> None:
+        """Stop every engine of the stack."""
+        for name in self.running():
+            self.stop(name)
+
+    def is_up(self, name: str) -> bool:
+        """Whether the engine's process runs and its health check answers 200."""
+        engine = self._engine(name)
+        return self.state_of(name)["state"] == RUNNING and http_status(engine.health_url) == 200
+
+    def running(self) -> list[str]:
+        """The engines that have a process now."""
+        return [name for name in self.stack.engines if self.state_of(name)["state"] in ALIVE]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """The launch record the engine's launcher wrote, and the pid and endpoint it has now."""
+        engine = self._engine(name)
+        facts: dict[str, Any] = {"host": "supervisor", "kind": engine.kind, "base_url": engine.base_url}
+        try:
+            facts |= json.loads(engine.launch_record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            facts["notes"] = ["not launched yet"]
+        state = self.state_of(name)
+        facts["pid"] = state["pid"] or None
+        facts["state"] = str(state["statename"]).lower()
+        return facts
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        """The last lines of the engine's log (of its latest start, if this host started it)."""
+        log = self._engine(name).log
+        size = _size(log)
+        begin = self._log_from.get(name, 0)
+        if begin > size:  # the log was rotated since
+            begin = 0
+        try:
+            with log.open("rb") as file:
+                file.seek(max(begin, size - 65536))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def state_of(self, name: str) -> dict[str, Any]:
+        """Supervisor's own facts about a program: state, pid, exitstatus, start and stop times."""
+        facts = self._call("getProcessInfo", name)
+        assert isinstance(facts, dict)  # noqa: S101 - XML-RPC has no types
+        return facts
+
+    def start_program(self, name: str) -> None:
+        """Ask supervisor to start a program, engine or not, without waiting. Raises UserError if it cannot."""
+        from supervisor.xmlrpc import Faults
+
+        try:
+            self._call("startProcess", name, False)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.ALREADY_STARTED:
+                return
+            if fault.faultCode == Faults.NO_FILE and name in self.stack.engines:
+                advice = f"it is not set up: run `.venv/bin/python -m embedded setup --engine {name}`"
+                raise UserError(f"{name} cannot start: {advice}") from None
+            raise UserError(f"{name} cannot start: supervisor says {fault.faultString}") from None
+
+    def shutdown(self) -> None:
+        """End the whole stack: supervisord stops its programs and exits."""
+        self._call("shutdown")
+
+    def _engine(self, name: str) -> HostedEngine:
+        try:
+            return self.stack.engines[name]
+        except KeyError:
+            raise _unknown(name, self.stack.engines) from None
+
+    def _stop_others(self, name: str) -> None:
+        for other in self.running():
+            if other != name:
+                self.stop(other)
+
+    def _check_port(self, engine: HostedEngine) -> None:
+        """Someone else's server on our port would pass for the engine."""
+        if _answers(engine.base_url):
+            variable = f"BAKEOFF_{engine.name.upper()}_PORT"
+            raise UserError(
+                f"something else listens at {engine.base_url}, where {engine.name} should: "
+                f"end it, or choose another port with {variable} and run `make down` and `make up`"
+            )
+
+    def _wait_until_healthy(self, engine: HostedEngine, on_progress: Progress | None) -> None:
+        began = said = time.monotonic()
+        while True:
+            if http_status(engine.health_url) == 200:
+                return
+            state = self.state_of(engine.name)
+            if state["state"] not in ALIVE:
+                raise self._failed(engine, _how_it_ended(state))
+            now = time.monotonic()
+            if now - began > engine.start_limit_s:
+                self.stop(engine.name)
+                raise self._failed(engine, f"it did not answer within {engine.start_limit_s:.0f} s")
+            if on_progress and now - said >= 5:
+                said = now
+                last = self.log_tail(engine.name, 1).strip()
+                on_progress(f"{engine.name} is starting: {now - began:.0f} s  {last[:100]}")
+            time.sleep(0.25)
+
+    def _failed(self, engine: HostedEngine, how: str) -> UserError:
+        """The error for an engine that did not come up."""
+        log = self.log_tail(engine.name, 200).lower()
+        cause = next((f": {words}" for mark, words in CAUSES if mark in log), "")
+        lines = "\n".join(f"  | {line}" for line in self.log_tail(engine.name, 12).splitlines())
+        return UserError(f"{engine.name} did not start{cause} ({how}).\nThe last lines of {engine.log}:\n{lines}")
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        """One XML-RPC call on a connection of its own. Raises UserError if supervisord does not answer."""
+        from supervisor.xmlrpc import SupervisorTransport
+
+        transport = SupervisorTransport(None, None, f"unix://{self.stack.socket}")
+        proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport, allow_none=True)
+        try:
+            return getattr(proxy.supervisor, method)(*arguments)
+        except (OSError, http.client.HTTPException):
+            raise UserError("the stack does not run (supervisord does not answer): start it with `make up`") from None
+        finally:
+            transport.close()
+
+
+def _size(path: Path) -> int:
+    """The size of a file in bytes; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _answers(url: str) -> bool:
+    """Whether something accepts connections at this URL."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _how_it_ended(state: Mapping[str, Any]) -> str:
+    """A program's end in words."""
+    status = int(state.get("exitstatus", 0))
+    if state.get("spawnerr"):
+        return str(state["spawnerr"])
+    if status < 0 or status > 128:
+        return "a signal ended it, as the system does when memory runs out"
+    return f"it ended with exit status {status}"
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> UserError:
+    return UserError(f"unknown engine {name}: there are {', '.join(sorted(known))}")
