@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
 import importlib.metadata
 import os
 import platform
@@ -114,20 +116,30 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}. Free some space and try again."
-        ) from None
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        hint = " Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}.{hint}") from None
 
 
 def load_manifest(path: Path) -> Manifest:
     """Read a manifest. Raises UserError when it is missing or broken."""
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist: {path.parent} is not a run folder.") from None
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise UserError(f"{path}: not a readable manifest: {str(error).splitlines()[0]}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise UserError(f"{path}: not a readable manifest: {where + ': ' if where else ''}{first['msg']}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable manifest: {error}") from None
+    if manifest.schema_version > SCHEMA_VERSION:
+        raise UserError(
+            f"{path} was written by a later Bakeoff (schema {manifest.schema_version}, "
+            f"this one reads up to {SCHEMA_VERSION}); read it with that one."
+        )
+    return manifest
 
 
 def new_run_id(name: str, now: float | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -20,7 +21,8 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict, since `requests: true` and `requests: "12"` are slips, not numbers.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Load(_Strict):
@@ -45,9 +47,9 @@ class Slo(_Strict):
     e2e_ms: float | None = Field(default=None, gt=0)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """One point of a scenario's matrix."""
+    """One point of a scenario's matrix. Cells sort by prompt, output and load."""
 
     prompt_tokens: int
     output_tokens: int
@@ -55,19 +57,16 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Stable, sortable name, such as `p0512-o128-c004`."""
+        """Stable name, such as `p0512-o0128-c004`. Larger numbers are written whole, so sort cells, not ids."""
         return f"p{self.prompt_tokens:04d}-o{self.output_tokens:04d}-c{self.concurrency:03d}"
 
     @classmethod
     def parse(cls, cell_id: str) -> Cell:
         """Read a cell back from its id. Raises ValueError when it is not one."""
-        try:
-            p, o, c = cell_id.split("-")
-            if (p[0], o[0], c[0]) != ("p", "o", "c"):
-                raise ValueError
-            return cls(int(p[1:]), int(o[1:]), int(c[1:]))
-        except (ValueError, IndexError):
-            raise ValueError(f"{cell_id!r} is not a cell id") from None
+        numbers = re.fullmatch(r"p([0-9]{4,9})-o([0-9]{4,9})-c([0-9]{3,9})", cell_id)
+        if numbers is None:
+            raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-c004")
+        return cls(*(int(number) for number in numbers.groups()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class Block:
 
     @property
     def id(self) -> str:
-        """Stable name within a run, such as `vllm.p0512-o128-c004.r1`."""
+        """Stable name within a run, such as `vllm.p0512-o0128-c004.r1`."""
         return f"{self.engine}.{self.cell.id}.r{self.repeat}"
 
 
@@ -142,24 +141,34 @@ def load_scenario(name_or_path: str) -> Scenario:
     Raises:
         UserError: there is no such scenario, or it is wrong; with file, line and a hint.
     """
-    path = SHIPPED / f"{name_or_path}.yaml"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
-        known = shipped_scenarios()
+    path = Path(name_or_path)
+    known = shipped_scenarios()
+    if name_or_path in known:
+        path = SHIPPED / f"{name_or_path}.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; give a scenario file or one of: {', '.join(known)}.") from None
+    except (FileNotFoundError, NotADirectoryError):
         close = difflib.get_close_matches(name_or_path, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise UserError(
             f"There is no scenario {name_or_path!r}.{hint} Shipped scenarios: {', '.join(known)}; or give a .yaml file."
-        )
+        ) from None
+    except (OSError, ValueError) as error:
+        # A ValueError is text that is not UTF-8, or a path with a zero byte.
+        raise UserError(f"{name_or_path!r} cannot be read: {error}") from None
     try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        document = YAML(typ="rt").load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        raise UserError(
+            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from None
+    except Exception as error:
+        # The library raises bare errors for some values (`2001-99-99`, `!!int x`, a bottomless nest).
+        raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
     if not isinstance(document, dict):
         raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
     try:
@@ -171,16 +180,12 @@ def load_scenario(name_or_path: str) -> Scenario:
 def _explain(path: Path, document: Any, item: Any) -> str:
     """One line a mistake: file, line, key, what is wrong, hint."""
     location: tuple[str | int, ...] = item["loc"]
-    node: Any = document
-    line, model = int(node.lc.line), Scenario
-    for step in location:
-        try:
-            line = node.lc.key(step)[0] if isinstance(node, dict) else node.lc.item(step)[0]
-            node = node[step]
-        except (AttributeError, KeyError, TypeError, IndexError):
-            break
+    line, model = _line_of(document, location), Scenario
     key = ".".join(str(step) for step in location)
     message = str(item["msg"]).removeprefix("Value error, ")
+    if not location:  # our own checks over several keys begin with the key they are about
+        named = re.match(r"`([a-z_.]+)`", message)
+        line = _line_of(document, named[1].split(".")) if named else line
     if item["type"] == "extra_forbidden":
         nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts, "slo": Slo}
         owner = nested.get(str(location[0]), model) if len(location) > 1 else model
@@ -189,4 +194,20 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         message = f"unknown key; {hint}"
     elif item["type"] == "missing":
         message = "this key is required"
+    elif location and isinstance(item["input"], str | int | float):
+        message += f", not {str(item['input'])[:60]!r}"
     return f"{path}:{line + 1}: {'`' + key + '`: ' if key else ''}{message}"
+
+
+def _line_of(document: Any, location: Sequence[str | int]) -> int:
+    """Line, from 0, of the deepest part of `location` that the document has."""
+    node = document
+    line = int(node.lc.line)
+    for step in location:
+        try:
+            position: Any = node.lc
+            line = (position.key if isinstance(node, dict) else position.item)(step)[0]
+            node = node[step]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+    return line
