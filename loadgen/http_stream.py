@@ -10,6 +10,7 @@ read returns; `ResponseStream.clock` says so. `Connection._receive` is the only 
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -21,54 +22,25 @@ import gevent.socket
 import gevent.ssl
 import httptools
 
+from loadgen.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
+
+__all__ = [
+    "ConnectError",
+    "Connection",
+    "ConnectionCut",
+    "ProtocolError",
+    "ResponseStream",
+    "StreamFailure",
+    "StreamTimeout",
+    "default_ssl_context",
+]
+
 READ_BUFFER_BYTES = 32 * 1024
 MAX_HEAD_BYTES = 256 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
 
 _BAD_HEADER = frozenset("\r\n\0")
 _monotonic_ns = time.monotonic_ns
-
-
-class StreamFailure(Exception):
-    """A request that did not come to its proper end. `kind` is the word that records use for it."""
-
-    kind = "failed"
-
-
-class ConnectError(StreamFailure):
-    """The connection could not be opened: name resolution, TCP or TLS."""
-
-    kind = "connect"
-
-
-class ConnectionCut(StreamFailure):
-    """The server ended the connection (FIN or RST) before the response was complete.
-
-    `retriable`: it was a kept-alive connection and not one byte of the response had come, so the server most
-    likely closed it as idle while the request was on its way (RFC 9112, section 9.3.1).
-    """
-
-    kind = "connection_cut"
-
-    def __init__(self, message: str, *, retriable: bool = False) -> None:
-        super().__init__(message)
-        self.retriable = retriable
-
-
-class ProtocolError(StreamFailure):
-    """What came is not the HTTP/1.1 response that it should be."""
-
-    kind = "bad_response"
-
-
-class StreamTimeout(StreamFailure):
-    """Nothing came for too long (`which` = "stall"), or the whole response took too long ("total")."""
-
-    def __init__(self, which: str, seconds: float) -> None:
-        reason = "no bytes for" if which == "stall" else "no end of the response after"
-        super().__init__(f"{reason} {seconds:g} s")
-        self.which = which
-        self.kind = f"{which}_timeout"
 
 
 class Connection:
@@ -143,7 +115,9 @@ class Connection:
         """Close the socket, if any."""
         sock, self._socket = self._socket, None
         self._used = False
-        self._response = None
+        response, self._response = self._response, None
+        if response is not None:
+            response._stop_timer()
         if sock is not None:
             sock.close()
 
@@ -181,7 +155,7 @@ class Connection:
         response = ResponseStream(self, stall_timeout_s, total_timeout_s, reused=self._used)
         self._response = response
         self._socket.settimeout(min(stall_timeout_s, total_timeout_s))
-        response._start(_monotonic_ns())
+        response.t_send = response._now = _monotonic_ns()
         try:
             self._socket.sendall(message)
         except TimeoutError as error:
@@ -192,6 +166,8 @@ class Connection:
             pass  # the server may have answered (say 413) before it closed: reading tells
         except OSError as error:
             raise response.fail(self._cut(error, response)) from error
+        self._socket.settimeout(None)
+        response._watch()
         return response
 
     def _is_stale(self) -> bool:
@@ -253,7 +229,10 @@ class ResponseStream:
         self._until_close = False
         self._problem: str | None = None
         self._now = 0  # when the last read returned
-        self._t_hurry = 0
+        self._waiting = False
+        self._timed_out: StreamTimeout | None = None
+        self._suspect = -1  # reads at the time when a stall was first suspected
+        self._timer: Any = None
         self._first = b""  # body bytes that wait_head() came upon
         self._feed = self._parser.feed_data
 
@@ -306,9 +285,44 @@ class ResponseStream:
         self.close()
         return failure
 
-    def _start(self, t_send: int) -> None:
-        self.t_send = self._now = t_send
-        self._t_hurry = t_send + int((self._total_s - self._stall_s) * 1e9)
+    def _watch(self) -> None:
+        """Guard the response by one timer, re-armed only when it fires.
+
+        A timer for each read, as a socket timeout would start, costs as much as the read itself.
+        """
+        self._arm(min(self._stall_s, self._total_s))
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = gevent.get_hub().loop.timer(seconds)
+        self._timer.start(self._check_time)
+
+    def _check_time(self) -> None:
+        connection, now = self._connection, _monotonic_ns()
+        if connection._response is not self:
+            self._stop_timer()
+            return
+        total_left_s = self._total_s - (now - self.t_send) / 1e9
+        stall_left_s = self._stall_s - (now - self._now) / 1e9
+        if total_left_s <= 0:
+            self._timed_out = StreamTimeout("total", self._total_s)
+        elif stall_left_s <= 0 and self._waiting:
+            # Bytes may lie there that this process was too busy to read: the loop gets a turn to do so.
+            if self._suspect == self.reads:
+                self._timed_out = StreamTimeout("stall", self._stall_s)
+            self._suspect = self.reads
+        self._stop_timer()
+        if self._timed_out is None:
+            self._arm(max(min(total_left_s, stall_left_s), 0.002))
+        else:
+            # Wakes a waiting read with EOF. The plain socket's method: TLS's own would forget its state.
+            with contextlib.suppress(OSError):
+                gevent.socket.socket.shutdown(connection._socket, gevent.socket.SHUT_RDWR)
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
+            timer.close()
 
     def _step(self) -> bytes:
         """Do one read and return the body bytes that it brought. Stamps `_now`. Raises `StreamFailure`."""
@@ -339,25 +353,19 @@ class ResponseStream:
         return data
 
     def _receive(self) -> int:
-        """Wait for bytes within both timeouts; return how many came, 0 at the end of the connection."""
+        """Wait for bytes, as long as the timer lets it; return how many came, 0 at the end of the connection."""
         connection = self._connection
         if connection._response is not self:
             raise self.fail(ConnectionCut("the connection was closed, or used for another request, by its owner"))
-        if self._now >= self._t_hurry:  # from here on the total timeout is nearer than the stall
-            left_s = (self.t_send - _monotonic_ns()) / 1e9 + self._total_s
-            if left_s <= 0:
-                raise self.fail(StreamTimeout("total", self._total_s))
-            connection._socket.settimeout(min(left_s, self._stall_s))
+        self._waiting = True
         try:
             self._now, size = connection._receive()
-        except TimeoutError as error:
-            if error.errno is not None:  # ETIMEDOUT: TCP gave up
-                raise self.fail(connection._cut(error, self)) from error
-            if (_monotonic_ns() - self.t_send) / 1e9 >= self._total_s:
-                raise self.fail(StreamTimeout("total", self._total_s)) from None
-            raise self.fail(StreamTimeout("stall", self._stall_s)) from None
         except OSError as error:
-            raise self.fail(connection._cut(error, self)) from error
+            raise self.fail(self._timed_out or connection._cut(error, self)) from error
+        finally:
+            self._waiting = False
+        if not size and self._timed_out is not None:
+            raise self.fail(self._timed_out)
         return size
 
     def _check_head(self) -> None:
@@ -381,6 +389,7 @@ class ResponseStream:
 
     def _release(self) -> None:
         """The response is complete: hand the connection back, or close it."""
+        self._stop_timer()
         connection = self._connection
         if connection._response is self:
             connection._response = None

@@ -171,6 +171,16 @@ def test_total_timeout_ends_a_stream_that_never_stalls(server: FaultServer) -> N
         assert spent >= 0.5
 
 
+def test_a_process_that_was_too_busy_to_read_is_no_stall(server: FaultServer) -> None:
+    with Connection(server.url) as connection:
+        body = json.dumps({"model": "fault:normal?gap_ms=30", "stream": True, "max_tokens": 40}).encode()
+        response = connection.post("/v1/completions", body, stall_timeout_s=0.5)
+        greenlet = gevent.spawn(lambda: [t_ns for t_ns, _ in response])
+        gevent.sleep(0.2)
+        time.sleep(0.8)  # blocks the loop for longer than the stall timeout, while bytes keep coming
+        assert len(greenlet.get(timeout=30)) >= 10
+
+
 def test_slow_head(server: FaultServer) -> None:
     with Connection(server.url) as connection:
         outcome = ask(connection, "fault:slow_head?seconds=30", stall_timeout_s=0.2)
