@@ -1,0 +1,77 @@
+"""The report of a run: `report.html`, `report.md` and `summary.json`, all from the run's folder and Prometheus."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from loadgen.errors import UserError
+from loadgen.report.data import ReportData, build_report_data
+from loadgen.report.html import write_html
+from loadgen.report.markdown import write_markdown
+from loadgen.report.prometheus import engine_memory
+from loadgen.report.summary import write_summary
+from loadgen.report.table import terminal_table
+from loadgen.run_folder import RunData, RunFolder
+
+__all__ = ["ReportData", "ReportPaths", "report_data", "terminal_table", "write_report"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReportPaths:
+    """Where a report was written, and what it shows."""
+
+    html: Path
+    markdown: Path
+    summary: Path
+    data: ReportData
+
+
+def report_data(folder: RunFolder, *, prometheus_url: str | None) -> ReportData:
+    """Read a run folder and work out what its report shows. Writes at most the snapshot of Prometheus' answer.
+
+    Raises:
+        UserError: the folder's manifest or records cannot be read.
+    """
+    return _report_data(folder, folder.load(), prometheus_url)
+
+
+def write_report(folder: RunFolder, *, prometheus_url: str | None) -> ReportPaths:
+    """Write the report of a run into its folder; also `requests.parquet` when it is missing or out of date.
+
+    Args:
+        folder: the run; it may be partial, still running, or without any record.
+        prometheus_url: where the engines' memory can be asked for; without it, or when it does not answer, the
+            snapshot in the folder is used, and failing that the report says what is missing.
+
+    Raises:
+        UserError: the folder's manifest or records cannot be read, or the report cannot be written.
+    """
+    run = folder.load()
+    if _parquet_is_stale(folder):
+        folder.close(run)
+    data = _report_data(folder, run, prometheus_url)
+    paths = ReportPaths(folder.path / "report.html", folder.path / "report.md", folder.path / "summary.json", data)
+    try:
+        write_summary(data, paths.summary)
+        write_markdown(data, paths.markdown)
+        write_html(data, paths.html)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{folder.path}: the report cannot be written: {reason}. Free some space or mend the folder's permissions, "
+            "then run `make report` again; the records are safe."
+        ) from None
+    return paths
+
+
+def _report_data(folder: RunFolder, run: RunData, prometheus_url: str | None) -> ReportData:
+    return build_report_data(run, engine_memory(folder.path, run.manifest, prometheus_url))
+
+
+def _parquet_is_stale(folder: RunFolder) -> bool:
+    try:
+        made = folder.parquet_path.stat().st_mtime_ns
+        return any(p.stat().st_mtime_ns > made for p in (folder.records_path, folder.manifest_path) if p.exists())
+    except OSError:
+        return True

@@ -1,0 +1,60 @@
+"""The columns of every table of cells: one list, used by HTML, Markdown, the terminal and `summary.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+from loadgen.definitions import CellSummary
+from loadgen.report.text import number
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """One figure of a cell."""
+
+    key: str
+    label: str
+    unit: str
+    get: Callable[[CellSummary], float | None]
+    better: Literal["lower", "higher"] | None
+    """Which way is better; None where neither is."""
+    wide_only: bool = False
+    """Left out where there is little room (a narrow terminal)."""
+
+    def text(self, summary: CellSummary | None) -> str:
+        """The figure as text; a dash when it was not measured."""
+        return number(None if summary is None else self.get(summary))
+
+
+TTFT_P50 = Column("ttft_ms.p50", "TTFT p50", "ms", lambda s: s.ttft_ms.p50, "lower")
+TPOT_MEAN = Column("tpot_ms.mean", "TPOT mean", "ms", lambda s: s.tpot_ms.mean, "lower")
+THROUGHPUT = Column("output_tokens_per_s", "output", "tok/s", lambda s: s.output_tokens_per_s, "higher")
+
+COLUMNS: tuple[Column, ...] = (
+    TTFT_P50,
+    Column("ttft_ms.p95", "TTFT p95", "ms", lambda s: s.ttft_ms.p95, "lower"),
+    Column("ttft_ms.p99", "TTFT p99", "ms", lambda s: s.ttft_ms.p99, "lower", wide_only=True),
+    TPOT_MEAN,
+    Column("tpot_ms.p95", "TPOT p95", "ms", lambda s: s.tpot_ms.p95, "lower"),
+    THROUGHPUT,
+    Column("requests_per_s", "requests", "req/s", lambda s: s.requests_per_s, "higher"),
+    Column("tokens_per_event", "tokens", "per event", lambda s: s.tokens_per_event, None, wide_only=True),
+)
+HEADLINE_COLUMNS = (TTFT_P50, TPOT_MEAN, THROUGHPUT)
+
+
+def quotient(column: Column, base: CellSummary | None, other: CellSummary | None) -> float | None:
+    """`other`'s figure divided by `base`'s; None where either was not measured or the base is 0."""
+    if base is None or other is None:
+        return None
+    below, above = column.get(base), column.get(other)
+    return None if below is None or above is None or below == 0 else above / below
+
+
+def ahead(column: Column, value: float | None) -> bool | None:
+    """Whether a quotient `other / base` puts `other` ahead; None when it says nothing."""
+    if value is None or column.better is None or value == 1:
+        return None
+    return (value < 1) == (column.better == "lower")

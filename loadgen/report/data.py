@@ -1,0 +1,298 @@
+"""From a run to what the report shows: plain data, no files, no network, no drawing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from loadgen.definitions import CellSummary, Floats, summarise, tpot_ms, ttft_ms
+from loadgen.manifest import EngineFacts, Manifest
+from loadgen.record import RequestRecord
+from loadgen.report.columns import COLUMNS, quotient
+from loadgen.report.fairness import FairnessRow, fairness_rows
+from loadgen.report.prometheus import Memory
+from loadgen.run_folder import BlockData, RunData
+from loadgen.scenario import Cell
+
+CellStatus = Literal["complete", "partial", "missing"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineCell:
+    """One engine's figures in one cell."""
+
+    engine: str
+    status: CellStatus
+    """`partial`: from blocks that did not end well, because nothing better was measured."""
+    note: str | None
+    summary: CellSummary | None
+    """None when nothing was measured."""
+    blocks: list[str]
+    """Record ids of the blocks the figures come from."""
+    ttft: Floats
+    tpot: Floats
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CellView:
+    """One cell with every engine's figures."""
+
+    id: str
+    cell: Cell | None
+    """None when the id is not one of ours."""
+    engines: dict[str, EngineCell]
+
+    def ratios(self, base: str, other: str) -> dict[str, float | None]:
+        """`other / base` by column key; None where either is not complete."""
+        a, b = self.engines[base], self.engines[other]
+        both = a.status == b.status == "complete"
+        return {c.key: quotient(c, a.summary, b.summary) if both else None for c in COLUMNS}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlockView:
+    """What became of one block."""
+
+    record_id: str
+    engine: str
+    cell: str
+    repeat: int
+    attempt: int
+    users: int
+    status: str
+    reason: str | None
+    used: bool
+    """Whether it is in the figures of its cell."""
+    records: int
+    measured: int
+    wanted: int | None
+    errors: int
+    started_at: float
+    ended_at: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """Failed requests of one engine by kind, with the first detail seen."""
+
+    engine: str
+    kind: str
+    measured: int
+    all: int
+    """Warm-up and drain requests included."""
+    cells: list[str]
+    example: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """What the load generator did."""
+
+    workers: int
+    requests: int
+    events: int
+    aborted: int
+    connections: int
+    connect_ms_p50: float | None
+    connect_ms_max: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReportData:
+    """All that a report shows."""
+
+    manifest: Manifest
+    engines: list[str]
+    """In the order of their seats; the first is what ratios are taken against."""
+    cells: list[CellView]
+    blocks: list[BlockView]
+    errors: list[ErrorRow]
+    fairness: list[FairnessRow]
+    client: ClientFacts
+    memory: Memory
+    broken_lines: int
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The (prompt tokens, output tokens) of the cells, in order."""
+        return sorted({(c.cell.prompt_tokens, c.cell.output_tokens) for c in self.cells if c.cell is not None})
+
+    def cells_of(self, shape: tuple[int, int]) -> list[CellView]:
+        """Cells of one shape, lowest concurrency first."""
+        return [c for c in self.cells if c.cell is not None and (c.cell.prompt_tokens, c.cell.output_tokens) == shape]
+
+    def facts(self, engine: str) -> EngineFacts | None:
+        """The manifest's facts of an engine."""
+        return next((facts for facts in self.manifest.engines if facts.name == engine), None)
+
+    @property
+    def measured_requests(self) -> int:
+        """Measured requests in the figures shown, failures included."""
+        return sum(e.summary.requests for c in self.cells for e in c.engines.values() if e.summary)
+
+    @property
+    def failed_requests(self) -> int:
+        """Failed measured requests in the figures shown."""
+        return sum(sum(e.summary.errors.values()) for c in self.cells for e in c.engines.values() if e.summary)
+
+    @property
+    def partial(self) -> bool:
+        """Whether anything that was to be measured was not, or not wholly."""
+        return self.manifest.status != "complete" or any(
+            entry.status != "complete" for cell in self.cells for entry in cell.engines.values()
+        )
+
+
+def build_report_data(run: RunData, memory: Memory) -> ReportData:
+    """Work out everything the report shows from a run's records and manifest."""
+    engines = _engine_names(run)
+    by_cell: dict[str, dict[str, list[BlockData]]] = {cell_id: {} for cell_id in _expected_cells(run.manifest)}
+    for block in run.blocks:
+        by_cell.setdefault(block.facts.cell, {}).setdefault(block.facts.engine, []).append(block)
+    views = []
+    for cell_id, blocks in by_cell.items():
+        entries = {engine: _engine_cell(engine, blocks.get(engine, [])) for engine in engines}
+        views.append(CellView(cell_id, _parse(cell_id), entries))
+    views.sort(key=lambda view: _sort_key(view.cell, view.id))
+    used = {block for view in views for entry in view.engines.values() for block in entry.blocks}
+    return ReportData(
+        manifest=run.manifest,
+        engines=engines,
+        cells=views,
+        blocks=[_block_view(block, used) for block in run.blocks],
+        errors=_errors(run.blocks),
+        fairness=fairness_rows(run, engines),
+        client=_client(run.blocks),
+        memory=memory,
+        broken_lines=run.broken_lines,
+    )
+
+
+def _engine_names(run: RunData) -> list[str]:
+    names = [facts.name for facts in run.manifest.engines] + [block.facts.engine for block in run.blocks]
+    return list(dict.fromkeys(names))
+
+
+def _parse(cell_id: str) -> Cell | None:
+    try:
+        return Cell.parse(cell_id)
+    except ValueError:
+        return None
+
+
+def _sort_key(cell: Cell | None, cell_id: str) -> tuple[int, int, int, int, str]:
+    if cell is None:
+        return (1, 0, 0, 0, cell_id)
+    return (0, cell.prompt_tokens, cell.output_tokens, cell.concurrency, cell_id)
+
+
+def _expected_cells(manifest: Manifest) -> list[str]:
+    """Cells that the scenario asked for, also those that never came to run. Empty when it names none."""
+    scenario = manifest.scenario
+    if manifest.source != "bench":
+        return []
+    try:
+        return [
+            Cell(int(prompt), int(output), int(concurrency)).id
+            for prompt in scenario["prompt_tokens"]
+            for output in scenario["output_tokens"]
+            for concurrency in scenario["load"]["concurrency"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _engine_cell(engine: str, blocks: Sequence[BlockData]) -> EngineCell:
+    """Choose the blocks that count: the complete ones, else whatever was measured, flagged as partial."""
+    chosen = [block for block in blocks if block.facts.status == "complete" and block.measured]
+    status: CellStatus = "complete"
+    notes = []
+    if not chosen:
+        chosen = [block for block in blocks if block.measured]
+        status = "partial" if chosen else "missing"
+        if chosen:
+            notes.append(f"only from blocks that did not end well ({', '.join(sorted(_states(chosen)))})")
+        else:
+            notes.append("never started" if not blocks else "no request was measured")
+    for block in chosen:
+        wanted = block.facts.measured_requests
+        if wanted is not None and len(block.measured) < wanted:
+            notes.append(f"{len(block.measured)} of {wanted} requests were measured in repeat {block.facts.repeat}")
+    measured = [record for block in chosen for record in block.measured if record.ok]
+    return EngineCell(
+        engine=engine,
+        status=status,
+        note="; ".join(notes) or None,
+        summary=summarise([(b.records, b.measured, b.cut.window) for b in chosen]) if chosen else None,
+        blocks=[block.facts.record_id for block in chosen],
+        ttft=_sorted([ttft_ms(record) for record in measured]),
+        tpot=_sorted([tpot_ms(record) for record in measured]),
+    )
+
+
+def _states(blocks: Sequence[BlockData]) -> set[str]:
+    return {"never ended" if block.facts.status == "running" else block.facts.status for block in blocks}
+
+
+def _sorted(values: Sequence[float | None]) -> Floats:
+    return np.sort(np.asarray([value for value in values if value is not None], dtype=np.float64))
+
+
+def _block_view(block: BlockData, used: set[str]) -> BlockView:
+    facts, measured = block.facts, block.measured
+    return BlockView(
+        record_id=facts.record_id,
+        engine=facts.engine,
+        cell=facts.cell,
+        repeat=facts.repeat,
+        attempt=facts.attempt,
+        users=facts.users,
+        status=facts.status,
+        reason=facts.reason,
+        used=facts.record_id in used,
+        records=len(block.records),
+        measured=len(measured),
+        wanted=facts.measured_requests,
+        errors=sum(not record.ok for record in measured),
+        started_at=facts.started_at,
+        ended_at=facts.ended_at,
+    )
+
+
+def _errors(blocks: Sequence[BlockData]) -> list[ErrorRow]:
+    found: dict[tuple[str, str], list[tuple[RequestRecord, bool]]] = {}
+    for block in blocks:
+        for record, phase in zip(block.records, block.cut.phases, strict=True):
+            if record.error is not None and not record.aborted:
+                found.setdefault((block.facts.engine, record.error), []).append((record, phase == "measure"))
+    rows = [
+        ErrorRow(
+            engine=engine,
+            kind=kind,
+            measured=sum(measured for _, measured in entries),
+            all=len(entries),
+            cells=sorted({record.cell for record, _ in entries}),
+            example=next((record.error_detail for record, _ in entries if record.error_detail), None),
+        )
+        for (engine, kind), entries in found.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.all, row.engine, row.kind))
+
+
+def _client(blocks: Sequence[BlockData]) -> ClientFacts:
+    records = [record for block in blocks for record in block.records]
+    opened = np.asarray([record.connect_ns / 1e6 for record in records if record.connect_ns > 0])
+    outcomes = Counter("aborted" if record.aborted else "ended" for record in records)
+    return ClientFacts(
+        workers=len({record.worker for record in records}),
+        requests=len(records),
+        events=sum(record.events for record in records),
+        aborted=outcomes["aborted"],
+        connections=int(opened.size),
+        connect_ms_p50=float(np.median(opened)) if opened.size else None,
+        connect_ms_max=float(opened.max()) if opened.size else None,
+    )

@@ -1,0 +1,146 @@
+"""What was equal between the engines and what was not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loadgen.manifest import EngineFacts
+from loadgen.record import RequestRecord
+from loadgen.report.text import DASH, command_line, number, plain
+from loadgen.run_folder import RunData
+
+LONG = 160
+"""Values longer than this are folded away in the report."""
+APART = frozenset(
+    {"version", "kind", "base_url", "argv", "env", "environment", "settings", "notes", "packages", "python"}
+    | {"model_path", "cwd", "executable", "log"}
+)
+"""Facts that differ from engine to engine by nature: shown, never judged."""
+NOISE = frozenset({"pid", "started_unix_s", "base_url"})
+"""Launch facts of no use to a reader, or shown elsewhere."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FairnessRow:
+    """One fact, by engine."""
+
+    check: str
+    equal: bool | None
+    """None: shown for the record, not something that could be equal."""
+    detail: str
+    values: dict[str, str]
+
+
+def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
+    """List the checks made before the race, what the records say, and the launch facts; what differs comes first."""
+    rows = [
+        FairnessRow(fact.check, fact.equal, fact.detail, {e: fact.values.get(e, DASH) for e in engines})
+        for fact in run.manifest.parity
+    ]
+    rows += _from_records(run, engines)
+    rows += _order(run, engines)
+    known = {facts.name: facts for facts in run.manifest.engines}
+    rows += _from_manifest([known.get(engine) for engine in engines], engines)
+    return sorted(rows, key=lambda row: {False: 0, True: 1, None: 2}[row.equal])
+
+
+def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
+    """Prompt and output lengths as the engines themselves reported them."""
+    good: dict[str, list[RequestRecord]] = {engine: [] for engine in engines}
+    for block in run.blocks:
+        good[block.facts.engine] += [record for record in block.records if record.ok]
+    if not any(good.values()):
+        return []
+    exact_prompts, exact_outputs, sources, off = {}, {}, {}, {"prompt": 0, "output": 0}
+    for engine, records in good.items():
+        counted = [r for r in records if r.prompt_tokens is not None]
+        right = sum(r.prompt_tokens == r.prompt_tokens_wanted for r in counted)
+        exact_prompts[engine] = f"{right:,d} of {len(records):,d} exact" if records else DASH
+        off["prompt"] += len(records) - right
+        right = sum(r.output_tokens == r.output_tokens_wanted for r in records)
+        exact_outputs[engine] = f"{right:,d} of {len(records):,d} exact" if records else DASH
+        off["output"] += len(records) - right
+        sources[engine] = plain(sorted({r.token_source or "unknown" for r in records}))
+    return [
+        FairnessRow(
+            "prompt length",
+            off["prompt"] == 0,
+            "prompt tokens that the engine itself counted, against those asked for, over all successful requests",
+            exact_prompts,
+        ),
+        FairnessRow(
+            "output length",
+            off["output"] == 0,
+            "output tokens generated, against those asked for, over all successful requests",
+            exact_outputs,
+        ),
+        FairnessRow(
+            "source of output token counts",
+            len({value for engine, value in sources.items() if good[engine]}) == 1,
+            "usage: the server's own count; tokenizer: counted from the text",
+            sources,
+        ),
+    ]
+
+
+def _order(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
+    """Whether each engine ran as early as the others: a machine that warms up slows whoever comes last."""
+    if len(engines) < 2 or not run.blocks:
+        return []
+    ordered = sorted(run.blocks, key=lambda block: block.facts.started_at)
+    places: dict[str, list[int]] = {engine: [] for engine in engines}
+    for place, block in enumerate(ordered, start=1):
+        places[block.facts.engine].append(place)
+    if not all(places.values()):
+        return []
+    means = {engine: sum(own) / len(own) for engine, own in places.items()}
+    return [
+        FairnessRow(
+            "place in the run's order",
+            max(means.values()) - min(means.values()) <= 1,
+            "mean place of its blocks. One pass runs one engine after the other, so a machine that warms up or slows "
+            "down in between counts as a difference between engines; more repeats alternate the order.",
+            {engine: f"{number(mean)} of {len(ordered)}" for engine, mean in means.items()},
+        )
+    ]
+
+
+def _from_manifest(facts: Sequence[EngineFacts | None], engines: Sequence[str]) -> list[FairnessRow]:
+    rows = []
+    columns: list[dict[str, Any]] = [_flat(entry) for entry in facts]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    for name in names:
+        leaf = name.rpartition(": ")[2]
+        top = name.partition(": ")[2].partition(".")[0]
+        values = {
+            engine: command_line(column.get(name)) if leaf == "argv" else plain(column.get(name))
+            for engine, column in zip(engines, columns, strict=True)
+        }
+        apart = top in APART or leaf in APART or len(engines) < 2
+        rows.append(FairnessRow(name, None if apart else len(set(values.values())) == 1, "", values))
+    return rows
+
+
+def _flat(entry: EngineFacts | None) -> dict[str, Any]:
+    """An engine's facts as one level of named values."""
+    if entry is None:
+        return {}
+    flat: dict[str, Any] = {
+        "engine: version": entry.version,
+        "engine: kind": entry.kind,
+        "engine: api": entry.api,
+        "engine: base_url": entry.base_url,
+        "model: name": entry.model,
+        "model: context length": entry.context_length,
+    }
+    flat.update({f"prompts: {key}": value for key, value in entry.prompts.items()})
+    for key, value in entry.launch.items():
+        if key in NOISE:
+            continue
+        if isinstance(value, Mapping) and key not in APART:
+            flat.update({f"launch: {key}.{inner}": item for inner, item in value.items()})
+        else:
+            flat[f"launch: {key}"] = value
+    return flat

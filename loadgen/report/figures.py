@@ -1,0 +1,216 @@
+"""The report's figures: inline SVG that follows the page's colours, and PNG files for Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from loadgen.report.data import ReportData
+from loadgen.report.plots import (
+    LOAD_PLOTS,
+    Titles,
+    draw_ecdf,
+    draw_load,
+    draw_memory,
+    ecdf_limits,
+)
+from loadgen.report.style import PAPER, PLACEHOLDERS, VARIABLES, Palette, look
+from loadgen.report.text import shape_words
+
+SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "text.parse_math": False,  # names come from outside: a "$" is a "$"
+    "svg.fonttype": "none",  # real text: a tenth of the size of outlines, and it can be searched
+    "svg.hashsalt": "bakeoff",
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+}
+PNG_DPI = 130
+METRICS = (("ttft", "Time to first token"), ("tpot", "Time per output token"))
+
+Draw = Callable[[Any, Palette, str], Titles]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """The plots of one combination of prompt and output tokens, as SVG."""
+
+    name: str
+    words: str
+    loads: list[str]
+    distributions: list[tuple[str, list[str]]]
+    """(title, one SVG a cell) for each metric."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """One PNG file."""
+
+    path: Path
+    caption: str
+
+
+def svg_shapes(data: ReportData) -> list[Shape]:
+    """Draw the load plots and the distributions of every shape."""
+    with mpl.rc_context(SETTINGS):
+        return [_svg_shape(data, shape) for shape in data.shapes]
+
+
+def svg_memory(data: ReportData) -> str | None:
+    """Draw memory over time; None when there is none to show."""
+    if not data.memory.series:
+        return None
+    with mpl.rc_context(SETTINGS):
+        return _svg(
+            (11.5, 3.0),
+            "memory",
+            "Engine memory over the run",
+            lambda axes, palette, prefix: draw_memory(axes, data, data.memory, palette, prefix),
+        )
+
+
+def _svg_shape(data: ReportData, shape: tuple[int, int]) -> Shape:
+    cells = data.cells_of(shape)
+    words = shape_words(*shape)
+    name = f"p{shape[0]}-o{shape[1]}"
+    loads = []
+    for plot in LOAD_PLOTS:
+
+        def draw(axes: Any, palette: Palette, prefix: str, plot: Any = plot) -> Titles:
+            return draw_load(axes, data, cells, plot, palette, prefix)
+
+        loads.append(_svg((4.0, 2.75), f"{name}-{plot.key}", f"{plot.title} against concurrency, {words}", draw))
+    distributions = []
+    for metric, title in METRICS:
+        limits = ecdf_limits(cells, metric)
+        panels = []
+        for view in cells:
+
+            def draw_one(
+                axes: Any, palette: Palette, prefix: str, view: Any = view, m: str = metric, ends: Any = limits
+            ) -> Titles:
+                return draw_ecdf(axes, data, view, m, ends, palette, prefix)
+
+            level = view.cell.concurrency if view.cell else 0
+            label = f"Distribution of {title.lower()}, {words}, concurrency {level}"
+            panels.append(_svg((2.9, 1.95), f"{name}-c{level}-{metric}-ecdf", label, draw_one))
+        distributions.append((title, panels))
+    return Shape(name, words, loads, distributions)
+
+
+def _svg(size: tuple[float, float], prefix: str, label: str, draw: Draw) -> str:
+    figure = Figure(figsize=size, layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    titles = draw(axes, PLACEHOLDERS, prefix)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata=nothing)
+    return finish_svg(buffer.getvalue(), prefix, label, titles)
+
+
+def finish_svg(source: str, prefix: str, label: str, titles: Titles) -> str:
+    """Make matplotlib's SVG fit to stand inside a page.
+
+    Its prologue, comments and namespaces go (HTML needs none), ids become unique to the page, colours become CSS
+    variables, fonts become the page's, and points get titles that show on hovering.
+    """
+    source = re.sub(r"<!--.*?-->", "", source[source.index("<svg") :], flags=re.DOTALL)
+    source = re.sub(r"<metadata>.*?</metadata>", "", source, flags=re.DOTALL)
+    source = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", source).replace("xlink:href", "href")
+    source = re.sub(r'\bid="([^"]+)"', lambda m: f'id="{_own(m[1], prefix)}"', source)
+    source = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{_own(m[1], prefix)})", source)
+    source = re.sub(r'href="#([^"]+)"', lambda m: f'href="#{_own(m[1], prefix)}"', source)
+    for colour, variable in VARIABLES.items():
+        source = source.replace(colour, variable)
+    source = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", source)
+    source = re.sub(r"font-family: [^;\"]+;?", "", source)
+    for gid, title in titles.items():
+        source = source.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{html.escape(title)}</title>', 1)
+    box = re.search(r'viewBox="([^"]+)"', source)
+    view = box[1] if box else "0 0 100 100"
+    opening = f'<svg class="plot" viewBox="{view}" role="img" aria-label="{html.escape(label)}">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, source, count=1).strip()
+
+
+def _own(name: str, prefix: str) -> str:
+    return name if name.startswith(prefix) else f"{prefix}-{name}"
+
+
+def write_pngs(data: ReportData, folder: Path) -> dict[str, list[Picture]]:
+    """Write the PNG files of the Markdown report; returns them by section (`load`, `distribution`, `memory`).
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(exist_ok=True)
+    pictures: dict[str, list[Picture]] = {"load": [], "distribution": [], "memory": []}
+    with mpl.rc_context(SETTINGS):
+        for shape in data.shapes:
+            pictures["load"].append(_png_load(data, shape, folder))
+            pictures["distribution"].append(_png_distribution(data, shape, folder))
+        if data.memory.series:
+            figure = Figure(figsize=(10, 3), layout="constrained", facecolor=PAPER.background)
+            draw_memory(figure.add_subplot(), data, data.memory, PAPER, "m")
+            _legend(figure, data)
+            pictures["memory"].append(_save(figure, folder / "memory.png", "Engine memory over the run"))
+    return pictures
+
+
+def _png_load(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture:
+    figure = Figure(figsize=(11, 3.3), layout="constrained", facecolor=PAPER.background)
+    for axes, plot in zip(figure.subplots(1, len(LOAD_PLOTS)), LOAD_PLOTS, strict=True):
+        draw_load(axes, data, data.cells_of(shape), plot, PAPER, "l")
+    _legend(figure, data)
+    words = shape_words(*shape)
+    return _save(figure, folder / f"load-p{shape[0]}-o{shape[1]}.png", f"Figures against concurrency, {words}")
+
+
+def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture:
+    cells = data.cells_of(shape)
+    figure = Figure(figsize=(max(5.5, 2.9 * len(cells)), 4.6), layout="constrained", facecolor=PAPER.background)
+    grid = figure.subplots(len(METRICS), len(cells), squeeze=False)
+    for row, (metric, title) in zip(grid, METRICS, strict=True):
+        limits = ecdf_limits(cells, metric)
+        for axes, view in zip(row, cells, strict=True):
+            draw_ecdf(axes, data, view, metric, limits, PAPER, "d")
+        row[0].set_ylabel(title, color=PAPER.text)
+    _legend(figure, data)
+    words = shape_words(*shape)
+    path = folder / f"distribution-p{shape[0]}-o{shape[1]}.png"
+    return _save(figure, path, f"Distribution of latencies over requests, {words}")
+
+
+def _legend(figure: Figure, data: ReportData) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=PAPER.engines[seat % len(PAPER.engines)], marker=look(seat).marker, label=engine[:40])
+        for seat, engine in enumerate(data.engines)
+    ]
+    # matplotlib leaves labels with a leading underscore out, so they are passed apart.
+    labels = [engine[:40] for engine in data.engines]
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), frameon=False)
+
+
+def _save(figure: Figure, path: Path, caption: str) -> Picture:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=PNG_DPI, facecolor=PAPER.background, metadata={"Software": None})
+    return Picture(path, caption)

@@ -1,0 +1,151 @@
+"""Engine memory over a run, from Prometheus; kept in the run's folder so that the report outlives Prometheus.
+
+Source of the protocol: Prometheus HTTP API, `/api/v1/query_range`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from loadgen.manifest import Manifest
+
+SNAPSHOT = "metrics.json"
+METRIC = "bakeoff_engine_memory_bytes"
+TIMEOUT_S = 5.0
+POINTS = 800
+"""Samples wanted over a run; far below the 11,000 that Prometheus allows a query."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemorySeries:
+    """Resident memory of one engine's process tree."""
+
+    engine: str
+    samples: list[tuple[float, float]]
+    """(seconds since the Unix epoch, bytes), in order of time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of the engines' memory, and what is not and why."""
+
+    series: list[MemorySeries] = dataclasses.field(default_factory=list)
+    source: str | None = None
+    """Where the series came from, in words."""
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+
+class PrometheusError(Exception):
+    """Prometheus could not be asked; the text says why."""
+
+
+def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) -> Memory:
+    """Return the memory of every engine over the run's time span; never raises for a Prometheus that is gone.
+
+    A snapshot in the folder that covers the run and all engines is used as it is. Otherwise Prometheus is asked,
+    and its answer is kept once the run has ended; failing that, whatever snapshot there is.
+    """
+    names = [engine.name for engine in manifest.engines] or sorted({block.engine for block in manifest.blocks})
+    span = _span(manifest)
+    if span is None or not names:
+        return Memory(missing=["Engine memory: nothing ran, so there is no span of time to show."])
+    path = folder / SNAPSHOT
+    kept = _read_snapshot(path, names)
+    if len(kept) == len(names):
+        return Memory(kept, f"kept in {SNAPSHOT}")
+    problem = "this report was made without a Prometheus"
+    found: list[MemorySeries] = []
+    if prometheus_url:
+        try:
+            found = [series for name in names if (series := query_memory(prometheus_url, name, *span)).samples]
+            problem = f"Prometheus at {prometheus_url} holds no samples of {METRIC} for the time of the run"
+        except PrometheusError as error:
+            problem = str(error)
+    source = f"Prometheus at {prometheus_url}"
+    if found and len(found) >= len(kept):
+        if manifest.status != "running":
+            _write_snapshot(path, found, span, prometheus_url or "")
+    else:
+        found, source = kept, f"kept in {SNAPSHOT}"
+    have = {series.engine for series in found}
+    lacking = [name for name in names if name not in have]
+    missing = [f"Memory over time of {', '.join(lacking)}: {problem}."] if lacking else []
+    return Memory(found, source if found else None, missing)
+
+
+def query_memory(url: str, engine: str, start: float, end: float) -> MemorySeries:
+    """Ask Prometheus for one engine's memory between two moments (seconds since the Unix epoch).
+
+    Raises:
+        PrometheusError: it does not answer within 5 s, or answers with an error.
+    """
+    label = engine.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    step = max(1.0, math.ceil((end - start) / POINTS))
+    parameters: dict[str, str | float] = {
+        "query": f'max({METRIC}{{engine="{label}"}})',
+        "start": start,
+        "end": end,
+        "step": step,
+    }
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy for the outside world must not stand before a local Prometheus
+            answer = session.get(f"{url.rstrip('/')}/api/v1/query_range", params=parameters, timeout=TIMEOUT_S)
+        body = answer.json()
+        if body.get("status") != "success":
+            raise PrometheusError(f"Prometheus at {url} refused the query: {body.get('error') or answer.status_code}")
+        rows = body["data"]["result"]
+        return MemorySeries(engine, _samples(rows[0]["values"] if rows else []))
+    except requests.exceptions.JSONDecodeError:
+        raise PrometheusError(f"{url} answers, but not as a Prometheus does") from None
+    except requests.RequestException as error:
+        raise PrometheusError(f"Prometheus at {url} does not answer ({type(error).__name__})") from None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise PrometheusError(f"{url} answers, but not as a Prometheus does") from None
+
+
+def _span(manifest: Manifest) -> tuple[float, float] | None:
+    """The run's time span, without any gap between its last block and a late end."""
+    moments = [manifest.started_at, *(block.started_at for block in manifest.blocks)]
+    moments += [block.ended_at for block in manifest.blocks if block.ended_at is not None]
+    moments += [] if manifest.ended_at is None else [manifest.ended_at]
+    start, end = min(moments), max(moments)
+    return (start, end) if end > start else None
+
+
+def _samples(pairs: Sequence[Any]) -> list[tuple[float, float]]:
+    samples = [(float(at), float(value)) for at, value in pairs]
+    return sorted((at, value) for at, value in samples if math.isfinite(at) and math.isfinite(value))
+
+
+def _read_snapshot(path: Path, names: Sequence[str]) -> list[MemorySeries]:
+    try:
+        memory = json.loads(path.read_text(encoding="utf-8"))["memory_bytes"]
+        kept = [MemorySeries(name, _samples(memory[name])) for name in names if name in memory]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [series for series in kept if series.samples]
+
+
+def _write_snapshot(path: Path, found: Sequence[MemorySeries], span: tuple[float, float], url: str) -> None:
+    document = {
+        "schema_version": 1,
+        "metric": METRIC,
+        "prometheus_url": url,
+        "start": span[0],
+        "end": span[1],
+        "memory_bytes": {series.engine: series.samples for series in found},
+    }
+    temporary = path.with_suffix(".json.part")
+    try:
+        temporary.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError:  # the report itself does not depend on it
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,77 @@
+"""`summary.json`: the report for programs. Nothing that was not measured is ever 0; it is null."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from loadgen.report.data import CellView, EngineCell, ReportData
+from loadgen.report.headline import headline, notices, tiles
+
+SCHEMA_VERSION = 1
+
+
+def summary(data: ReportData) -> dict[str, Any]:
+    """Return the whole content of `summary.json` as plain data. Times in ms where a name ends so."""
+    manifest = data.manifest
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": manifest.run_id,
+        "source": manifest.source,
+        "status": manifest.status,
+        "partial": data.partial,
+        "scenario": manifest.scenario.get("name"),
+        "started_at": manifest.started_at,
+        "ended_at": manifest.ended_at,
+        "headline": headline(data),
+        "notices": [dataclasses.asdict(notice) for notice in notices(data)],
+        "engines": [_engine(data, engine) for engine in data.engines],
+        "overall_ratios": {
+            tile.column.key: {"geometric_mean": tile.mean, "min": tile.low, "max": tile.high, "cells": tile.cells}
+            for tile in tiles(data)
+        },
+        "cells": [_cell(data, view) for view in data.cells],
+        "blocks": [dataclasses.asdict(block) for block in data.blocks],
+        "errors": [dataclasses.asdict(row) for row in data.errors],
+        "fairness": [dataclasses.asdict(row) for row in data.fairness],
+        "client": dataclasses.asdict(data.client),
+        "measured_requests": data.measured_requests,
+        "failed_requests": data.failed_requests,
+        "unreadable_lines": data.broken_lines,
+        "missing": list(data.memory.missing),
+    }
+
+
+def write_summary(data: ReportData, path: Path) -> None:
+    """Write `summary.json`. Raises OSError."""
+    path.write_text(json.dumps(summary(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _engine(data: ReportData, engine: str) -> dict[str, Any]:
+    facts = data.facts(engine)
+    peak = next((max(v for _, v in s.samples) for s in data.memory.series if s.engine == engine), None)
+    known = {} if facts is None else {key: getattr(facts, key) for key in ("kind", "api", "model", "version")}
+    return {"name": engine, **known, "peak_memory_bytes": peak}
+
+
+def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
+    base = data.engines[0] if data.engines else None
+    return {
+        "id": view.id,
+        "prompt_tokens": view.cell.prompt_tokens if view.cell else None,
+        "output_tokens": view.cell.output_tokens if view.cell else None,
+        "concurrency": view.cell.concurrency if view.cell else None,
+        "engines": {engine: _entry(entry) for engine, entry in view.engines.items()},
+        "ratios": {other: {"to": base, **view.ratios(base, other)} for other in data.engines[1:]} if base else {},
+    }
+
+
+def _entry(entry: EngineCell) -> dict[str, Any]:
+    return {
+        "status": entry.status,
+        "note": entry.note,
+        "blocks": entry.blocks,
+        "summary": dataclasses.asdict(entry.summary) if entry.summary else None,
+    }
