@@ -139,7 +139,7 @@ def tokens_in_window(records: Sequence[RequestRecord], window: Window) -> tuple[
             continue
         arrivals = np.asarray(record.event_offsets_ns, dtype=np.int64) + (record.t_send + record.wall_offset_ns)
         inside = int(np.count_nonzero((arrivals >= window.start_ns) & (arrivals <= window.end_ns)))
-        each = usual if record.output_tokens is None else record.output_tokens / record.events
+        each = usual if record.output_tokens is None else record.output_tokens / len(arrivals)
         output += inside * each
         if window.start_ns <= arrivals[0] <= window.end_ns:
             prompt += record.prompt_tokens if record.prompt_tokens is not None else record.prompt_tokens_wanted

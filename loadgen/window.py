@@ -30,7 +30,7 @@ class Cut:
     window: Window | None
     """None while nothing has been measured."""
     complete: bool
-    """Whether all wanted requests were measured and no request still in flight can displace one."""
+    """Whether all wanted requests were measured, and none that is still in flight or was aborted belongs among them."""
 
 
 def cut_block(
@@ -69,7 +69,10 @@ def cut_block(
         for r in records:
             key = (r.worker, r.user)
             latest_known[key] = max(latest_known.get(key, 0), r.t_done + r.wall_offset_ns)
-        complete = len(latest_known) >= users and chosen[-1][0] <= min(latest_known.values())
+        last = chosen[-1][0]
+        # One that was cut off in front of the last chosen would have been measured: leaving out the slow flatters.
+        gap = any(r.aborted and opened <= r.t_send + r.wall_offset_ns < last for r in records)
+        complete = len(latest_known) >= users and last <= min(latest_known.values()) and not gap
     return Cut(phases, Window(opened, ended), complete)
 
 
