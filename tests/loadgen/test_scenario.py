@@ -1,0 +1,218 @@
+"""Scenarios: what they expand into, and how mistakes are explained."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadgen.errors import UserError
+from loadgen.scenario import Block, Cell, Scenario, load_scenario, shipped_scenarios
+
+GOOD = """\
+name: mine
+question: Which one?
+engines: [a, b]
+prompt_tokens: [8, 4]
+output_tokens: [2]
+load:
+  concurrency: [1, 3]
+requests: 5
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def put(text):
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return put
+
+
+def explain(path):
+    with pytest.raises(UserError) as caught:
+        load_scenario(path)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_shipped_scenarios_load_and_carry_their_file_names():
+    assert {"smoke", "seed-matrix"} <= set(shipped_scenarios())
+    for name in shipped_scenarios():
+        assert load_scenario(name).name == name
+
+
+def test_the_classic_matrix_is_what_was_asked_for():
+    scenario = load_scenario("seed-matrix")
+    expected = set(itertools.product([512, 1024, 2048, 4096], [128], [1, 4, 8, 16]))
+    assert {(c.prompt_tokens, c.output_tokens, c.concurrency) for c in scenario.cells()} == expected
+    assert scenario.requests == 100
+
+
+def test_a_file_by_path_with_its_defaults(write):
+    scenario = load_scenario(write(GOOD))
+    assert (scenario.warmup_requests, scenario.repeats, scenario.shared_prefix_tokens, scenario.seed) == (1, 1, 0, 1)
+    assert [c.id for c in scenario.cells()] == [
+        "p0008-o0002-c001",
+        "p0008-o0002-c003",
+        "p0004-o0002-c001",
+        "p0004-o0002-c003",
+    ]
+
+
+def test_a_scenario_survives_its_manifest(write):
+    scenario = load_scenario(write(GOOD + "slo: {ttft_ms: 100}\nmodel: |\n  text\n"))
+    assert Scenario.model_validate(scenario.model_dump(mode="json")) == scenario
+    assert Scenario.model_validate_json(scenario.model_dump_json()) == scenario
+
+
+def test_blocks_alternate_a_b_b_a(write):
+    scenario = load_scenario(write(GOOD.replace("[8, 4]", "[4]").replace("[1, 3]", "[1]") + "repeats: 3\n"))
+    assert [(b.engine, b.repeat) for b in scenario.blocks(["a", "b"])] == [
+        *(("a", 1), ("b", 1)),
+        *(("b", 2), ("a", 2)),
+        *(("a", 3), ("b", 3)),
+    ]
+
+
+def test_an_engine_serves_all_cells_before_it_is_changed_and_none_twice(write):
+    blocks = list(load_scenario(write(GOOD + "repeats: 2\n")).blocks(["a", "b"]))
+    assert len({b.id for b in blocks}) == len(blocks) == 2 * 2 * 4
+    assert [engine for engine, _ in itertools.groupby(blocks, lambda b: b.engine)] == ["a", "b", "a"]
+    assert blocks[0].id == "a.p0008-o0002-c001.r1"
+    assert Block("a", Cell(512, 128, 4), 2).id == "a.p0512-o0128-c004.r2"
+
+
+@given(st.builds(Cell, *[st.integers(1, 10**8)] * 3))
+def test_a_cell_id_reads_back(cell):
+    assert Cell.parse(cell.id) == cell
+
+
+@given(st.sets(st.builds(Cell, st.integers(1, 9999), st.integers(1, 9999), st.integers(1, 999)), max_size=8))
+def test_cells_sort_by_number(cells):
+    as_tuples = sorted((c.prompt_tokens, c.output_tokens, c.concurrency) for c in cells)
+    assert [(c.prompt_tokens, c.output_tokens, c.concurrency) for c in sorted(cells)] == as_tuples
+    assert sorted(c.id for c in cells) == [c.id for c in sorted(cells)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "p",
+        "p1-o2",
+        "p0001-o0002-c003-x",
+        "o0001-p0002-c003",
+        "p+001-o0002-c003",
+        "p0001-o0002-c003\n",
+        "p٣٣٣٣-o0002-c003",
+    ],
+)
+def test_what_is_no_cell_id(text):
+    with pytest.raises(ValueError, match="is not a cell id"):
+        Cell.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (GOOD + "promt_tokens: [1]\n", 9, ["`promt_tokens`: unknown key", "did you mean `prompt_tokens`?"]),
+        (GOOD + "zzz: 1\n", 9, ["`zzz`: unknown key", "known keys: name, question"]),
+        (GOOD + "timeouts:\n  stall: 3\n", 10, ["`timeouts.stall`: unknown key", "did you mean `stall_s`?"]),
+        (GOOD.replace("load:", "load:\n  speed: 1"), 7, ["`load.speed`: unknown key", "known keys: concurrency"]),
+        (GOOD.replace("requests: 5\n", ""), 1, ["`requests`: this key is required"]),
+        (GOOD.replace("  concurrency: [1, 3]", "  {}"), 6, ["`load.concurrency`: this key is required"]),
+        (GOOD.replace("requests: 5", "requests: many"), 8, ["`requests`", "valid integer", "'many'"]),
+        (GOOD.replace("requests: 5", "requests: true"), 8, ["`requests`", "valid integer"]),
+        (GOOD.replace("requests: 5", "requests: '5'"), 8, ["`requests`", "valid integer"]),
+        (GOOD.replace("requests: 5", "requests: 5.0"), 8, ["`requests`", "valid integer"]),
+        (GOOD.replace("requests: 5", "requests: 0"), 8, ["`requests`", "greater than or equal to 1"]),
+        (GOOD.replace("[8, 4]", "\n  - 8\n  - x"), 6, ["`prompt_tokens.1`", "valid integer", "'x'"]),
+        (GOOD.replace("[8, 4]", "8"), 4, ["`prompt_tokens`", "valid list"]),
+        (GOOD.replace("[8, 4]", "[]"), 4, ["`prompt_tokens`", "at least 1 item"]),
+        (GOOD.replace("[8, 4]", "[8, 8]"), 4, ["`prompt_tokens` lists a value twice"]),
+        (GOOD.replace("[1, 3]", "[3, 3]"), 7, ["`load.concurrency` lists a value twice"]),
+        (GOOD.replace("[a, b]", "[a, a]"), 3, ["`engines` lists a value twice"]),
+        (GOOD + "shared_prefix_tokens: 4\n", 9, ["`shared_prefix_tokens` must be less than the shortest"]),
+        (GOOD.replace("name: mine", "name: Mine Own"), 1, ["`name`", "pattern"]),
+        (GOOD + "timeouts: {total_s: .inf}\n", 9, ["`timeouts.total_s`", "finite"]),
+        (GOOD + "slo: {ttft_ms: -1}\n", 9, ["`slo.ttft_ms`", "greater than 0"]),
+        (GOOD + "requests: 6\n", 9, ["not valid YAML", 'duplicate key "requests"']),
+        (GOOD + "seed: [1\n", 10, ["not valid YAML"]),
+        (GOOD + "\tseed: 1\n", 9, ["not valid YAML"]),
+        ("", 1, ["a scenario is a mapping"]),
+        ("# only a comment\n", 1, ["a scenario is a mapping"]),
+        ("- name: mine\n", 1, ["a scenario is a mapping"]),
+        ("just words\n", 1, ["a scenario is a mapping"]),
+    ],
+)
+def test_a_mistake_is_explained_with_file_line_and_hint(write, text, line, said):
+    path = write(text)
+    message = explain(path)
+    assert message.startswith(f"{path}:{line}: "), message
+    assert "\n" not in message
+    for words in said:
+        assert words in message
+
+
+def test_a_misspelt_required_key_is_named_both_ways(write):
+    message = explain(write(GOOD.replace("concurrency", "concurency")))
+    assert "mine.yaml:6: `load.concurrency`: this key is required\n" in message
+    assert "mine.yaml:7: `load.concurency`: unknown key; did you mean `concurrency`?" in message
+
+
+def test_several_mistakes_are_one_line_each(write):
+    path = write(GOOD.replace("requests: 5", "requests: no\nseeds: 1").replace("name: mine\n", ""))
+    lines = explain(path).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{path}:") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD + "model: 2001-99-99\n",  # bare ValueError of the YAML library
+        GOOD + "model: !!int x\n",
+        "%YAML 9.9\n---\n" + GOOD,  # bare KeyError
+        "[" * 600,  # RecursionError
+        GOOD + "model: \x00\n",
+        b"\xff\xfe" + GOOD.encode(),
+        GOOD + "---\nname: other\n",
+        GOOD + "1: 2\n",
+        GOOD + "? [a]\n: b\n",
+        GOOD + "model: !!python/object/apply:os.getpid []\n",
+    ],
+)
+def test_odd_files_are_one_clear_message(write, text):
+    path = write(text)
+    message = explain(path)
+    assert path in message
+    assert "\n" not in message
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)), st.booleans())
+def test_no_file_makes_anything_but_a_scenario_or_an_explanation(tmp_path_factory, junk, after):
+    path = tmp_path_factory.getbasetemp() / "junk.yaml"
+    path.write_bytes(GOOD.encode() + junk if after else junk)
+    try:
+        assert isinstance(load_scenario(str(path)), Scenario)
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+def test_a_name_that_does_not_exist_gets_a_suggestion(tmp_path):
+    assert "Did you mean 'smoke'?" in explain("smok")
+    assert "smoke" in explain("nothing-like-it")
+    assert "There is no scenario" in explain(str(tmp_path / "absent.yaml"))
+    assert "There is no scenario" in explain("pyproject.toml/inside.yaml")
+
+
+def test_a_folder_or_an_impossible_path_is_explained(tmp_path):
+    assert f"{tmp_path} is a folder" in explain(str(tmp_path))
+    assert "cannot be read" in explain("x" * 5000)
+    assert "cannot be read" in explain("a\0b")
