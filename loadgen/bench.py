@@ -1,0 +1,178 @@
+"""`loadgen bench`: puts together scenario, engines, Locust and run folder, and shows the race as it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from loadgen.campaign import Campaign, make_folder
+from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack
+from loadgen.errors import UserError
+from loadgen.form import Seat
+from loadgen.locust_client import LocustClient, LocustGone
+from loadgen.locust_process import OwnLocust
+from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.report import report_data, terminal_table
+from loadgen.run_folder import RunFolder
+from loadgen.scenario import Scenario, load_scenario
+from loadgen.show import BenchProgress
+
+
+def run_bench(
+    scenario_name: str,
+    *,
+    checkout: Path,
+    engines: Sequence[Seat] | None,
+    runs_dir: Path | None,
+    overrides: dict[str, Any],
+    workers: int,
+    console: Console,
+) -> bool:
+    """Run a scenario and print its table. Returns whether everything was completed without a failed request.
+
+    Args:
+        scenario_name: a shipped scenario's name or a file.
+        checkout: where the stack's state lies.
+        engines: endpoints that already run; None takes the scenario's engines from the stack.
+        runs_dir: where the run folder goes; None for the stack's, or `runs` in the checkout.
+        overrides: scenario keys to replace.
+        workers: Locust workers of a race without the stack.
+        console: where to show it.
+
+    Raises:
+        UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
+    """
+    scenario = _override(load_scenario(scenario_name), overrides)
+    host: EngineHost
+    if engines is not None:
+        seats = list(engines)
+        host = ExternalHost({seat.name: seat.base_url for seat in seats})
+        prometheus, stack_locust = None, None
+    else:
+        seats, host, stack_locust, prometheus = _stack(checkout, scenario)
+    _check_fit(scenario, seats, host)
+    manifest = Manifest(
+        run_id=new_run_id(scenario.name),
+        started_at=time.time(),
+        command=["python", "-m", "loadgen", *sys.argv[1:]],
+        prometheus_url=prometheus,
+        host=host_facts(),
+        packages=package_versions(),
+        git=git_facts(checkout),
+        clock=clock_facts(),
+    )
+    with _locust(seats, stack_locust, runs_dir, checkout, manifest.run_id, workers, console) as (locust, where):
+        folder = make_folder(scenario, manifest, where)
+        console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
+        progress = BenchProgress(console)
+        campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress)
+        try:
+            with progress:
+                whole = campaign.run()
+        except (KeyboardInterrupt, UserError):
+            _show_partial(folder, prometheus, console)
+            raise
+    data = report_data(folder, prometheus_url=prometheus)
+    console.print(terminal_table(data))
+    failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
+    if failed:
+        console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
+    if not whole:
+        console.print("Not every block was completed; the report says which and why.", style="yellow")
+    console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
+    return whole and not failed
+
+
+def _override(scenario: Scenario, overrides: dict[str, Any]) -> Scenario:
+    try:
+        return Scenario.model_validate({**scenario.model_dump(), **overrides})
+    except ValidationError as error:
+        raise UserError(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
+
+
+def _stack(checkout: Path, scenario: Scenario) -> tuple[list[Seat], EngineHost, LocustClient, str | None]:
+    """The stack's engines in the order of the scenario. Raises UserError when it does not run or lacks one."""
+    stack = read_stack(checkout)
+    host = SupervisorHost.of_checkout(checkout)
+    missing = [name for name in scenario.engines if name not in stack.engines]
+    if missing or not scenario.engines:
+        raise UserError(
+            f"Scenario {scenario.name!r} races {', '.join(scenario.engines) or 'no named engines'}, and this stack has "
+            f"{', '.join(stack.engines)}. Race endpoints that run somewhere with --engine NAME=URL."
+        )
+    seats = [
+        Seat(name=name, kind=e.kind, base_url=e.base_url, model=e.model, api=e.api)  # type: ignore[arg-type]
+        for name, e in ((name, stack.engines[name]) for name in scenario.engines)
+    ]
+    if "locust-master" not in stack.urls:
+        raise UserError(
+            f"The stack runs no Locust master (it has {', '.join(stack.urls)}): `make down`, then `make up`."
+        )
+    locust = LocustClient(stack.urls["locust-master"])
+    try:
+        locust.wait_for_workers(1, 30.0)
+    except LocustGone as error:
+        raise UserError(f"{error}. See `make ps` and `make logs S=locust-master`.") from None
+    return seats, host, locust, stack.urls.get("prometheus")
+
+
+def _check_fit(scenario: Scenario, seats: Sequence[Seat], host: EngineHost) -> None:
+    """Engines that already run are asked at once whether the scenario fits them: better now than after an hour."""
+    if not isinstance(host, ExternalHost):
+        return
+    needed = max(scenario.prompt_tokens) + max(scenario.output_tokens)
+    for seat in seats:
+        endpoint = seat.inspect()
+        if endpoint.context_length is not None and needed > endpoint.context_length:
+            raise UserError(
+                f"Scenario {scenario.name!r} needs a context of {needed} tokens; {seat.name} serves "
+                f"{endpoint.context_length}."
+            )
+
+
+@contextlib.contextmanager
+def _locust(
+    seats: Sequence[Seat],
+    stack_locust: LocustClient | None,
+    runs_dir: Path | None,
+    checkout: Path,
+    run_id: str,
+    workers: int,
+    console: Console,
+) -> Iterator[tuple[LocustClient, Path]]:
+    """The Locust to drive, and the folder that its master writes runs to."""
+    if stack_locust is not None:
+        where = Path(stack_locust.setup()["runs_dir"])
+        if runs_dir is None or runs_dir.resolve() == where:
+            yield stack_locust, where
+            return
+        console.print(
+            f"The stack's Locust writes to {where}, so this run has a Locust of its own; the stack's web UI "
+            "and dashboards will not show it.",
+            soft_wrap=True,
+        )
+    where = (runs_dir or checkout / "runs").resolve()
+    log = where / f"{run_id}.locust.log"
+    with OwnLocust(seats, where, log, workers) as locust:
+        console.print(f"Locust: {locust.url}", highlight=False)
+        try:
+            yield locust, where
+        finally:
+            if (where / run_id).is_dir():
+                log.replace(where / run_id / "locust.log")
+
+
+def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -> None:
+    """Print what there is of a run that broke off, and how to see it."""
+    with contextlib.suppress(UserError):
+        data = report_data(folder, prometheus_url=prometheus)
+        console.print(terminal_table(data))
+    console.print(f"What was measured is in {folder.path}", soft_wrap=True, highlight=False)
+    console.print(f"See it with `make report RUN={folder.path.name}`.", highlight=False)

@@ -1,0 +1,338 @@
+"""Runs a scenario: block after block through Locust, one engine at a time, into a run folder."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadgen.engine_host import EngineHost
+from loadgen.errors import UserError
+from loadgen.form import Seat
+from loadgen.locust_client import LocustClient, LocustGone
+from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
+from loadgen.parity import EngineSample, compare, sample_engine
+from loadgen.run_folder import RunFolder
+from loadgen.scenario import Block, Scenario
+from loadgen.tokens import make_recipe
+
+POLL_S = 0.25
+ATTEMPTS = 2
+HOST_CHECK_S = 2.0
+FAILURES_IN_ROW = 10
+WORKER_LIMIT_S = 30.0
+SETTLE_LIMIT_S = 10.0
+LOCUST_LIMIT_S = 15.0
+
+
+class BlockFailed(Exception):
+    """A block ended before it was complete; the text says why. `retry`: another attempt may do better."""
+
+    def __init__(self, reason: str, *, retry: bool) -> None:
+        super().__init__(reason)
+        self.retry = retry
+
+
+class Listener:
+    """What the campaign tells whoever watches it. Every method may be overridden; the defaults say nothing."""
+
+    def message(self, text: str) -> None:
+        """Something happened that a person should know."""
+
+    def engine(self, name: str, text: str) -> None:
+        """Progress of an engine's start."""
+
+    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
+        """Progress of a block."""
+
+    def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
+        """A block ended."""
+
+
+class Campaign:
+    """One run. `run` returns whether every block was completed; the manifest tells the rest."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seats: Sequence[Seat],
+        host: EngineHost,
+        locust: LocustClient,
+        folder: RunFolder,
+        manifest: Manifest,
+        listener: Listener,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.scenario = scenario
+        self.seats = {seat.name: seat for seat in seats}
+        self.host = host
+        self.locust = locust
+        self.folder = folder
+        self.manifest = manifest
+        self.listener = listener
+        self._sleep = sleep
+        self._samples: dict[str, EngineSample] = {}
+        self.blocks = list(scenario.blocks([seat.name for seat in seats]))
+
+    def run(self) -> bool:
+        """Run all blocks; an engine that cannot be had loses its blocks, and the others go on.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C. The run is closed and marked as interrupted first.
+            UserError: the run cannot go on at all (disk full, Locust gone). It is closed first.
+        """
+        try:
+            numbered = list(enumerate(self.blocks, start=1))
+            for engine, session in itertools.groupby(numbered, key=lambda item: item[1].engine):
+                self._run_session(engine, list(session))
+        except KeyboardInterrupt:
+            self._close("interrupted", "Interrupted by the user; what was measured until then is here.")
+            raise
+        except UserError as error:
+            self._close("failed", f"The run could not go on: {error}")
+            raise
+        except LocustGone as error:
+            text = f"The run could not go on: {error}. Records that had reached the master are here."
+            self._close("failed", text)
+            raise UserError(text, exit_code=1) from None
+        complete = {facts.id for facts in self.manifest.blocks if facts.status == "complete"}
+        whole = complete == {block.id for block in self.blocks}
+        self._close("complete" if whole else "failed", None)
+        return whole
+
+    def _run_session(self, engine: str, session: list[tuple[int, Block]]) -> None:
+        """All consecutive blocks of one engine: start it, run them, stop it."""
+        try:
+            self._start_engine(engine)
+        except UserError as error:
+            self._note(f"{engine} could not be started: {error}")
+            for number, block in session:
+                self._skip(block, number, f"{engine} could not be started: {str(error).splitlines()[0]}")
+            return
+        try:
+            for number, block in session:
+                self._run_block(block, number)
+        finally:
+            self.host.stop(engine)
+
+    def _start_engine(self, engine: str) -> None:
+        self.host.start(engine, lambda text: self.listener.engine(engine, text))
+        endpoint = self.seats[engine].inspect()
+        recipe = make_recipe(endpoint)
+        facts = EngineFacts(
+            name=engine,
+            kind=endpoint.kind,
+            api=endpoint.api,
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            version=endpoint.version,
+            context_length=endpoint.context_length,
+            prompts=recipe.facts(),
+            launch=self.host.describe(engine),
+        )
+        self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
+        if engine not in self._samples:
+            self._samples[engine] = sample_engine(endpoint, recipe)
+            if len(self._samples) > 1:
+                first = next(iter(self._samples.values()))
+                self.manifest.parity += compare(first, self._samples[engine])
+        self._save()
+
+    def _run_block(self, block: Block, number: int) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            facts = self._new_facts(block, attempt)
+            try:
+                self._attempt(block, number, facts)
+                facts.status = "complete"
+            except KeyboardInterrupt:
+                facts.status, facts.reason = "interrupted", "interrupted by the user"
+                self._stop_quietly()
+                raise
+            except (BlockFailed, UserError) as error:
+                retry = isinstance(error, BlockFailed) and error.retry and attempt < ATTEMPTS
+                facts.status, facts.reason = "failed", str(error)
+                self._note(f"{block.id}: {error}" + ("\nIt is run once more." if retry else ""))
+                if retry and not self._recover(block.engine):
+                    retry = False
+                if not retry:
+                    break
+            except LocustGone as error:
+                facts.status, facts.reason = "failed", str(error)
+                raise
+            finally:
+                facts.ended_at = time.time()
+                self._save()
+                self.listener.block_ended(block, number, len(self.blocks), facts)
+            if facts.status == "complete":
+                break
+
+    def _attempt(self, block: Block, number: int, facts: BlockFacts) -> None:
+        """Run a block once. Raises BlockFailed, UserError (refused, or the disk is full) or LocustGone."""
+        cell = block.cell
+        self.locust.wait_for_workers(1, WORKER_LIMIT_S)
+        self.locust.start_block(
+            {
+                "engine": block.engine,
+                "user_count": cell.concurrency,
+                "spawn_rate": cell.concurrency,
+                "prompt_tokens": cell.prompt_tokens,
+                "output_tokens": cell.output_tokens,
+                "requests": self.scenario.requests,
+                "warmup_requests": self.scenario.warmup_requests,
+                "shared_prefix_tokens": self.scenario.shared_prefix_tokens,
+                # The same for both engines, so that both get the very same prompts.
+                "seed": f"{self.scenario.seed}/{cell.id}/{block.repeat}",
+                "scenario": self.scenario.name,
+                "run_id": self.manifest.run_id,
+                "block": facts.record_id,
+                "timeouts": self.scenario.timeouts.model_dump_json(),
+            }
+        )
+        watch = _Watch(self.scenario, block, self.host)
+        while True:
+            status = self._status()
+            self.listener.block(block, number, len(self.blocks), status)
+            if status["write_error"]:
+                self._stop_quietly()
+                raise UserError(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
+            if status["complete"]:
+                break
+            reason = watch.judge(status)
+            if reason is not None:
+                self._stop_quietly()
+                self._settle(facts)
+                raise reason
+            self._sleep(POLL_S)
+        self._settle(facts)
+
+    def _status(self) -> dict[str, Any]:
+        """The master's status; a master that is busy for a moment is given some time."""
+        deadline = time.monotonic() + LOCUST_LIMIT_S
+        while True:
+            try:
+                return self.locust.status()
+            except LocustGone:
+                if time.monotonic() >= deadline:
+                    raise
+                self._sleep(1.0)
+
+    def _settle(self, facts: BlockFacts) -> None:
+        """Wait until Locust has stopped and every worker's records have arrived."""
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        while time.monotonic() < deadline:
+            status = self._status()
+            told = status["ended_workers"]
+            stopped = status["state"] in ("ready", "stopped")
+            if stopped and len(told) >= status["workers"] and status["received"] >= sum(told.values()):
+                return
+            self._sleep(POLL_S)
+        self._note(f"{facts.record_id}: not every worker confirmed its last records within {SETTLE_LIMIT_S:g} s.")
+
+    def _recover(self, engine: str) -> bool:
+        """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""
+        try:
+            if not self.host.is_up(engine):
+                self.host.start(engine, lambda text: self.listener.engine(engine, text))
+            self.locust.wait_for_workers(1, WORKER_LIMIT_S)
+        except UserError as error:
+            self._note(f"{engine} could not be brought back: {error}")
+            return False
+        return True
+
+    def _new_facts(self, block: Block, attempt: int) -> BlockFacts:
+        facts = BlockFacts(
+            id=block.id,
+            record_id=block.id if attempt == 1 else f"{block.id}.a{attempt}",
+            engine=block.engine,
+            cell=block.cell.id,
+            repeat=block.repeat,
+            attempt=attempt,
+            users=block.cell.concurrency,
+            warmup_requests=self.scenario.warmup_requests,
+            measured_requests=self.scenario.requests,
+            started_at=time.time(),
+        )
+        self.manifest.blocks.append(facts)
+        self._save()
+        return facts
+
+    def _skip(self, block: Block, number: int, reason: str) -> None:
+        facts = self._new_facts(block, 1)
+        facts.status, facts.reason, facts.ended_at = "failed", reason, time.time()
+        self.listener.block_ended(block, number, len(self.blocks), facts)
+
+    def _stop_quietly(self) -> None:
+        try:
+            self.locust.stop()
+        except LocustGone as error:
+            self._note(str(error))
+
+    def _note(self, text: str) -> None:
+        self.manifest.messages.append(text)
+        self.listener.message(text)
+
+    def _save(self) -> None:
+        save_manifest(self.manifest, self.folder.manifest_path)
+
+    def _close(self, status: str, message: str | None) -> None:
+        if message is not None:
+            self.manifest.messages.append(message)
+        for facts in self.manifest.blocks:
+            if facts.status == "running":
+                facts.status, facts.reason, facts.ended_at = "interrupted", facts.reason or message, time.time()
+        self.manifest.status = status  # type: ignore[assignment]
+        self.manifest.ended_at = time.time()
+        try:
+            self._save()
+            self.folder.close()
+        except UserError as error:
+            self.listener.message(str(error))
+
+
+class _Watch:
+    """Decides when a running block has no future."""
+
+    def __init__(self, scenario: Scenario, block: Block, host: EngineHost) -> None:
+        self._scenario = scenario
+        self._block = block
+        self._host = host
+        self._host_checked = time.monotonic()
+        self._received = -1
+        self._received_at = time.monotonic()
+        self._stopped_since: float | None = None
+
+    def judge(self, status: dict[str, Any]) -> BlockFailed | None:
+        """Return why the block must end, or None."""
+        now = time.monotonic()
+        if status["lost_workers"]:
+            return BlockFailed(f"Locust worker {status['lost_workers'][0]} was lost in mid-block", retry=True)
+        failing = status["failures_in_row"]
+        if failing or now - self._host_checked >= HOST_CHECK_S:
+            self._host_checked = now
+            if not self._host.is_up(self._block.engine):
+                tail = self._host.log_tail(self._block.engine, 8)
+                log = f". The end of its log:\n{tail}" if tail else ""
+                return BlockFailed(f"{self._block.engine} died in mid-block{log}", retry=True)
+        if failing >= max(FAILURES_IN_ROW, 3 * self._block.cell.concurrency):
+            return BlockFailed(f"every request fails; the last: {status['last_error']}", retry=False)
+        if status["received"] != self._received:
+            self._received, self._received_at = status["received"], now
+        silence = now - self._received_at
+        if silence > self._scenario.timeouts.total_s + 30:
+            return BlockFailed(f"no request ended for {silence:.0f} s", retry=False)
+        if status["state"] in ("ready", "stopped"):
+            # The form was accepted but users are still being spawned, or somebody pressed stop.
+            self._stopped_since = self._stopped_since or now
+            if now - self._stopped_since > 5.0:
+                return BlockFailed("it was stopped in the web UI before it was complete", retry=False)
+        else:
+            self._stopped_since = None
+        return None
+
+
+def make_folder(scenario: Scenario, manifest: Manifest, runs_dir: Path) -> RunFolder:
+    """Create the run's folder. Raises UserError."""
+    manifest.scenario = scenario.model_dump(mode="json")
+    return RunFolder.create(runs_dir, manifest)

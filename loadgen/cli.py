@@ -1,0 +1,282 @@
+"""The command line: `python -m loadgen run | bench | report | scenarios`."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from loadgen.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Bakeoff: a fair, reproducible bake-off between LLM serving engines.",
+)
+CHECKOUT = Path(__file__).resolve().parents[1]
+INTERRUPTED = 130
+
+RunsDir = Annotated[
+    Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
+]
+
+
+class ApiChoice(enum.StrEnum):
+    """Which OpenAI API the endpoint is asked by."""
+
+    chat = "chat"
+    completions = "completions"
+
+
+@app.command()
+def run(
+    base_url: Annotated[str, typer.Option(help="Endpoint, such as http://127.0.0.1:8000.")],
+    model: Annotated[str | None, typer.Option(help="Model name; asked of the endpoint when left out.")] = None,
+    api: Annotated[ApiChoice | None, typer.Option(help="API to use (default: what suits the engine).")] = None,
+    engine: Annotated[str | None, typer.Option(help="Kind of engine (default: asked of the endpoint).")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated users.")] = 1,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests to measure (default 100, or no limit with --duration).")
+    ] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Prompt tokens of each request.")] = 512,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Output tokens of each request.")] = 128,
+    warmup_requests: Annotated[int, typer.Option(min=0, help="Requests of each user before measuring.")] = 1,
+    shared_prefix_tokens: Annotated[int, typer.Option(min=0, help="Prompt tokens that all requests share.")] = 0,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json.")] = None,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
+    stall_timeout: Annotated[float, typer.Option(min=0.1, help="Longest silence of a stream, seconds.")] = 120.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts.")] = 1,
+    allow_short_output: Annotated[
+        bool, typer.Option("--allow-short-output", help="An answer shorter than asked for is no error.")
+    ] = False,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file (- for stdout).")
+    ] = None,
+    records: Annotated[Path | None, typer.Option(help="Append every request record to this .jsonl file.")] = None,
+) -> None:
+    """Measure one cell on any endpoint: no stack, in this process.
+
+    Exit code: 0 all requests succeeded, 1 some failed, 2 wrong usage, 130 interrupted.
+    """
+    # First of all imports: Locust patches the standard library for gevent.
+    import locust  # noqa: F401
+
+    from loadgen.endpoint import inspect_endpoint
+    from loadgen.plan import BlockPlan
+    from loadgen.quick import run_quick
+    from loadgen.scenario import Timeouts
+    from loadgen.show import QuickProgress, quick_table
+    from loadgen.tokens import make_recipe
+
+    if shared_prefix_tokens >= prompt_tokens:
+        raise UserError("--shared-prefix-tokens must be less than --prompt-tokens.")
+    for file in (json_file, records):
+        _check_writable(file)
+    to_stdout = json_file is not None and str(json_file) == "-"
+    console = Console(stderr=to_stdout)
+    endpoint = inspect_endpoint(
+        base_url,
+        kind=engine,
+        model=model,
+        api=api.value if api else None,
+        tokenizer=tokenizer,
+        api_key=_api_key(api_key_env),
+    )
+    if endpoint.context_length is not None and prompt_tokens + output_tokens > endpoint.context_length:
+        raise UserError(
+            f"{prompt_tokens} prompt and {output_tokens} output tokens do not fit into the context of "
+            f"{endpoint.context_length} tokens that {endpoint.base_url} serves."
+        )
+    progress = QuickProgress(console)
+    progress.say(
+        f"{endpoint.kind} {endpoint.version or ''} at {endpoint.base_url}, model {endpoint.model}: counting tokens"
+    )
+    recipe = make_recipe(endpoint)
+    wanted = requests if requests is not None else (None if duration is not None else 100)
+    plan = BlockPlan(
+        run_id="run",
+        scenario="run",
+        block="run",
+        endpoint=endpoint,
+        recipe=recipe,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        users=concurrency,
+        requests=wanted,
+        warmup_requests=warmup_requests,
+        shared_prefix_tokens=shared_prefix_tokens,
+        prompt_seed=str(seed),
+        timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
+        check_output_length=not allow_short_output,
+    )
+    with progress:
+        result = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
+    console.print(quick_table(result))
+    if json_file is not None:
+        text = json.dumps(result.to_json(), indent=2) + "\n"
+        if to_stdout:
+            sys.stdout.write(text)
+        else:
+            _write(json_file, text)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(1 if result.failed else 0)
+
+
+@app.command()
+def bench(
+    scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a .yaml file.")] = "smoke",
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=URL of an endpoint that already runs (repeatable); without it, the stack's engines."),
+    ] = None,
+    api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name for every --engine.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json, for --engine.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the API key, for --engine.")
+    ] = None,
+    runs_dir: RunsDir = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a cell, over the scenario's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, over the scenario's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack.")] = 1,
+) -> None:
+    """Race engines over a scenario, through Locust, into a run folder.
+
+    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 130 interrupted.
+    """
+    from loadgen.bench import run_bench
+
+    overrides: dict[str, Any] = {"requests": requests, "seed": seed}
+    ok = run_bench(
+        scenario,
+        checkout=CHECKOUT,
+        engines=_seats(engine, api, model, tokenizer, api_key_env) if engine else None,
+        runs_dir=runs_dir,
+        overrides={key: value for key, value in overrides.items() if value is not None},
+        workers=workers,
+        console=Console(),
+    )
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def report(
+    run_name: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Run id or folder (default: the newest).")
+    ] = None,
+    runs_dir: RunsDir = None,
+    prometheus_url: Annotated[
+        str | None, typer.Option(help="Prometheus to ask for the engines' memory (default: the one of the run).")
+    ] = None,
+) -> None:
+    """Write report.html, report.md and summary.json into a run's folder, and print its table."""
+    from loadgen.report import terminal_table, write_report
+    from loadgen.run_folder import RunFolder
+
+    folder = RunFolder.find(runs_dir or default_runs_dir(), run_name)
+    url = prometheus_url or folder.load().manifest.prometheus_url
+    paths = write_report(folder, prometheus_url=url)
+    console = Console()
+    console.print(terminal_table(paths.data))
+    console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def scenarios() -> None:
+    """List the scenarios that come with Bakeoff, and the question that each answers."""
+    from loadgen.scenario import load_scenario, shipped_scenarios
+
+    for name in shipped_scenarios():
+        typer.echo(f"{name:16} {load_scenario(name).question}")
+
+
+def default_runs_dir() -> Path:
+    """Where runs are kept: $BAKEOFF_RUNS_DIR, else `runs` in the checkout."""
+    chosen = os.environ.get("BAKEOFF_RUNS_DIR")
+    return Path(chosen) if chosen else CHECKOUT / "runs"
+
+
+def _seats(
+    engines: list[str], api: ApiChoice | None, model: str | None, tokenizer: str | None, api_key_env: str | None
+) -> list[Any]:
+    from loadgen.endpoint import normalise_url
+    from loadgen.form import Seat
+
+    _api_key(api_key_env)
+    seats: list[Seat] = []
+    for item in engines:
+        name, equals, url = item.partition("=")
+        if not equals or not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise UserError(f"--engine {item!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
+        if any(seat.name == name for seat in seats):
+            raise UserError(f"--engine {item!r}: the name {name!r} is taken twice.")
+        seats.append(
+            Seat(
+                name=name,
+                base_url=normalise_url(url),
+                model=model,
+                api=api.value if api else None,
+                tokenizer=tokenizer,
+                api_key_env=api_key_env,
+            )
+        )
+    return seats
+
+
+def _api_key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise UserError(f"--api-key-env {variable}: that environment variable is not set.")
+    return key
+
+
+def _check_writable(file: Path | None) -> None:
+    """Find out before the load, not after it, that a result cannot be written."""
+    if file is None or str(file) == "-":
+        return
+    if file.is_dir() or not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        raise UserError(f"{file}: cannot be written: its folder must exist and be writable.")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror or error}") from None
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run the command line and return its exit code. Errors meant for the user are printed as they are."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not a failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0

@@ -1,0 +1,182 @@
+"""The master's side of traffic: takes in records, keeps them on disk, and knows when a block is complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from loadgen.client_metrics import ClientMetrics
+from loadgen.definitions import CellSummary, summarise
+from loadgen.plan import BlockPlan
+from loadgen.record import RequestRecord
+from loadgen.run_folder import JSONL, RecordFile
+from loadgen.window import Cut, cut_block
+
+logger = logging.getLogger(__name__)
+
+CUT_INTERVAL_S = 0.2
+MAX_SUMMARISED = 5000
+"""A block that runs until it is stopped is summarised over its newest records only."""
+KEPT_CELLS = 100
+
+
+@dataclasses.dataclass
+class BlockState:
+    """The block that runs, or ran last."""
+
+    plan: BlockPlan
+    started: float
+    records: list[RequestRecord] = dataclasses.field(default_factory=list)
+    received: int = 0
+    errors: dict[str, int] = dataclasses.field(default_factory=dict)
+    last_error: str | None = None
+    failures_in_row: int = 0
+    lost_workers: list[str] = dataclasses.field(default_factory=list)
+    complete: bool = False
+    ended_workers: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Records that each worker says it sent, told when it has stopped."""
+    cut: Cut | None = None
+    cut_at: float = 0.0
+    cut_records: int = -1
+
+    def take(self, record: RequestRecord) -> None:
+        """Count one record of this block."""
+        self.records.append(record)
+        self.received += 1
+        if record.error is not None and not record.aborted:
+            self.errors[record.error] = self.errors.get(record.error, 0) + 1
+            self.last_error = f"{record.error}: {record.error_detail}"
+            self.failures_in_row += 1
+        elif record.ok:
+            self.failures_in_row = 0
+        if self.plan.requests is None and len(self.records) > 2 * MAX_SUMMARISED:
+            del self.records[:MAX_SUMMARISED]
+
+    def recut(self, *, force: bool = False) -> Cut:
+        """Cut the block into phases, at most every `CUT_INTERVAL_S`."""
+        now = time.monotonic()
+        stale = self.cut_records != self.received and (force or now - self.cut_at >= CUT_INTERVAL_S)
+        if self.cut is None or stale:
+            plan = self.plan
+            trimmed = self.received > len(self.records)
+            self.cut = cut_block(
+                self.records,
+                users=plan.users,
+                warmup_requests=0 if trimmed else plan.warmup_requests,
+                measured_requests=plan.requests,
+            )
+            self.cut_at, self.cut_records = now, self.received
+            self.complete = self.complete or self.cut.complete
+        return self.cut
+
+    def summary(self) -> CellSummary:
+        """Figures of the block so far."""
+        cut = self.recut()
+        known = self.records[: len(cut.phases)]
+        measured = [r for r, phase in zip(known, cut.phases, strict=True) if phase == "measure"]
+        return summarise([(known, measured, cut.window)])
+
+
+class Collector:
+    """Takes records from workers (or from users in this process) and keeps one run's file open."""
+
+    def __init__(self, runs_dir: Path | None, metrics: ClientMetrics | None = None) -> None:
+        self.runs_dir = runs_dir
+        self.metrics = metrics
+        self.block: BlockState | None = None
+        self.finished: dict[tuple[str, str, str], CellSummary] = {}
+        """Figures of earlier blocks, by run, engine and cell."""
+        self.write_error: str | None = None
+        self._files: dict[str, RecordFile] = {}
+        self._pending: dict[str, list[RequestRecord]] = {}
+
+    def begin(self, plan: BlockPlan) -> None:
+        """A block starts: its records are the ones that count from now on."""
+        self.end()
+        self.block = BlockState(plan, time.time())
+        for run_id in [run_id for run_id in self._files if run_id != plan.run_id and not self._pending.get(run_id)]:
+            self._files.pop(run_id).close()
+        if self.metrics is not None:
+            self.metrics.block = {
+                "run_id": plan.run_id,
+                "block": plan.block,
+                "engine": plan.endpoint.name,
+                "cell": plan.cell.id,
+            }
+
+    def end(self) -> None:
+        """The block has stopped: keep its figures for the web tab."""
+        if self.metrics is not None:
+            self.metrics.block = None
+        block = self.block
+        if block is not None and block.received:
+            key = (block.plan.run_id, block.plan.endpoint.name, block.plan.cell.id)
+            self.finished.pop(key, None)
+            self.finished[key] = block.summary()
+            while len(self.finished) > KEPT_CELLS:
+                self.finished.pop(next(iter(self.finished)))
+
+    def take(self, records: list[RequestRecord]) -> None:
+        """Keep records on disk first, then count them."""
+        for record in records:
+            self._pending.setdefault(record.run_id, []).append(record)
+        self.flush()
+        block = self.block
+        for record in records:
+            if block is not None and record.block == block.plan.block and record.run_id == block.plan.run_id:
+                block.take(record)
+            if self.metrics is not None:
+                scenario = block.plan.scenario if block is not None else "unknown"
+                self.metrics.observe(record, scenario)
+
+    def flush(self) -> None:
+        """Write what is pending. A full disk keeps records in memory until a later flush succeeds."""
+        if self.runs_dir is None:
+            self._pending.clear()
+            return
+        for run_id, records in self._pending.items():
+            if not records:
+                continue
+            try:
+                if run_id not in self._files:
+                    self._files[run_id] = RecordFile(self.runs_dir / run_id / JSONL)
+                self._files[run_id].append(records)
+            except OSError as error:
+                where = self.runs_dir / run_id / JSONL
+                if self.write_error is None:
+                    logger.error("%s cannot be written (%s): records are kept in memory", where, error.strerror)
+                self.write_error = f"{where} cannot be written: {error.strerror or error}"
+                return
+            records.clear()
+        self.write_error = None
+
+    def worker_lost(self, worker: str) -> None:
+        """A worker went away while a block ran."""
+        if self.block is not None and not self.block.complete and worker not in self.block.lost_workers:
+            self.block.lost_workers.append(worker)
+
+    def status(self) -> dict[str, Any]:
+        """State of the block as plain data, for the campaign and for people."""
+        block = self.block
+        if block is None:
+            return {"block": None, "write_error": self.write_error}
+        cut = block.recut()
+        return {
+            "block": block.plan.block,
+            "run_id": block.plan.run_id,
+            "received": block.received,
+            "warmed_up": cut.window is not None,
+            "measured": sum(phase == "measure" for phase in cut.phases),
+            "wanted": block.plan.requests,
+            "complete": block.complete,
+            "errors": block.errors,
+            "last_error": block.last_error,
+            "failures_in_row": block.failures_in_row,
+            "lost_workers": block.lost_workers,
+            "ended_workers": block.ended_workers,
+            "write_error": self.write_error,
+            "seconds": time.time() - block.started,
+        }

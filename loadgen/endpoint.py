@@ -1,0 +1,170 @@
+"""An endpoint under test: where it is, what it serves, and how its tokens are counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
+from loadgen.errors import UserError
+
+TIMEOUT_S = 30.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One engine's address, as the user gave it or the stack knows it."""
+
+    name: str
+    kind: str
+    base_url: str
+    model: str
+    api: Api
+    version: str | None = None
+    context_length: int | None = None
+    tokenizer: str | None = None
+    """Folder or file of the model's tokenizer, where the user gave one."""
+    api_key: str | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def engine(self) -> Engine:
+        """What is known of this kind of engine."""
+        return get_engine(self.kind)
+
+
+def normalise_url(url: str) -> str:
+    """Return `http(s)://host[:port][/prefix]` without a trailing slash or `/v1`.
+
+    Raises:
+        UserError: it is not an http(s) URL.
+    """
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        ok = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        ok = False
+    if not ok or parts.username or parts.query or parts.fragment:
+        raise UserError(f"{url!r} is not a usable URL. Give one such as http://127.0.0.1:8000 or https://host/prefix.")
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+class Client:
+    """Plain blocking requests to one endpoint, for everything that is not measured. No proxy is used."""
+
+    def __init__(self, base_url: str, api_key: str | None = None) -> None:
+        self.base_url = base_url
+        self._session = requests.Session()
+        self._session.trust_env = False
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {api_key}"
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:
+        """Return the JSON answer.
+
+        Raises:
+            UserError: nothing answers, the status is not 2xx, or the answer is not JSON.
+        """
+        url = self.base_url + path
+        try:
+            response = self._session.request(method, url, json=body, timeout=timeout_s)
+        except requests.ConnectionError:
+            raise UserError(f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?") from None
+        except requests.Timeout:
+            raise UserError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
+        except requests.RequestException as error:
+            raise UserError(f"{method} {url}: {error}") from None
+        if not response.ok:
+            raise UserError(
+                f"{method} {url}: HTTP {response.status_code}: {response.text.strip()[:300] or 'no detail'}"
+            )
+        try:
+            return response.json()
+        except requests.JSONDecodeError:
+            raise UserError(f"{method} {url}: the answer is not JSON: {response.text.strip()[:120]!r}") from None
+
+    def try_call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any | None:
+        """Return the JSON answer, or None when the route is not there."""
+        try:
+            return self.call(method, path, body, timeout_s=10.0)
+        except UserError:
+            return None
+
+
+def inspect_endpoint(
+    base_url: str,
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    model: str | None = None,
+    api: Api | None = None,
+    tokenizer: str | None = None,
+    api_key: str | None = None,
+) -> Endpoint:
+    """Ask an endpoint what it is; what the user gave is taken as given.
+
+    Raises:
+        UserError: it does not answer, serves several models and none was named, or cannot do the API asked for.
+    """
+    base_url = normalise_url(base_url)
+    client = Client(base_url, api_key)
+    entries, model_error = _models(client, kind)
+    found = kind or next((e.kind for e in ENGINES.values() if any(e.is_named_by(entry) for entry in entries)), GENERIC)
+    engine = get_engine(found)
+    if api is not None and api not in engine.apis:
+        raise UserError(f"{found} at {base_url} does not serve {api}; use --api {engine.apis[0]}.")
+    names = [str(entry["id"]) for entry in entries if "id" in entry]
+    if model is None:
+        if len(names) != 1:
+            raise UserError(
+                model_error or f"{base_url} serves {len(names)} models ({', '.join(names)}): choose with --model."
+            )
+        model = names[0]
+    elif names and model not in names and engine.checks_model_name:
+        raise UserError(f"{base_url} does not serve {model!r}. It serves: {', '.join(names)}.")
+    entry = next((entry for entry in entries if entry.get("id") == model), entries[0] if entries else {})
+    reply = client.try_call("GET", engine.version_path) if engine.version_path else None
+    return Endpoint(
+        name=name or found,
+        kind=found,
+        base_url=base_url,
+        model=model,
+        api=api or engine.default_api,
+        version=engine.version(reply) if isinstance(reply, dict) else None,
+        context_length=engine.context_length(entry),
+        tokenizer=_tokenizer_file(tokenizer),
+        api_key=api_key,
+    )
+
+
+def _models(client: Client, kind: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    """Model list, by the first of the known routes that answers; and why there is none."""
+    paths = [get_engine(kind).models_path] if kind else ["/v1/models", "/models"]
+    problem = None
+    for path in paths:
+        try:
+            reply = client.call("GET", path, timeout_s=10.0)
+        except UserError as error:
+            if str(error).startswith("Nothing answers"):
+                raise
+            problem = problem or str(error)
+            continue
+        data = reply.get("data") if isinstance(reply, dict) else None
+        if isinstance(data, list):
+            return [entry for entry in data if isinstance(entry, dict)], None
+        problem = problem or f"{client.base_url}{path}: not a model list"
+    return [], f"{problem}. Name the model with --model."
+
+
+def _tokenizer_file(path: str | None) -> str | None:
+    if path is None:
+        return None
+    file = Path(path)
+    file = file / "tokenizer.json" if file.is_dir() else file
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such tokenizer. Give the folder that holds the model's tokenizer.json.")
+    return str(file)

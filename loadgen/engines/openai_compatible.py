@@ -1,0 +1,10 @@
+"""Any other server with an OpenAI-compatible endpoint."""
+
+from loadgen.engines.base import Engine
+
+
+class OpenAICompatible(Engine):
+    """Plain OpenAI: the output may end before `max_tokens`, and there is no tokenize route."""
+
+    kind = "openai"
+    health_path = "/v1/models"

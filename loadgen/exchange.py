@@ -1,0 +1,194 @@
+"""One streaming request, from the first byte sent to the last event read, into a request record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from loadgen.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
+from loadgen.record import RequestRecord
+from loadgen.scenario import Timeouts
+from loadgen.sse import EventDecoder, SSEError, SSESplitter
+
+MAX_DETAIL_CHARS = 500
+
+
+def exchange(
+    connection: Connection,
+    path: str,
+    body: bytes,
+    record: RequestRecord,
+    *,
+    headers: dict[str, str],
+    timeouts: Timeouts,
+    keep_text: bool = False,
+    count_tokens: Callable[[str], int] | None = None,
+    check_output_length: bool = True,
+) -> None:
+    """Send one request and write everything that is timed and told into `record`, as it happens.
+
+    Whatever ends it (a failure, or a GreenletExit, which passes through) the record holds all that was measured
+    until then. Failures become `record.error`; this function raises nothing of its own.
+
+    Args:
+        connection: opened here when it is not open; its cost goes to `record.connect_ns`, never into the times.
+        path: route on the connection's server.
+        body: the request's JSON.
+        record: `t_intended`, `t_send` and `t_done` are overwritten.
+        headers: additional request headers.
+        timeouts: limits in seconds.
+        keep_text: keep the generated text in the record.
+        count_tokens: counts the generated text's tokens, for a server that sends no usage.
+        check_output_length: whether an output of another length than asked for is an error.
+    """
+    keep_text = keep_text or count_tokens is not None
+
+    def attempt() -> None:
+        _attempt(connection, path, body, record, headers, timeouts, keep_text)
+
+    try:
+        try:
+            attempt()
+        except ConnectionCut as cut:
+            if not cut.retriable:
+                raise
+            # The server closed an idle connection just as we wrote to it: it took no request.
+            attempt()
+    except StreamFailure as failure:
+        _fail(record, failure.kind, str(failure))
+    except SSEError as failure:
+        _fail(record, "bad_event", str(failure))
+    _check(record, count_tokens, check_output_length)
+
+
+def _attempt(
+    connection: Connection,
+    path: str,
+    body: bytes,
+    record: RequestRecord,
+    headers: dict[str, str],
+    timeouts: Timeouts,
+    keep_text: bool,
+) -> None:
+    """Send the request once and read its response. Raises StreamFailure or SSEError, with the record up to date."""
+    closed_loop = record.t_intended == record.t_send
+    response = None
+    try:
+        opened = connection.opened
+        connection.ensure_open()
+        if connection.opened != opened:
+            record.connect_ns = connection.connect_ns or 0
+        response = connection.post(
+            path, body, headers, stall_timeout_s=timeouts.stall_s, total_timeout_s=timeouts.total_s
+        )
+        record.t_send = response.t_send
+        if response.wait_head() >= 400:
+            _http_error(record, response)
+        else:
+            _read_events(record, response, keep_text)
+    finally:
+        record.t_done = time.monotonic_ns()
+        if response is None:
+            record.t_send = record.t_done
+        else:
+            record.t_done = response.t_done or record.t_done
+            record.http_status = response.status
+            response.close()
+        if closed_loop:
+            record.t_intended = record.t_send
+
+
+def _read_events(record: RequestRecord, response: ResponseStream, keep_text: bool) -> None:
+    splitter, decoder = SSESplitter(), EventDecoder(keep_text)
+    t_send = response.t_send
+    offsets = record.event_offsets_ns
+    texts: list[str] = []
+    done = False
+    record.http_status = response.status
+    try:
+        for t, data in response:
+            for payload in splitter.feed(data):
+                event = decoder.decode(payload)
+                if event.content:
+                    offsets.append(t - t_send)
+                    if record.t_first is None:
+                        record.t_first = t
+                    record.t_last = t
+                    if keep_text and event.text:
+                        texts.append(event.text)
+                if event.finish_reason is not None or event.usage is not None or event.error_kind is not None:
+                    _take(record, event)
+                done = done or event.done
+        rest = splitter.close()
+        if rest is not None:
+            event = decoder.decode(rest)
+            _take(record, event)
+            done = done or event.done
+    finally:
+        record.events = len(offsets)
+        if keep_text:
+            record.text = "".join(texts)
+    if record.error is None and not done and record.finish_reason is None:
+        _fail(record, "truncated", "the stream ended without a finish reason and without [DONE]")
+
+
+def _take(record: RequestRecord, event: Any) -> None:
+    """Keep what an event says beside text."""
+    if event.finish_reason is not None:
+        record.finish_reason = event.finish_reason
+    if event.usage is not None:
+        prompt, completion = event.usage.get("prompt_tokens"), event.usage.get("completion_tokens")
+        if isinstance(prompt, int):
+            record.prompt_tokens = prompt
+        if isinstance(completion, int):
+            record.output_tokens, record.token_source = completion, "usage"
+    if event.error_kind is not None:
+        _fail(record, event.error_kind, event.error or "")
+
+
+def _http_error(record: RequestRecord, response: ResponseStream) -> None:
+    text = response.read_body().decode("utf-8", "replace").strip()
+    try:
+        message = json.loads(text)
+        error = message.get("error", message)
+        text = str(error.get("message", error) if isinstance(error, dict) else error)
+    except (ValueError, AttributeError):
+        pass
+    _fail(record, f"http_{response.status}", text or "no detail")
+
+
+def _check(record: RequestRecord, count_tokens: Callable[[str], int] | None, check_output_length: bool) -> None:
+    """Judge a response that came through whole: its length must be what was asked for."""
+    if record.error is not None:
+        return
+    if record.output_tokens is None and record.text is not None and count_tokens is not None:
+        record.output_tokens, record.token_source = count_tokens(record.text), "tokenizer"
+    if not record.events:
+        _fail(record, "no_content", "the stream ended without any generated text")
+    elif record.output_tokens is None:
+        _fail(
+            record,
+            "no_usage",
+            "the server sent no usage, so neither length is known; give the model's tokenizer with --tokenizer",
+        )
+    elif record.prompt_tokens is not None and record.prompt_tokens != record.prompt_tokens_wanted:
+        _fail(
+            record,
+            "prompt_tokens",
+            f"{record.prompt_tokens_wanted} prompt tokens were sent, the server counted {record.prompt_tokens}",
+        )
+    elif check_output_length and record.output_tokens != record.output_tokens_wanted:
+        _fail(
+            record,
+            "output_tokens",
+            f"{record.output_tokens_wanted} output tokens were asked for, {record.output_tokens} came "
+            f"(finish_reason {record.finish_reason})",
+        )
+
+
+def _fail(record: RequestRecord, kind: str, detail: str) -> None:
+    """Keep the first error: later ones follow from it."""
+    if record.error is None:
+        record.error, record.error_detail = kind, detail[:MAX_DETAIL_CHARS]

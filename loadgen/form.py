@@ -1,0 +1,173 @@
+"""The fields that Bakeoff adds to Locust's start form and command line, and the block plan they make."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from locust.argument_parser import LocustArgumentParser
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loadgen.endpoint import Endpoint, inspect_endpoint
+from loadgen.engines import Api
+from loadgen.errors import UserError
+from loadgen.manifest import new_run_id
+from loadgen.plan import BlockPlan
+from loadgen.prompts import PromptFactory, PromptRecipe
+from loadgen.scenario import Cell, Timeouts
+from loadgen.tokens import make_recipe
+
+ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
+BY_HAND = "web-ui"
+
+
+class Seat(BaseModel):
+    """An engine that the form offers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    base_url: str
+    kind: str | None = None
+    model: str | None = None
+    api: Api | None = None
+    tokenizer: str | None = None
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the endpoint's key."""
+
+    def inspect(self) -> Endpoint:
+        """Ask the engine what it is. Raises UserError when it does not answer."""
+        return inspect_endpoint(
+            self.base_url,
+            name=self.name,
+            kind=self.kind,
+            model=self.model,
+            api=self.api,
+            tokenizer=self.tokenizer,
+            api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
+        )
+
+
+class BlockForm(BaseModel):
+    """What the form, or the campaign in its place, asks for. Texts come in; wrong ones are named one by one."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    engine: str
+    user_count: int = Field(ge=1, le=10_000)
+    prompt_tokens: int = Field(ge=1)
+    output_tokens: int = Field(ge=1)
+    requests: int = Field(ge=0)
+    warmup_requests: int = Field(ge=0)
+    shared_prefix_tokens: int = Field(ge=0)
+    seed: str = Field(max_length=200)
+    scenario: str = ""
+    run_id: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$|^$")
+    block: str = Field(default="", max_length=200)
+    timeouts: str = ""
+
+
+def read_seats() -> list[Seat]:
+    """Engines that the form offers, from the environment. Raises UserError when the variable is malformed."""
+    text = os.environ.get(ENGINES_VARIABLE, "[]")
+    try:
+        return [Seat.model_validate(item) for item in json.loads(text)]
+    except (ValueError, ValidationError, TypeError) as error:
+        raise UserError(f"{ENGINES_VARIABLE} is not a JSON list of engines: {error}") from None
+
+
+def add_arguments(parser: LocustArgumentParser) -> None:
+    """Add the fields. They show in the form in this order; the last ones are set by the campaign only."""
+    seats = [seat.name for seat in read_seats()]
+    group = parser.add_argument_group("Bakeoff")
+    group.add_argument(
+        "--engine",
+        choices=seats or ["none"],
+        default=seats[0] if seats else "none",
+        help="Engine under test",
+        include_in_web_ui=True,
+    )
+    for flag, default, text in (
+        ("--prompt-tokens", 64, "Prompt tokens of each request"),
+        ("--output-tokens", 32, "Output tokens of each request"),
+        ("--requests", 50, "Measured requests, after which the test stops by itself (0: run until stopped)"),
+        ("--warmup-requests", 1, "Warm-up requests of each user before measuring starts"),
+        ("--shared-prefix-tokens", 0, "Tokens at the start of each prompt that all requests share"),
+    ):
+        group.add_argument(flag, type=int, default=default, help=text, include_in_web_ui=True)
+    group.add_argument("--seed", type=str, default="", help="Seed of the prompts (empty: new ones each time)")
+    for flag in ("--scenario", "--run-id", "--block", "--timeouts", "--plan"):
+        group.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
+
+
+class Planner:
+    """Turns a submitted form into a block plan; remembers how each engine counts tokens."""
+
+    def __init__(self, seats: list[Seat]) -> None:
+        self._seats = {seat.name: seat for seat in seats}
+        self._recipes: dict[Endpoint, PromptRecipe] = {}
+
+    def names(self) -> list[str]:
+        """Names of the engines that can be asked for."""
+        return list(self._seats)
+
+    def plan(self, values: Mapping[str, Any], workers: int) -> BlockPlan:
+        """Return the plan for these field values.
+
+        Raises:
+            UserError: a field is wrong, the engine does not answer, or such prompts cannot be made.
+        """
+        try:
+            form = BlockForm.model_validate(dict(values))
+            timeouts = Timeouts.model_validate_json(form.timeouts) if form.timeouts else Timeouts()
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]).replace("_", " ") or "a field"
+            raise UserError(f"{field}: {first['msg']}") from None
+        seat = self._seats.get(form.engine)
+        if seat is None:
+            raise UserError(f"There is no engine {form.engine!r}. Known: {', '.join(self._seats) or 'none'}.")
+        if form.shared_prefix_tokens >= form.prompt_tokens:
+            raise UserError("Shared prefix tokens must be fewer than prompt tokens.")
+        endpoint = seat.inspect()
+        needed = form.prompt_tokens + form.output_tokens
+        if endpoint.context_length is not None and needed > endpoint.context_length:
+            raise UserError(
+                f"{form.prompt_tokens} prompt and {form.output_tokens} output tokens do not fit: "
+                f"{endpoint.name} serves a context of {endpoint.context_length} tokens."
+            )
+        recipe = self._recipe(endpoint)
+        cell = Cell(form.prompt_tokens, form.output_tokens, form.user_count)
+        plan = BlockPlan(
+            run_id=form.run_id or new_run_id(BY_HAND),
+            scenario=form.scenario or BY_HAND,
+            block=form.block or f"{endpoint.name}.{cell.id}.r1",
+            endpoint=endpoint,
+            recipe=recipe,
+            prompt_tokens=form.prompt_tokens,
+            output_tokens=form.output_tokens,
+            users=form.user_count,
+            workers=max(workers, 1),
+            requests=form.requests or None,
+            warmup_requests=form.warmup_requests,
+            shared_prefix_tokens=form.shared_prefix_tokens,
+            prompt_seed=form.seed or str(time.time_ns()),
+            timeouts=timeouts,
+        )
+        # Made once here too, so that an impossible length is told to the person who asked for it.
+        PromptFactory(
+            recipe,
+            prompt_tokens=plan.prompt_tokens,
+            seed="check",
+            shared_prefix_tokens=plan.shared_prefix_tokens,
+        )
+        return plan
+
+    def _recipe(self, endpoint: Endpoint) -> PromptRecipe:
+        """Recipes hold for an engine's version and model; a restart of the same one need not be probed again."""
+        if endpoint not in self._recipes:
+            self._recipes[endpoint] = make_recipe(endpoint)
+        return self._recipes[endpoint]

@@ -1,0 +1,83 @@
+"""Drives a Locust master through its web API, as a person pressing its buttons would."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+
+from loadgen.errors import UserError
+
+TIMEOUT_S = 60.0
+
+
+class LocustGone(Exception):
+    """The master does not answer any more."""
+
+
+class LocustClient:
+    """A master's web API at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def setup(self) -> dict[str, Any]:
+        """Where the master keeps runs, and the engines that it knows. Raises LocustGone."""
+        return self._get("/bakeoff/setup")
+
+    def status(self) -> dict[str, Any]:
+        """State of the block and of the workers (see `Master.status`). Raises LocustGone."""
+        return self._get("/bakeoff/block")
+
+    def start_block(self, fields: dict[str, str | int]) -> None:
+        """Submit the start form.
+
+        Raises:
+            UserError: the form was refused, with the master's reason.
+            LocustGone: the master does not answer.
+        """
+        reply = self._json("POST", "/swarm", {key: str(value) for key, value in fields.items()})
+        if not reply.get("success"):
+            raise UserError(str(reply.get("message") or f"Locust refused to start: {reply}"))
+
+    def stop(self) -> None:
+        """Press stop. Raises LocustGone."""
+        self._json("POST", "/stop", {})
+
+    def wait_for_workers(self, count: int, limit_s: float) -> None:
+        """Wait until at least `count` workers are connected and idle.
+
+        Raises:
+            UserError: they did not come in time.
+            LocustGone: the master does not answer.
+        """
+        deadline = time.monotonic() + limit_s
+        while True:
+            status = self.status()
+            if status["workers"] >= count and status["state"] in ("ready", "stopped"):
+                return
+            if time.monotonic() >= deadline:
+                raise UserError(
+                    f"Locust at {self.url} has {status['workers']} of {count} workers ready "
+                    f"(state {status['state']}) after {limit_s:g} s."
+                )
+            time.sleep(0.2)
+
+    def _get(self, path: str) -> dict[str, Any]:
+        return self._json("GET", path, None)
+
+    def _json(self, method: str, path: str, form: dict[str, str] | None) -> dict[str, Any]:
+        try:
+            response = self._session.request(method, self.url + path, data=form, timeout=TIMEOUT_S)
+        except requests.RequestException as error:
+            raise LocustGone(f"Locust at {self.url} does not answer ({type(error).__name__})") from None
+        try:
+            data = response.json()
+        except requests.JSONDecodeError:
+            raise LocustGone(
+                f"{method} {self.url}{path}: HTTP {response.status_code}, not Bakeoff's Locust: {response.text[:120]!r}"
+            ) from None
+        return data if isinstance(data, dict) else {"data": data}

@@ -1,0 +1,48 @@
+"""Entry point for Locust: `locust -f loadgen/locustfile.py --master` and `--worker`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import gevent
+from locust import events
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadgen import form, web_tab
+from loadgen.master import Master
+from loadgen.users import StreamingUser
+from loadgen.worker import Worker
+
+RUNS_VARIABLE = "BAKEOFF_RUNS_DIR"
+PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
+
+__all__ = ["StreamingUser"]
+
+
+@events.init_command_line_parser.add_listener
+def _add_arguments(parser: Any, **_: Any) -> None:
+    form.add_arguments(parser)
+
+
+@events.init.add_listener
+def _start(environment: Any, runner: Any, web_ui: Any = None, **_: Any) -> None:
+    if isinstance(runner, MasterRunner):
+        master = Master(environment, Path(os.environ.get(RUNS_VARIABLE, "runs")))
+        if web_ui is not None:
+            web_tab.install(web_ui, master)
+    elif isinstance(runner, WorkerRunner):
+        Worker(environment)
+    else:
+        raise SystemExit("Bakeoff's locustfile runs as --master and --worker; for one process use `loadgen run`.")
+    if os.environ.get(PARENT_VARIABLE):
+        gevent.spawn(_end_with_parent, runner, os.getppid())
+
+
+def _end_with_parent(runner: Any, parent: int) -> None:
+    """End this process when the campaign that started it was killed, so that nothing is left behind."""
+    while os.getppid() == parent:
+        gevent.sleep(1.0)
+    runner.quit()
+    os._exit(1)

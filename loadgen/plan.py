@@ -1,0 +1,71 @@
+"""The plan of one block: all that the traffic side must know, as the master hands it to its workers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from loadgen.endpoint import Endpoint
+from loadgen.engines import Api
+from loadgen.prompts import PromptRecipe
+from loadgen.scenario import Cell, Timeouts
+
+
+class BlockPlan(BaseModel):
+    """One block, ready to run. Immutable; travels as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    run_id: str
+    scenario: str
+    block: str
+    """The block's record id."""
+    endpoint: Endpoint
+    recipe: PromptRecipe
+    prompt_tokens: int
+    output_tokens: int
+    users: int
+    workers: int = 1
+    requests: int | None
+    """Measured requests; None runs until it is stopped."""
+    warmup_requests: int
+    shared_prefix_tokens: int = 0
+    prompt_seed: str
+    timeouts: Timeouts = Timeouts()
+    check_output_length: bool = True
+    keep_text: bool = False
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that this block is one repetition of."""
+        return Cell(self.prompt_tokens, self.output_tokens, self.users)
+
+    @property
+    def api(self) -> Api:
+        """Which API the endpoint is asked by."""
+        return self.endpoint.api
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> BlockPlan:
+        """Read a plan. Raises ValueError when it is not one."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ValueError(f"not a block plan: {error.error_count()} mistakes, first: {error.errors()[0]}") from None
+
+    def request_fields_json(self, output_tokens: int) -> str:
+        """All fields of a request but the prompt, as the inside of a JSON object."""
+        fields: dict[str, Any] = self.endpoint.engine.request_fields(self.endpoint.model, output_tokens)
+        return json.dumps(fields, separators=(",", ":"))[1:-1]
+
+    def body(self, prompt_json: str, fields_json: str) -> bytes:
+        """Body of a request, from the prompt and `request_fields_json`."""
+        if self.api == "chat":
+            return f'{{"messages":[{{"role":"user","content":{prompt_json}}}],{fields_json}}}'.encode()
+        return f'{{"prompt":{prompt_json},{fields_json}}}'.encode()

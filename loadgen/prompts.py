@@ -1,0 +1,118 @@
+"""Prompts of an exact length in tokens, unique from their first token (or sharing a prefix on purpose).
+
+A prompt is a sequence of *pieces*, each known to be exactly one token: words, or token ids where the engine takes
+them. Making one costs a slice of a prepared string, so that a long prompt does not hold up the worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from typing import Any, Literal, Self
+
+from loadgen.errors import UserError
+
+MIN_PIECES = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PromptRecipe:
+    """All that a worker needs to make prompts of an exact length for one endpoint."""
+
+    mode: Literal["ids", "text"]
+    overhead: int
+    """Tokens that stand around the pieces: special tokens and the chat template."""
+    pieces: tuple[str, ...]
+    """Words, or token ids in decimal; each is one token."""
+    head_ids: tuple[int, ...] = ()
+    """Special tokens that open an ids prompt (BOS), where there is room for them."""
+    source: str = ""
+    """Where the counts came from, in words, for the manifest."""
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON text."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a recipe. Raises ValueError when it is not one."""
+        try:
+            data = json.loads(text)
+            return cls(data["mode"], data["overhead"], tuple(data["pieces"]), tuple(data["head_ids"]), data["source"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a prompt recipe: {error}") from None
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {
+            "mode": "token ids" if self.mode == "ids" else "text",
+            "overhead_tokens": self.overhead,
+            "bos": list(self.head_ids),
+            "distinct_pieces": len(self.pieces),
+            "counted_by": self.source,
+        }
+
+
+class PromptFactory:
+    """Makes the prompts of one cell."""
+
+    def __init__(self, recipe: PromptRecipe, *, prompt_tokens: int, seed: str, shared_prefix_tokens: int = 0) -> None:
+        """Prepare prompts of `prompt_tokens` tokens, of which the first `shared_prefix_tokens` pieces are the same.
+
+        Raises:
+            UserError: the recipe cannot make a prompt so short, or has too few pieces.
+        """
+        if len(recipe.pieces) < MIN_PIECES:
+            raise UserError(
+                f"Only {len(recipe.pieces)} one-token words were found for prompts; {MIN_PIECES} are needed."
+            )
+        self._recipe = recipe
+        # BOS opens the prompt where there is room for it beside at least one other token.
+        head = recipe.head_ids if recipe.mode == "ids" and prompt_tokens > len(recipe.head_ids) else ()
+        around = len(head) if recipe.mode == "ids" else recipe.overhead
+        self._own = prompt_tokens - around - shared_prefix_tokens
+        if self._own < 1:
+            raise UserError(
+                f"A prompt of {prompt_tokens} tokens cannot be made: this endpoint adds {around} tokens of its own"
+                + (f" and {shared_prefix_tokens} are shared" if shared_prefix_tokens else "")
+                + f". Ask for {around + shared_prefix_tokens + 1} or more."
+            )
+        rng = random.Random(seed)
+        self._firsts = list(recipe.pieces[: _largest_prime(len(recipe.pieces))])
+        rng.shuffle(self._firsts)
+        self._separator = "," if recipe.mode == "ids" else " "
+        # The shared prefix depends on nothing but its length, so that every block shares the same one.
+        shared = random.Random("shared prefix").choices(recipe.pieces, k=shared_prefix_tokens)
+        self._opening = self._separator.join([*(str(i) for i in head), *shared])
+        if self._opening:
+            self._opening += self._separator
+        stock = rng.choices(recipe.pieces, k=self._own + 4 * len(recipe.pieces))
+        self._stock = self._separator.join(stock) + self._separator
+        self._starts = [0]
+        for piece in stock:
+            self._starts.append(self._starts[-1] + len(piece) + 1)
+
+    def prompt(self, number: int) -> str:
+        """Return prompt `number` as JSON text: an array of ids, or a string.
+
+        Prompts of different numbers differ in their first own token (as long as there are pieces enough), and
+        always within their first two.
+        """
+        firsts = self._firsts
+        own = [firsts[number % len(firsts)], firsts[(number // len(firsts)) % len(firsts)]][: self._own]
+        body = self._opening + self._separator.join(own)
+        rest = self._own - len(own)
+        if rest:
+            # A multiplier coprime to the range spreads the starts over the stock.
+            start = (number * 7919) % (len(self._starts) - 1 - rest)
+            body += self._separator + self._stock[self._starts[start] : self._starts[start + rest] - 1]
+        return f"[{body}]" if self._recipe.mode == "ids" else f'"{body}"'
+
+
+def _largest_prime(limit: int) -> int:
+    """Largest prime not above `limit`: coprime to any stride by which workers share out the numbers."""
+    for candidate in range(limit, 2, -1):
+        if all(candidate % divisor for divisor in range(2, int(candidate**0.5) + 1)):
+            return candidate
+    return max(limit, 1)

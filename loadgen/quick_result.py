@@ -1,0 +1,86 @@
+"""The outcome of `loadgen run`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+from loadgen.definitions import CellSummary
+from loadgen.endpoint import Endpoint
+from loadgen.plan import BlockPlan
+from loadgen.record import RequestRecord
+from loadgen.window import Cut
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientCost:
+    """What the load generator itself used while the block ran."""
+
+    cpu_seconds: float
+    events: int
+
+    @property
+    def cpu_us_per_event(self) -> float | None:
+        """CPU microseconds for each content event, all of the process counted."""
+        return self.cpu_seconds * 1e6 / self.events if self.events else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuickResult:
+    """Outcome of `loadgen run`."""
+
+    plan: BlockPlan
+    summary: CellSummary
+    records: list[RequestRecord]
+    cut: Cut
+    client: ClientCost
+    interrupted: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether any request failed, warm-up included, or nothing was measured."""
+        return not self.summary.requests or bool(self.errors())
+
+    def errors(self) -> dict[str, int]:
+        """Failed requests of all phases by error kind, the most frequent first."""
+        kinds = Counter(r.error for r in self.records if r.error is not None and not r.aborted)
+        return dict(kinds.most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain data; the keys are documented in docs/metrics.md."""
+        summary = self.summary
+
+        def figures(name: str) -> dict[str, float | None]:
+            values = dataclasses.asdict(getattr(summary, name))
+            values.pop("count")
+            return values
+
+        endpoint: Endpoint = self.plan.endpoint
+        return {
+            "endpoint": {
+                "base_url": endpoint.base_url,
+                "kind": endpoint.kind,
+                "model": endpoint.model,
+                "api": endpoint.api,
+                "version": endpoint.version,
+            },
+            "prompt_tokens": self.plan.prompt_tokens,
+            "output_tokens": self.plan.output_tokens,
+            "concurrency": self.plan.users,
+            "prompts": self.plan.recipe.facts(),
+            "interrupted": self.interrupted,
+            **{name: figures(name) for name in ("ttft_ms", "ttft_from_intended_ms", "tpot_ms", "itl_ms", "e2e_ms")},
+            "output_tokens_per_s": summary.output_tokens_per_s,
+            "total_tokens_per_s": summary.total_tokens_per_s,
+            "requests_per_s": summary.requests_per_s,
+            "window_s": summary.window_s,
+            "requests": summary.requests,
+            "errors": self.errors(),
+            "tokens_per_event": summary.tokens_per_event,
+            "client": {
+                "cpu_seconds": self.client.cpu_seconds,
+                "cpu_us_per_event": self.client.cpu_us_per_event,
+                "events": self.client.events,
+            },
+        }

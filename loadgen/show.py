@@ -1,0 +1,162 @@
+"""What `run` and `bench` show in a terminal: progress while they run, tables at the end."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from loadgen.campaign import Listener
+from loadgen.definitions import Distribution
+from loadgen.manifest import BlockFacts
+from loadgen.quick_result import QuickResult
+from loadgen.scenario import Block
+
+PLAIN_INTERVAL_S = 10.0
+"""Where output is no terminal, a progress line is printed this often."""
+
+
+class _StatusLine:
+    """One line that is rewritten in a terminal, and printed now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
+        self._printed_at = 0.0
+        self._printed = ""
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def line(self, text: str) -> None:
+        """Show how things stand."""
+        if self._live is not None:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        elif time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S and text != self._printed:
+            self._printed_at, self._printed = time.monotonic(), text
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print something that stays."""
+        self._console.print(Text(text, style=style or ""), highlight=False, soft_wrap=True)
+
+
+class QuickProgress(_StatusLine):
+    """Progress of `loadgen run`."""
+
+    def update(self, status: dict[str, Any]) -> None:
+        """Show the collector's status."""
+        errors = sum(status["errors"].values())
+        wanted = status["wanted"]
+        self.line(
+            f"{status['seconds']:5.0f} s  "
+            + ("warming up" if not status["warmed_up"] else f"measured {status['measured']}")
+            + (f" of {wanted}" if wanted and status["warmed_up"] else "")
+            + f"  in flight {status['in_flight']}"
+            + (f"  errors {errors} ({status['last_error']})" if errors else "")
+        )
+
+
+class BenchProgress(_StatusLine, Listener):
+    """Progress of `loadgen bench`, with the time that is left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._started = time.monotonic()
+        self._block_started: tuple[str, float] = ("", 0.0)
+        self._durations: list[float] = []
+
+    def message(self, text: str) -> None:
+        """Print what happened."""
+        self.say(text, style="yellow")
+
+    def engine(self, name: str, text: str) -> None:
+        """Show an engine's start."""
+        self.line(f"{name}: {text}")
+
+    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
+        """Show a block's progress."""
+        if self._block_started[0] != f"{block.id}":
+            self._block_started = (block.id, time.monotonic())
+        errors = sum(status["errors"].values())
+        measured = f"{status['measured']}/{status['wanted']}" if status["warmed_up"] else "warming up"
+        self.line(
+            f"[{number}/{total}] {block.engine} {_cell(block)}: {measured}"
+            + (f", {errors} errors" if errors else "")
+            + self._left(number, total)
+        )
+
+    def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
+        """Print a block's outcome."""
+        seconds = (facts.ended_at or facts.started_at) - facts.started_at
+        self._durations.append(seconds)
+        self.say(
+            f"[{number}/{total}] {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
+            + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),
+            style=None if facts.status == "complete" else "yellow",
+        )
+
+    def _left(self, number: int, total: int) -> str:
+        if not self._durations:
+            return ""
+        each = sum(self._durations) / len(self._durations)
+        running = time.monotonic() - self._block_started[1]
+        left = max(each - running, 0) + each * (total - number)
+        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+
+
+def _cell(block: Block) -> str:
+    cell = block.cell
+    return f"{cell.prompt_tokens} prompt tokens x {cell.concurrency} users"
+
+
+def quick_table(result: QuickResult) -> Table:
+    """The table that `loadgen run` ends with."""
+    summary, plan = result.summary, result.plan
+    endpoint = plan.endpoint
+    table = Table(
+        title=f"{endpoint.kind} at {endpoint.base_url}: {plan.prompt_tokens} prompt + {plan.output_tokens} output "
+        f"tokens, concurrency {plan.users}",
+        title_justify="left",
+    )
+    for column in ("", "mean", "p50", "p90", "p95", "p99", "max"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows: list[tuple[str, Distribution]] = [
+        ("TTFT (ms)", summary.ttft_ms),
+        ("TPOT (ms)", summary.tpot_ms),
+        ("ITL (ms)", summary.itl_ms),
+        ("E2E (ms)", summary.e2e_ms),
+    ]
+    for name, d in rows:
+        table.add_row(name, *(_ms(value) for value in (d.mean, d.p50, d.p90, d.p95, d.p99, d.max)))
+    figures = (
+        ("Output tokens/s", summary.output_tokens_per_s, ".1f"),
+        ("Total tokens/s", summary.total_tokens_per_s, ".1f"),
+        ("Requests/s", summary.requests_per_s, ".2f"),
+        ("Tokens per event", summary.tokens_per_event, ".2f"),
+        ("Client CPU per event (us)", result.client.cpu_us_per_event, ".0f"),
+    )
+    table.add_section()
+    table.add_row("Measured requests", str(summary.requests))
+    for name, value, form in figures:
+        table.add_row(name, "-" if value is None else format(value, form))
+    for kind, count in result.errors().items():
+        table.add_row(f"Failed: {kind}", str(count), style="red")
+    return table
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"

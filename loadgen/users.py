@@ -1,0 +1,186 @@
+"""The simulated user: sends its next streaming request when its last one has ended (closed loop)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+import gevent
+from locust import User, constant, task
+
+from loadgen.definitions import e2e_ms
+from loadgen.exchange import exchange
+from loadgen.http_stream import Connection
+from loadgen.plan import BlockPlan
+from loadgen.prompts import PromptFactory
+from loadgen.record import ABORTED, RequestRecord
+
+WORKER_STRIDE = 64
+"""Prompt numbers are dealt out by worker in this stride; the factory's prime length keeps them distinct."""
+MAX_BACKOFF_S = 2.0
+
+
+class Traffic:
+    """What the users of one worker share: the block's plan, its prompts, and where records go."""
+
+    def __init__(self, sink: Callable[[RequestRecord], None], *, worker: str = "local", worker_index: int = 0) -> None:
+        self.sink = sink
+        self.worker = worker
+        self.worker_index = worker_index
+        self.plan: BlockPlan | None = None
+        self.in_flight = 0
+        self.events = 0
+        """Content events read since the process started."""
+        self.sent_records = 0
+        """Records of the current block that went to the sink."""
+        # Taken once: the monotonic clock is what is measured with, wall time only aligns workers.
+        self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def begin(self, plan: BlockPlan) -> None:
+        """Prepare for a block. Raises UserError when its prompts cannot be made."""
+        self.factory = PromptFactory(
+            plan.recipe,
+            prompt_tokens=plan.prompt_tokens,
+            seed=plan.prompt_seed,
+            shared_prefix_tokens=plan.shared_prefix_tokens,
+        )
+        self.plan = plan
+        self.fields_json = plan.request_fields_json(plan.output_tokens)
+        self.path = plan.endpoint.engine.paths[plan.api]
+        self.check_output_length = plan.check_output_length and plan.endpoint.engine.exact_output
+        self.headers = {"Accept": "text/event-stream"}
+        if plan.endpoint.api_key:
+            self.headers["Authorization"] = f"Bearer {plan.endpoint.api_key}"
+        self.count_tokens = _token_counter(plan.endpoint.tokenizer)
+        self.sent_records = 0
+        self._users = 0
+        self._prompts = 0
+
+    def next_user(self) -> int:
+        """Number of a new user within this worker."""
+        self._users += 1
+        return self._users - 1
+
+    def next_prompt(self) -> str:
+        """JSON text of a prompt that no other request of the block has."""
+        number = self._prompts * WORKER_STRIDE + self.worker_index % WORKER_STRIDE
+        self._prompts += 1
+        return self.factory.prompt(number)
+
+
+class StreamingUser(User):
+    """A closed-loop user of the endpoint that the block's plan names."""
+
+    wait_time = constant(0)
+    host = "(the engine chosen below)"
+    traffic: ClassVar[Traffic]
+    """Set once a process, before any user is spawned."""
+
+    def on_start(self) -> None:
+        """Take part in the current block."""
+        plan = self.traffic.plan
+        if plan is None:  # the master refuses to start without a plan; this worker missed it
+            raise RuntimeError("this worker was started without a block plan")
+        self.plan = plan
+        self.number = self.traffic.next_user()
+        self.index = 0
+        self.failures = 0
+        self.connection = Connection(plan.endpoint.base_url, plan.timeouts.connect_s)
+
+    def on_stop(self) -> None:
+        """Leave no connection behind."""
+        self.connection.close()
+
+    @task
+    def send(self) -> None:
+        """Send one request and hand on its record; pause after a failure, so that a dead engine is not hammered."""
+        record = self._send_one()
+        self.failures = 0 if record.ok else self.failures + 1
+        if self.failures:
+            gevent.sleep(min(MAX_BACKOFF_S, 0.05 * 2**self.failures))
+
+    def _send_one(self) -> RequestRecord:
+        plan, traffic = self.plan, self.traffic
+        output_tokens = self._output_tokens()
+        fields = traffic.fields_json
+        if output_tokens != plan.output_tokens:
+            fields = plan.request_fields_json(output_tokens)
+        body = plan.body(traffic.next_prompt(), fields)
+        now = time.monotonic_ns()
+        record = RequestRecord(
+            run_id=plan.run_id,
+            block=plan.block,
+            engine=plan.endpoint.name,
+            model=plan.endpoint.model,
+            cell=plan.cell.id,
+            api=plan.api,
+            worker=traffic.worker,
+            user=self.number,
+            index=self.index,
+            t_intended=now,
+            t_send=now,
+            t_done=now,
+            wall_offset_ns=traffic.wall_offset_ns,
+            prompt_tokens_wanted=plan.prompt_tokens,
+            output_tokens_wanted=output_tokens,
+        )
+        self.index += 1
+        traffic.in_flight += 1
+        try:
+            exchange(
+                self.connection,
+                traffic.path,
+                body,
+                record,
+                headers=traffic.headers,
+                timeouts=plan.timeouts,
+                keep_text=plan.keep_text,
+                count_tokens=traffic.count_tokens,
+                check_output_length=traffic.check_output_length,
+            )
+        except gevent.GreenletExit:
+            # The block is over: what was timed of this request still counts for the window's throughput.
+            record.error, record.error_detail = ABORTED, "ended by the load generator: the block was over"
+            record.t_done = max(record.t_done, time.monotonic_ns())
+            raise
+        finally:
+            traffic.in_flight -= 1
+            traffic.events += record.events
+            traffic.sent_records += 1
+            traffic.sink(record)
+        self._tell_locust(record)
+        return record
+
+    def _output_tokens(self) -> int:
+        """Output length of the next request.
+
+        All users start at once and answers are of equal length, so they would go on in lockstep, wave by wave.
+        The first warm-up request is therefore cut to a different length for each user.
+        """
+        plan = self.plan
+        if self.index or not plan.warmup_requests or plan.users < 2:
+            return plan.output_tokens
+        ordinal = self.number * plan.workers + self.traffic.worker_index % plan.workers
+        share = (ordinal % plan.users + 1) / plan.users
+        return max(1, round(plan.output_tokens * share))
+
+    def _tell_locust(self, record: RequestRecord) -> None:
+        """Fill Locust's own tables; all of Bakeoff's figures come from the record."""
+        self.environment.events.request.fire(
+            request_type=record.api,
+            name=f"{record.engine} {record.cell}",
+            response_time=e2e_ms(record) or (record.t_done - record.t_send) / 1e6,
+            response_length=record.output_tokens or 0,
+            exception=None if record.ok else RuntimeError(f"{record.error}: {record.error_detail}"),
+            context={},
+        )
+
+
+def _token_counter(tokenizer_file: str | None) -> Callable[[str], int] | None:
+    if tokenizer_file is None:
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(tokenizer_file)
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)

@@ -1,0 +1,88 @@
+"""What a Locust worker does for Bakeoff: reads the block's plan and sends records to the master as they are made."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import gevent
+import gevent.event
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from loadgen.errors import UserError
+from loadgen.master import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.plan import BlockPlan
+from loadgen.record import RequestRecord
+from loadgen.users import StreamingUser, Traffic
+
+logger = logging.getLogger(__name__)
+
+PULSE_INTERVAL_S = 1.0
+
+
+class Worker:
+    """One a worker process."""
+
+    def __init__(self, environment: Environment) -> None:
+        runner = environment.runner
+        if not isinstance(runner, WorkerRunner):
+            raise TypeError("not a Locust worker")
+        self.runner = runner
+        self.traffic = Traffic(self._queue, worker=runner.client_id)
+        StreamingUser.traffic = self.traffic
+        self._outbox: list[RequestRecord] = []
+        self._wake = gevent.event.Event()
+        environment.events.test_start.add_listener(self._on_test_start)
+        environment.events.test_stop.add_listener(self._on_test_stop)
+        environment.events.quitting.add_listener(lambda **_: self._send_outbox())
+        gevent.spawn(self._sender)
+        gevent.spawn(self._pulse)
+
+    def _on_test_start(self, environment: Environment, **_: Any) -> None:
+        options = environment.parsed_options
+        self.traffic.worker_index = max(self.runner.worker_index, 0)
+        self.traffic.plan = None
+        try:
+            self.traffic.begin(BlockPlan.from_json(options.plan if options else ""))
+        except (ValueError, UserError) as error:
+            logger.error("The block cannot be run: %s", error)
+
+    def _on_test_stop(self, environment: Environment, **_: Any) -> None:
+        self._send_outbox()
+        plan = self.traffic.plan
+        if plan is not None:
+            data = {"worker": self.traffic.worker, "block": plan.block, "records": self.traffic.sent_records}
+            self.runner.send_message(BLOCK_END_MESSAGE, data)
+        self._send_pulse()
+
+    def _queue(self, record: RequestRecord) -> None:
+        """Called by a user between two requests: sending is left to another greenlet."""
+        self._outbox.append(record)
+        self._wake.set()
+
+    def _sender(self) -> None:
+        while True:
+            self._wake.wait()
+            self._send_outbox()
+
+    def _send_outbox(self) -> None:
+        self._wake.clear()
+        records, self._outbox = self._outbox, []
+        if records:
+            self.runner.send_message(RECORDS_MESSAGE, {"records": [record.to_dict() for record in records]})
+
+    def _pulse(self) -> None:
+        while True:
+            gevent.sleep(PULSE_INTERVAL_S)
+            self._send_pulse()
+
+    def _send_pulse(self) -> None:
+        data = {
+            "worker": self.traffic.worker,
+            "in_flight": self.traffic.in_flight,
+            "events": self.traffic.events,
+            "cpu_seconds": time.process_time(),
+        }
+        self.runner.send_message(PULSE_MESSAGE, data)
