@@ -1,0 +1,180 @@
+"""The manifest: what is written survives crashes, full disks and later versions."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadgen import manifest as m
+from loadgen.errors import UserError
+from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, load_manifest, save_manifest
+
+
+def a_manifest(**fields) -> Manifest:
+    block = BlockFacts(
+        id="a.c.r1", record_id="a.c.r1.a2", engine="a", cell="c", repeat=1, attempt=2, users=2, warmup_requests=1,
+        measured_requests=None, started_at=2.5,
+    )  # fmt: skip
+    engine = EngineFacts(
+        name="a", kind="vllm", api="chat", base_url="http://127.0.0.1:1", model="g", prompts={"k": [1]}
+    )
+    parity = ParityFact(check="tokens", equal=False, detail="6 and 5", values={"a": "6"})
+    given = {"run_id": "r", "started_at": 1.25, "engines": [engine], "blocks": [block], "parity": [parity]}
+    return Manifest(**{**given, "messages": ["é ☃"], **fields})
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "manifest.json"
+    save_manifest(a_manifest(), path)
+    assert load_manifest(path) == a_manifest()
+    assert json.loads(path.read_text())["blocks"][0]["record_id"] == "a.c.r1.a2"
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_blocks_are_found_by_record_id():
+    assert a_manifest().block("a.c.r1.a2").attempt == 2
+    assert a_manifest().block("a.c.r1") is None
+
+
+@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_failing_disk_leaves_the_old_manifest_and_says_why(tmp_path, monkeypatch, where, number):
+    path = tmp_path / "manifest.json"
+    save_manifest(a_manifest(run_id="old"), path)
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    if where == "fsync":
+        monkeypatch.setattr(m.os, "fsync", fail)
+    elif where == "replace":
+        monkeypatch.setattr(Path, "replace", fail)
+    else:
+        real = Path.open
+
+        def open_and_fail(self, *arguments, **options):
+            file = real(self, *arguments, **options)
+            file.write = fail
+            return file
+
+        monkeypatch.setattr(Path, "open", open_and_fail)
+    with pytest.raises(UserError) as caught:
+        save_manifest(a_manifest(run_id="new"), path)
+    monkeypatch.undo()
+    message = str(caught.value)
+    assert str(path) in message and os.strerror(number) in message
+    assert ("Free some space" in message) == (number == errno.ENOSPC)
+    assert load_manifest(path).run_id == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"], "nothing half-written stays"
+
+
+def test_kill_9_at_any_moment_leaves_a_whole_manifest(tmp_path):
+    """A child saves larger and larger manifests without end and is killed; whatever is there is whole."""
+    path = tmp_path / "manifest.json"
+    program = (
+        "import sys, itertools; from pathlib import Path; from loadgen.manifest import Manifest, save_manifest\n"
+        "for i in itertools.count(): save_manifest(Manifest(run_id=str(i), started_at=1,"
+        " messages=['x' * 100] * (i % 500)), Path(sys.argv[1])); print(i, flush=True)\n"
+    )
+    for _ in range(3):
+        child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(20):
+            last = int(child.stdout.readline())
+        child.kill()
+        rest = child.stdout.read().split()
+        child.wait()
+        child.stdout.close()
+        last = int(rest[-1]) if rest else last
+        found = load_manifest(path)
+        assert int(found.run_id) >= last
+        assert len(found.messages) == int(found.run_id) % 500
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "EOF"),
+        ('{"run_id": "r"', "EOF"),
+        ("[]", "object"),
+        ('{"run_id": "r"}', "started_at: Field required"),
+        ('{"run_id": "r", "started_at": "soon"}', "started_at: Input should be a valid number"),
+        ('{"run_id": "r", "started_at": 1, "blocks": [{}]}', "blocks.0.id: Field required"),
+        (b"\xff\xff", "not a readable manifest"),
+        ('{"run_id": "r", "started_at": 1, "schema_version": 99}', "a later Bakeoff (schema 99"),
+    ],
+)
+def test_a_broken_manifest_is_explained_in_one_line(tmp_path, text, said):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        load_manifest(path)
+    assert str(path) in str(caught.value) and said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_manifest(tmp_path):
+    with pytest.raises(UserError, match="is not a run folder"):
+        load_manifest(tmp_path / "manifest.json")
+    with pytest.raises(UserError, match="not a readable manifest"):
+        load_manifest(tmp_path)
+
+
+def test_fields_of_a_later_minor_version_are_ignored(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(a_manifest().model_dump_json()), "new": 1}))
+    assert load_manifest(path) == a_manifest()
+
+
+def test_run_ids_sort_by_time():
+    assert m.new_run_id("smoke", 0.0) == "19700101-000000-smoke"
+    moments = [0, 59.9, 60, 3600, 86_400, 951_782_400, 4_102_444_800]
+    ids = [m.new_run_id("x", moment) for moment in moments]
+    assert ids == sorted(ids)
+    assert re.fullmatch(r"\d{8}-\d{6}-smoke", m.new_run_id("smoke"))
+
+
+def test_facts_of_this_machine():
+    host = m.host_facts()
+    assert host["cpus"] >= host["cpus_usable"] >= 1
+    assert host["memory_bytes"] > 1 << 20
+    assert host["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert m.package_versions()["locust"] == "2.47.0"
+    assert 0 < m.clock_facts()["resolution_s"] < 1e-3
+
+
+def test_git_facts(tmp_path):
+    assert m.git_facts(tmp_path / "absent") == {}
+
+    def git(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-qm", "first")
+    assert m.git_facts(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "untracked").write_text("x")
+    assert m.git_facts(tmp_path)["dirty"] is False
+    (tmp_path / "file").write_text("two")
+    assert m.git_facts(tmp_path)["dirty"] is True
+
+
+def test_gpus_are_listed_where_there_are_any(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "#!/bin/sh\necho 'NVIDIA H200, GPU-1, 143771 MiB, 570.1'\necho 'NVIDIA H200, GPU-2, 143771 MiB, 570.1'\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert [gpu["uuid"] for gpu in m.host_facts()["gpus"]] == ["GPU-1", "GPU-2"]
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert m.host_facts()["gpus"] == []
