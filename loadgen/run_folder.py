@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -53,11 +55,16 @@ class RecordFile:
                     os.write(self._fd, b"\n")
 
     def append(self, records: Iterable[RequestRecord]) -> None:
-        """Write records. Raises OSError (disk full) after having written whole lines only, as far as it can tell."""
+        """Write records, all or none. Raises OSError (disk full) with the file as it was before."""
         data = b"".join(json.dumps(r.to_dict(), separators=(",", ":")).encode() + b"\n" for r in records)
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        size = os.fstat(self._fd).st_size
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            os.ftruncate(self._fd, size)
+            raise
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -110,6 +117,11 @@ class RunData:
     broken_lines: int
 
 
+def _storable(value: Any) -> Any:
+    """Replace what UTF-8 cannot hold: JSON may carry half of a surrogate pair, Parquet may not."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
 class RunFolder:
     """One run's folder."""
 
@@ -134,7 +146,7 @@ class RunFolder:
 
     @classmethod
     def find(cls, runs_dir: Path, run: str | None) -> RunFolder:
-        """Find a run by path or id, or the newest one. Raises UserError when there is none."""
+        """Find a run by path or id, or the newest readable one. Raises UserError when there is none."""
         if run is not None:
             for candidate in (Path(run), runs_dir / run):
                 if (candidate / MANIFEST).is_file():
@@ -145,7 +157,16 @@ class RunFolder:
             raise UserError(f"There is no run {run!r} (a run folder holds {MANIFEST}). Newest in {runs_dir}: {newest}.")
         if not known:
             raise UserError(f"There is no run in {runs_dir} yet. Make one with `make bench`.")
-        return cls(max(known, key=lambda path: (load_manifest(path / MANIFEST).started_at, path.name)))
+        starts: dict[Path, float] = {}
+        for path in known:
+            try:
+                starts[path] = load_manifest(path / MANIFEST).started_at
+            except UserError:
+                if len(known) == 1:
+                    raise
+        if not starts:
+            raise UserError(f"None of the {len(known)} runs in {runs_dir} has a readable {MANIFEST}.")
+        return cls(max(starts, key=lambda path: (starts[path], path.name)))
 
     def load(self) -> RunData:
         """Read the manifest and all records, and cut every block into its phases.
@@ -177,19 +198,21 @@ class RunFolder:
         """
         data = data or self.load()
         rows = [
-            {**record.to_dict(), "phase": phase}
+            {**{name: _storable(value) for name, value in record.to_dict().items()}, "phase": phase}
             for block in data.blocks
             for record, phase in zip(block.records, block.cut.phases, strict=True)
         ]
         frame = pl.DataFrame(rows, schema=SCHEMA)
         temporary = self.parquet_path.with_suffix(".parquet.part")
+        packed = io.BytesIO()  # written by ourselves: on a full disk polars speaks of a broken transport
+        frame.write_parquet(packed)
         try:
-            frame.write_parquet(temporary)
+            temporary.write_bytes(packed.getbuffer())
             temporary.replace(self.parquet_path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise UserError(
-                f"{self.parquet_path}: cannot be written: {error}. The records are safe in {JSONL}."
+                f"{self.parquet_path}: cannot be written: {error.strerror or error}. The records are safe in {JSONL}."
             ) from None
         return self.parquet_path
 

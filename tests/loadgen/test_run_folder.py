@@ -1,0 +1,268 @@
+"""The run folder: nothing that was measured is lost, whatever ends the run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadgen import run_folder
+from loadgen.errors import UserError
+from loadgen.manifest import BlockFacts, Manifest
+from loadgen.record import ABORTED, FIELD_NAMES
+from loadgen.run_folder import RecordFile, RunFolder, read_records
+from tests.loadgen.records import any_record, record
+
+
+def block(record_id="b", **fields) -> BlockFacts:
+    given = {"id": "b", "engine": "a", "cell": "c", "repeat": 1, "users": 1, "warmup_requests": 1}
+    return BlockFacts(**{**given, "record_id": record_id, "measured_requests": 2, "started_at": 1, **fields})
+
+
+def manifest(run_id="r", started_at=1.0, **fields) -> Manifest:
+    return Manifest(run_id=run_id, started_at=started_at, **fields)
+
+
+def write(path, records):
+    file = RecordFile(path)
+    file.append(records)
+    file.close()
+
+
+def fresh(tmp_path_factory):
+    return tmp_path_factory.mktemp("run") / "requests.jsonl"
+
+
+@settings(deadline=None)
+@given(records=st.lists(any_record, max_size=6), batch=st.integers(1, 3))
+def test_records_read_back_as_they_were_appended(tmp_path_factory, records, batch):
+    path = fresh(tmp_path_factory)
+    file = RecordFile(path)
+    for start in range(0, len(records), batch):
+        file.append(records[start : start + batch])
+        assert read_records(path) == (records[: start + batch], 0), "every append is there at once"
+    file.close()
+    file.close()
+    assert path.read_bytes().count(b"\n") == len(records)
+
+
+def test_a_file_cut_at_any_byte_keeps_all_whole_lines_and_takes_later_ones(tmp_path):
+    records = [record(i, [5, 9], index=i, text="é☃\n\u2028\U0001f600", error_detail='"\\') for i in range(3)]
+    whole = tmp_path / "whole"
+    write(whole, records)
+    data = whole.read_bytes()
+    path = tmp_path / "cut"
+    later = record(99, index=99)
+    for cut in range(len(data) + 1):
+        path.write_bytes(data[:cut])
+        lines = data[:cut].split(b"\n")
+        # A last line without its newline counts when nothing else of it is missing.
+        complete = data[:cut].count(b"\n") + (data[cut : cut + 1] == b"\n" and lines[-1] != b"")
+        torn = lines[-1] != b"" and data[cut : cut + 1] != b"\n"
+        assert read_records(path) == (records[:complete], int(torn)), cut
+        write(path, [later])
+        assert read_records(path) == ([*records[:complete], later], int(torn)), cut
+
+
+@given(st.binary(max_size=60))
+@settings(deadline=None)
+def test_junk_between_the_lines_is_counted_and_skipped(tmp_path_factory, junk):
+    path = fresh(tmp_path_factory)
+    write(path, [record(1)])
+    with path.open("ab") as file:
+        file.write(junk.replace(b"\n", b" "))
+    write(path, [record(2)])
+    found, broken = read_records(path)
+    assert [r.t_send for r in found] == [1, 2]
+    assert broken == (1 if junk.replace(b"\n", b" ").strip() else 0)
+
+
+@pytest.mark.parametrize("line", [b"null", b"1", b'"run_id"', b"[]", b"{}", b"[[1]]", b"true", b"NaN", b"\x00" * 20])
+def test_json_that_is_no_record_is_a_broken_line(tmp_path, line):
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(line + b"\n")
+    assert read_records(path) == ([], 1)
+
+
+def test_no_records_file_and_one_that_cannot_be_read(tmp_path):
+    assert read_records(tmp_path / "absent") == ([], 0)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_records(tmp_path)
+
+
+def test_a_full_disk_leaves_whole_lines_and_later_appends_are_fine(tmp_path, monkeypatch):
+    path = tmp_path / "requests.jsonl"
+    file = RecordFile(path)
+    file.append([record(1)])
+    real, room = os.write, [137]
+
+    def nearly_full(fd, data):
+        if room[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = real(fd, bytes(data)[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr(run_folder.os, "write", nearly_full)
+    with pytest.raises(OSError, match="No space"):
+        file.append([record(2), record(3)])
+    monkeypatch.undo()
+    assert read_records(path)[1] == 0
+    file.append([record(2), record(3)])  # the batch that failed can be given again
+    assert ([r.t_send for r in read_records(path)[0]], read_records(path)[1]) == ([1, 2, 3], 0)
+    file.close()
+
+
+def test_kill_9_loses_nothing_that_was_appended(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    program = (
+        "import sys, itertools; from pathlib import Path; from loadgen.run_folder import RecordFile\n"
+        "from tests.loadgen.records import record\n"
+        "file = RecordFile(Path(sys.argv[1]))\n"
+        "for i in itertools.count(): file.append([record(i, range(200))]); print(i, flush=True)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+    for _ in range(50):
+        child.stdout.readline()
+    child.kill()
+    last = int((child.stdout.read().split() or ["49"])[-1])
+    child.wait()
+    child.stdout.close()
+    found, broken = read_records(path)
+    assert broken <= 1
+    assert len(found) >= last + 1
+    assert [r.t_send for r in found] == list(range(len(found)))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A real file system of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = sys.platform == "linux" and os.geteuid() == 0
+    if mounted:
+        command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    if not mounted:
+        pytest.skip("needs root and the right to mount")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_is_really_full(tiny_disk):
+    folder = RunFolder.create(tiny_disk, manifest(blocks=[block(measured_requests=None)]))
+    file = RecordFile(folder.records_path)
+    written = 0
+    with pytest.raises(OSError, match="No space"):
+        while True:
+            file.append([record(written, range(1000), index=written, block="b")])
+            written += 1
+    file.close()
+    found, broken = read_records(folder.records_path)
+    assert ([r.index for r in found], broken) == (list(range(written)), 0)
+
+    old = folder.load().manifest
+    with pytest.raises(UserError, match=r"No space left on device\. Free some space"):
+        run_folder.save_manifest(manifest(messages=["x" * 300_000]), folder.manifest_path)
+    with pytest.raises(UserError, match=r"cannot be written.*records are safe"):
+        folder.close()
+    assert folder.load().manifest == old
+    assert len(folder.load().blocks[0].records) == written
+    assert {p.name for p in folder.path.iterdir()} == {"manifest.json", "requests.jsonl"}
+
+    with pytest.raises(UserError, match="No space"):
+        RunFolder.create(tiny_disk, manifest("second", messages=["x" * 300_000]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(records=st.lists(any_record, max_size=6))
+def test_parquet_holds_every_field_of_every_record(tmp_path_factory, records):
+    for r in records:
+        r.block = "b"
+        r.wall_offset_ns = 0
+    folder = RunFolder.create(tmp_path_factory.mktemp("runs"), manifest(blocks=[block()]))
+    write(folder.records_path, records)
+    frame = pl.read_parquet(folder.close())
+    assert set(frame.columns) == {*FIELD_NAMES, "phase"}
+    rows = frame.to_dicts()
+    phases = [row.pop("phase") for row in rows]
+    assert rows == [r.to_dict() for r in records]
+    assert phases == folder.load().blocks[0].cut.phases if records else phases == []
+
+
+def test_phases_in_the_parquet_by_hand(tmp_path):
+    folder = RunFolder.create(tmp_path, manifest(blocks=[block(), block("empty")]))
+    write(
+        folder.records_path,
+        [
+            record(30, done=39, index=2, block="b"),
+            record(0, done=9, index=0, block="b"),
+            record(10, done=29, index=1, block="b", error="stall"),
+            record(40, done=41, index=3, block="b", error=ABORTED),
+            record(0, done=5, block="stranger"),
+        ],
+    )
+    data = folder.load()
+    assert [len(b.records) for b in data.blocks] == [4, 0]
+    assert [r.index for r in data.blocks[0].measured] == [1, 2], "in the order they were sent"
+    frame = pl.read_parquet(folder.close(data))
+    assert dict(zip(frame["index"], frame["phase"], strict=True)) == {
+        0: "warmup",
+        1: "measure",
+        2: "measure",
+        3: "drain",
+    }
+    assert frame.schema["event_offsets_ns"] == pl.List(pl.Int64)
+
+
+def test_text_that_utf8_cannot_hold_does_not_stop_the_closing(tmp_path):
+    """JSON may carry half of a surrogate pair; an engine that splits an emoji over two events sends just that."""
+    folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
+    write(folder.records_path, [record(block="b", text="half \ud83d")])
+    assert folder.load().blocks[0].records[0].text == "half \ud83d"
+    assert pl.read_parquet(folder.close())["text"].to_list() == ["half ?"]
+
+
+def test_a_run_without_records_closes(tmp_path):
+    folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
+    assert pl.read_parquet(folder.close()).height == 0
+    folder.close()  # again is fine
+
+
+def test_a_run_is_found_by_id_by_path_or_as_the_newest(tmp_path, monkeypatch):
+    for run_id, started in (("a", 3.0), ("b", 2.0), ("c", 1.0)):
+        RunFolder.create(tmp_path / "runs", manifest(run_id, started))
+    runs = tmp_path / "runs"
+    (runs / "junk").mkdir()
+    assert RunFolder.find(runs, None).path == runs / "a", "by its start, not by its name"
+    assert RunFolder.find(runs, "b").path == runs / "b"
+    assert RunFolder.find(runs, str(runs / "c")).path == runs / "c"
+    with pytest.raises(UserError, match=r"no run 'nope'.*Newest in .*: a, b, c"):
+        RunFolder.find(runs, "nope")
+    with pytest.raises(UserError, match="no run in"):
+        RunFolder.find(tmp_path / "absent", None)
+
+
+def test_a_broken_run_does_not_hide_the_others(tmp_path):
+    RunFolder.create(tmp_path, manifest("good"))
+    broken = RunFolder.create(tmp_path, manifest("later", 9.0))
+    broken.manifest_path.write_text("{")
+    assert RunFolder.find(tmp_path, None).path.name == "good"
+    (tmp_path / "good" / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="readable manifest"):
+        RunFolder.find(tmp_path, None)
+
+
+def test_a_run_folder_is_never_taken_twice(tmp_path):
+    RunFolder.create(tmp_path, manifest())
+    with pytest.raises(UserError, match="exists already"):
+        RunFolder.create(tmp_path, manifest())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        RunFolder.create(tmp_path / "file", manifest())
