@@ -100,8 +100,9 @@ def _pair(data: ReportData, cells: list[CellView]) -> str:
     a, b = data.engines
     more, rates = _lead(THROUGHPUT, cells, a, b), _lead(TTFT_P50, cells, a, b)
     if more is None:
-        first = f"{a} and {b} were each ahead in output throughput in as many cells as the other"
-        first += f" ({b} {_ratio_span(THROUGHPUT, cells, a, b)} as many tokens per second as {a})"
+        wins = _leads(THROUGHPUT, cells, a, b).count(True)
+        each = f"each delivered more output tokens per second in {wins} of" if wins else "had the same throughput in"
+        first = f"{a} and {b} {each} {len(cells)} cells ({b} {_ratio_span(THROUGHPUT, cells, a, b)} as many as {a})"
     else:
         other = b if more == a else a
         first = (
@@ -134,6 +135,8 @@ def _wins(column: Column, cells: list[CellView], base: str, other: str) -> str:
     some, total = _leads(column, cells, base, other).count(True), len(cells)
     if total == 1:
         return "the one cell that both completed"
+    if some == total == 2:
+        return "both cells"
     return f"all {total} cells" if some == total else f"{some} of {total} cells"
 
 
@@ -166,8 +169,9 @@ def _caveat(data: ReportData, cells: list[CellView]) -> str:
     many = f"{counts[0]:,d}" if counts[0] == counts[-1] else f"{counts[0]:,d} to {counts[-1]:,d}"
     blocks = max(len(entry.blocks) for view in cells for entry in view.engines.values())
     passes = "one block" if blocks == 1 else f"{blocks} blocks"
+    some = "" if len(cells) == len(data.cells) else f"only {len(cells)} of {len(data.cells)} cells were completed, and "
     return (
-        f"this rests on {many} requests a cell and engine in {passes} and carries no confidence interval yet, "
+        f"{some}this rests on {many} requests a cell and engine in {passes} and carries no confidence interval yet, "
         f"so small differences may be chance{_failures(data)}"
     )
 

@@ -106,7 +106,7 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
     figures = []
     for column in COLUMNS:
         value = ratios[column.key]
-        lead = ahead(column, value)
+        lead = None if value is None or round(value, 2) == 1 else ahead(column, value)
         winner = None if lead is None else seat if lead else 0
         figures.append(
             {

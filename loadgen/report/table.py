@@ -10,7 +10,7 @@ from rich.text import Text
 from loadgen.report.columns import COLUMNS, quotient
 from loadgen.report.data import CellView, ReportData
 from loadgen.report.headline import headline, notices
-from loadgen.report.text import DASH, count, ratio
+from loadgen.report.text import DASH, count, printable, ratio
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
@@ -28,10 +28,10 @@ class TerminalTable:
         """Render for the width at hand."""
         for notice in notices(self.data):
             if notice.level != "info":
-                yield Text(notice.text, style=LEVEL_STYLES[notice.level])
+                yield Text(printable(notice.text), style=LEVEL_STYLES[notice.level])
         if self.data.cells and self.data.engines:
             yield self._table(options.max_width >= WIDE)
-        yield Text(headline(self.data), style="bold")
+        yield Text(printable(headline(self.data)), style="bold")
 
     def _table(self, wide: bool) -> Table:
         columns = [column for column in COLUMNS if wide or not column.wide_only]
@@ -45,7 +45,7 @@ class TerminalTable:
         for view in self.data.cells:
             for seat, engine in enumerate(self.data.engines):
                 entry = view.engines[engine]
-                name = engine + (" *" if entry.status == "partial" else "")
+                name = printable(engine) + (" *" if entry.status == "partial" else "")
                 failed = DASH if entry.summary is None else count(sum(entry.summary.errors.values()))
                 table.add_row(
                     Text("" if seat else _cell_name(view, wide)),
@@ -58,19 +58,19 @@ class TerminalTable:
                 other = view.engines[engine]
                 both = base.status == other.status == "complete"
                 ratios = [ratio(quotient(c, base.summary, other.summary) if both else None) for c in columns]
-                label = "ratio" if len(self.data.engines) == 2 else f"{engine} ÷"
+                label = "ratio" if len(self.data.engines) == 2 else f"{printable(engine)} ÷"
                 table.add_row("", Text(label), *ratios, "", style="dim")
             table.add_section()
         if len(self.data.engines) > 1:
-            table.caption = f"ratio: a figure divided by that of {self.data.engines[0]}"
+            table.caption = Text(f"ratio: a figure divided by that of {printable(self.data.engines[0])}")
         if any(entry.status == "partial" for view in self.data.cells for entry in view.engines.values()):
-            table.caption = f"{table.caption or ''}  * partial".strip()
+            table.caption = Text.assemble(table.caption or "", "  * partial")
         return table
 
 
 def _cell_name(view: CellView, wide: bool) -> str:
     if view.cell is None:
-        return view.id
+        return printable(view.id)
     output = f" → {view.cell.output_tokens}" if wide else ""
     return f"{view.cell.prompt_tokens}{output} × {view.cell.concurrency}"
 

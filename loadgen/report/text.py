@@ -116,6 +116,11 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+def printable(value: str) -> str:
+    """Return text without control characters, which could steer a terminal; line ends become spaces."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in value)
+
+
 def command_line(value: Any) -> str:
     """Return an argument list as one shell line."""
     if isinstance(value, (list, tuple)):

@@ -1,0 +1,159 @@
+"""Engine memory from a Prometheus that answers, answers nonsense, hangs up, or is gone."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from loadgen.report import write_report
+from loadgen.report.prometheus import engine_memory
+from loadgen.run_folder import RunFolder
+from tests.loadgen.report.html_check import check
+from tests.loadgen.report.synthetic_run import START, SyntheticRun
+
+Answer = Callable[[dict[str, str]], tuple[int, bytes]]
+
+
+class FakePrometheus:
+    """A server on an ephemeral port that answers with what `answer` returns."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str]] = []
+        self.answer: Answer = lambda query: (200, b"{}")
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                query = {key: values[0] for key, values in parse_qs(parts.query).items()} | {"path": parts.path}
+                outer.asked.append(query)
+                status, body = outer.answer(query)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def prometheus() -> Iterator[FakePrometheus]:
+    server = FakePrometheus()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[SyntheticRun, RunFolder]:
+    run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=4).add_all()
+    return run, run.write(tmp_path)
+
+
+def known(run: SyntheticRun) -> Answer:
+    memory = run.memory()
+
+    def answer(query: dict[str, str]) -> tuple[int, bytes]:
+        engine = query["query"].split('engine="')[1].split('"')[0]
+        values = [[at, str(value)] for at, value in memory.get(engine, [])] + [[START + 9999, "NaN"]]
+        result = [{"metric": {}, "values": values}] if engine in memory else []
+        body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+        return 200, json.dumps(body).encode()
+
+    return answer
+
+
+def test_memory_is_asked_for_once_and_outlives_prometheus(
+    prometheus: FakePrometheus, made: tuple[SyntheticRun, RunFolder]
+) -> None:
+    run, folder = made
+    prometheus.answer = known(run)
+    paths = write_report(folder, prometheus_url=prometheus.url + "/")
+    assert paths.data.memory.missing == []
+    assert [series.engine for series in paths.data.memory.series] == ["llamacpp", "vllm"]
+    query = prometheus.asked[0]
+    assert query["path"] == "/api/v1/query_range"
+    assert query["query"] == 'max(bakeoff_engine_memory_bytes{engine="llamacpp"})'
+    assert float(query["start"]) == run.manifest.started_at
+    assert float(query["end"]) == run.manifest.ended_at
+    assert float(query["step"]) >= 1
+    asked = len(prometheus.asked)
+    first = paths.data.memory.series
+    again = write_report(folder, prometheus_url="http://127.0.0.1:9")
+    assert again.data.memory.series == first
+    assert len(prometheus.asked) == asked
+    document = json.loads(again.summary.read_text())
+    peak = max(value for _, value in first[0].samples)
+    assert document["engines"][0]["peak_memory_bytes"] == peak
+
+
+def test_a_missing_engine_is_named_and_asked_for_again(
+    prometheus: FakePrometheus, made: tuple[SyntheticRun, RunFolder]
+) -> None:
+    run, folder = made
+    whole = known(run)
+    prometheus.answer = lambda q: (
+        whole(q) if "llamacpp" in q["query"] else (200, b'{"status":"success","data":{"result":[]}}')
+    )
+    memory = engine_memory(folder.path, run.manifest, prometheus.url)
+    assert [series.engine for series in memory.series] == ["llamacpp"]
+    assert "vllm" in memory.missing[0] and "no samples" in memory.missing[0]
+    prometheus.answer = whole
+    assert len(engine_memory(folder.path, run.manifest, prometheus.url).series) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (200, b"<html>", "not as a Prometheus"),
+        (200, b"[]", "not as a Prometheus"),
+        (200, b'{"status":"success","data":{"result":[{"values":[["x"]]}]}}', "not as a Prometheus"),
+        (400, b'{"status":"error","error":"bad step"}', "bad step"),
+    ],
+)
+def test_a_strange_answer_is_named(
+    status: int, body: bytes, words: str, prometheus: FakePrometheus, made: tuple[SyntheticRun, RunFolder]
+) -> None:
+    run, folder = made
+    prometheus.answer = lambda _: (status, body)
+    memory = engine_memory(folder.path, run.manifest, prometheus.url)
+    assert memory.series == [] and words in memory.missing[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [(None, "without a Prometheus"), ("http://127.0.0.1:9", "does not answer"), ("nonsense", "nonsense")],
+)
+def test_the_report_comes_without_prometheus_and_says_why(
+    url: str | None, words: str, made: tuple[SyntheticRun, RunFolder]
+) -> None:
+    _, folder = made
+    (folder.path / "metrics.json").write_text("{torn")
+    paths = write_report(folder, prometheus_url=url)
+    page = check(paths.html.read_text(encoding="utf-8"))
+    assert words in page.text
+    assert words in paths.markdown.read_text().replace("\\", "")
+    assert any(words in line for line in json.loads(paths.summary.read_text())["missing"])
+
+
+def test_engine_names_are_quoted_in_the_query(prometheus: FakePrometheus, tmp_path: Path) -> None:
+    run = SyntheticRun(engines=['a"} or up{b="'], prompts=(64,), concurrencies=(1,), requests=3).add_all()
+    engine_memory(tmp_path, run.manifest, prometheus.url)
+    assert prometheus.asked[0]["query"] == r'max(bakeoff_engine_memory_bytes{engine="a\"} or up{b=\""})'
