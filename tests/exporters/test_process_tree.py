@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporters import process_tree
@@ -209,6 +209,7 @@ def test_unreadable_pss_is_absent_and_not_a_part(fake_engine, monkeypatch):
     assert sample.rss_bytes > MIB
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), max_size=60))
 def test_the_counter_never_goes_back(visible):
     counter, last = MonotonicSum(), 0.0

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen import definitions as d
@@ -48,6 +48,7 @@ def quantile(values, percent):
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=200))
 def test_distribution_against_exact_arithmetic(values):
     got = d.Distribution.of(values)
@@ -82,6 +83,7 @@ request = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(request, max_size=8), st.integers(0, 1500), st.integers(1, 1500))
 def test_tokens_in_window_event_by_event(requests, start, length):
     window = Window(start, start + length)

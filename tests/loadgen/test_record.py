@@ -6,13 +6,14 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.record import ABORTED, FIELD_NAMES, RequestRecord
 from tests.loadgen.records import any_record, record
 
 
+@settings(deadline=None)
 @given(any_record)
 def test_round_trip_through_plain_data_and_json(one):
     data = one.to_dict()
@@ -21,12 +22,14 @@ def test_round_trip_through_plain_data_and_json(one):
     assert RequestRecord.from_dict(json.loads(json.dumps(data))) == one
 
 
+@settings(deadline=None)
 @given(any_record)
 def test_round_trip_through_msgpack_as_locust_sends_it(one):
     msgpack = pytest.importorskip("msgpack")
     assert RequestRecord.from_dict(msgpack.unpackb(msgpack.packb(one.to_dict()), strict_map_key=False)) == one
 
 
+@settings(deadline=None)
 @given(any_record, st.dictionaries(st.text(), st.integers()))
 def test_fields_of_a_later_version_are_ignored(one, extra):
     assert RequestRecord.from_dict({**extra, **one.to_dict(), "new_field": [1]}) == one

@@ -70,8 +70,8 @@ def test_a_file_cut_at_any_byte_keeps_all_whole_lines_and_takes_later_ones(tmp_p
         assert read_records(path) == ([*records[:complete], later], int(torn)), cut
 
 
-@given(st.binary(max_size=60))
 @settings(deadline=None)
+@given(st.binary(max_size=60))
 def test_junk_between_the_lines_is_counted_and_skipped(tmp_path_factory, junk):
     path = fresh(tmp_path_factory)
     write(path, [record(1)])

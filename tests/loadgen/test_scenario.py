@@ -87,11 +87,13 @@ def test_an_engine_serves_all_cells_before_it_is_changed_and_none_twice(write):
     assert Block("a", Cell(512, 128, 4), 2).id == "a.p0512-o0128-c004.r2"
 
 
+@settings(deadline=None)
 @given(st.builds(Cell, *[st.integers(1, 10**8)] * 3))
 def test_a_cell_id_reads_back(cell):
     assert Cell.parse(cell.id) == cell
 
 
+@settings(deadline=None)
 @given(st.sets(st.builds(Cell, st.integers(1, 9999), st.integers(1, 9999), st.integers(1, 999)), max_size=8))
 def test_cells_sort_by_number(cells):
     as_tuples = sorted((c.prompt_tokens, c.output_tokens, c.concurrency) for c in cells)
