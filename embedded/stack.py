@@ -28,7 +28,7 @@ from embedded.programs import (
     stack_key,
 )
 from embedded.settings import Paths, Settings, main_python, private_folder
-from loadgen.engine_host import ALIVE, RUNNING, SupervisorHost, http_status, read_stack, stack_file
+from loadgen.engine_host import ALIVE, RUNNING, STARTING, SupervisorHost, http_status, read_stack, stack_file
 from loadgen.errors import UserError
 
 READY_LIMIT_S = 60
@@ -199,7 +199,11 @@ class EmbeddedStack:
         began = said = time.monotonic()
         while True:
             state = host.state_of(program.name)
-            if state["state"] == RUNNING and (not program.ready_url or http_status(program.ready_url) == 200):
+            if program.ready_url:
+                ready = state["state"] in (STARTING, RUNNING) and http_status(program.ready_url) == 200
+            else:
+                ready = state["state"] == RUNNING
+            if ready:
                 return None
             if state["state"] not in ALIVE:
                 return "it ends as soon as it starts"
@@ -256,7 +260,7 @@ class EmbeddedStack:
             state = host.state_of(program.name)
             alive = state["state"] in ALIVE
             word = str(state["statename"]).lower()
-            if state["state"] == RUNNING and program.ready_url:
+            if state["state"] in (STARTING, RUNNING) and program.ready_url:
                 word = "ready" if http_status(program.ready_url, timeout_s=1) == 200 else "starting"
             rows.append(
                 {

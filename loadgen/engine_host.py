@@ -340,7 +340,7 @@ class SupervisorHost:
             if now - began > engine.start_limit_s:
                 self.stop(engine.name)
                 raise self._failed(engine, f"it did not answer within {engine.start_limit_s:.0f} s")
-            if on_progress and now - said >= 5:
+            if on_progress and now - said >= 10:
                 said = now
                 last = self.log_tail(engine.name, 1).strip()
                 on_progress(f"{engine.name} is starting: {now - began:.0f} s  {last[:100]}")

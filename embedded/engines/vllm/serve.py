@@ -55,6 +55,9 @@ def main() -> None:
         "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib(options.context_tokens, options.parallel)),
         "VLLM_CPU_OMP_THREADS_BIND": format_cpus(options.cpus),
         "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        # On CPU this vLLM cannot load what it compiled ahead of time, and compiles anew at every start; without that
+        # step the very same code comes from TorchInductor's own cache.
+        "VLLM_USE_AOT_COMPILE": "0",
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "HF_HOME": str(cache / "hf"),
         "HF_HUB_OFFLINE": "1",

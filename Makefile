@@ -1,0 +1,87 @@
+# Bakeoff's daily commands. `make` alone lists them.
+PYTHON ?= python3
+ENGINE ?= llamacpp
+SCENARIO ?= smoke
+S ?= locust-master
+RUN ?=
+ARGS ?=
+
+SHELL := /bin/bash
+PY := .venv/bin/python
+STAMP := .venv/bakeoff.stamp
+STACK := $(PY) -m embedded
+# `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
+ENDPOINTS := $(findstring --engine,$(ARGS))
+
+.DEFAULT_GOAL := help
+# The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-engines demo up down ps logs bench report test lint lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
+	@echo
+	@echo 'Variables: ENGINE=llamacpp|vllm|none (up), S=PROGRAM (logs), SCENARIO=smoke (bench),'
+	@echo '           RUN=RUN-ID (report), ARGS="..." (bench, test), PYTHON=python3 (setup). Ports: .env.example'
+
+setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
+
+$(STAMP): requirements.lock
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo 'error: no $(PYTHON) on PATH: install Python 3.11 or newer, or name one with make PYTHON=...' >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Bakeoff needs Python 3.11 or newer, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): make PYTHON=python3.12 ..." >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'error: $(PYTHON) cannot make environments: on Debian and Ubuntu, sudo apt install python3-venv' >&2; exit 2; }
+	@key="$$( { cat requirements.lock; "$(PYTHON)" -V; } | cksum )"; \
+	if [ "$$key" = "$$(cat $@ 2>/dev/null)" ]; then touch $@; exit 0; fi; \
+	echo 'making .venv from requirements.lock'; \
+	rm -rf .venv && "$(PYTHON)" -m venv .venv && \
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	echo "$$key" > $@ || { \
+	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
+
+setup-engines: $(STAMP) # both engines' environments and the model
+	@$(STACK) setup
+
+demo: $(STAMP) ## Everything once: race two engines on this machine, write the report, clean up after
+	@embedded/demo.sh
+
+up: $(STAMP) ## Start the stack and one engine (ENGINE=vllm|llamacpp|none)
+	@$(STACK) up --engine $(ENGINE)
+
+down: $(STAMP) ## Stop the stack; leaves no process
+	@$(STACK) down
+
+ps: $(STAMP) ## Show each process: state, pid, URL
+	@$(STACK) ps
+
+logs: $(STAMP) ## Follow one process' log (S=vllm)
+	@$(STACK) logs $(S) || [ $$? -eq 130 ]
+
+bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...)
+ifeq ($(ENDPOINTS),)
+	@$(STACK) setup
+	@$(STACK) up --engine none
+endif
+	@$(PY) -m loadgen bench $(SCENARIO) $(ARGS)
+
+report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest)
+	@$(PY) -m loadgen report $(RUN)
+
+test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
+	@$(STACK) setup --engine llamacpp
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP) ## Check style and types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+lock: # renew all lock files (needs uv); review what changed before committing
+	embedded/lock.sh
+
+clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics); keeps runs/ and .venv
+	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down; fi
+	rm -rf .bakeoff .mypy_cache .ruff_cache .pytest_cache .hypothesis

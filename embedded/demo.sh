@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# `make demo`: set up, race both engines on the smoke scenario, write the report, and always take the stack down again.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+began=$SECONDS
+
+# The stack goes down however this ends, and the exit status stays that of what went wrong first.
+finish() {
+  status=$?
+  trap '' INT TERM
+  "$python" -m embedded down || status=$((status ? status : 2))
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+"$python" -m embedded setup || exit
+"$python" -m embedded up --engine none || exit
+"$python" -m loadgen bench smoke || exit
+"$python" -m loadgen report || exit
+echo "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Renew the lock files from pyproject.toml and the engines' requirements.in. Needs uv (https://docs.astral.sh/uv/).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+  uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@"
+}
+compile pyproject.toml --extra dev --output-file requirements.lock
+compile embedded/engines/llamacpp/requirements.in --output-file embedded/engines/llamacpp/requirements.lock
+left_out=()
+while read -r name; do
+  [[ $name == \#* || -z $name ]] || left_out+=(--no-emit-package "$name")
+done <embedded/engines/vllm/left-out.txt
+compile embedded/engines/vllm/requirements.in --override embedded/engines/vllm/overrides.txt \
+  "${left_out[@]}" --output-file embedded/engines/vllm/requirements.lock
