@@ -15,13 +15,13 @@ from rich.console import Console
 from loadgen.campaign import Campaign, make_folder
 from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack
 from loadgen.errors import UserError
-from loadgen.form import Seat
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.report import report_data, terminal_table
 from loadgen.run_folder import RunFolder
 from loadgen.scenario import Scenario, load_scenario
+from loadgen.seats import Seat
 from loadgen.show import BenchProgress
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from loadgen.engine_host import EngineHost
 from loadgen.errors import UserError
-from loadgen.form import Seat
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.parity import EngineSample, compare, sample_engine
 from loadgen.run_folder import RunFolder
 from loadgen.scenario import Block, Scenario
+from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
 
 POLL_S = 0.25

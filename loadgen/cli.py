@@ -211,7 +211,7 @@ def _seats(
     engines: list[str], api: ApiChoice | None, model: str | None, tokenizer: str | None, api_key_env: str | None
 ) -> list[Any]:
     from loadgen.endpoint import normalise_url
-    from loadgen.form import Seat
+    from loadgen.seats import Seat
 
     _api_key(api_key_env)
     seats: list[Seat] = []

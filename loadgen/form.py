@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,44 +9,16 @@ from typing import Any
 from locust.argument_parser import LocustArgumentParser
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from loadgen.endpoint import Endpoint, inspect_endpoint
-from loadgen.engines import Api
+from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.manifest import new_run_id
 from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptFactory, PromptRecipe
 from loadgen.scenario import Cell, Timeouts
+from loadgen.seats import Seat, read_seats
 from loadgen.tokens import make_recipe
 
-ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 BY_HAND = "web-ui"
-
-
-class Seat(BaseModel):
-    """An engine that the form offers."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    base_url: str
-    kind: str | None = None
-    model: str | None = None
-    api: Api | None = None
-    tokenizer: str | None = None
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the endpoint's key."""
-
-    def inspect(self) -> Endpoint:
-        """Ask the engine what it is. Raises UserError when it does not answer."""
-        return inspect_endpoint(
-            self.base_url,
-            name=self.name,
-            kind=self.kind,
-            model=self.model,
-            api=self.api,
-            tokenizer=self.tokenizer,
-            api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
-        )
 
 
 class BlockForm(BaseModel):
@@ -70,20 +40,10 @@ class BlockForm(BaseModel):
     timeouts: str = ""
 
 
-def read_seats() -> list[Seat]:
-    """Engines that the form offers, from the environment. Raises UserError when the variable is malformed."""
-    text = os.environ.get(ENGINES_VARIABLE, "[]")
-    try:
-        return [Seat.model_validate(item) for item in json.loads(text)]
-    except (ValueError, ValidationError, TypeError) as error:
-        raise UserError(f"{ENGINES_VARIABLE} is not a JSON list of engines: {error}") from None
-
-
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Add the fields. They show in the form in this order; the last ones are set by the campaign only."""
     seats = [seat.name for seat in read_seats()]
-    group = parser.add_argument_group("Bakeoff")
-    group.add_argument(
+    parser.add_argument(
         "--engine",
         choices=seats or ["none"],
         default=seats[0] if seats else "none",
@@ -97,10 +57,10 @@ def add_arguments(parser: LocustArgumentParser) -> None:
         ("--warmup-requests", 1, "Warm-up requests of each user before measuring starts"),
         ("--shared-prefix-tokens", 0, "Tokens at the start of each prompt that all requests share"),
     ):
-        group.add_argument(flag, type=int, default=default, help=text, include_in_web_ui=True)
-    group.add_argument("--seed", type=str, default="", help="Seed of the prompts (empty: new ones each time)")
+        parser.add_argument(flag, type=int, default=default, help=text, include_in_web_ui=True)
+    parser.add_argument("--seed", type=str, default="", help="Seed of the prompts (empty: new ones each time)")
     for flag in ("--scenario", "--run-id", "--block", "--timeouts", "--plan"):
-        group.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
+        parser.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
 
 
 class Planner:

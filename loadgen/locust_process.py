@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from loadgen.errors import UserError
-from loadgen.form import ENGINES_VARIABLE, Seat
 from loadgen.locust_client import LocustClient, LocustGone
+from loadgen.seats import ENGINES_VARIABLE, Seat
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"

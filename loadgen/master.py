@@ -14,7 +14,7 @@ from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner
 from loadgen.client_metrics import ClientMetrics
 from loadgen.collector import Collector
 from loadgen.errors import UserError
-from loadgen.form import BY_HAND, Planner, read_seats
+from loadgen.form import BY_HAND, Planner
 from loadgen.manifest import (
     BlockFacts,
     EngineFacts,
@@ -28,6 +28,7 @@ from loadgen.manifest import (
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RunFolder
+from loadgen.seats import read_seats
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Master:
         self.collector = Collector(runs_dir, self.metrics)
         self.planner = Planner(read_seats())
         self._by_hand: Manifest | None = None
+        self._in_flight: dict[str, int] = {}
+        self._stopping = False
         runner = self.runner
         runner.register_message(RECORDS_MESSAGE, self._on_records)
         runner.register_message(PULSE_MESSAGE, self._on_pulse)
@@ -73,6 +76,8 @@ class Master:
         runner = self.runner
         if runner.state in (STATE_RUNNING, STATE_SPAWNING):
             raise UserError("A block is running: stop it first.")
+        if self._stopping:
+            raise UserError("The last block is still being stopped: try again in a second.")
         workers = runner.worker_count
         if not workers:
             raise UserError(
@@ -91,7 +96,7 @@ class Master:
         """State of the block and of the workers, as plain data."""
         runner = self.runner
         return {
-            "state": runner.state,
+            "state": "stopping" if self._stopping else runner.state,
             "workers": runner.worker_count,
             "users": runner.user_count,
             **self.collector.status(),
@@ -119,7 +124,6 @@ class Master:
 
     def _watch(self) -> None:
         """Keep gauges, notice lost workers, and stop a block that is complete or hopeless."""
-        self._in_flight: dict[str, int] = {}
         connected: set[str] = set()
         while True:
             gevent.sleep(WATCH_INTERVAL_S)
@@ -140,14 +144,30 @@ class Master:
                 if block is None or runner.state not in (STATE_RUNNING, STATE_SPAWNING):
                     continue
                 block.recut()
+                hopeless = block.failures_in_row >= HOPELESS_FAILURES * block.plan.users
+                # A stop in the middle of spawning is lost: users that are spawned after it would stay.
+                if not runner.spawning_completed or self._stopping:
+                    continue
                 if block.complete:
                     logger.info("Block %s is complete", block.plan.block)
-                    runner.stop()
-                elif block.plan.scenario == BY_HAND and block.failures_in_row >= HOPELESS_FAILURES * block.plan.users:
+                    self._stop()
+                elif block.plan.scenario == BY_HAND and hopeless:
                     logger.error("Stopped: every request fails (%s)", block.last_error)
-                    runner.stop()
+                    self._stop()
             except Exception:  # the watch must outlive any surprise: without it no block would ever end
                 logger.exception("The watch over the block stumbled")
+
+    def _stop(self) -> None:
+        """Stop the block from a greenlet of its own: Locust waits there until all users are gone."""
+        self._stopping = True
+
+        def stop() -> None:
+            try:
+                self.runner.stop()
+            finally:
+                self._stopping = False
+
+        gevent.spawn(stop)
 
     def _begin_by_hand(self, plan: BlockPlan) -> None:
         """A test that was started in the web UI gets a run folder of its own, so that it can be reported."""

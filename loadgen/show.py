@@ -85,7 +85,7 @@ class BenchProgress(_StatusLine, Listener):
 
     def engine(self, name: str, text: str) -> None:
         """Show an engine's start."""
-        self.line(f"{name}: {text}")
+        self.line(text if text.startswith(name) else f"{name}: {text}")
 
     def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
         """Show a block's progress."""

@@ -1,0 +1,50 @@
+"""The seats of a race: which engines there are to choose from, and where they answer."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from loadgen.endpoint import Endpoint, inspect_endpoint
+from loadgen.engines import Api
+from loadgen.errors import UserError
+
+ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
+
+
+class Seat(BaseModel):
+    """An engine that the form offers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    base_url: str
+    kind: str | None = None
+    model: str | None = None
+    api: Api | None = None
+    tokenizer: str | None = None
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the endpoint's key."""
+
+    def inspect(self) -> Endpoint:
+        """Ask the engine what it is. Raises UserError when it does not answer."""
+        return inspect_endpoint(
+            self.base_url,
+            name=self.name,
+            kind=self.kind,
+            model=self.model,
+            api=self.api,
+            tokenizer=self.tokenizer,
+            api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
+        )
+
+
+def read_seats() -> list[Seat]:
+    """Engines that the form offers, from the environment. Raises UserError when the variable is malformed."""
+    text = os.environ.get(ENGINES_VARIABLE, "[]")
+    try:
+        return [Seat.model_validate(item) for item in json.loads(text)]
+    except (ValueError, ValidationError, TypeError) as error:
+        raise UserError(f"{ENGINES_VARIABLE} is not a JSON list of engines: {error}") from None
