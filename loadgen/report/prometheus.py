@@ -89,7 +89,8 @@ def query_memory(url: str, engine: str, start: float, end: float) -> MemorySerie
     label = engine.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     step = max(1.0, math.ceil((end - start) / POINTS))
     parameters: dict[str, str | float] = {
-        "query": f'max({METRIC}{{engine="{label}"}})',
+        # Proportional shares add up to what the processes really hold; resident sizes count shared pages twice.
+        "query": f'max({METRIC}{{engine="{label}",kind="pss"}}) or max({METRIC}{{engine="{label}"}})',
         "start": start,
         "end": end,
         "step": step,
