@@ -33,7 +33,6 @@ DEFINITIONS: dict[str, str] = {
     "window": "from the moment when every user has finished its warm-up requests until the last measured request "
     "ends; all users stay busy throughout.",
     "measured request": "the first N requests sent inside the window, failures included.",
-    "goodput": "requests per second that met every SLO of the scenario.",
 }
 
 PERCENTILES = (50, 90, 95, 99)

@@ -39,14 +39,6 @@ class Timeouts(_Strict):
     total_s: float = Field(default=600.0, gt=0)
 
 
-class Slo(_Strict):
-    """Service level objective; a request counts for goodput when it meets every limit given."""
-
-    ttft_ms: float | None = Field(default=None, gt=0)
-    tpot_ms: float | None = Field(default=None, gt=0)
-    e2e_ms: float | None = Field(default=None, gt=0)
-
-
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Cell:
     """One point of a scenario's matrix. Cells sort by prompt, output and load."""
@@ -99,7 +91,6 @@ class Scenario(_Strict):
     repeats: Positive = 1
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
-    slo: Slo = Slo()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -187,7 +178,7 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         named = re.match(r"`([a-z_.]+)`", message)
         line = _line_of(document, named[1].split(".")) if named else line
     if item["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts, "slo": Slo}
+        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts}
         owner = nested.get(str(location[0]), model) if len(location) > 1 else model
         close = difflib.get_close_matches(str(location[-1]), owner.model_fields, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(owner.model_fields)}"

@@ -155,5 +155,5 @@ def test_a_block_without_a_window_gives_latencies_and_no_rates():
 
 
 def test_every_metric_has_a_definition():
-    for name in ("TTFT", "TPOT", "ITL", "E2E", "output throughput", "window", "measured request", "goodput"):
+    for name in ("TTFT", "TPOT", "ITL", "E2E", "output throughput", "window", "measured request"):
         assert d.DEFINITIONS[name]

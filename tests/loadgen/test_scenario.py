@@ -65,7 +65,7 @@ def test_a_file_by_path_with_its_defaults(write):
 
 
 def test_a_scenario_survives_its_manifest(write):
-    scenario = load_scenario(write(GOOD + "slo: {ttft_ms: 100}\nmodel: |\n  text\n"))
+    scenario = load_scenario(write(GOOD + "timeouts: {stall_s: 5}\nmodel: |\n  text\n"))
     assert Scenario.model_validate(scenario.model_dump(mode="json")) == scenario
     assert Scenario.model_validate_json(scenario.model_dump_json()) == scenario
 
@@ -142,7 +142,8 @@ def test_what_is_no_cell_id(text):
         (GOOD + "shared_prefix_tokens: 4\n", 9, ["`shared_prefix_tokens` must be less than the shortest"]),
         (GOOD.replace("name: mine", "name: Mine Own"), 1, ["`name`", "pattern"]),
         (GOOD + "timeouts: {total_s: .inf}\n", 9, ["`timeouts.total_s`", "finite"]),
-        (GOOD + "slo: {ttft_ms: -1}\n", 9, ["`slo.ttft_ms`", "greater than 0"]),
+        (GOOD + "timeouts: {stall_s: -1}\n", 9, ["`timeouts.stall_s`", "greater than 0"]),
+        (GOOD + "slo: {ttft_ms: 100}\n", 9, ["`slo`", "unknown key"]),
         (GOOD + "requests: 6\n", 9, ["not valid YAML", 'duplicate key "requests"']),
         (GOOD + "seed: [1\n", 10, ["not valid YAML"]),
         (GOOD + "\tseed: 1\n", 9, ["not valid YAML"]),
