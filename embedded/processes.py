@@ -1,7 +1,8 @@
 """Find and end this checkout's processes, and tell who holds a port.
 
 Every process of the stack inherits the variable `BAKEOFF_STACK` with the checkout's state folder, so that strays are
-found even after their supervisor was killed.
+found even after their supervisor was killed. vLLM's children write their titles over their environment; these are known
+by working below the state folder with code of an engine's environment loaded.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ MARK = "BAKEOFF_STACK"
 
 def ours(state: Path) -> list[psutil.Process]:
     """The live processes of the stack whose state folder this is, never this process or those that started it."""
-    wanted = str(state)
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if process.uids().real != os.getuid() or process.environ().get(MARK) != wanted:
+            if process.uids().real != os.getuid() or not (_is_marked(process, state) or _is_engine(process, state)):
                 continue
             # A process that gave up its environment is still found below one that kept it.
             for each in (process, *process.children(recursive=True)):
@@ -33,6 +33,28 @@ def ours(state: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return [process for pid, process in found.items() if pid not in own]
+
+
+def _is_marked(process: psutil.Process, state: Path) -> bool:
+    """Whether the process carries this stack's variable."""
+    try:
+        return process.environ().get(MARK) == str(state)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _is_engine(process: psutil.Process, state: Path) -> bool:
+    """Whether the process works in an engine's folder and has code of an engine's environment loaded.
+
+    A shell or an editor that someone opened in that folder has none.
+    """
+    engines, venvs = state / "engines", f"{state / 'venvs'}{os.sep}"
+    try:
+        if not Path(process.cwd()).is_relative_to(engines):
+            return False
+        return any(mapped.path.startswith(venvs) for mapped in process.memory_maps())
+    except (psutil.Error, OSError, AttributeError):  # AttributeError: no memory_maps on macOS
+        return False
 
 
 def end(processes: Iterable[psutil.Process], *, patience_s: float = 10) -> list[psutil.Process]:

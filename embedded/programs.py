@@ -45,6 +45,11 @@ class Program:
         """The command line as supervisor's configuration wants it."""
         return shlex.join(self.argv).replace("%", "%%")
 
+    @property
+    def log_file(self) -> str:
+        """The log's path as supervisor's configuration wants it: this option alone is expanded twice."""
+        return _escaped(self.log).replace("%", "%%")
+
 
 @dataclass(frozen=True)
 class EnginePort:

@@ -28,8 +28,9 @@ from embedded.programs import (
     stack_key,
 )
 from embedded.settings import Paths, Settings, main_python, private_folder
-from loadgen.engine_host import ALIVE, RUNNING, STARTING, SupervisorHost, http_status, read_stack, stack_file
+from loadgen.engine_host import ALIVE, RUNNING, STARTING, SupervisorHost, read_stack, stack_file
 from loadgen.errors import UserError
+from loadgen.http_probe import http_status
 
 READY_LIMIT_S = 60
 RUN_DISK_GB = 1.0

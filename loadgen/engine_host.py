@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
+import os
 import time
 import xmlrpc.client
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+
+import psutil
 
 from loadgen.errors import UserError
+from loadgen.http_probe import accepts_connections, get_json, http_status
 
 Progress = Callable[[str], None]
 
@@ -60,35 +62,6 @@ class EngineHost(Protocol):
         """The last lines of the engine's log; empty if this host has none."""
 
 
-def http_status(url: str, timeout_s: float = 2.0) -> int | None:
-    """The status of a GET, never through a proxy; None if nothing answers. Redirects are not followed."""
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
-    try:
-        connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def _get_json(url: str, timeout_s: float = 5.0) -> Any:
-    """The JSON a GET answers with; None if it does not."""
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
-    try:
-        connection.request("GET", parts.path or "/")
-        response = connection.getresponse()
-        return json.loads(response.read()) if response.status == 200 else None
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()
-
-
 class ExternalHost:
     """Endpoints that someone else runs: starting checks that one answers, stopping leaves it alone."""
 
@@ -126,7 +99,7 @@ class ExternalHost:
         url = self._url(name)
         facts: dict[str, Any] = {"host": "external", "base_url": url, "notes": ["started by someone else"]}
         for key, path in (("models", "/v1/models"), ("version", "/version")):
-            answer = _get_json(url + path)
+            answer = get_json(url + path)
             if answer is not None:
                 facts[key] = answer
         return facts
@@ -223,6 +196,7 @@ class SupervisorHost:
             return
         self._stop_others(name)
         if self.state_of(name)["state"] not in ALIVE:
+            _end_remnants(engine)
             self._check_port(engine)
             self._log_from[name] = _size(engine.log)
             self.start_program(name)
@@ -237,7 +211,8 @@ class SupervisorHost:
             self._call("stopProcess", name, False)
         limit = time.monotonic() + 60
         while time.monotonic() < limit:
-            if self.state_of(name)["state"] not in ALIVE and not _answers(engine.base_url):
+            if self.state_of(name)["state"] not in ALIVE and not accepts_connections(engine.base_url):
+                _end_remnants(engine)
                 return
             time.sleep(0.1)
         raise UserError(f"{name} does not stop: run `make down`, which kills what is left")
@@ -315,13 +290,15 @@ class SupervisorHost:
             raise _unknown(name, self.stack.engines) from None
 
     def _stop_others(self, name: str) -> None:
-        for other in self.running():
+        """No other engine may hold cores or memory, nor what one that died left behind."""
+        for other, engine in self.stack.engines.items():
             if other != name:
                 self.stop(other)
+                _end_remnants(engine)
 
     def _check_port(self, engine: HostedEngine) -> None:
         """Someone else's server on our port would pass for the engine."""
-        if _answers(engine.base_url):
+        if accepts_connections(engine.base_url):
             variable = f"BAKEOFF_{engine.name.upper()}_PORT"
             raise UserError(
                 f"something else listens at {engine.base_url}, where {engine.name} should: "
@@ -331,9 +308,9 @@ class SupervisorHost:
     def _wait_until_healthy(self, engine: HostedEngine, on_progress: Progress | None) -> None:
         began = said = time.monotonic()
         while True:
-            if http_status(engine.health_url) == 200:
-                return
             state = self.state_of(engine.name)
+            if state["state"] == RUNNING and http_status(engine.health_url) == 200:
+                return
             if state["state"] not in ALIVE:
                 raise self._failed(engine, _how_it_ended(state))
             now = time.monotonic()
@@ -367,22 +344,34 @@ class SupervisorHost:
             transport.close()
 
 
+def _end_remnants(engine: HostedEngine) -> None:
+    """Kill what is left of an engine's process group after its first process ended (a killed engine's children).
+
+    Supervisor makes each program the leader of a group of its own. Engines work in a folder of the stack: a group of
+    someone else that took over the number does not.
+    """
+    try:
+        group = int(json.loads(engine.launch_record.read_text(encoding="utf-8"))["pid"])
+        folder = engine.launch_record.parent.parent / "engines" / engine.name
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and Path(process.cwd()) == folder:
+                process.kill()
+                left.append(process)
+        except (psutil.Error, OSError):
+            continue
+    psutil.wait_procs(left, timeout=10)
+
+
 def _size(path: Path) -> int:
     """The size of a file in bytes; 0 if there is none."""
     try:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _answers(url: str) -> bool:
-    """Whether something accepts connections at this URL."""
-    parts = urlsplit(url)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1):
-            return True
-    except OSError:
-        return False
 
 
 def _how_it_ended(state: Mapping[str, Any]) -> str:

@@ -1,0 +1,84 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from embedded.settings import SOCKET_PATH_BYTES, Paths, load_settings, private_folder, read_env_file, variables
+from loadgen.errors import UserError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def test_defaults(tmp_path):
+    settings = load_settings(tmp_path, {})
+    assert settings.ports() == {
+        "BAKEOFF_LOCUST_PORT": 8089,
+        "BAKEOFF_LOCUST_MASTER_PORT": 5557,
+        "BAKEOFF_ENGINE_EXPORTER_PORT": 9101,
+        "BAKEOFF_PROMETHEUS_PORT": 9090,
+        "BAKEOFF_GRAFANA_PORT": 3000,
+        "BAKEOFF_VLLM_PORT": 8101,
+        "BAKEOFF_LLAMACPP_PORT": 8102,
+    }
+    # The longest prompt of the shipped matrix and its output fit.
+    assert settings.context_tokens >= 4096 + 128
+
+
+def test_the_environment_goes_before_the_file(tmp_path):
+    (tmp_path / ".env").write_text(
+        "# ports\nexport BAKEOFF_LOCUST_PORT=9001\nBAKEOFF_VLLM_PORT = '9002'\nBAKEOFF_VLLM_EAGER=\n"
+    )
+    settings = load_settings(tmp_path, {"BAKEOFF_VLLM_PORT": "9003", "BAKEOFF_LLAMACPP_PORT": "", "HOME": "/x"})
+    assert (settings.locust_port, settings.vllm_port, settings.llamacpp_port) == (9001, 9003, 8102)
+    assert settings.vllm_eager is False
+    assert load_settings(tmp_path, {"BAKEOFF_VLLM_EAGER": "1"}).vllm_eager is True
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("BAKEOFF_LOCUST_PROT=1", r"\.env:1: unknown variable BAKEOFF_LOCUST_PROT; did you mean BAKEOFF_LOCUST_PORT\?"),
+        ("\nxyz", r"\.env:2: expected NAME=value"),
+        ("BAKEOFF_VLLM_PORT=80", r"BAKEOFF_VLLM_PORT='80' \(from .*\.env\): input should be greater than"),
+        ("BAKEOFF_VLLM_PORT=http", r"BAKEOFF_VLLM_PORT='http' .*valid integer"),
+        ("BAKEOFF_WORKERS=0", r"BAKEOFF_WORKERS='0'"),
+        ("BAKEOFF_VLLM_PORT=8089", r"BAKEOFF_VLLM_PORT and BAKEOFF_LOCUST_PORT are both 8089"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, message):
+    (tmp_path / ".env").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_settings(tmp_path, {})
+
+
+def test_a_mistake_in_the_environment_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"BAKEOFF_VLLM_PORT='99999' \(from the environment\)"):
+        load_settings(tmp_path, {"BAKEOFF_VLLM_PORT": "99999"})
+
+
+def test_the_example_names_every_variable_with_its_default(tmp_path):
+    uncommented = (CHECKOUT / ".env.example").read_text().replace("\n#", "\n")
+    lines = [line for line in uncommented.splitlines() if line.partition("=")[0] in variables()]
+    example = tmp_path / ".env"
+    example.write_text("\n".join(lines))
+    assert sorted(read_env_file(example)) == sorted(variables())
+    assert load_settings(tmp_path, {}) == load_settings(tmp_path / "nowhere", {})
+
+
+def test_the_socket_of_a_deep_checkout_is_short_and_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
+    shallow, deep, other = Paths(Path("/a")), Paths(Path("/" + "d" * 120)), Paths(Path("/" + "e" * 120))
+    assert shallow.socket == Path("/a/.bakeoff/stack/supervisor.sock")
+    assert str(deep.socket).startswith(f"/run/user/1/bakeoff-{os.getuid()}-")
+    assert len(str(deep.socket)) <= SOCKET_PATH_BYTES
+    assert deep.socket != other.socket
+
+
+def test_a_private_folder_is_private(tmp_path):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True, mode=0o755)
+    assert private_folder(folder).stat().st_mode & 0o777 == 0o700
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    with pytest.raises(UserError, match="belongs to someone else"):
+        private_folder(link)
