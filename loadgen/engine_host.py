@@ -30,6 +30,7 @@ CAUSES = (
     ("no space left on device", "the disk is full"),
     ("cannot allocate memory", "memory ran out"),
     ("out of memory", "memory ran out"),
+    ("no such file or directory", "a file is missing"),
     ("no module named", "its environment is incomplete: remove .bakeoff/venvs and run `make up` again"),
 )
 
@@ -377,7 +378,7 @@ def _size(path: Path) -> int:
 def _how_it_ended(state: Mapping[str, Any]) -> str:
     """A program's end in words."""
     status = int(state.get("exitstatus", 0))
-    if state.get("spawnerr"):
+    if status == 0 and state.get("spawnerr"):
         return str(state["spawnerr"])
     if status < 0 or status > 128:
         return "a signal ended it, as the system does when memory runs out"
