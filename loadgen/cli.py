@@ -75,7 +75,7 @@ def run(
     from loadgen.plan import BlockPlan
     from loadgen.quick import run_quick
     from loadgen.scenario import Timeouts
-    from loadgen.show import QuickProgress, quick_table
+    from loadgen.show import QuickProgress, show_quick
     from loadgen.tokens import make_recipe
 
     if shared_prefix_tokens >= prompt_tokens:
@@ -99,7 +99,8 @@ def run(
         )
     progress = QuickProgress(console)
     progress.say(
-        f"{endpoint.kind} {endpoint.version or ''} at {endpoint.base_url}, model {endpoint.model}: counting tokens"
+        " ".join(filter(None, (endpoint.kind, endpoint.version)))
+        + f" at {endpoint.base_url}, {endpoint.api} API, model {endpoint.model}"
     )
     recipe = make_recipe(endpoint)
     wanted = requests if requests is not None else (None if duration is not None else 100)
@@ -121,13 +122,15 @@ def run(
     )
     with progress:
         result = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
-    console.print(quick_table(result))
+    show_quick(console, result)
     if json_file is not None:
         text = json.dumps(result.to_json(), indent=2) + "\n"
         if to_stdout:
             sys.stdout.write(text)
         else:
             _write(json_file, text)
+    if result.write_error is not None:
+        raise UserError(f"{result.write_error}. The file of records is not whole.")
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if result.failed else 0)
@@ -240,6 +243,8 @@ def _api_key(variable: str | None) -> str | None:
     key = os.environ.get(variable)
     if not key:
         raise UserError(f"--api-key-env {variable}: that environment variable is not set.")
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"--api-key-env {variable}: that key holds a line break or another unprintable character.")
     return key
 
 
@@ -247,7 +252,10 @@ def _check_writable(file: Path | None) -> None:
     """Find out before the load, not after it, that a result cannot be written."""
     if file is None or str(file) == "-":
         return
-    if file.is_dir() or not file.absolute().parent.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+    folder = file.absolute().parent
+    if file.is_dir():
+        raise UserError(f"{file}: cannot be written: it is a folder.")
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or (file.exists() and not os.access(file, os.W_OK)):
         raise UserError(f"{file}: cannot be written: its folder must exist and be writable.")
 
 
@@ -268,6 +276,8 @@ def main() -> int:
     try:
         app(standalone_mode=True)
     except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("Interrupted.", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,15 +43,25 @@ def normalise_url(url: str) -> str:
     Raises:
         UserError: it is not an http(s) URL.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    url = url.strip()
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         ok = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
+    except ValueError:  # a port or an IPv6 address that is none
         ok = False
-    if not ok or parts.username or parts.query or parts.fragment:
+    if ok and "@" in parts.netloc:
+        # Not shown: it holds a password.
+        raise UserError("A URL with a user name or password is not used. Give the API key with --api-key-env.")
+    # Characters that would have to be escaped in a request's head are refused, not guessed at.
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if not ok or not plain or parts.query or parts.fragment:
         raise UserError(f"{url!r} is not a usable URL. Give one such as http://127.0.0.1:8000 or https://host/prefix.")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+class UnreachableError(UserError):
+    """No answer of any kind came, so that asking for something else is of no use."""
 
 
 class Client:
@@ -60,6 +71,8 @@ class Client:
         self.base_url = base_url
         self._session = requests.Session()
         self._session.trust_env = False
+        # As the measured connections do, which follow OpenSSL's own variable.
+        self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         if api_key:
             self._session.headers["Authorization"] = f"Bearer {api_key}"
 
@@ -67,21 +80,29 @@ class Client:
         """Return the JSON answer.
 
         Raises:
-            UserError: nothing answers, the status is not 2xx, or the answer is not JSON.
+            UserError: nothing answers (`UnreachableError`), the status is not 2xx, or the answer is not JSON.
         """
         url = self.base_url + path
         try:
-            response = self._session.request(method, url, json=body, timeout=timeout_s)
-        except requests.ConnectionError:
-            raise UserError(f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?") from None
+            # No redirect is followed: measured requests go where the URL says.
+            response = self._session.request(method, url, json=body, timeout=timeout_s, allow_redirects=False)
+        except requests.exceptions.SSLError as error:
+            raise UnreachableError(
+                f"{self.base_url}: no TLS connection: {_innermost(error)}. "
+                "A private authority's certificate can be named in SSL_CERT_FILE."
+            ) from None
         except requests.Timeout:
-            raise UserError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
+            raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
+        except requests.ConnectionError:
+            raise UnreachableError(
+                f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?"
+            ) from None
         except requests.RequestException as error:
             raise UserError(f"{method} {url}: {error}") from None
-        if not response.ok:
-            raise UserError(
-                f"{method} {url}: HTTP {response.status_code}: {response.text.strip()[:300] or 'no detail'}"
-            )
+        if not 200 <= response.status_code < 300:
+            hint = ". Give the API key with --api-key-env." if response.status_code in (401, 403) else ""
+            detail = response.headers.get("Location") or response.text.strip()[:300] or "no detail"
+            raise UserError(f"{method} {url}: HTTP {response.status_code}: {detail}{hint}")
         try:
             return response.json()
         except requests.JSONDecodeError:
@@ -119,10 +140,10 @@ def inspect_endpoint(
         raise UserError(f"{found} at {base_url} does not serve {api}; use --api {engine.apis[0]}.")
     names = [str(entry["id"]) for entry in entries if "id" in entry]
     if model is None:
-        if len(names) != 1:
-            raise UserError(
-                model_error or f"{base_url} serves {len(names)} models ({', '.join(names)}): choose with --model."
-            )
+        if not names:
+            raise UserError(model_error or f"{base_url} lists no model. Name one with --model.")
+        if len(names) > 1:
+            raise UserError(f"{base_url} serves {len(names)} models ({', '.join(names)}): choose with --model.")
         model = names[0]
     elif names and model not in names and engine.checks_model_name:
         raise UserError(f"{base_url} does not serve {model!r}. It serves: {', '.join(names)}.")
@@ -148,10 +169,10 @@ def _models(client: Client, kind: str | None) -> tuple[list[dict[str, Any]], str
     for path in paths:
         try:
             reply = client.call("GET", path, timeout_s=10.0)
+        except UnreachableError:
+            raise
         except UserError as error:
-            if str(error).startswith("Nothing answers"):
-                raise
-            problem = problem or str(error)
+            problem = problem or str(error).rstrip(".")
             continue
         data = reply.get("data") if isinstance(reply, dict) else None
         if isinstance(data, list):
@@ -167,4 +188,12 @@ def _tokenizer_file(path: str | None) -> str | None:
     file = file / "tokenizer.json" if file.is_dir() else file
     if not file.is_file():
         raise UserError(f"{file}: there is no such tokenizer. Give the folder that holds the model's tokenizer.json.")
-    return str(file)
+    return str(file.resolve())  # workers may run in another folder
+
+
+def _innermost(error: BaseException) -> str:
+    """The cause that libraries have wrapped several times."""
+    while error.args and isinstance(error.args[-1], BaseException):
+        error = error.args[-1]
+    cause = getattr(error, "reason", None)
+    return _innermost(cause) if isinstance(cause, BaseException) else str(cause or error)

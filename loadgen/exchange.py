@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadgen.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
 from loadgen.record import RequestRecord
 from loadgen.scenario import Timeouts
 from loadgen.sse import EventDecoder, SSEError, SSESplitter
+from loadgen.usage import token_count
 
 MAX_DETAIL_CHARS = 500
+MAX_FINISH_CHARS = 100
 
 
 def exchange(
@@ -74,24 +76,24 @@ def _attempt(
 ) -> None:
     """Send the request once and read its response. Raises StreamFailure or SSEError, with the record up to date."""
     closed_loop = record.t_intended == record.t_send
-    response = None
+    opened, response, sent = connection.opened, None, False
     try:
-        opened = connection.opened
         connection.ensure_open()
-        if connection.opened != opened:
-            record.connect_ns = connection.connect_ns or 0
+        record.t_send, sent = time.monotonic_ns(), True  # kept where writing the request fails; else overwritten
         response = connection.post(
             path, body, headers, stall_timeout_s=timeouts.stall_s, total_timeout_s=timeouts.total_s
         )
         record.t_send = response.t_send
-        if response.wait_head() >= 400:
-            _http_error(record, response)
-        else:
+        if 200 <= response.wait_head() < 300:
             _read_events(record, response, keep_text)
+        else:
+            _http_error(record, response)
     finally:
         record.t_done = time.monotonic_ns()
+        if connection.opened != opened:
+            record.connect_ns = connection.connect_ns or 0
         if response is None:
-            record.t_send = record.t_done
+            record.t_send = record.t_send if sent else record.t_done
         else:
             record.t_done = response.t_done or record.t_done
             record.http_status = response.status
@@ -108,8 +110,8 @@ def _read_events(record: RequestRecord, response: ResponseStream, keep_text: boo
     done = False
     record.http_status = response.status
     try:
-        for t, data in response:
-            for payload in splitter.feed(data):
+        for t, payloads in _arrivals(response, splitter):
+            for payload in payloads:
                 event = decoder.decode(payload)
                 if event.content:
                     offsets.append(t - t_send)
@@ -121,28 +123,37 @@ def _read_events(record: RequestRecord, response: ResponseStream, keep_text: boo
                 if event.finish_reason is not None or event.usage is not None or event.error_kind is not None:
                     _take(record, event)
                 done = done or event.done
-        rest = splitter.close()
-        if rest is not None:
-            event = decoder.decode(rest)
-            _take(record, event)
-            done = done or event.done
     finally:
         record.events = len(offsets)
         if keep_text:
             record.text = "".join(texts)
     if record.error is None and not done and record.finish_reason is None:
-        _fail(record, "truncated", "the stream ended without a finish reason and without [DONE]")
+        kind = response.headers.get("content-type", "none")
+        if not offsets and not kind.startswith("text/event-stream"):
+            _fail(record, "bad_response", f"the answer is no event stream (content type {kind[:80]})")
+        else:
+            _fail(record, "truncated", "the stream ended without a finish reason and without [DONE]")
+
+
+def _arrivals(response: ResponseStream, splitter: SSESplitter) -> Iterator[tuple[int, list[bytes]]]:
+    """Event payloads by read: (arrival of the read in ns, the payloads that it completed)."""
+    t = response.t_send
+    for t, data in response:
+        yield t, splitter.feed(data)
+    rest = splitter.close()
+    if rest is not None:
+        yield t, [rest]
 
 
 def _take(record: RequestRecord, event: Any) -> None:
     """Keep what an event says beside text."""
     if event.finish_reason is not None:
-        record.finish_reason = event.finish_reason
+        record.finish_reason = event.finish_reason[:MAX_FINISH_CHARS]
     if event.usage is not None:
-        prompt, completion = event.usage.get("prompt_tokens"), event.usage.get("completion_tokens")
-        if isinstance(prompt, int):
+        prompt, completion = token_count(event.usage, "prompt_tokens"), token_count(event.usage, "completion_tokens")
+        if prompt is not None:
             record.prompt_tokens = prompt
-        if isinstance(completion, int):
+        if completion is not None:
             record.output_tokens, record.token_source = completion, "usage"
     if event.error_kind is not None:
         _fail(record, event.error_kind, event.error or "")
@@ -150,11 +161,13 @@ def _take(record: RequestRecord, event: Any) -> None:
 
 def _http_error(record: RequestRecord, response: ResponseStream) -> None:
     text = response.read_body().decode("utf-8", "replace").strip()
+    if response.status is not None and 300 <= response.status < 400:
+        text = f"redirected to {response.headers.get('location', 'nowhere')}"
     try:
         message = json.loads(text)
         error = message.get("error", message)
         text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass
     _fail(record, f"http_{response.status}", text or "no detail")
 

@@ -73,10 +73,13 @@ class PromptFactory:
         around = len(head) if recipe.mode == "ids" else recipe.overhead
         self._own = prompt_tokens - around - shared_prefix_tokens
         if self._own < 1:
+            least = around + shared_prefix_tokens + 1
+            if not head and least > len(recipe.head_ids):
+                least += len(recipe.head_ids)  # a prompt so long is opened by BOS
             raise UserError(
                 f"A prompt of {prompt_tokens} tokens cannot be made: this endpoint adds {around} tokens of its own"
                 + (f" and {shared_prefix_tokens} are shared" if shared_prefix_tokens else "")
-                + f". Ask for {around + shared_prefix_tokens + 1} or more."
+                + f". Ask for {least} or more."
             )
         rng = random.Random(seed)
         self._firsts = list(recipe.pieces[: _largest_prime(len(recipe.pieces))])
@@ -96,8 +99,8 @@ class PromptFactory:
     def prompt(self, number: int) -> str:
         """Return prompt `number` as JSON text: an array of ids, or a string.
 
-        Prompts of different numbers differ in their first own token (as long as there are pieces enough), and
-        always within their first two.
+        With p the largest prime not above the number of pieces: any p numbers in a row, or at a stride that p does
+        not divide, differ in their first own token, and p * p of them within their first two.
         """
         firsts = self._firsts
         own = [firsts[number % len(firsts)], firsts[(number // len(firsts)) % len(firsts)]][: self._own]

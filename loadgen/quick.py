@@ -13,12 +13,16 @@ from locust.env import Environment
 
 from loadgen.collector import Collector
 from loadgen.definitions import summarise
+from loadgen.errors import UserError
 from loadgen.plan import BlockPlan
 from loadgen.quick_result import ClientCost, QuickResult
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RecordFile
 from loadgen.users import StreamingUser, Traffic
 from loadgen.window import cut_block
+
+HOPELESS_FAILURES = 20
+"""Failures in a row, for each user, after which a run is given up."""
 
 
 def run_quick(
@@ -31,24 +35,26 @@ def run_quick(
     """Run one block in this process and return what was measured.
 
     Args:
-        plan: the block. `plan.requests` of None runs for `duration_s` after the first user is warm.
-        duration_s: stop after this many seconds, whatever has been measured by then.
+        plan: the block. `plan.requests` of None runs until `duration_s` is over.
+        duration_s: stop after this many seconds, warm-up included, whatever has been measured by then.
         records_file: a `.jsonl` file to append every record to as it is made.
         on_progress: called a few times a second with the collector's status.
 
+    SIGINT and SIGTERM end the run early, with a result of what was measured. So do failures without end: a
+    server that answers nothing but errors is left in peace after `HOPELESS_FAILURES` in a row for each user.
+
     Raises:
-        OSError: `records_file` cannot be written.
+        UserError: `records_file` cannot be opened, or prompts of that length cannot be made.
     """
     environment = Environment(user_classes=[StreamingUser])
     runner = environment.create_local_runner()
     collector = Collector(None)
-    file = RecordFile(records_file) if records_file is not None else None
     every: list[RequestRecord] = []
+    kept = _Records(records_file)
 
     def sink(record: RequestRecord) -> None:
         every.append(record)
-        if file is not None:
-            file.append([record])
+        kept.append(record)
         collector.take([record])
 
     traffic = Traffic(sink)
@@ -56,8 +62,9 @@ def run_quick(
     StreamingUser.traffic = traffic
     collector.begin(plan)
     interrupted = gevent.event.Event()
-    previous = signal.getsignal(signal.SIGINT)
-    handler = gevent.signal_handler(signal.SIGINT, interrupted.set)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
+    gave_up = False
     cpu_before = time.process_time()
     try:
         runner.start(plan.users, spawn_rate=plan.users)
@@ -68,14 +75,54 @@ def run_quick(
                 on_progress({**status, "in_flight": traffic.in_flight})
             if status["complete"] or (duration_s is not None and time.monotonic() - started >= duration_s):
                 break
+            gave_up = status["failures_in_row"] >= HOPELESS_FAILURES * plan.users
+            if gave_up:
+                break
     finally:
         runner.quit()
-        handler.cancel()
-        signal.signal(signal.SIGINT, previous)
-        if file is not None:
-            file.close()
+        for handler in handlers:
+            handler.cancel()
+        for number, action in previous.items():
+            signal.signal(number, action)
+        kept.close()
     cost = ClientCost(time.process_time() - cpu_before, traffic.events)
     cut = cut_block(every, users=plan.users, warmup_requests=plan.warmup_requests, measured_requests=plan.requests)
     measured = [r for r, phase in zip(every, cut.phases, strict=True) if phase == "measure"]
     summary = summarise([(every, measured, cut.window)])
-    return QuickResult(plan, summary, every, cut, cost, interrupted=interrupted.is_set())
+    return QuickResult(
+        plan,
+        summary,
+        every,
+        cut,
+        cost,
+        interrupted=interrupted.is_set(),
+        gave_up=gave_up,
+        write_error=kept.error,
+    )
+
+
+class _Records:
+    """The file of records. A disk that fills up ends the writing, not the measurement."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.error: str | None = None
+        self._file: RecordFile | None = None
+        if path is not None:
+            try:
+                self._file = RecordFile(path)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+    def append(self, record: RequestRecord) -> None:
+        """Write one record, as long as that works."""
+        if self._file is None or self.error is not None:
+            return
+        try:
+            self._file.append([record])
+        except OSError as error:
+            self.error = f"{self._file.path}: cannot be written: {error.strerror or error}"
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()

@@ -36,6 +36,10 @@ class QuickResult:
     cut: Cut
     client: ClientCost
     interrupted: bool
+    gave_up: bool = False
+    """Nothing but failures came, so the run was ended before its time."""
+    write_error: str | None = None
+    """Why the file of records is not whole."""
 
     @property
     def failed(self) -> bool:
@@ -46,6 +50,11 @@ class QuickResult:
         """Failed requests of all phases by error kind, the most frequent first."""
         kinds = Counter(r.error for r in self.records if r.error is not None and not r.aborted)
         return dict(kinds.most_common())
+
+    def last_error(self) -> str | None:
+        """The newest failure in words."""
+        failed = (r for r in reversed(self.records) if r.error is not None and not r.aborted)
+        return next((f"{r.error}: {r.error_detail}" for r in failed), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain data; the keys are documented in docs/metrics.md."""
@@ -70,6 +79,7 @@ class QuickResult:
             "concurrency": self.plan.users,
             "prompts": self.plan.recipe.facts(),
             "interrupted": self.interrupted,
+            "gave_up": self.gave_up,
             **{name: figures(name) for name in ("ttft_ms", "ttft_from_intended_ms", "tpot_ms", "itl_ms", "e2e_ms")},
             "output_tokens_per_s": summary.output_tokens_per_s,
             "total_tokens_per_s": summary.total_tokens_per_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -63,7 +64,8 @@ class RecordFile:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError:
-            os.ftruncate(self._fd, size)
+            with contextlib.suppress(OSError):  # a device cannot be cut; the first error is the one to tell
+                os.ftruncate(self._fd, size)
             raise
 
     def close(self) -> None:

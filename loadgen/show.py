@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadgen.campaign import Listener
-from loadgen.definitions import Distribution
+from loadgen.definitions import CellSummary, Distribution
 from loadgen.manifest import BlockFacts
 from loadgen.quick_result import QuickResult
 from loadgen.scenario import Block
@@ -123,15 +123,39 @@ def _cell(block: Block) -> str:
     return f"{cell.prompt_tokens} prompt tokens x {cell.concurrency} users"
 
 
-def quick_table(result: QuickResult) -> Table:
-    """The table that `loadgen run` ends with."""
-    summary, plan = result.summary, result.plan
-    endpoint = plan.endpoint
-    table = Table(
-        title=f"{endpoint.kind} at {endpoint.base_url}: {plan.prompt_tokens} prompt + {plan.output_tokens} output "
-        f"tokens, concurrency {plan.users}",
-        title_justify="left",
+def show_quick(console: Console, result: QuickResult) -> None:
+    """Print what `loadgen run` ends with: a line on what was measured, tables, and what went wrong."""
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style), highlight=False, soft_wrap=True)
+
+    plan, summary = result.plan, result.summary
+    wanted = f" of {plan.requests}" if plan.requests is not None and summary.requests < plan.requests else ""
+    window = f" in {summary.window_s:.1f} s" if summary.window_s else ""
+    say(
+        f"{plan.prompt_tokens} prompt + {plan.output_tokens} output tokens, concurrency {plan.users}: "
+        f"{summary.requests}{wanted} requests measured{window}"
     )
+    if summary.ttft_ms.count:
+        console.print(latency_table(summary))
+    if summary.requests:
+        console.print(rate_table(result))
+    for kind, count in result.errors().items():
+        say(f"Failed: {count} x {kind}", "red")
+    if result.last_error() is not None:
+        say(f"Last error: {result.last_error()}", "red")
+    if result.gave_up:
+        say("Given up: every request failed.", "red")
+    if not summary.requests and not result.errors():
+        why = "interrupted" if result.interrupted else "time was up"
+        say(f"Nothing was measured: {why} before a request behind the warm-up had ended.", "yellow")
+    elif result.interrupted:
+        say("Interrupted: these are the figures of what was measured until then.", "yellow")
+
+
+def latency_table(summary: CellSummary) -> Table:
+    """Latencies in ms."""
+    table = Table()
     for column in ("", "mean", "p50", "p90", "p95", "p99", "max"):
         table.add_column(column, justify="left" if not column else "right")
     rows: list[tuple[str, Distribution]] = [
@@ -142,21 +166,25 @@ def quick_table(result: QuickResult) -> Table:
     ]
     for name, d in rows:
         table.add_row(name, *(_ms(value) for value in (d.mean, d.p50, d.p90, d.p95, d.p99, d.max)))
-    figures = (
-        ("Output tokens/s", summary.output_tokens_per_s, ".1f"),
-        ("Total tokens/s", summary.total_tokens_per_s, ".1f"),
-        ("Requests/s", summary.requests_per_s, ".2f"),
+    return table
+
+
+def rate_table(result: QuickResult) -> Table:
+    """Throughput, and what the client itself cost."""
+    summary = result.summary
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value, form in (
+        ("Output tokens/s", summary.output_tokens_per_s, ",.1f"),
+        ("Total tokens/s", summary.total_tokens_per_s, ",.1f"),
+        ("Requests/s", summary.requests_per_s, ",.2f"),
         ("Tokens per event", summary.tokens_per_event, ".2f"),
-        ("Client CPU per event (us)", result.client.cpu_us_per_event, ".0f"),
-    )
-    table.add_section()
-    table.add_row("Measured requests", str(summary.requests))
-    for name, value, form in figures:
+        ("Client CPU per event (us)", result.client.cpu_us_per_event, ",.0f"),
+    ):
         table.add_row(name, "-" if value is None else format(value, form))
-    for kind, count in result.errors().items():
-        table.add_row(f"Failed: {kind}", str(count), style="red")
     return table
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+    return "-" if value is None else f"{value:.2f}" if value < 100 else f"{value:,.0f}"

@@ -16,6 +16,7 @@ from typing import Any
 from loadgen.endpoint import Client, Endpoint
 from loadgen.errors import UserError
 from loadgen.prompts import MIN_PIECES, PromptRecipe
+from loadgen.usage import token_count
 
 WORDS_FILE = Path(__file__).with_name("words.txt")
 PROBE_WORDS = 96
@@ -40,26 +41,36 @@ def make_recipe(endpoint: Endpoint) -> PromptRecipe:
     client = Client(endpoint.base_url, endpoint.api_key)
     encode, source = _encoder(endpoint, client)
     if endpoint.api == "completions" and endpoint.engine.accepts_token_ids and encode is not None:
-        head = encode("")
-        body = encode(" " + " ".join(words()))[len(head) :]
+        head, body = _split_special(encode(""), encode(" " + " ".join(words())))
         ids = tuple(str(token) for token in dict.fromkeys(body))
         return PromptRecipe("ids", len(head), ids, tuple(head), source)
     chosen: Sequence[str] = words()
     if encode is not None:
         plain = encode
         chosen = one_token_words(chosen, lambda text: len(plain(text)))
+        if endpoint.tokenizer is not None:
+            # The word that opens a prompt has no space before it, which is another token; here looking is cheap.
+            special = len(plain(""))
+            chosen = [word for word in chosen if len(plain(word)) == special + 1]
     else:
         chosen = one_token_words(chosen[:PROBE_WORDS], lambda text: _count_by_usage(endpoint, client, text))
         source = "usage of probe requests"
+    if len(chosen) < MIN_PIECES:
+        raise UserError(f"Only {len(chosen)} words of one token each were found by {source}; {MIN_PIECES} are needed.")
+    count: Callable[[str], int] = lambda text: _count_by_usage(endpoint, client, text)  # noqa: E731
+    if encode is not None and endpoint.api == "completions" and _usage_of(endpoint, client, "a") is None:
+        # A completion's prompt is the text alone, so the tokenizer tells all. (Chat wraps it in a template.)
+        plain, source = encode, f"{source}, not confirmed: the server reports no usage"
+        count = lambda text: len(plain(text))  # noqa: E731
     sample = chosen[:MIN_PIECES]
-    overhead = _count_by_usage(endpoint, client, " ".join(sample)) - len(sample)
+    overhead = count(" ".join(sample)) - len(sample)
     longer = [*chosen, *chosen][: 4 * MIN_PIECES]
-    check = _count_by_usage(endpoint, client, " ".join(longer)) - len(longer)
+    check = count(" ".join(longer)) - len(longer)
     if check != overhead or overhead < 0:
         raise UserError(
             f"{endpoint.base_url} counts {overhead + len(sample)} prompt tokens for {len(sample)} words but "
             f"{check + len(longer)} for {len(longer)}: its token counts cannot be predicted. "
-            "Give the model's tokenizer with --tokenizer."
+            + ("Is the tokenizer really this model's?" if encode else "Give the model's tokenizer with --tokenizer.")
         )
     return PromptRecipe("text", overhead, tuple(chosen), (), source)
 
@@ -134,18 +145,31 @@ def _encoder(endpoint: Endpoint, client: Client) -> tuple[Callable[[str], list[i
     return encode, f"the engine's {path}"
 
 
+def _split_special(empty: list[int], full: list[int]) -> tuple[list[int], list[int]]:
+    """Part the encoding of a text from the special tokens around it: (those in front, the text's own)."""
+    front = 0
+    while front < len(empty) and front < len(full) and empty[front] == full[front]:
+        front += 1
+    behind = len(empty) - front
+    return empty[:front], full[front : len(full) - behind]
+
+
 def _count_by_usage(endpoint: Endpoint, client: Client, text: str) -> int:
+    count = _usage_of(endpoint, client, text)
+    if count is None:
+        raise UserError(
+            f"{endpoint.base_url} reports no usage.prompt_tokens, so prompt lengths cannot be checked. "
+            "Turn usage reporting on in the server, or use --api completions with the model's --tokenizer."
+        )
+    return count
+
+
+def _usage_of(endpoint: Endpoint, client: Client, text: str) -> int | None:
+    """`usage.prompt_tokens` of a request with this prompt; None when the server reports none."""
     fields = {**endpoint.engine.request_fields(endpoint.model, 1), "stream": False}
     fields.pop("stream_options", None)
     prompt: dict[str, Any] = (
         {"messages": [{"role": "user", "content": text}]} if endpoint.api == "chat" else {"prompt": text}
     )
     reply = client.call("POST", endpoint.engine.paths[endpoint.api], {**fields, **prompt}, timeout_s=120.0)
-    usage = reply.get("usage") if isinstance(reply, dict) else None
-    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    if not isinstance(count, int) or count <= 0:
-        raise UserError(
-            f"{endpoint.base_url} reports no usage.prompt_tokens, so prompt lengths cannot be checked. "
-            "Turn usage reporting on in the server."
-        )
-    return count
+    return token_count(reply.get("usage") if isinstance(reply, dict) else None, "prompt_tokens") or None

@@ -105,7 +105,7 @@ class Exchange:
 
     def answer_get(self, path: str) -> bool:
         if path in ("/v1/models", "/models"):
-            return self.send_json(200, {"object": "list", "data": [{"id": "fault-model", "object": "model"}]})
+            return self.send_json(200, {"object": "list", "data": self.server.models})
         if path == "/health":
             return self.send_json(200, {"status": "ok"})
         return self.send_json(404, {"detail": "Not Found"})
@@ -260,11 +260,14 @@ class FaultServer:
     """The server, on 127.0.0.1 (or `host`) and a free port, for as long as the context lasts.
 
     `served`: what was done for each generation request; only filled where the server is in this process.
-    `tls`: an `ssl.SSLContext` for serving https.
+    `tls`: an `ssl.SSLContext` for serving https. `models`: entries of the model list (only in this process).
     """
 
-    def __init__(self, *, in_process: bool = True, port: int = 0, host: str = "127.0.0.1", tls: Any = None) -> None:
+    def __init__(
+        self, *, in_process: bool = True, port: int = 0, host: str = "127.0.0.1", tls: Any = None, models: Any = None
+    ) -> None:
         self.in_process, self.port, self.host, self.tls = in_process, port, host, tls
+        self.models = models or [{"id": "fault-model", "object": "model"}]
         self.served: list[Served] = []
         self.stopping = threading.Event()
         self.connections = 0
