@@ -1,0 +1,136 @@
+"""The client's Prometheus metrics, read back by Prometheus' own parser and checked against the raw values."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadgen import client_metrics
+from loadgen.client_metrics import GRID_LABELS, GRID_S, MAX_SERIES, ClientMetrics
+from tests.loadgen.records import MS, record
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+LABELS = {"engine": "e", "model": "m", "scenario": "s", "cell": "c"}
+
+
+def scrape(metrics: ClientMetrics) -> Samples:
+    """What a Prometheus would store after one scrape."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics)
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    found: Samples = {}
+    for family in families:
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, "a sample twice"
+            found[key] = sample.value
+    return found
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, frozenset({**LABELS, **labels}.items())]
+
+
+def request(send=0, offsets=(), **fields):
+    return record(send, offsets, **{"engine": "e", "model": "m", "cell": "c", **fields})
+
+
+gaps = st.lists(st.integers(1, 5 * 10**11), min_size=1, max_size=12)
+
+
+@settings(deadline=None)
+@given(st.lists(gaps, min_size=1, max_size=8))
+def test_histograms_agree_with_an_oracle(streams):
+    metrics = ClientMetrics()
+    raw: dict[str, list[float]] = {"ttft": [], "tpot": [], "itl": [], "e2e": []}
+    for stream in streams:
+        offsets = [sum(stream[: i + 1]) for i in range(len(stream))]
+        metrics.observe(request(7, offsets, output_tokens=len(offsets), prompt_tokens=4), "s")
+        raw["ttft"].append(offsets[0] / 1e9)
+        raw["e2e"].append(offsets[-1] / 1e9)
+        raw["itl"] += [gap / 1e9 for gap in stream[1:]]
+        if len(offsets) > 1:
+            raw["tpot"].append((offsets[-1] - offsets[0]) / 1e9 / (len(offsets) - 1))
+    samples = scrape(metrics)
+    for name, values in raw.items():
+        full = f"bakeoff_client_{name}_seconds"
+        assert value(samples, f"{full}_count") == len(values)
+        assert value(samples, f"{full}_sum") == pytest.approx(sum(values), rel=1e-9)
+        assert value(samples, f"{full}_bucket", le="+Inf") == len(values)
+        for label in GRID_LABELS:
+            bound = float(label)
+            # The label is rounded to six digits: values that near to the bound may lie on either side.
+            sure = sum(v <= bound * (1 - 1e-5) for v in values)
+            possible = sum(v <= bound * (1 + 1e-5) for v in values)
+            assert sure <= value(samples, f"{full}_bucket", le=str(float(label))) <= possible
+
+
+def test_one_geometric_grid_from_a_tenth_of_a_millisecond_to_minutes():
+    bounds = [float(label) for label in GRID_LABELS]
+    assert bounds == sorted(set(bounds))
+    assert bounds[0] == pytest.approx(1e-4) and bounds[-1] > 300
+    ratios = [b / a for a, b in itertools.pairwise(bounds)]
+    assert ratios == pytest.approx([client_metrics.GRID_FACTOR] * len(ratios), rel=1e-4)
+    assert 1.2 <= client_metrics.GRID_FACTOR <= 1.3
+
+
+@pytest.mark.parametrize("index", [0, 10, 67])
+def test_a_value_on_a_bound_belongs_to_its_bucket(index):
+    histogram = client_metrics.GridHistogram()
+    histogram.add(GRID_S[index : index + 1])
+    assert [count for _, count in histogram.buckets()] == [0.0] * index + [1.0] * (len(GRID_S) + 1 - index)
+
+
+def test_counters_count_outcomes_and_tokens():
+    metrics = ClientMetrics()
+    metrics.observe(request(0, [MS, 2 * MS], prompt_tokens=4, output_tokens=2), "s")
+    metrics.observe(request(0, [MS], prompt_tokens=4, output_tokens=1, error="stall_timeout"), "s")
+    metrics.observe(request(0, [], error="http_503"), "s")
+    metrics.observe(request(0, [MS], error="aborted"), "s")
+    samples = scrape(metrics)
+    for outcome in ("ok", "stall_timeout", "http_503", "aborted"):
+        assert value(samples, "bakeoff_client_requests_total", outcome=outcome) == 1
+    assert value(samples, "bakeoff_client_prompt_tokens_total") == 8
+    assert value(samples, "bakeoff_client_output_tokens_total") == 3
+    assert value(samples, "bakeoff_client_ttft_seconds_count") == 1, "latencies are those of successes"
+
+
+def test_labels_are_bounded_and_nothing_is_lost():
+    metrics = ClientMetrics()
+    for i in range(MAX_SERIES + 50):
+        for _ in range(2):
+            metrics.observe(request(0, [MS, 2 * MS], cell=f"c{i}", prompt_tokens=4, output_tokens=2), "s")
+    samples = scrape(metrics)
+    requests = {key: count for key, count in samples.items() if key[0] == "bakeoff_client_requests_total"}
+    assert len(requests) == MAX_SERIES + 1
+    assert sum(requests.values()) == 2 * (MAX_SERIES + 50)
+    other = dict.fromkeys(LABELS, "other")
+    assert value(samples, "bakeoff_client_requests_total", outcome="ok", **other) == 100
+    counts = [count for (name, _), count in samples.items() if name == "bakeoff_client_ttft_seconds_count"]
+    assert sum(counts) == 2 * (MAX_SERIES + 50)
+
+
+def test_gauges_workers_and_the_block():
+    metrics = ClientMetrics()
+    assert not any(name == "bakeoff_client_block_info" for name, _ in scrape(metrics))
+    metrics.gauges.update(users=4, in_flight=3, workers=2)
+    metrics.worker_totals["w1"] = (1.5, 2000.0)
+    metrics.block = {"run_id": "r", "block": "b", "engine": "e", "cell": "c"}
+    samples = scrape(metrics)
+    assert [samples[f"bakeoff_client_{name}", frozenset()] for name in ("users", "in_flight", "workers")] == [4, 3, 2]
+    worker = frozenset({("worker", "w1")})
+    assert samples["bakeoff_client_worker_cpu_seconds_total", worker] == 1.5
+    assert samples["bakeoff_client_worker_events_total", worker] == 2000
+    assert samples["bakeoff_client_block_info", frozenset(metrics.block.items())] == 1
+
+
+def test_labels_with_quotes_and_line_breaks_survive():
+    metrics = ClientMetrics()
+    model = 'a "model"\n\\ of é'
+    metrics.observe(request(0, [MS], model=model, output_tokens=1), "s")
+    assert value(scrape(metrics), "bakeoff_client_requests_total", model=model, outcome="ok") == 1
