@@ -38,7 +38,7 @@ $(STAMP): requirements.lock
 	if [ "$$key" = "$$(cat $@ 2>/dev/null)" ]; then touch $@; exit 0; fi; \
 	echo 'making .venv from requirements.lock'; \
 	rm -rf .venv && "$(PYTHON)" -m venv .venv && \
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	$(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock && \
 	echo "$$key" > $@ || { \
 	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
 
