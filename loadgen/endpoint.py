@@ -196,4 +196,4 @@ def _innermost(error: BaseException) -> str:
     while error.args and isinstance(error.args[-1], BaseException):
         error = error.args[-1]
     cause = getattr(error, "reason", None)
-    return _innermost(cause) if isinstance(cause, BaseException) else str(cause or error)
+    return _innermost(cause) if isinstance(cause, BaseException) else str(error)
