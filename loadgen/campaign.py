@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,8 @@ HOST_CHECK_S = 2.0
 FAILURES_IN_ROW = 10
 WORKER_LIMIT_S = 30.0
 SETTLE_LIMIT_S = 10.0
-LOCUST_LIMIT_S = 15.0
+LOCUST_LIMIT_S = 8.0
+"""How long a master may be away: long enough for supervisor to start it anew."""
 
 
 class BlockFailed(Exception):
@@ -105,16 +109,16 @@ class Campaign:
     def _run_session(self, engine: str, session: list[tuple[int, Block]]) -> None:
         """All consecutive blocks of one engine: start it, run them, stop it."""
         try:
-            self._start_engine(engine)
-        except UserError as error:
-            self._note(f"{engine} could not be started: {error}")
-            for number, block in session:
-                self._skip(block, number, f"{engine} could not be started: {str(error).splitlines()[0]}")
-            return
-        try:
+            try:
+                self._start_engine(engine)
+            except UserError as error:
+                self._note(f"{engine} could not be started: {error}")
+                for number, block in session:
+                    self._skip(block, number, f"{engine} could not be started: {str(error).splitlines()[0]}")
+                return
             for number, block in session:
                 self._run_block(block, number)
-        finally:
+        finally:  # also one that started and then could not be understood: the next engine has the machine to itself
             self.host.stop(engine)
 
     def _start_engine(self, engine: str) -> None:
@@ -193,6 +197,10 @@ class Campaign:
         watch = _Watch(self.scenario, block, self.host)
         while True:
             status = self._status()
+            if not self._is_ours(status, facts):
+                if status["block"] is None:
+                    raise BlockFailed("Locust's master was started anew in mid-block", retry=True)
+                raise BlockFailed("another test was started in the web UI in its place", retry=False)
             self.listener.block(block, number, len(self.blocks), status)
             if status["write_error"]:
                 self._stop_quietly()
@@ -206,6 +214,10 @@ class Campaign:
                 raise reason
             self._sleep(POLL_S)
         self._settle(facts)
+
+    def _is_ours(self, status: dict[str, Any], facts: BlockFacts) -> bool:
+        """Whether what Locust tells is about this block."""
+        return bool(status["block"] == facts.record_id and status["run_id"] == self.manifest.run_id)
 
     def _status(self) -> dict[str, Any]:
         """The master's status; a master that is busy for a moment is given some time."""
@@ -223,9 +235,11 @@ class Campaign:
         deadline = time.monotonic() + SETTLE_LIMIT_S
         while time.monotonic() < deadline:
             status = self._status()
-            told = status["ended_workers"]
+            if not self._is_ours(status, facts):
+                return
             stopped = status["state"] in ("ready", "stopped")
-            if stopped and len(told) >= status["workers"] and status["received"] >= sum(told.values()):
+            arrived = status["received"] >= sum(status["ended_workers"].values())
+            if stopped and arrived and not status["unconfirmed_workers"]:
                 return
             self._sleep(POLL_S)
         self._note(f"{facts.record_id}: not every worker confirmed its last records within {SETTLE_LIMIT_S:g} s.")
@@ -277,6 +291,10 @@ class Campaign:
         save_manifest(self.manifest, self.folder.manifest_path)
 
     def _close(self, status: str, message: str | None) -> None:
+        with _undisturbed():
+            self._close_now(status, message)
+
+    def _close_now(self, status: str, message: str | None) -> None:
         if message is not None:
             self.manifest.messages.append(message)
         for facts in self.manifest.blocks:
@@ -289,6 +307,20 @@ class Campaign:
             self.folder.close()
         except UserError as error:
             self.listener.message(str(error))
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM: a run is closed in a moment, and somebody who presses twice wants it closed too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 class _Watch:

@@ -38,6 +38,8 @@ class BlockState:
     complete: bool = False
     ended_workers: dict[str, int] = dataclasses.field(default_factory=dict)
     """Records that each worker says it sent, told when it has stopped."""
+    workers: set[str] = dataclasses.field(default_factory=set)
+    """Workers that records came from."""
     cut: Cut | None = None
     cut_at: float = 0.0
     cut_records: int = -1
@@ -45,6 +47,7 @@ class BlockState:
     def take(self, record: RequestRecord) -> None:
         """Count one record of this block."""
         self.records.append(record)
+        self.workers.add(record.worker)
         self.received += 1
         if record.error is not None and not record.aborted:
             self.errors[record.error] = self.errors.get(record.error, 0) + 1
@@ -177,6 +180,7 @@ class Collector:
             "failures_in_row": block.failures_in_row,
             "lost_workers": block.lost_workers,
             "ended_workers": block.ended_workers,
+            "unconfirmed_workers": sorted(block.workers - block.ended_workers.keys() - set(block.lost_workers)),
             "write_error": self.write_error,
             "seconds": time.time() - block.started,
         }

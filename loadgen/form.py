@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from locust.argument_parser import LocustArgumentParser
+from locust.util.timespan import parse_timespan
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.endpoint import Endpoint
@@ -28,6 +29,8 @@ class BlockForm(BaseModel):
 
     engine: str
     user_count: int = Field(ge=1, le=10_000)
+    spawn_rate: float = Field(gt=0, allow_inf_nan=False)
+    run_time: str = ""
     prompt_tokens: int = Field(ge=1)
     output_tokens: int = Field(ge=1)
     requests: int = Field(ge=0)
@@ -41,24 +44,27 @@ class BlockForm(BaseModel):
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:
-    """Add the fields. They show in the form in this order; the last ones are set by the campaign only."""
+    """Add the fields. They show in the form in this order, each as its name and its help text in brackets.
+
+    The last ones are set by the campaign only.
+    """
     seats = [seat.name for seat in read_seats()]
     parser.add_argument(
         "--engine",
         choices=seats or ["none"],
         default=seats[0] if seats else "none",
-        help="Engine under test",
+        help="under test",
         include_in_web_ui=True,
     )
     for flag, default, text in (
-        ("--prompt-tokens", 64, "Prompt tokens of each request"),
-        ("--output-tokens", 32, "Output tokens of each request"),
-        ("--requests", 50, "Measured requests, after which the test stops by itself (0: run until stopped)"),
-        ("--warmup-requests", 1, "Warm-up requests of each user before measuring starts"),
-        ("--shared-prefix-tokens", 0, "Tokens at the start of each prompt that all requests share"),
+        ("--prompt-tokens", 64, "of each request"),
+        ("--output-tokens", 32, "of each request"),
+        ("--requests", 50, "to measure, after which the test stops by itself; 0: run until stopped"),
+        ("--warmup-requests", 1, "of each user, before measuring starts"),
+        ("--shared-prefix-tokens", 0, "at the start of each prompt, the same for all requests"),
     ):
         parser.add_argument(flag, type=int, default=default, help=text, include_in_web_ui=True)
-    parser.add_argument("--seed", type=str, default="", help="Seed of the prompts (empty: new ones each time)")
+    parser.add_argument("--seed", type=str, default="", help="of the prompts; empty: new ones each time")
     for flag in ("--scenario", "--run-id", "--block", "--timeouts", "--plan"):
         parser.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
 
@@ -87,6 +93,13 @@ class Planner:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]).replace("_", " ") or "a field"
             raise UserError(f"{field}: {first['msg']}") from None
+        # Locust checks these two as well, but only once the block has begun here.
+        try:
+            parse_timespan(form.run_time or "1s")
+        except ValueError:
+            raise UserError(
+                f"run time: {form.run_time!r} is none; give one such as 20, 20s, 3m, 2h or 1h20m."
+            ) from None
         seat = self._seats.get(form.engine)
         if seat is None:
             raise UserError(f"There is no engine {form.engine!r}. Known: {', '.join(self._seats) or 'none'}.")

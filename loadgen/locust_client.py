@@ -10,6 +10,8 @@ import requests
 from loadgen.errors import UserError
 
 TIMEOUT_S = 60.0
+START_TIMEOUT_S = 600.0
+"""The master probes how the engine counts tokens before it answers; a slow engine takes its time."""
 
 
 class LocustGone(Exception):
@@ -39,7 +41,8 @@ class LocustClient:
             UserError: the form was refused, with the master's reason.
             LocustGone: the master does not answer.
         """
-        reply = self._json("POST", "/swarm", {key: str(value) for key, value in fields.items()})
+        form = {key: str(value) for key, value in fields.items()}
+        reply = self._json("POST", "/swarm", form, START_TIMEOUT_S)
         if not reply.get("success"):
             raise UserError(str(reply.get("message") or f"Locust refused to start: {reply}"))
 
@@ -69,9 +72,11 @@ class LocustClient:
     def _get(self, path: str) -> dict[str, Any]:
         return self._json("GET", path, None)
 
-    def _json(self, method: str, path: str, form: dict[str, str] | None) -> dict[str, Any]:
+    def _json(
+        self, method: str, path: str, form: dict[str, str] | None, timeout_s: float = TIMEOUT_S
+    ) -> dict[str, Any]:
         try:
-            response = self._session.request(method, self.url + path, data=form, timeout=TIMEOUT_S)
+            response = self._session.request(method, self.url + path, data=form, timeout=timeout_s)
         except requests.RequestException as error:
             raise LocustGone(f"Locust at {self.url} does not answer ({type(error).__name__})") from None
         try:

@@ -17,6 +17,8 @@ from loadgen.worker import Worker
 
 RUNS_VARIABLE = "BAKEOFF_RUNS_DIR"
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
+"""Process id of the campaign that started this process."""
+QUIT_LIMIT_S = 10.0
 
 __all__ = ["StreamingUser"]
 
@@ -36,13 +38,16 @@ def _start(environment: Any, runner: Any, web_ui: Any = None, **_: Any) -> None:
         Worker(environment)
     else:
         raise SystemExit("Bakeoff's locustfile runs as --master and --worker; for one process use `loadgen run`.")
-    if os.environ.get(PARENT_VARIABLE):
-        gevent.spawn(_end_with_parent, runner, os.getppid())
+    if parent := os.environ.get(PARENT_VARIABLE):
+        gevent.spawn(_end_with_parent, runner, int(parent))
 
 
 def _end_with_parent(runner: Any, parent: int) -> None:
     """End this process when the campaign that started it was killed, so that nothing is left behind."""
     while os.getppid() == parent:
         gevent.sleep(1.0)
-    runner.quit()
-    os._exit(1)
+    try:
+        with gevent.Timeout(QUIT_LIMIT_S, False):
+            runner.quit()
+    finally:
+        os._exit(1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent
 from locust.env import Environment
-from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner
+from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
 
 from loadgen.client_metrics import ClientMetrics
 from loadgen.collector import Collector
@@ -36,8 +36,10 @@ RECORDS_MESSAGE = "bakeoff_records"
 PULSE_MESSAGE = "bakeoff_pulse"
 BLOCK_END_MESSAGE = "bakeoff_block_end"
 WATCH_INTERVAL_S = 0.1
-HOPELESS_FAILURES = 20
+HOPELESS_FAILURES = 10
 """A by-hand test that only fails is stopped after so many failures in a row for each user."""
+GONE_S = 1.0
+"""A worker that stops in order is unknown to Locust for a moment; one that is unknown for longer was lost."""
 
 
 class Master:
@@ -51,11 +53,18 @@ class Master:
         self.planner = Planner(read_seats())
         self._by_hand: Manifest | None = None
         self._in_flight: dict[str, int] = {}
-        self._stopping = False
+        self._planning = False
+        self._stop_asked = False
+        self._ending = False
+        self._failure: str | None = None
+        """Why the by-hand test was stopped by itself."""
+        self._connected: set[str] = set()
+        self._absent_since: dict[str, float] = {}
         runner = self.runner
         runner.register_message(RECORDS_MESSAGE, self._on_records)
         runner.register_message(PULSE_MESSAGE, self._on_pulse)
         runner.register_message(BLOCK_END_MESSAGE, self._on_block_end)
+        environment.events.test_stopping.add_listener(self._on_test_stopping)
         environment.events.test_stop.add_listener(self._on_test_stop)
         gevent.spawn(self._watch)
 
@@ -73,24 +82,43 @@ class Master:
         Raises:
             UserError: it cannot be run; nothing has been started.
         """
-        runner = self.runner
-        if runner.state in (STATE_RUNNING, STATE_SPAWNING):
-            raise UserError("A block is running: stop it first.")
-        if self._stopping:
-            raise UserError("The last block is still being stopped: try again in a second.")
-        workers = runner.worker_count
-        if not workers:
-            raise UserError(
-                "No Locust worker is connected. See `make ps`; a worker that was ended comes back by itself."
-            )
-        plan = self.planner.plan(values, workers)
-        if plan.scenario == BY_HAND:
-            self._begin_by_hand(plan)
-        self.collector.begin(plan)
         options = self.environment.parsed_options
         if options is None:
             raise UserError("This Locust was started without options; start it with `make up`.")
-        options.plan = plan.to_json()
+        if self._planning:
+            raise UserError("Another start is being prepared: wait for it.")
+        self._planning = True
+        try:
+            workers = self._ready_workers()
+            plan = self.planner.plan(values, workers)
+            # Planning asks the engine and takes its time: things may have changed.
+            self._ready_workers()
+            if plan.scenario == BY_HAND:
+                self._begin_by_hand(plan)
+            self._failure = None
+            self._forget_lost_workers()
+            self.collector.begin(plan)
+            options.plan = plan.to_json()
+        finally:
+            self._planning = False
+
+    def _ready_workers(self) -> int:
+        """How many workers wait for a block. Raises UserError when none could be started now."""
+        runner = self.runner
+        if self._stopping or runner.state == STATE_STOPPING:
+            raise UserError("The last block is still being stopped: try again in a second.")
+        if runner.state in (STATE_RUNNING, STATE_SPAWNING):
+            raise UserError("A block is running: stop it first.")
+        if not runner.worker_count:
+            raise UserError(
+                "No Locust worker is connected. A worker that was ended comes back by itself: try again in a few "
+                "seconds, and see `make ps`."
+            )
+        return runner.worker_count
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop_asked or self._ending
 
     def status(self) -> dict[str, Any]:
         """State of the block and of the workers, as plain data."""
@@ -115,57 +143,96 @@ class Master:
         if block is not None and msg.data["block"] == block.plan.block:
             block.ended_workers[str(msg.data["worker"])] = int(msg.data["records"])
 
+    def _on_test_stopping(self, environment: Environment, **_: Any) -> None:
+        self._ending = True
+
     def _on_test_stop(self, environment: Environment, **_: Any) -> None:
-        self.collector.flush()
-        self.collector.end()
-        if self._by_hand is not None:
-            self._end_by_hand(self._by_hand)
-            self._by_hand = None
+        try:
+            self._watch_workers()  # when the last worker is lost, Locust stops before the watch could tell
+            self.collector.flush()
+            self.collector.end()
+            if self._by_hand is not None:
+                self._end_by_hand(self._by_hand)
+                self._by_hand = None
+            self._forget_lost_workers()
+        finally:
+            self._ending = False
+            self.runner.check_stopped()
 
     def _watch(self) -> None:
         """Keep gauges, notice lost workers, and stop a block that is complete or hopeless."""
-        connected: set[str] = set()
         while True:
             gevent.sleep(WATCH_INTERVAL_S)
             try:
-                runner = self.runner
-                now_connected = {c.id for c in runner.clients.all if c.state != "missing"}
-                for worker in connected - now_connected:
-                    logger.warning("Locust worker %s was lost", worker)
-                    self.collector.worker_lost(worker)
-                    self._in_flight.pop(worker, None)
-                connected = now_connected
-                self.metrics.gauges["users"] = runner.user_count
-                self.metrics.gauges["workers"] = len(now_connected)
-                self.metrics.gauges["in_flight"] = sum(self._in_flight.values())
+                self._watch_workers()
                 if self.collector.write_error is not None:
                     self.collector.flush()
-                block = self.collector.block
-                if block is None or runner.state not in (STATE_RUNNING, STATE_SPAWNING):
-                    continue
-                block.recut()
-                hopeless = block.failures_in_row >= HOPELESS_FAILURES * block.plan.users
-                # A stop in the middle of spawning is lost: users that are spawned after it would stay.
-                if not runner.spawning_completed or self._stopping:
-                    continue
-                if block.complete:
-                    logger.info("Block %s is complete", block.plan.block)
-                    self._stop()
-                elif block.plan.scenario == BY_HAND and hopeless:
-                    logger.error("Stopped: every request fails (%s)", block.last_error)
-                    self._stop()
+                self._watch_block()
             except Exception:  # the watch must outlive any surprise: without it no block would ever end
                 logger.exception("The watch over the block stumbled")
 
+    def _watch_workers(self) -> None:
+        """Keep the gauges, and tell of workers that were lost."""
+        runner = self.runner
+        connected = {client.id for client in runner.clients.all if client.state != STATE_MISSING}
+        now = time.monotonic()
+        self._absent_since = {w: self._absent_since.get(w, now) for w in self._connected - connected}
+        for worker, since in self._absent_since.items():
+            if worker not in runner.clients and now - since < GONE_S:
+                connected.add(worker)
+                continue
+            logger.warning("Locust worker %s was lost", worker)
+            self.collector.worker_lost(worker)
+            self._in_flight.pop(worker, None)
+        self.metrics.gauges["users"] = runner.user_count
+        self.metrics.gauges["workers"] = len(connected)
+        self.metrics.gauges["in_flight"] = sum(self._in_flight.values())
+        self._connected = connected
+
+    def _forget_lost_workers(self) -> None:
+        """Take lost workers off Locust's list when a block has ended.
+
+        Locust itself does so a minute after the loss: until then it stays "stopping", and if a block runs by then,
+        it deals the users out anew in the middle of it.
+        """
+        for client in list(self.runner.clients.all):
+            if client.state == STATE_MISSING:
+                # It may only have been slow: its users must not run on beside the next block's.
+                self.runner.send_message("quit", client_id=client.id)
+                del self.runner.clients[client.id]
+
+    def _watch_block(self) -> None:
+        """Stop the block when it is complete, or when it was started by hand and has no future."""
+        runner, block = self.runner, self.collector.block
+        if block is None or runner.state not in (STATE_RUNNING, STATE_SPAWNING):
+            return
+        block.recut()
+        # A stop in the middle of spawning is lost: users that are spawned after it would stay.
+        if not runner.spawning_completed or self._stopping:
+            return
+        if block.complete:
+            logger.info("Block %s is complete", block.plan.block)
+            self._stop()
+        elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
+            if block.lost_workers:
+                self._fail("a Locust worker was lost, and its users with it")
+            elif block.failures_in_row >= HOPELESS_FAILURES * block.plan.users:
+                self._fail(f"every request fails; the last: {block.last_error}")
+
+    def _fail(self, reason: str) -> None:
+        logger.error("The test is stopped: %s", reason)
+        self._failure = reason
+        self._stop()
+
     def _stop(self) -> None:
         """Stop the block from a greenlet of its own: Locust waits there until all users are gone."""
-        self._stopping = True
+        self._stop_asked = True
 
         def stop() -> None:
             try:
                 self.runner.stop()
             finally:
-                self._stopping = False
+                self._stop_asked = False
 
         gevent.spawn(stop)
 
@@ -221,7 +288,12 @@ class Master:
         block = self.collector.block
         facts = manifest.blocks[0]
         facts.ended_at = manifest.ended_at = time.time()
-        if block is not None and (block.complete or block.plan.requests is None):
+        lost = "a Locust worker was lost" if block is not None and block.lost_workers else None
+        failure = self._failure or lost
+        if failure is not None and not (block is not None and block.complete):
+            facts.status, manifest.status, facts.reason = "failed", "failed", failure
+            manifest.messages.append(f"The test was stopped: {failure}.")
+        elif block is not None and (block.complete or block.plan.requests is None):
             facts.status, manifest.status = "complete", "complete"
         else:
             facts.status, manifest.status = "interrupted", "interrupted"

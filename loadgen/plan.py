@@ -57,7 +57,9 @@ class BlockPlan(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ValueError(f"not a block plan: {error.error_count()} mistakes, first: {error.errors()[0]}") from None
+            # Without the input: a plan may hold an API key, and this text is logged.
+            first = error.errors(include_input=False, include_url=False)[0]
+            raise ValueError(f"not a block plan: {error.error_count()} mistakes, first: {first}") from None
 
     def request_fields_json(self, output_tokens: int) -> str:
         """All fields of a request but the prompt, as the inside of a JSON object."""

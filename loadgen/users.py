@@ -73,7 +73,7 @@ class StreamingUser(User):
     """A closed-loop user of the endpoint that the block's plan names."""
 
     wait_time = constant(0)
-    host = "(the engine chosen below)"
+    host = "(set by Engine, in Custom parameters)"
     traffic: ClassVar[Traffic]
     """Set once a process, before any user is spawned."""
 

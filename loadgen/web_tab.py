@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from loadgen.definitions import CellSummary
 from loadgen.errors import UserError
 from loadgen.master import Master
 from loadgen.plan import BlockPlan
+from loadgen.users import StreamingUser
 
 TAB = "bakeoff"
 COLUMNS = (
@@ -37,6 +39,8 @@ def install(web_ui: WebUI, master: Master) -> None:
     app = web_ui.app
     if app is None:
         raise TypeError("this web UI has no Flask application")
+    # The form shows its fields in the order in which the page gets them.
+    app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
     _guard(app, str(web_ui.host or ""))
     _plan_before_swarm(app, master)
     _add_tab(web_ui, app, master)
@@ -66,26 +70,48 @@ def _guard(app: Flask, bound_to: str) -> None:
     allowed = {*LOCAL_NAMES, bound_to}
 
     @app.before_request
-    def refuse() -> tuple[str, int] | None:
-        host = urlsplit(f"//{request.host}").hostname or ""
+    def refuse() -> Response | None:
+        try:
+            host = urlsplit(f"//{request.host}").hostname or ""
+        except ValueError:
+            host = request.host
         bound_to_all = bound_to in ("", "0.0.0.0", "::", "*")  # noqa: S104
         if host not in allowed and not bound_to_all:
-            return f"This server does not answer under the name {host!r}.", 403
+            return _refusal(f"This server does not answer under the name {host!r}.")
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return None
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site")
         if origin is not None and urlsplit(origin).netloc != request.host:
-            return "Cross-origin requests are refused.", 403
+            return _refusal("Cross-origin requests are refused.")
         if origin is None and site not in (None, "same-origin", "none"):
-            return "Cross-site requests are refused.", 403
+            return _refusal("Cross-site requests are refused.")
         return None
 
-    @app.after_request
-    def same_origin_only(response: Response) -> Response:
-        for name in [name for name, _ in response.headers if name.lower().startswith("access-control-")]:
-            del response.headers[name]
-        return response
+    app.wsgi_app = _same_origin_only(app.wsgi_app)  # type: ignore[method-assign, assignment]
+
+
+def _refusal(text: str) -> Response:
+    return Response(text + "\n", status=403, content_type="text/plain; charset=utf-8")
+
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def _same_origin_only(inner: Wsgi) -> Wsgi:
+    """Wrap a WSGI application: no Access-Control-* header leaves it, and no other site may frame its pages.
+
+    Below Flask, since Locust's CORS extension was installed first and so has the last word within it.
+    """
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            kept = [(name, value) for name, value in headers if not name.lower().startswith("access-control-")]
+            return start_response(status, [*kept, ("X-Frame-Options", "SAMEORIGIN")], *rest)
+
+        return inner(environ, start)
+
+    return application
 
 
 def _plan_before_swarm(app: Flask, master: Master) -> None:
@@ -98,9 +124,13 @@ def _plan_before_swarm(app: Flask, master: Master) -> None:
         options = master.environment.parsed_options
         values: dict[str, Any] = dict(vars(options)) if options else {}
         # What a campaign has set for its own blocks must not stick to a block that is started by hand.
-        values.update(run_id="", block="", scenario="", timeouts="")
+        values.update(run_id="", block="", scenario="", timeouts="", run_time="")
         values.update(request.form.items())
         try:
+            if "plan" in request.form:  # Locust would put it in place of the one that is made here
+                raise UserError("plan: there is no such field.")
+            if request.form.get("host", "") not in ("", StreamingUser.host):
+                raise UserError("Host: leave it as it was. What is tested is chosen as Engine, in Custom parameters.")
             master.prepare(values)
         except UserError as error:
             return jsonify({"success": False, "message": str(error), "host": master.environment.host})
@@ -141,8 +171,9 @@ def rows(master: Master) -> list[dict[str, Any]]:
 
 
 def _row(run_id: str, engine: str, cell: str, summary: CellSummary) -> dict[str, Any]:
-    def show(value: float | None, digits: int = 1) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
+    def show(value: float | None, digits: int = 1) -> float | str:
+        # A number, not its text: the table sorts by it.
+        return "-" if value is None else round(value, digits)
 
     return {
         "run": run_id,

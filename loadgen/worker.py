@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import gevent
 import gevent.event
 from locust.env import Environment
+from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from loadgen.errors import UserError
@@ -20,6 +22,7 @@ from loadgen.users import StreamingUser, Traffic
 logger = logging.getLogger(__name__)
 
 PULSE_INTERVAL_S = 1.0
+RETRY_INTERVAL_S = 1.0
 
 
 class Worker:
@@ -65,18 +68,29 @@ class Worker:
     def _sender(self) -> None:
         while True:
             self._wake.wait()
-            self._send_outbox()
+            try:
+                self._send_outbox()
+            except RPCError as error:
+                logger.warning("Records could not be sent to the master (%s): trying again", error)
+                gevent.sleep(RETRY_INTERVAL_S)
+                self._wake.set()
 
     def _send_outbox(self) -> None:
         self._wake.clear()
         records, self._outbox = self._outbox, []
-        if records:
+        if not records:
+            return
+        try:
             self.runner.send_message(RECORDS_MESSAGE, {"records": [record.to_dict() for record in records]})
+        except RPCError:
+            self._outbox[:0] = records
+            raise
 
     def _pulse(self) -> None:
         while True:
             gevent.sleep(PULSE_INTERVAL_S)
-            self._send_pulse()
+            with contextlib.suppress(RPCError):  # the next pulse tells the same and more
+                self._send_pulse()
 
     def _send_pulse(self) -> None:
         data = {

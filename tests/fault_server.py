@@ -93,7 +93,8 @@ class Exchange:
         if path not in ("/v1/completions", "/v1/chat/completions"):
             return self.send_json(404, {"detail": "Not Found"})
         model = str(body.get("model", ""))
-        wanted = headers.get("x-fault") or (model[6:] if model.startswith("fault:") else "normal")
+        self.server.note(body)
+        wanted = headers.get("x-fault") or (model[6:] if model.startswith("fault:") else self.server.fault)
         try:
             fault, options = Options.parse(wanted)
         except ValueError as error:
@@ -260,12 +261,24 @@ class FaultServer:
     """The server, on 127.0.0.1 (or `host`) and a free port, for as long as the context lasts.
 
     `served`: what was done for each generation request; only filled where the server is in this process.
-    `tls`: an `ssl.SSLContext` for serving https. `models`: entries of the model list (only in this process).
+    `tls`: an `ssl.SSLContext` for serving https. `fault`: what a request gets that names no fault itself.
+    `log`: a file to which every generation request's body is appended, one JSON line each.
+    `models`: entries of the model list (only in this process).
     """
 
     def __init__(
-        self, *, in_process: bool = True, port: int = 0, host: str = "127.0.0.1", tls: Any = None, models: Any = None
+        self,
+        *,
+        in_process: bool = True,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        tls: Any = None,
+        models: Any = None,
+        fault: str = "normal",
+        log: Path | None = None,
     ) -> None:
+        self.fault, self.log = fault, log
+        self._log_lock = threading.Lock()
         self.in_process, self.port, self.host, self.tls = in_process, port, host, tls
         self.models = models or [{"id": "fault-model", "object": "model"}]
         self.served: list[Served] = []
@@ -288,6 +301,7 @@ class FaultServer:
             threading.Thread(target=self._accept, daemon=True).start()
         else:
             command = [sys.executable, "-m", "tests.fault_server", "--port", str(self.port), "--host", self.host]
+            command += ["--fault", self.fault, *(["--log", str(self.log)] if self.log else [])]
             top = Path(__file__).resolve().parent.parent
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=top)
             assert self._process.stdout is not None
@@ -311,6 +325,18 @@ class FaultServer:
         for sock in list(self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+    def kill(self) -> None:
+        """End the server's process at once, as kill -9 does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def note(self, body: dict[str, Any]) -> None:
+        """Log a body."""
+        if self.log is not None:
+            with self._log_lock, self.log.open("a") as file:
+                file.write(json.dumps(body) + "\n")
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -337,8 +363,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--fault", default="normal", help="for requests that name none")
+    parser.add_argument("--log", type=Path)
     options = parser.parse_args()
-    with FaultServer(port=options.port, host=options.host) as server, contextlib.suppress(KeyboardInterrupt):
+    server = FaultServer(port=options.port, host=options.host, fault=options.fault, log=options.log)
+    with server, contextlib.suppress(KeyboardInterrupt):
         print(server.url, flush=True)
         threading.Event().wait()
 

@@ -1,0 +1,230 @@
+"""`loadgen bench` over real endpoints, Locust processes and signals, and what it leaves when things die."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from loadgen.run_folder import read_records
+from tests.fault_server import FaultServer
+from tests.loadgen.races import Bench, alive, one_line
+
+pytestmark = pytest.mark.integration
+
+STEADY = "normal?ttft_ms=20&gap_ms=20"
+"""An answer of 8 tokens takes 160 ms: long enough to strike in the middle of a block of 40."""
+LONG = {"requests": 40}
+
+
+@pytest.fixture
+def steady():
+    with FaultServer(in_process=False, fault=STEADY) as server:
+        yield server
+
+
+def assert_kept(before: list[str], bench: Bench) -> None:
+    """Nothing that was on disk then is missing now."""
+    missing = collections.Counter(before) - collections.Counter(bench.lines())
+    assert not missing
+
+
+def test_race_of_two_endpoints_by_two_workers(tmp_path):
+    logs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    with (
+        FaultServer(in_process=False, log=logs[0]) as a,
+        FaultServer(in_process=False, log=logs[1], fault="normal?style=llamacpp&gap_ms=2") as b,
+        Bench(tmp_path, {"a": a, "b": b}, workers=2, prompt_tokens=[17, 40], load={"concurrency": [1, 3]}) as bench,
+    ):
+        assert bench.wait() == 0, bench.output
+        run = bench.load()
+        locusts = bench.locusts()
+    assert locusts == []
+    assert run.broken_lines == 0
+    assert run.manifest.status == "complete"
+    wanted = {f"{e}.p{p:04d}-o0008-c{c:03d}.r1" for e in "ab" for p in (17, 40) for c in (1, 3)}
+    assert {block.facts.id for block in run.blocks} == wanted
+    for block in run.blocks:
+        facts = block.facts
+        assert (facts.status, facts.attempt, facts.reason) == ("complete", 1, None)
+        assert len(block.measured) == 10
+        assert all(r.ok and r.output_tokens == 8 for r in block.measured)
+        assert {r.prompt_tokens for r in block.records if not r.aborted} == {int(facts.cell[1:5])}
+        warm = [r for r, phase in zip(block.records, block.cut.phases, strict=True) if phase == "warmup"]
+        assert len(warm) >= facts.users
+        if facts.users > 1:
+            assert len({r.worker for r in block.records}) == 2
+    # What the workers say they sent is what arrived: nobody had to be waited for in vain.
+    assert not [m for m in run.manifest.messages if "confirmed" in m], run.manifest.messages
+
+    records, _ = read_records(run.folder / "requests.jsonl")
+    table = pl.read_parquet(run.folder / "requests.parquet")
+    assert table.height == len(records) == sum(len(block.records) for block in run.blocks)
+    ids = ["block", "worker", "user", "index"]
+    by_id = {tuple(row[k] for k in ids): row for row in table.to_dicts()}
+    for record in records:
+        row = by_id[tuple(getattr(record, k) for k in ids)]
+        phase = row.pop("phase")
+        assert phase in ("warmup", "measure", "drain")
+        assert row == record.to_dict()
+
+    manifest = run.manifest
+    assert [engine.name for engine in manifest.engines] == ["a", "b"]
+    assert {fact.check for fact in manifest.parity} >= {"prompt tokens", "measured prompts", "greedy text"}
+    assert manifest.scenario["requests"] == 10
+    assert manifest.command[-1] == "2"
+    for facts in (manifest.host, manifest.packages, manifest.clock):
+        assert facts
+    # Both engines were asked the very same.
+    asked = []
+    for log in logs:
+        bodies = [json.loads(line) for line in log.read_text().splitlines()]
+        asked.append({body["messages"][0]["content"] for body in bodies if body["stream"]})
+    shorter, longer = sorted(asked, key=len)
+    assert len(shorter) >= 4 * 10
+    # Requests past the measured ones differ in number, so the longer side may have a few more of each cell.
+    assert len(shorter - longer) <= 4 * 2 * 3
+    assert len(shorter & longer) >= 4 * 10
+    bench.assert_reportable()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_worker_costs_one_attempt(tmp_path, steady, workers):
+    with Bench(tmp_path, {"a": steady}, workers, **LONG) as bench:
+        before = bench.wait_for_records(4)
+        bench.locusts()[1].kill()
+        assert bench.wait() == 0, bench.output
+        bench.assert_nothing_left()
+    assert_kept(before, bench)
+    run = bench.load()
+    first, second = (block.facts for block in run.blocks)
+    assert (first.status, first.attempt) == ("failed", 1)
+    assert "Locust worker" in first.reason and "was lost" in first.reason
+    assert (second.id, second.status, second.attempt) == (first.id, "complete", 2)
+    assert "was lost in mid-block" in bench.output and "once more" in bench.output
+    assert len(run.blocks[1].measured) == 40
+
+
+def test_killed_engine_loses_its_block_and_the_other_goes_on(tmp_path, steady):
+    with (
+        FaultServer(in_process=False, fault=STEADY) as doomed,
+        Bench(tmp_path, {"doomed": doomed, "fine": steady}, **LONG) as bench,
+    ):
+        before = bench.wait_for_records(4)
+        doomed.kill()
+        assert bench.wait() == 1, bench.output
+    assert_kept(before, bench)
+    run = bench.load()
+    assert run.manifest.status == "failed"
+    *lost, fine = run.blocks
+    assert {block.facts.engine for block in lost} == {"doomed"}
+    assert {block.facts.status for block in lost} == {"failed"}
+    assert "died in mid-block" in lost[0].facts.reason
+    assert (fine.facts.engine, fine.facts.status, len(fine.measured)) == ("fine", "complete", 40)
+    assert "doomed" in bench.output and "does not answer" in one_line(bench.output)
+    failed = [r for block in lost for r in block.records if r.error and not r.aborted]
+    assert len(failed) < 40, "a dead engine was hammered"
+    assert "Traceback" not in bench.output
+    bench.assert_reportable()
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 3], ids=["int", "term", "3"])
+def test_interrupt_leaves_a_readable_run_and_no_process(tmp_path, steady, signals):
+    with Bench(tmp_path, {"a": steady}, **LONG) as bench:
+        before = bench.wait_for_records(4)
+        for each in signals:
+            bench.signal(each)
+            time.sleep(0.05)
+        assert bench.wait() == 130, bench.output
+        bench.assert_nothing_left()
+    assert_kept(before, bench)
+    run = bench.load()
+    assert run.manifest.status == "interrupted"
+    assert run.blocks[0].facts.status == "interrupted"
+    assert "Traceback" not in bench.output
+    assert "Interrupted" in bench.output
+    if len(signals) == 1:
+        assert f"RUN={run.folder.name}" in bench.output
+        assert (run.folder / "requests.parquet").is_file()
+    if signals == [signal.SIGINT]:
+        bench.assert_reportable()
+
+
+def test_killed_bench_takes_its_locust_along(tmp_path, steady):
+    with Bench(tmp_path, {"a": steady}, **LONG) as bench:
+        before = bench.wait_for_records(4)
+        assert len(bench.seen) == 2
+        bench.process.kill()
+        bench.process.wait()
+        bench.assert_nothing_left()
+    assert_kept(before, bench)
+    assert bench.load().manifest.status == "running"
+    bench.assert_reportable()
+
+
+def test_killed_master_ends_the_run_with_its_records(tmp_path, steady):
+    with Bench(tmp_path, {"a": steady}, **LONG) as bench:
+        before = bench.wait_for_records(4)
+        bench.locusts()[0].kill()
+        assert bench.wait() == 1, bench.output
+        bench.assert_nothing_left()
+    assert_kept(before, bench)
+    run = bench.load()
+    assert run.manifest.status == "failed"
+    assert run.blocks[0].facts.status == "failed"
+    assert "does not answer" in one_line(bench.output)
+    assert "Traceback" not in bench.output
+    bench.assert_reportable()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tiny file system: root only")
+def test_full_disk_is_told_once_and_keeps_what_fitted(tmp_path, steady):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(runs)], check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        with Bench(tmp_path, {"a": steady}, requests=2000) as bench:
+            before = bench.wait_for_records(4)
+            filler = runs / "filler"
+            fill(filler)
+            assert bench.wait() == 1, bench.output
+            bench.assert_nothing_left()
+        assert_kept(before, bench)
+        assert bench.load().broken_lines == 0
+        told = [line for line in bench.output.splitlines() if line.startswith("Error: ")]
+        assert len(told) == 1
+        assert "cannot be written" in told[0] and "space" in told[0]
+        assert "Traceback" not in bench.output
+        filler.unlink()
+        bench.assert_reportable()
+    finally:
+        subprocess.run(["umount", "-l", str(runs)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Leave no block of the file system free."""
+    file = os.open(path, os.O_CREAT | os.O_WRONLY)
+    for size in (4096, 1):
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(file, b"x" * size)
+    os.close(file)
+
+
+def test_engine_that_is_not_there_is_told_at_once(tmp_path):
+    with FaultServer(in_process=False) as gone:
+        pass
+    with Bench(tmp_path, {"gone": gone}) as bench:
+        assert bench.wait() == 2
+        assert not any(alive(p) for p in bench.seen)
+    assert bench.output.startswith("Error: Nothing answers at")
+    assert len(bench.output.strip().splitlines()) == 1
