@@ -71,6 +71,8 @@ def run(
     # First of all imports: Locust patches the standard library for gevent.
     import locust  # noqa: F401
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     from loadgen.endpoint import inspect_endpoint
     from loadgen.plan import BlockPlan
     from loadgen.quick import run_quick
@@ -268,6 +270,11 @@ def _write(file: Path, text: str) -> None:
 
 def _terminate(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _leave(*_: object) -> None:
+    # gevent's loop, where a signal finds a process that waits, prints the traceback of any other exception.
+    raise SystemExit(INTERRUPTED)
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from loadgen.run_folder import RecordFile
 from loadgen.users import StreamingUser, Traffic
 from loadgen.window import cut_block
 
-HOPELESS_FAILURES = 20
+HOPELESS_FAILURES = 10
 """Failures in a row, for each user, after which a run is given up."""
 
 

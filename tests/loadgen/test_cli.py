@@ -1,0 +1,125 @@
+"""The command line: help, exit codes, and that a user never sees a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from loadgen.scenario import shipped_scenarios
+
+TOP = Path(__file__).resolve().parent.parent.parent
+COMMANDS = ("run", "bench", "report", "scenarios")
+
+
+def loadgen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "loadgen", *arguments],
+        **{"capture_output": True, "text": True, "timeout": 60, "cwd": TOP, "check": False},
+        env={**os.environ, **environment},
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("columns", ["60", "120"])
+def test_every_command_explains_itself(command, columns):
+    done = loadgen(command, "--help", COLUMNS=columns)
+    assert done.returncode == 0 and not done.stderr
+    assert f"loadgen {command}" in done.stdout
+
+
+def test_without_a_command_the_help_is_shown():
+    done = loadgen()
+    assert done.returncode in (0, 2)
+    assert all(command in done.stdout + done.stderr for command in COMMANDS)
+
+
+def test_the_flags_of_run_that_others_rely_on():
+    text = loadgen("run", "--help").stdout
+    flags = "base-url model api concurrency requests prompt-tokens output-tokens tokenizer duration json records"
+    assert all(re.search(rf"--{flag}\b", text) for flag in flags.split())
+
+
+def test_the_flags_of_bench_that_others_rely_on():
+    text = loadgen("bench", "--help").stdout
+    assert all(f"--{flag}" in text for flag in ["engine", "api", "model", "tokenizer", "runs-dir", "requests", "seed"])
+
+
+def test_scenarios_are_listed_with_their_question():
+    done = loadgen("scenarios")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == shipped_scenarios()
+    assert all(len(line) > 20 for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "No such command 'fly'"),
+        (["run"], "Missing option '--base-url'"),
+        (["run", "--base-url"], "requires an argument"),
+        (["bench", "no-such-scenario"], "There is no scenario 'no-such-scenario'"),
+        (["bench", "smok"], "Did you mean 'smoke'?"),
+        (["bench", "smoke", "--engine", "nourl"], "give NAME=URL"),
+        (["bench", "smoke", "--engine", "=http://x"], "give NAME=URL"),
+        (["bench", "smoke", "--engine", "a/b=http://x"], "give NAME=URL"),
+        (["bench", "smoke", "--engine", "a=http://x", "--engine", "a=http://y"], "the name 'a' is taken twice"),
+        (["bench", "smoke", "--engine", "a=ftp://x"], "is not a usable URL"),
+        (["bench", "smoke", "--engine", "a=http://x", "--api-key-env", "NO_SUCH"], "is not set"),
+        (["bench", "smoke", "--requests", "0"], "Invalid value for '--requests'"),
+        (["report", "no-such-run"], "There is no run 'no-such-run'"),
+    ],
+)
+def test_bad_usage_is_one_message_and_exit_code_2(arguments, words, tmp_path):
+    done = loadgen(*arguments, BAKEOFF_RUNS_DIR=str(tmp_path))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert words in re.sub(r"\s+", " ", done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_of_no_run_says_how_to_make_one(tmp_path):
+    done = loadgen("report", "--runs-dir", str(tmp_path))
+    assert done.returncode == 2 and "There is no run in" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_it_waits_for_the_endpoint(number):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loadgen", "run", "--base-url", f"127.0.0.1:{silent.getsockname()[1]}"],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": TOP},
+        )
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        time.sleep(0.2)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        connection.close()
+    assert process.returncode == 130
+    assert (out, err) == ("", "Interrupted.\n")
+
+
+def test_locust_patches_before_anything_else_is_imported():
+    """A module imported before gevent's patch keeps the blocking sockets: gevent warns of the worst of it."""
+    code = (
+        "import json, sys, warnings; warnings.simplefilter('error')\n"
+        "import loadgen.cli\n"
+        "before = [name for name in ('ssl', 'requests', 'urllib3', 'locust', 'gevent') if name in sys.modules]\n"
+        "warnings.simplefilter('default'); import locust\n"
+        "import socket, ssl, threading, gevent.socket\n"
+        "print(json.dumps([before, socket.socket is gevent.socket.socket]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[], True]
+    assert "MonkeyPatchWarning" not in done.stderr
