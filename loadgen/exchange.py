@@ -105,7 +105,9 @@ def _attempt(
 def _read_events(record: RequestRecord, response: ResponseStream, keep_text: bool) -> None:
     splitter, decoder = SSESplitter(), EventDecoder(keep_text)
     t_send = response.t_send
-    offsets = record.event_offsets_ns
+    offsets, lags = record.event_offsets_ns, record.read_lags_ns
+    kernel = response.clock == "kernel"
+    record.clock = response.clock
     texts: list[str] = []
     done = False
     record.http_status = response.status
@@ -115,6 +117,8 @@ def _read_events(record: RequestRecord, response: ResponseStream, keep_text: boo
                 event = decoder.decode(payload)
                 if event.content:
                     offsets.append(t - t_send)
+                    if kernel:
+                        lags.append(response.read_at - t)
                     if record.t_first is None:
                         record.t_first = t
                     record.t_last = t

@@ -4,8 +4,9 @@ Sockets and TLS come from gevent by name, so this works whether or not gevent ha
 De-framing (status, headers, chunked, content length) is httptools' (llhttp). Proxies are never used: the
 `http_proxy` family of environment variables is ignored, because a proxy's timing is not the engine's.
 
-Times are `time.monotonic_ns()` of this process. A read's time is taken in user space straight after the
-read returns; `ResponseStream.clock` says so. `Connection._receive` is the only place that reads and stamps.
+Times are `time.monotonic_ns()` of this process. On Linux, without TLS, a read's time is when the kernel received the
+last segment that it took from (`kernel_time`); elsewhere it is when the read returned. `Connection._receive` is
+the only place that reads and stamps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import gevent
@@ -22,6 +23,7 @@ import gevent.socket
 import gevent.ssl
 import httptools
 
+from loadgen import kernel_time
 from loadgen.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
 
 __all__ = [
@@ -39,8 +41,10 @@ READ_BUFFER_BYTES = 32 * 1024
 MAX_HEAD_BYTES = 256 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
 
+
 _BAD_HEADER = frozenset("\r\n\0")
 _monotonic_ns = time.monotonic_ns
+_clock = kernel_time.ArrivalClock()
 
 
 class Connection:
@@ -69,6 +73,8 @@ class Connection:
         self._socket: Any = None
         self._buffer = bytearray(READ_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
+        self._buffers = (self._buffer,)
+        self._stamped = False  # the kernel tells when segments arrived
         self._used = False  # it has carried a whole response
         self._response: ResponseStream | None = None  # the one that is still being read
 
@@ -89,6 +95,7 @@ class Connection:
             sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
             if self._ssl_context is not None:
                 sock = self._ssl_context.wrap_socket(sock, server_hostname=self._host)
+            self._stamped = self._ssl_context is None and kernel_time.enable(sock)
             self._socket, sock = sock, None
         except gevent.Timeout as timeout:
             if timeout is not timer:
@@ -182,10 +189,16 @@ class Connection:
             return True
         return True
 
-    def _receive(self) -> tuple[int, int]:
-        """Wait for bytes: (arrival time in ns, how many now lie at the front of the buffer; 0 = EOF)."""
-        size = self._socket.recv_into(self._buffer)
-        return _monotonic_ns(), size
+    def _receive(self) -> tuple[int, int, int]:
+        """Wait for bytes: (arrival in ns, moment of reading in ns, bytes at the front of the buffer; 0 = EOF)."""
+        if not self._stamped:
+            size = self._socket.recv_into(self._buffer)
+            now = _monotonic_ns()
+            return now, now, size
+        size, ancillary, _, _ = self._socket.recvmsg_into(self._buffers, kernel_time.ANCILLARY_BYTES)
+        now = _monotonic_ns()
+        arrival = _clock.arrival_ns(ancillary, now) if size else None
+        return (now if arrival is None else arrival), now, size
 
     @staticmethod
     def _cut(error: OSError, response: ResponseStream) -> ConnectionCut:
@@ -203,10 +216,11 @@ class ResponseStream:
     `t_send`: before the first byte of the request was written. `t_head`: arrival of the read that completed
     the head. `t_done`: arrival of the read that completed the body, or when it failed. All monotonic ns.
     `status`, `headers` (names in lower case; repeated ones joined by ", "): known once the head has come, see
-    `wait_head`. `reused`: the connection had served before. `clock`: where read times come from.
-    """
+    `wait_head`. `reused`: the connection had served before.
 
-    clock = "user"
+    `read_at`: when this process read what the last item holds; `read_at - t_ns` is the read lag.
+    `clock`: `kernel` where arrival times come from the kernel, else `user`.
+    """
 
     def __init__(self, connection: Connection, stall_timeout_s: float, total_timeout_s: float, *, reused: bool) -> None:
         self.t_send = 0
@@ -228,7 +242,9 @@ class ResponseStream:
         self._keep_alive = False
         self._until_close = False
         self._problem: str | None = None
-        self._now = 0  # when the last read returned
+        self.read_at = 0
+        self.clock: Literal["kernel", "user"] = "kernel" if connection._stamped else "user"
+        self._now = 0  # arrival of what the last read brought
         self._waiting = False
         self._timed_out: StreamTimeout | None = None
         self._suspect = -1  # reads at the time when a stall was first suspected
@@ -302,7 +318,7 @@ class ResponseStream:
             self._stop_timer()
             return
         total_left_s = self._total_s - (now - self.t_send) / 1e9
-        stall_left_s = self._stall_s - (now - self._now) / 1e9
+        stall_left_s = self._stall_s - (now - max(self._now, self.read_at)) / 1e9
         if total_left_s <= 0:
             self._timed_out = StreamTimeout("total", self._total_s)
         elif stall_left_s <= 0 and self._waiting:
@@ -359,7 +375,7 @@ class ResponseStream:
             raise self.fail(ConnectionCut("the connection was closed, or used for another request, by its owner"))
         self._waiting = True
         try:
-            self._now, size = connection._receive()
+            self._now, self.read_at, size = connection._receive()
         except OSError as error:
             raise self.fail(self._timed_out or connection._cut(error, self)) from error
         finally:

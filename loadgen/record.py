@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 Phase = Literal["warmup", "measure", "drain"]
 TokenSource = Literal["usage", "tokenizer"]
+Clock = Literal["kernel", "user"]
 
 ABORTED = "aborted"
 """Error kind of a request that the load generator itself ended (the block was over, or Ctrl-C)."""
@@ -49,6 +50,13 @@ class RequestRecord:
     """Number of content events."""
     event_offsets_ns: list[int] = dataclasses.field(default_factory=list)
     """Arrival of each content event, nanoseconds after `t_send`, in order."""
+    clock: Clock = "user"
+    """Where arrival times come from: the kernel's receive stamps, or this process, right after a read returned."""
+    read_lags_ns: list[int] = dataclasses.field(default_factory=list)
+    """How long each content event lay in the kernel before this process read it; empty where nobody knows.
+
+    Events that this process was too late to read apart share the arrival time of the last of them.
+    """
     finish_reason: str | None = None
     http_status: int | None = None
     error: str | None = None

@@ -31,6 +31,8 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "token_source": pl.String,
     "events": pl.Int32,
     "event_offsets_ns": pl.List(pl.Int64),
+    "clock": pl.String,
+    "read_lags_ns": pl.List(pl.Int64),
     "finish_reason": pl.String,
     "http_status": pl.Int32,
     **dict.fromkeys(("error", "error_detail", "text"), pl.String),
