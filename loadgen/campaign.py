@@ -39,6 +39,10 @@ class BlockFailed(Exception):
         self.retry = retry
 
 
+class DiskFull(UserError):
+    """Records or the manifest cannot be written: the whole run has to end, not just a block."""
+
+
 class Listener:
     """What the campaign tells whoever watches it. Every method may be overridden; the defaults say nothing."""
 
@@ -95,7 +99,7 @@ class Campaign:
             self._close("interrupted", "Interrupted by the user; what was measured until then is here.")
             raise
         except UserError as error:
-            self._close("failed", f"The run could not go on: {error}")
+            self._close("failed", f"The run could not go on: {error}", disk_full=isinstance(error, DiskFull))
             raise
         except LocustGone as error:
             text = f"The run could not go on: {error}. Records that had reached the master are here."
@@ -111,6 +115,8 @@ class Campaign:
         try:
             try:
                 self._start_engine(engine)
+            except DiskFull:
+                raise
             except UserError as error:
                 self._note(f"{engine} could not be started: {error}")
                 for number, block in session:
@@ -154,6 +160,9 @@ class Campaign:
                 facts.status, facts.reason = "interrupted", "interrupted by the user"
                 self._stop_quietly()
                 raise
+            except (LocustGone, DiskFull) as error:
+                facts.status, facts.reason = "failed", str(error)
+                raise
             except (BlockFailed, UserError) as error:
                 retry = isinstance(error, BlockFailed) and error.retry and attempt < ATTEMPTS
                 facts.status, facts.reason = "failed", str(error)
@@ -162,18 +171,16 @@ class Campaign:
                     retry = False
                 if not retry:
                     break
-            except LocustGone as error:
-                facts.status, facts.reason = "failed", str(error)
-                raise
             finally:
                 facts.ended_at = time.time()
-                self._save()
+                with contextlib.suppress(DiskFull):  # must not hide what is on its way; the next save tells it too
+                    self._save()
                 self.listener.block_ended(block, number, len(self.blocks), facts)
             if facts.status == "complete":
                 break
 
     def _attempt(self, block: Block, number: int, facts: BlockFacts) -> None:
-        """Run a block once. Raises BlockFailed, UserError (refused, or the disk is full) or LocustGone."""
+        """Run a block once. Raises BlockFailed, UserError (it was refused), DiskFull or LocustGone."""
         cell = block.cell
         self.locust.wait_for_workers(1, WORKER_LIMIT_S)
         self.locust.start_block(
@@ -204,7 +211,7 @@ class Campaign:
             self.listener.block(block, number, len(self.blocks), status)
             if status["write_error"]:
                 self._stop_quietly()
-                raise UserError(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
+                raise DiskFull(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
             if status["complete"]:
                 break
             reason = watch.judge(status)
@@ -288,13 +295,16 @@ class Campaign:
         self.listener.message(text)
 
     def _save(self) -> None:
-        save_manifest(self.manifest, self.folder.manifest_path)
+        try:
+            save_manifest(self.manifest, self.folder.manifest_path)
+        except UserError as error:
+            raise DiskFull(str(error), exit_code=1) from None
 
-    def _close(self, status: str, message: str | None) -> None:
+    def _close(self, status: str, message: str | None, *, disk_full: bool = False) -> None:
         with _undisturbed():
-            self._close_now(status, message)
+            self._close_now(status, message, disk_full)
 
-    def _close_now(self, status: str, message: str | None) -> None:
+    def _close_now(self, status: str, message: str | None, disk_full: bool) -> None:
         if message is not None:
             self.manifest.messages.append(message)
         for facts in self.manifest.blocks:
@@ -305,6 +315,9 @@ class Campaign:
         try:
             self._save()
             self.folder.close()
+        except DiskFull as error:
+            if not disk_full:  # else it is told already
+                self.listener.message(str(error))
         except UserError as error:
             self.listener.message(str(error))
 

@@ -140,9 +140,8 @@ class Collector:
         if self.runs_dir is None:
             self._pending.clear()
             return
-        for run_id, records in self._pending.items():
-            if not records:
-                continue
+        failed: str | None = None
+        for run_id, records in list(self._pending.items()):
             try:
                 if run_id not in self._files:
                     self._files[run_id] = RecordFile(self.runs_dir / run_id / JSONL)
@@ -151,10 +150,10 @@ class Collector:
                 where = self.runs_dir / run_id / JSONL
                 if self.write_error is None:
                     logger.error("%s cannot be written (%s): records are kept in memory", where, error.strerror)
-                self.write_error = f"{where} cannot be written: {error.strerror or error}"
-                return
-            records.clear()
-        self.write_error = None
+                failed = f"{where} cannot be written: {error.strerror or error}"
+                continue
+            del self._pending[run_id]
+        self.write_error = failed
 
     def worker_lost(self, worker: str) -> None:
         """A worker went away while a block ran."""

@@ -1,0 +1,305 @@
+"""The campaign's decisions, against a Locust and engines that do as they are told. No processes, no time."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from loadgen import campaign as module
+from loadgen.campaign import Campaign, Listener, make_folder
+from loadgen.endpoint import Endpoint
+from loadgen.errors import UserError
+from loadgen.locust_client import LocustGone
+from loadgen.manifest import Manifest
+from loadgen.parity import TEXTS, EngineSample
+from loadgen.prompts import PromptRecipe
+from loadgen.scenario import Scenario
+
+RECIPE = PromptRecipe("text", 0, ("a", "b"), (), "nowhere")
+
+
+class Clock:
+    """Time passes only where the campaign sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+
+class FakeLocust:
+    """Answers every poll of a block with the next of its `stories`; the last one repeats."""
+
+    def __init__(self) -> None:
+        self.forms: list[dict[str, Any]] = []
+        self.stops = 0
+        self.workers = 1
+        self.refuse: Callable[[dict[str, Any]], str | None] = lambda form: None
+        self.stories: dict[str, list[dict[str, Any] | BaseException]] = {}
+        self._left: list[dict[str, Any] | BaseException] = []
+
+    def wait_for_workers(self, count: int, limit_s: float) -> None:
+        if self.workers < count:
+            raise UserError("no workers")
+
+    def start_block(self, fields: dict[str, Any]) -> None:
+        if reason := self.refuse(fields):
+            raise UserError(reason)
+        self.forms.append(fields)
+        self._left = list(self.stories.get(fields["block"], [{}]))
+
+    def status(self) -> dict[str, Any]:
+        said = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+        if isinstance(said, BaseException):
+            raise said
+        form = self.forms[-1]
+        done = {"block": form["block"], "run_id": form["run_id"], "state": "stopped", "complete": True, "received": 5}
+        done |= {"warmed_up": True, "measured": 5, "wanted": 5, "errors": {}, "last_error": None, "write_error": None}
+        done |= {"failures_in_row": 0, "lost_workers": [], "unconfirmed_workers": [], "ended_workers": {"w": 5}}
+        return {**done, **said}
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+RUNNING = {"complete": False, "state": "running"}
+
+
+class FakeHost:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.dead: set[str] = set()
+
+    def start(self, name: str, on_progress: Any = None) -> None:
+        self.calls.append(("start", name))
+        if name in self.dead:
+            raise UserError(f"{name} did not start\nits log says why")
+
+    def stop(self, name: str) -> None:
+        self.calls.append(("stop", name))
+
+    def is_up(self, name: str) -> bool:
+        return name not in self.dead
+
+    def describe(self, name: str) -> dict[str, Any]:
+        return {"argv": [name]}
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        return "out of luck"
+
+
+class Race:
+    """A campaign of two engines with everything around it faked."""
+
+    def __init__(self, tmp_path, monkeypatch, **scenario: Any) -> None:
+        self.locust, self.host, self.clock = FakeLocust(), FakeHost(), Clock()
+        fields = {"name": "tiny", "question": "?", "prompt_tokens": [8], "output_tokens": [2], "requests": 5}
+        self.scenario = Scenario.model_validate({**fields, "load": {"concurrency": [1]}, **scenario})
+        self.manifest = Manifest(run_id="r1", started_at=1.0)
+        self.folder = make_folder(self.scenario, self.manifest, tmp_path)
+        self.messages: list[str] = []
+        listener = Listener()
+        listener.message = self.messages.append  # type: ignore[method-assign]
+        monkeypatch.setattr(module, "time", self.clock)
+        monkeypatch.setattr(module, "make_recipe", lambda endpoint: RECIPE)
+        monkeypatch.setattr(module, "sample_engine", self.sample)
+        seats: list[Any] = [types.SimpleNamespace(name=name, inspect=lambda name=name: endpoint(name)) for name in "ab"]
+        self.campaign = Campaign(
+            self.scenario, seats, self.host, self.locust, self.folder, self.manifest, listener, self.clock.sleep
+        )
+
+    def sample(self, endpoint: Endpoint, recipe: PromptRecipe) -> EngineSample:
+        nothing = [None] * len(TEXTS)
+        return EngineSample(endpoint.name, endpoint.model, None, nothing, nothing, recipe)
+
+    def ran(self) -> list[tuple[str, int, str]]:
+        assert self.folder.parquet_path.is_file()
+        facts = self.folder.load().manifest.blocks
+        return [(f.id, f.attempt, f.status) for f in facts]
+
+
+def endpoint(name: str) -> Endpoint:
+    return Endpoint(name=name, kind="openai", base_url="http://127.0.0.1:1", model="m", api="chat")
+
+
+A, B = "a.p0008-o0002-c001.r1", "b.p0008-o0002-c001.r1"
+
+
+@pytest.fixture
+def race(tmp_path, monkeypatch):
+    return Race(tmp_path, monkeypatch)
+
+
+def test_engines_take_turns_and_get_the_same_prompts(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2, load={"concurrency": [1, 2]})
+    assert race.campaign.run()
+    assert [form["block"].split(".")[0] for form in race.locust.forms] == list("aabbbbaa")
+    # One engine serves at a time, and B is not restarted between its two turns.
+    expected = [("start", "a"), ("stop", "a"), ("start", "b"), ("stop", "b"), ("start", "a"), ("stop", "a")]
+    assert race.host.calls == expected
+    seeds: dict[str, set[str]] = {}
+    for form in race.locust.forms:
+        seeds.setdefault(form["block"].split(".", 1)[1], set()).add(form["seed"])
+    assert len(seeds) == 4
+    assert all(len(of_both) == 1 for of_both in seeds.values())
+    assert len(set().union(*seeds.values())) == 4
+    assert race.manifest.status == "complete"
+    assert race.manifest.parity
+    assert [engine.launch for engine in race.manifest.engines] == [{"argv": ["b"]}, {"argv": ["a"]}]
+
+
+def test_engine_that_does_not_start_loses_its_blocks_only(race):
+    race.host.dead.add("a")
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (B, 1, "complete")]
+    assert "did not start" in race.manifest.blocks[0].reason
+    assert "its log says why" in race.messages[0]
+
+
+def test_engine_that_starts_but_is_not_understood_is_stopped(race, monkeypatch):
+    def refuse(endpoint: Endpoint) -> PromptRecipe:
+        if endpoint.name == "a":
+            raise UserError("token counts cannot be predicted")
+        return RECIPE
+
+    monkeypatch.setattr(module, "make_recipe", refuse)
+    assert not race.campaign.run()
+    assert race.host.calls == [("start", "a"), ("stop", "a"), ("start", "b"), ("stop", "b")]
+
+
+def test_lost_worker_costs_one_attempt(race):
+    race.locust.stories[A] = [RUNNING, {**RUNNING, "lost_workers": ["w"]}]
+    assert race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (A, 2, "complete"), (B, 1, "complete")]
+    assert [form["block"] for form in race.locust.forms] == [A, f"{A}.a2", B]
+    assert race.locust.stops == 1
+
+
+def test_second_loss_is_the_last(race):
+    lost = [{**RUNNING, "lost_workers": ["w"]}]
+    race.locust.stories = {A: lost, f"{A}.a2": lost}
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (A, 2, "failed"), (B, 1, "complete")]
+
+
+def test_no_worker_comes_back(race):
+    def story():
+        race.locust.workers = 0
+        return {**RUNNING, "lost_workers": ["w"]}
+
+    race.locust.stories[A] = [RUNNING]
+    status = race.locust.status
+    race.locust.status = lambda: {**status(), **story()}
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (B, 1, "failed")]
+    assert race.manifest.status == "failed"
+
+
+def test_dead_engine_is_started_again(race):
+    race.locust.stories[A] = [RUNNING, {**RUNNING, "failures_in_row": 1}]
+    start, status = race.host.start, race.locust.status
+
+    def dying() -> dict[str, Any]:
+        said = status()
+        if said["failures_in_row"]:
+            race.host.dead.add("a")
+        return said
+
+    race.locust.status = dying
+
+    def revive(name: str, on_progress: Any = None) -> None:
+        race.host.dead.discard(name)
+        start(name, on_progress)
+
+    race.host.start = revive
+    assert race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (A, 2, "complete"), (B, 1, "complete")]
+    assert "a died in mid-block" in race.manifest.blocks[0].reason
+    assert "out of luck" in race.manifest.blocks[0].reason
+    assert race.host.calls.count(("start", "a")) == 2
+
+
+@pytest.mark.parametrize(
+    ("story", "reason"),
+    [
+        ({"failures_in_row": 10, "last_error": "http_500: no"}, "every request fails; the last: http_500: no"),
+        ({"block": "somebody else's"}, "another test was started"),
+        ({"run_id": "somebody else's"}, "another test was started"),
+        ({"state": "stopped"}, "stopped in the web UI"),
+        ({}, "no request ended for"),
+    ],
+)
+def test_block_without_a_future_is_given_up(race, story, reason):
+    race.locust.stories[A] = [{**RUNNING, **story}]
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (B, 1, "complete")]
+    assert reason in race.manifest.blocks[0].reason
+
+
+def test_refused_block_is_not_tried_again(race):
+    race.locust.refuse = lambda form: "does not fit" if form["engine"] == "a" else None
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (B, 1, "complete")]
+    assert race.manifest.blocks[0].reason == "does not fit"
+
+
+def test_master_that_was_started_anew_gets_the_block_again(race):
+    race.locust.stories[A] = [RUNNING, LocustGone("away"), LocustGone("away"), {"block": None}]
+    assert race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (A, 2, "complete"), (B, 1, "complete")]
+
+
+def test_master_that_is_gone_ends_the_run(race):
+    race.locust.stories[A] = [RUNNING, LocustGone("Locust does not answer")]
+    with pytest.raises(UserError, match="does not answer") as caught:
+        race.campaign.run()
+    assert caught.value.exit_code == 1
+    assert race.ran() == [(A, 1, "failed")]
+    assert race.manifest.status == "failed"
+    assert race.host.calls[-1] == ("stop", "a")
+
+
+def test_full_disk_ends_the_run(race):
+    race.locust.stories[A] = [RUNNING, {**RUNNING, "write_error": "x cannot be written"}]
+    with pytest.raises(UserError, match="x cannot be written") as caught:
+        race.campaign.run()
+    assert caught.value.exit_code == 1
+    assert race.locust.stops == 1
+    assert race.manifest.status == "failed"
+
+
+def test_ctrl_c_in_mid_block_closes_the_run(race):
+    race.locust.stories[A] = [RUNNING, KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        race.campaign.run()
+    assert race.ran() == [(A, 1, "interrupted")]
+    assert race.manifest.status == "interrupted"
+    assert race.manifest.ended_at is not None
+    assert race.locust.stops == 1
+    assert race.host.calls == [("start", "a"), ("stop", "a")]
+
+
+def test_ctrl_c_while_an_engine_starts_stops_it(race):
+    def interrupt(name: str, on_progress: Any = None) -> None:
+        raise KeyboardInterrupt
+
+    race.host.start = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        race.campaign.run()
+    assert race.host.calls == [("stop", "a")]
+    assert race.manifest.status == "interrupted"
+
+
+def test_records_that_do_not_arrive_are_told(race):
+    race.locust.stories[A] = [RUNNING, {"unconfirmed_workers": ["w"]}]
+    assert race.campaign.run()
+    assert [text for text in race.messages if "not every worker confirmed" in text]

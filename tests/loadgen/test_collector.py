@@ -1,0 +1,164 @@
+"""The collector: what is on disk, what counts, and when a block is complete. No Locust, no sockets."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from loadgen import collector as module
+from loadgen.client_metrics import ClientMetrics
+from loadgen.collector import Collector
+from loadgen.endpoint import Endpoint
+from loadgen.plan import BlockPlan
+from loadgen.prompts import PromptRecipe
+from loadgen.record import ABORTED
+from loadgen.run_folder import RecordFile, read_records
+from tests.loadgen.records import MS, record
+
+
+def plan(run_id="run1", block="b1", **fields):
+    known = {
+        "run_id": run_id,
+        "scenario": "s",
+        "block": block,
+        "endpoint": Endpoint(name="e", kind="openai", base_url="http://127.0.0.1:1", model="m", api="chat"),
+        "recipe": PromptRecipe("text", 0, ("a", "b"), (), "nowhere"),
+        **{"prompt_tokens": 4, "output_tokens": 2, "users": 1, "requests": 3, "warmup_requests": 1},
+        "prompt_seed": "1",
+    }
+    return BlockPlan(**{**known, **fields})
+
+
+def made(index, *, run_id="run1", block="b1", **fields):
+    """The `index`-th request of one user: 5 ms long, every 10 ms."""
+    fields = {"run_id": run_id, "block": block, "index": index, "output_tokens": 2, "prompt_tokens": 4, **fields}
+    return record(index * 10 * MS, (2 * MS, 5 * MS), **fields)
+
+
+def on_disk(folder, run_id="run1"):
+    return read_records(folder / run_id / "requests.jsonl")[0]
+
+
+def test_records_are_on_disk_before_they_count(tmp_path):
+    collector = Collector(tmp_path)
+    collector.begin(plan())
+    collector.take([made(0), made(1)])
+    assert [r.index for r in on_disk(tmp_path)] == [0, 1]
+    assert collector.status()["received"] == 2
+    assert not collector.status()["complete"]
+    collector.take([made(2), made(3), made(4)])
+    status = collector.block.recut(force=True) and collector.status()
+    assert (status["complete"], status["measured"], status["wanted"]) == (True, 3, 3)
+
+
+def test_late_records_of_earlier_blocks_and_runs_are_kept_but_do_not_count(tmp_path):
+    collector = Collector(tmp_path)
+    collector.begin(plan("run1", "b1"))
+    collector.take([made(0)])
+    collector.begin(plan("run2", "b1"))
+    collector.take([made(1), made(0, run_id="run2"), made(0, run_id="run2", block="b0")])
+    assert collector.status()["received"] == 1
+    assert [r.index for r in on_disk(tmp_path, "run1")] == [0, 1]
+    assert [r.block for r in on_disk(tmp_path, "run2")] == ["b1", "b0"]
+
+
+def test_full_disk_keeps_records_in_memory_and_in_order(tmp_path, monkeypatch):
+    full = {"run1"}
+    append = RecordFile.append
+
+    def failing(self, records):
+        if self.path.parent.name in full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, records)
+
+    monkeypatch.setattr(RecordFile, "append", failing)
+    collector = Collector(tmp_path)
+    collector.begin(plan("run1"))
+    collector.take([made(0)])
+    collector.take([made(1)])
+    assert "No space left" in collector.status()["write_error"]
+    assert collector.status()["received"] == 2
+    collector.begin(plan("run2"))
+    collector.take([made(0, run_id="run2")])
+    assert len(on_disk(tmp_path, "run2")) == 1, "one run's trouble must not hold up another"
+    assert "run1" in collector.write_error
+    full.clear()
+    collector.flush()
+    assert collector.write_error is None
+    assert [r.index for r in on_disk(tmp_path, "run1")] == [0, 1]
+    collector.flush()
+    assert len(on_disk(tmp_path, "run1")) == 2
+
+
+def test_failures_are_counted_by_kind_and_aborted_ones_are_not(tmp_path):
+    collector = Collector(tmp_path)
+    collector.begin(plan())
+    bad = {"error": "http_500", "error_detail": "no"}
+    collector.take([made(0, **bad), made(1, error=ABORTED), made(2, **bad)])
+    status = collector.status()
+    assert (status["errors"], status["failures_in_row"]) == ({"http_500": 2}, 2)
+    assert status["last_error"] == "http_500: no"
+    collector.take([made(3)])
+    assert collector.status()["failures_in_row"] == 0
+
+
+def test_lost_workers_are_named_once_and_only_while_it_matters(tmp_path):
+    collector = Collector(tmp_path)
+    collector.worker_lost("nobody")
+    collector.begin(plan())
+    collector.take([made(0, worker="w1"), made(1, worker="w2")])
+    collector.worker_lost("w1")
+    collector.worker_lost("w1")
+    status = collector.status()
+    assert status["lost_workers"] == ["w1"]
+    assert status["unconfirmed_workers"] == ["w2"]
+    collector.block.ended_workers["w2"] = 1
+    assert collector.status()["unconfirmed_workers"] == []
+    collector.begin(plan(block="b2"))
+    collector.take([made(i, block="b2") for i in range(6)])
+    collector.block.recut(force=True)
+    collector.worker_lost("w2")
+    assert collector.status()["lost_workers"] == []
+
+
+def test_block_without_an_end_stays_small(monkeypatch):
+    monkeypatch.setattr(module, "MAX_SUMMARISED", 50)
+    collector = Collector(None)
+    collector.begin(plan(requests=None))
+    for start in range(0, 1000, 10):
+        collector.take([made(i) for i in range(start, start + 10)])
+    assert collector.status()["received"] == 1000
+    assert len(collector.block.records) <= 110
+    assert not collector.status()["complete"]
+    assert collector.block.summary().requests > 0
+
+
+def test_finished_cells_are_kept_for_the_tab_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(module, "KEPT_CELLS", 3)
+    collector = Collector(None)
+    for number in range(6):
+        collector.begin(plan(f"run{number}"))
+        collector.take([made(i, run_id=f"run{number}") for i in range(5)])
+    collector.end()
+    assert [key[0] for key in collector.finished] == ["run3", "run4", "run5"]
+
+
+@pytest.mark.parametrize("kind", [None, "http_500", ABORTED])
+def test_metrics_count_every_record_under_its_outcome(kind):
+    metrics = ClientMetrics()
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    collector = Collector(None, metrics)
+    collector.begin(plan())
+    assert metrics.block["cell"] == "p0004-o0002-c001"
+    collector.take([made(i, engine="e", error=kind) for i in range(4)])
+    labels = {"engine": "e", "model": "x", "scenario": "s", "cell": "x"}
+    outcome = {**labels, "outcome": kind or "ok"}
+    assert registry.get_sample_value("bakeoff_client_requests_total", outcome) == 4
+    timed = registry.get_sample_value("bakeoff_client_ttft_seconds_count", labels)
+    assert timed == (4 if kind is None else None)
+    collector.end()
+    assert metrics.block is None
