@@ -186,12 +186,14 @@ class Campaign:
         self.locust.start_block(
             {
                 "engine": block.engine,
-                "user_count": cell.concurrency,
-                "spawn_rate": cell.concurrency,
+                "user_count": max(cell.concurrency, 1),
+                "spawn_rate": max(cell.concurrency, 1),
+                "rate": cell.rate,
+                "arrival": self.scenario.load.arrival,
                 "prompt_tokens": cell.prompt_tokens,
                 "output_tokens": cell.output_tokens,
                 "requests": self.scenario.requests,
-                "warmup_requests": self.scenario.warmup_requests,
+                "warmup_requests": self.scenario.warmup,
                 "shared_prefix_tokens": self.scenario.shared_prefix_tokens,
                 # The same for both engines, so that both get the very same prompts.
                 "seed": f"{self.scenario.seed}/{cell.id}/{block.repeat}",
@@ -271,7 +273,8 @@ class Campaign:
             repeat=block.repeat,
             attempt=attempt,
             users=block.cell.concurrency,
-            warmup_requests=self.scenario.warmup_requests,
+            rate=block.cell.rate,
+            warmup_requests=self.scenario.warmup,
             measured_requests=self.scenario.requests,
             started_at=time.time(),
         )

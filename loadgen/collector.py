@@ -70,6 +70,7 @@ class BlockState:
                 users=plan.users,
                 warmup_requests=0 if trimmed else plan.warmup_requests,
                 measured_requests=plan.requests,
+                open_loop=plan.rate > 0,
             )
             self.cut_at, self.cut_records = now, self.received
             self.complete = self.complete or self.cut.complete

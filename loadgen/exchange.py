@@ -28,6 +28,7 @@ def exchange(
     keep_text: bool = False,
     count_tokens: Callable[[str], int] | None = None,
     check_output_length: bool = True,
+    scheduled: bool = False,
 ) -> None:
     """Send one request and write everything that is timed and told into `record`, as it happens.
 
@@ -44,11 +45,12 @@ def exchange(
         keep_text: keep the generated text in the record.
         count_tokens: counts the generated text's tokens, for a server that sends no usage.
         check_output_length: whether an output of another length than asked for is an error.
+        scheduled: `record.t_intended` is when a schedule wants the request; else it is set to `t_send`.
     """
     keep_text = keep_text or count_tokens is not None
 
     def attempt() -> None:
-        _attempt(connection, path, body, record, headers, timeouts, keep_text)
+        _attempt(connection, path, body, record, headers, timeouts, keep_text, scheduled)
 
     try:
         try:
@@ -73,9 +75,9 @@ def _attempt(
     headers: dict[str, str],
     timeouts: Timeouts,
     keep_text: bool,
+    scheduled: bool,
 ) -> None:
     """Send the request once and read its response. Raises StreamFailure or SSEError, with the record up to date."""
-    closed_loop = record.t_intended == record.t_send
     opened, response, sent = connection.opened, None, False
     try:
         connection.ensure_open()
@@ -98,7 +100,7 @@ def _attempt(
             record.t_done = response.t_done or record.t_done
             record.http_status = response.status
             response.close()
-        if closed_loop:
+        if not scheduled:
             record.t_intended = record.t_send
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from locust.argument_parser import LocustArgumentParser
 from locust.util.timespan import parse_timespan
@@ -20,6 +20,8 @@ from loadgen.seats import Seat, read_seats
 from loadgen.tokens import make_recipe
 
 BY_HAND = "web-ui"
+OPEN_LOOP_LEAD_NS = 1_500_000_000
+"""An open loop starts this long after its plan was made: time for every worker to be told."""
 
 
 class BlockForm(BaseModel):
@@ -36,6 +38,8 @@ class BlockForm(BaseModel):
     requests: int = Field(ge=0)
     warmup_requests: int = Field(ge=0)
     shared_prefix_tokens: int = Field(ge=0)
+    rate: float = Field(default=0.0, ge=0, le=100_000, allow_inf_nan=False)
+    arrival: Literal["poisson", "constant"] = "poisson"
     seed: str = Field(max_length=200)
     scenario: str = ""
     run_id: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$|^$")
@@ -60,10 +64,20 @@ def add_arguments(parser: LocustArgumentParser) -> None:
         ("--prompt-tokens", 64, "of each request"),
         ("--output-tokens", 32, "of each request"),
         ("--requests", 50, "to measure, after which the test stops by itself; 0: run until stopped"),
-        ("--warmup-requests", 1, "of each user, before measuring starts"),
+        ("--warmup-requests", 1, "of each user, before measuring starts; in an open loop, of all together"),
         ("--shared-prefix-tokens", 0, "at the start of each prompt, the same for all requests"),
     ):
         parser.add_argument(flag, type=int, default=default, help=text, include_in_web_ui=True)
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=0.0,
+        help="requests a second of an open loop, whatever the number of users; 0: each user waits for its answer",
+        include_in_web_ui=True,
+    )
+    parser.add_argument(
+        "--arrival", choices=["poisson", "constant"], default="poisson", help="of an open loop", include_in_web_ui=True
+    )
     parser.add_argument("--seed", type=str, default="", help="of the prompts; empty: new ones each time")
     for flag in ("--scenario", "--run-id", "--block", "--timeouts", "--plan"):
         parser.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
@@ -80,8 +94,8 @@ class Planner:
         """Names of the engines that can be asked for."""
         return list(self._seats)
 
-    def plan(self, values: Mapping[str, Any], workers: int) -> BlockPlan:
-        """Return the plan for these field values.
+    def plan(self, values: Mapping[str, Any], workers: Sequence[str]) -> BlockPlan:
+        """Return the plan for these field values, to be shared out among these workers.
 
         Raises:
             UserError: a field is wrong, the engine does not answer, or such prompts cannot be made.
@@ -113,7 +127,8 @@ class Planner:
                 f"{endpoint.name} serves a context of {endpoint.context_length} tokens."
             )
         recipe = self._recipe(endpoint)
-        cell = Cell(form.prompt_tokens, form.output_tokens, form.user_count)
+        users = 0 if form.rate else form.user_count
+        cell = Cell(form.prompt_tokens, form.output_tokens, users, form.rate)
         plan = BlockPlan(
             run_id=form.run_id or new_run_id(BY_HAND),
             scenario=form.scenario or BY_HAND,
@@ -122,8 +137,11 @@ class Planner:
             recipe=recipe,
             prompt_tokens=form.prompt_tokens,
             output_tokens=form.output_tokens,
-            users=form.user_count,
-            workers=max(workers, 1),
+            users=users,
+            rate=form.rate,
+            arrival=form.arrival,
+            start_wall_ns=time.time_ns() + OPEN_LOOP_LEAD_NS,
+            workers=tuple(workers),
             requests=form.requests or None,
             warmup_requests=form.warmup_requests,
             shared_prefix_tokens=form.shared_prefix_tokens,

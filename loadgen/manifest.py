@@ -66,6 +66,9 @@ class BlockFacts(_Model):
     repeat: int
     attempt: int = 1
     users: int
+    """Users of a closed loop; 0 in an open one."""
+    rate: float = 0.0
+    """Requests a second of an open loop; 0 in a closed one."""
     warmup_requests: int
     measured_requests: int | None
     status: BlockStatus = "running"

@@ -92,7 +92,8 @@ class Master:
             workers = self._ready_workers()
             plan = self.planner.plan(values, workers)
             # Planning asks the engine and takes its time: things may have changed.
-            self._ready_workers()
+            if self._ready_workers() != workers:
+                raise UserError("A Locust worker came or went while the block was prepared: try again.")
             if plan.scenario == BY_HAND:
                 self._begin_by_hand(plan)
             self._failure = None
@@ -102,8 +103,8 @@ class Master:
         finally:
             self._planning = False
 
-    def _ready_workers(self) -> int:
-        """How many workers wait for a block. Raises UserError when none could be started now."""
+    def _ready_workers(self) -> tuple[str, ...]:
+        """Ids of the workers that wait for a block. Raises UserError when none could be started now."""
         runner = self.runner
         if self._stopping or runner.state == STATE_STOPPING:
             raise UserError("The last block is still being stopped: try again in a second.")
@@ -114,7 +115,7 @@ class Master:
                 "No Locust worker is connected. A worker that was ended comes back by itself: try again in a few "
                 "seconds, and see `make ps`."
             )
-        return runner.worker_count
+        return tuple(sorted(client.id for client in runner.clients.all if client.state != "missing"))
 
     @property
     def _stopping(self) -> bool:
@@ -271,6 +272,7 @@ class Master:
                     cell=plan.cell.id,
                     repeat=1,
                     users=plan.users,
+                    rate=plan.rate,
                     warmup_requests=plan.warmup_requests,
                     measured_requests=plan.requests,
                     started_at=time.time(),

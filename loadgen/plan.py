@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from loadgen.arrivals import Arrival
 from loadgen.endpoint import Endpoint
 from loadgen.engines import Api
 from loadgen.prompts import PromptRecipe
@@ -27,7 +28,16 @@ class BlockPlan(BaseModel):
     prompt_tokens: int
     output_tokens: int
     users: int
-    workers: int = 1
+    """Users of a closed loop; 0 in an open one."""
+    rate: float = 0.0
+    """Requests a second of an open loop, over all workers; 0 in a closed one."""
+    arrival: Arrival = "poisson"
+    trace_ns: tuple[int, ...] = ()
+    """Arrivals of a trace, ns after the start."""
+    start_wall_ns: int = 0
+    """When an open loop's schedule starts, ns since the Unix epoch, so that all workers start together."""
+    workers: tuple[str, ...] = ("local",)
+    """Ids of the workers that share the block out among themselves."""
     requests: int | None
     """Measured requests; None runs until it is stopped."""
     warmup_requests: int
@@ -40,7 +50,7 @@ class BlockPlan(BaseModel):
     @property
     def cell(self) -> Cell:
         """The cell that this block is one repetition of."""
-        return Cell(self.prompt_tokens, self.output_tokens, self.users)
+        return Cell(self.prompt_tokens, self.output_tokens, 0 if self.rate else self.users, self.rate)
 
     @property
     def api(self) -> Api:

@@ -21,6 +21,7 @@ from loadgen.run_folder import RecordFile
 from loadgen.users import StreamingUser, Traffic
 from loadgen.window import cut_block
 
+OPEN_LOOP_LEAD_NS = 100_000_000
 HOPELESS_FAILURES = 10
 """Failures in a row, for each user, after which a run is given up."""
 
@@ -65,9 +66,15 @@ def run_quick(
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
     gave_up = False
+    dispatching: gevent.Greenlet | None = None
     cpu_before = time.process_time()
     try:
-        runner.start(plan.users, spawn_rate=plan.users)
+        if plan.rate:
+            plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
+            traffic.plan = plan
+            dispatching = gevent.spawn(traffic.dispatcher().run)
+        else:
+            runner.start(plan.users, spawn_rate=plan.users)
         started = time.monotonic()
         while not interrupted.wait(0.1):
             status = collector.status()
@@ -75,18 +82,26 @@ def run_quick(
                 on_progress({**status, "in_flight": traffic.in_flight})
             if status["complete"] or (duration_s is not None and time.monotonic() - started >= duration_s):
                 break
-            gave_up = status["failures_in_row"] >= HOPELESS_FAILURES * plan.users
+            gave_up = status["failures_in_row"] >= HOPELESS_FAILURES * max(plan.users, 1)
             if gave_up:
                 break
     finally:
         runner.quit()
+        if dispatching is not None:
+            dispatching.kill()
         for handler in handlers:
             handler.cancel()
         for number, action in previous.items():
             signal.signal(number, action)
         kept.close()
     cost = ClientCost(time.process_time() - cpu_before, traffic.events)
-    cut = cut_block(every, users=plan.users, warmup_requests=plan.warmup_requests, measured_requests=plan.requests)
+    cut = cut_block(
+        every,
+        users=plan.users,
+        warmup_requests=plan.warmup_requests,
+        measured_requests=plan.requests,
+        open_loop=plan.rate > 0,
+    )
     measured = [r for r, phase in zip(every, cut.phases, strict=True) if phase == "measure"]
     summary = summarise([(every, measured, cut.window)])
     return QuickResult(

@@ -190,6 +190,7 @@ class RunFolder:
                 users=facts.users,
                 warmup_requests=facts.warmup_requests,
                 measured_requests=facts.measured_requests,
+                open_loop=facts.rate > 0,
             )
             blocks.append(BlockData(facts, own, cut))
         return RunData(self.path, manifest, blocks, broken)

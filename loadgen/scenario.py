@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -18,6 +18,7 @@ from loadgen.errors import UserError
 SHIPPED = Path(__file__).parent / "scenarios"
 
 Positive = Annotated[int, Field(ge=1)]
+OPEN_LOOP_WARMUP = 10
 
 
 class _Strict(BaseModel):
@@ -26,9 +27,21 @@ class _Strict(BaseModel):
 
 
 class Load(_Strict):
-    """How requests are offered. Closed loop: each of `concurrency` users sends its next request when its last ended."""
+    """How requests are offered: `concurrency` for a closed loop, or `rate` for an open one.
 
-    concurrency: list[Positive] = Field(min_length=1)
+    Closed loop: each user sends its next request when its last one ended. Open loop: requests are sent at `rate` a
+    second on an absolute schedule, whatever became of the earlier ones.
+    """
+
+    concurrency: list[Positive] = Field(default_factory=list)
+    rate: list[Annotated[float, Field(gt=0, le=100_000)]] = Field(default_factory=list)
+    arrival: Literal["poisson", "constant"] = "poisson"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.concurrency) == bool(self.rate):
+            raise ValueError("give either `concurrency` (closed loop) or `rate` (open loop)")
+        return self
 
 
 class Timeouts(_Strict):
@@ -46,19 +59,47 @@ class Cell:
     prompt_tokens: int
     output_tokens: int
     concurrency: int
+    """Users of a closed loop; 0 in an open one."""
+    rate: float = 0.0
+    """Requests a second of an open loop; 0 in a closed one."""
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests come by a schedule."""
+        return self.rate > 0
+
+    @property
+    def load(self) -> float:
+        """Users, or requests a second."""
+        return self.rate if self.open_loop else self.concurrency
+
+    @property
+    def load_text(self) -> str:
+        """The load in words, such as `4 users` or `2.5 req/s`."""
+        if self.open_loop:
+            return f"{self.rate:g} req/s"
+        return f"{self.concurrency} user{'' if self.concurrency == 1 else 's'}"
 
     @property
     def id(self) -> str:
-        """Stable name, such as `p0512-o0128-c004`. Larger numbers are written whole, so sort cells, not ids."""
-        return f"p{self.prompt_tokens:04d}-o{self.output_tokens:04d}-c{self.concurrency:03d}"
+        """Stable name, such as `p0512-o0128-c004` or `p0512-o0128-r2.5`.
+
+        Larger numbers are written whole, so sort cells, not ids.
+        """
+        load = f"r{repr(self.rate).removesuffix('.0')}" if self.open_loop else f"c{self.concurrency:03d}"
+        return f"p{self.prompt_tokens:04d}-o{self.output_tokens:04d}-{load}"
 
     @classmethod
     def parse(cls, cell_id: str) -> Cell:
         """Read a cell back from its id. Raises ValueError when it is not one."""
-        numbers = re.fullmatch(r"p([0-9]{4,9})-o([0-9]{4,9})-c([0-9]{3,9})", cell_id)
-        if numbers is None:
+        found = re.fullmatch(r"p([0-9]{4,9})-o([0-9]{4,9})-(?:c([0-9]{3,9})|r([0-9.e+-]{1,25}))", cell_id)
+        if found is None:
             raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-c004")
-        return cls(*(int(number) for number in numbers.groups()))
+        prompt, output, users, rate = found.groups()
+        cell = cls(int(prompt), int(output), int(users or 0), float(rate or 0))
+        if cell.id != cell_id:
+            raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-r2.5")
+        return cell
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +127,11 @@ class Scenario(_Strict):
     output_tokens: list[Positive] = Field(min_length=1)
     load: Load
     requests: Positive = Field(description="measured requests a cell")
-    warmup_requests: int = Field(default=1, ge=0, description="requests each user makes before the window opens")
+    warmup_requests: int | None = Field(
+        default=None,
+        ge=0,
+        description="requests each user makes before the window opens (default 1); in an open loop, arrivals (default 10)",
+    )
     shared_prefix_tokens: int = Field(default=0, ge=0)
     repeats: Positive = 1
     seed: int = Field(default=1, ge=0)
@@ -98,20 +143,30 @@ class Scenario(_Strict):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"`{field}` lists a value twice")
-        if len(set(self.load.concurrency)) != len(self.load.concurrency):
-            raise ValueError("`load.concurrency` lists a value twice")
+        for field in ("concurrency", "rate"):
+            values = getattr(self.load, field)
+            if len(set(values)) != len(values):
+                raise ValueError(f"`load.{field}` lists a value twice")
         if self.shared_prefix_tokens >= min(self.prompt_tokens):
             raise ValueError("`shared_prefix_tokens` must be less than the shortest of `prompt_tokens`")
         return self
 
     def cells(self) -> list[Cell]:
         """Return the matrix, shortest prompts and lowest load first."""
+        loads = [(users, 0.0) for users in self.load.concurrency] or [(0, rate) for rate in self.load.rate]
         return [
-            Cell(prompt, output, concurrency)
+            Cell(prompt, output, users, rate)
             for prompt in self.prompt_tokens
             for output in self.output_tokens
-            for concurrency in self.load.concurrency
+            for users, rate in loads
         ]
+
+    @property
+    def warmup(self) -> int:
+        """Warm-up requests: of each user in a closed loop, in all in an open one."""
+        if self.warmup_requests is not None:
+            return self.warmup_requests
+        return OPEN_LOOP_WARMUP if self.load.rate else 1
 
     def blocks(self, engines: Sequence[str]) -> Iterator[Block]:
         """Yield the blocks in the order they run: one engine serves at a time, and seats alternate A B, B A, ..."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gevent
 from locust import User, constant, task
 
+from loadgen.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.definitions import e2e_ms
 from loadgen.exchange import exchange
 from loadgen.http_stream import Connection
+from loadgen.open_loop import ConnectionStock, Dispatcher
 from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptFactory
 from loadgen.record import ABORTED, RequestRecord
@@ -24,8 +26,16 @@ MAX_BACKOFF_S = 2.0
 class Traffic:
     """What the users of one worker share: the block's plan, its prompts, and where records go."""
 
-    def __init__(self, sink: Callable[[RequestRecord], None], *, worker: str = "local", worker_index: int = 0) -> None:
+    def __init__(
+        self,
+        sink: Callable[[RequestRecord], None],
+        *,
+        worker: str = "local",
+        worker_index: int = 0,
+        environment: Any = None,
+    ) -> None:
         self.sink = sink
+        self.environment = environment
         self.worker = worker
         self.worker_index = worker_index
         self.plan: BlockPlan | None = None
@@ -56,6 +66,8 @@ class Traffic:
         self.sent_records = 0
         self._users = 0
         self._prompts = 0
+        position = plan.workers.index(self.worker) if self.worker in plan.workers else 0
+        self.position = position
 
     def next_user(self) -> int:
         """Number of a new user within this worker."""
@@ -67,6 +79,97 @@ class Traffic:
         number = self._prompts * WORKER_STRIDE + self.worker_index % WORKER_STRIDE
         self._prompts += 1
         return self.factory.prompt(number)
+
+    def new_connection(self) -> Connection:
+        """A connection to the block's endpoint, not open yet."""
+        plan = self._plan()
+        return Connection(plan.endpoint.base_url, plan.timeouts.connect_s)
+
+    def send_one(
+        self, connection: Connection, *, user: int, index: int, output_tokens: int, prompt: str, due: int | None = None
+    ) -> RequestRecord:
+        """Send one request and hand its record to the sink; `due` is when the schedule wants it (open loop).
+
+        A GreenletExit passes through: the record then holds what was measured, as aborted.
+        """
+        plan = self._plan()
+        fields = self.fields_json
+        if output_tokens != plan.output_tokens:
+            fields = plan.request_fields_json(output_tokens)
+        body = plan.body(prompt, fields)
+        now = time.monotonic_ns()
+        record = RequestRecord(
+            run_id=plan.run_id,
+            block=plan.block,
+            engine=plan.endpoint.name,
+            model=plan.endpoint.model,
+            cell=plan.cell.id,
+            api=plan.api,
+            worker=self.worker,
+            user=user,
+            index=index,
+            t_intended=now if due is None else due,
+            t_send=now,
+            t_done=now,
+            wall_offset_ns=self.wall_offset_ns,
+            prompt_tokens_wanted=plan.prompt_tokens,
+            output_tokens_wanted=output_tokens,
+        )
+        self.in_flight += 1
+        try:
+            exchange(
+                connection,
+                self.path,
+                body,
+                record,
+                headers=self.headers,
+                timeouts=plan.timeouts,
+                keep_text=plan.keep_text,
+                count_tokens=self.count_tokens,
+                check_output_length=self.check_output_length,
+                scheduled=due is not None,
+            )
+        except gevent.GreenletExit:
+            # The block is over: what was timed of this request still counts for the window's throughput.
+            record.error, record.error_detail = ABORTED, "ended by the load generator: the block was over"
+            record.t_done = max(record.t_done, time.monotonic_ns())
+            raise
+        finally:
+            self.in_flight -= 1
+            self.events += record.events
+            self.sent_records += 1
+            self.sink(record)
+        return record
+
+    def dispatcher(self) -> Dispatcher:
+        """This worker's share of the block's open loop."""
+        plan = self._plan()
+        arrivals = share_of_worker(
+            arrival_offsets_ns(plan.arrival, plan.rate, plan.prompt_seed, plan.trace_ns),
+            self.position,
+            len(plan.workers),
+        )
+
+        def send(connection: Connection, number: int, due: int) -> None:
+            # The arrival's own number picks the prompt, so that both engines meet the same one at the same moment.
+            record = self.send_one(
+                connection,
+                user=0,
+                index=number,
+                output_tokens=plan.output_tokens,
+                prompt=self.factory.prompt(number),
+                due=due,
+            )
+            if self.environment is not None:
+                tell_locust(self.environment, record)
+
+        start = plan.start_wall_ns - self.wall_offset_ns
+        return Dispatcher(arrivals, start, ConnectionStock(self.new_connection), send)
+
+    def _plan(self) -> BlockPlan:
+        if self.plan is None:
+            raise RuntimeError("there is no block to send requests for")
+        return self.plan
 
 
 class StreamingUser(User):
@@ -86,7 +189,7 @@ class StreamingUser(User):
         self.number = self.traffic.next_user()
         self.index = 0
         self.failures = 0
-        self.connection = Connection(plan.endpoint.base_url, plan.timeouts.connect_s)
+        self.connection = self.traffic.new_connection()
 
     def on_stop(self) -> None:
         """Leave no connection behind."""
@@ -95,62 +198,23 @@ class StreamingUser(User):
     @task
     def send(self) -> None:
         """Send one request and hand on its record; pause after a failure, so that a dead engine is not hammered."""
-        record = self._send_one()
+        if self.plan.rate:
+            # An open loop is dispatched by the worker; Locust's users only show that it runs.
+            gevent.sleep(3600)
+            return
+        traffic = self.traffic
+        record = traffic.send_one(
+            self.connection,
+            user=self.number,
+            index=self.index,
+            output_tokens=self._output_tokens(),
+            prompt=traffic.next_prompt(),
+        )
+        self.index += 1
+        tell_locust(self.environment, record)
         self.failures = 0 if record.ok else self.failures + 1
         if self.failures:
             gevent.sleep(min(MAX_BACKOFF_S, 0.05 * 2**self.failures))
-
-    def _send_one(self) -> RequestRecord:
-        plan, traffic = self.plan, self.traffic
-        output_tokens = self._output_tokens()
-        fields = traffic.fields_json
-        if output_tokens != plan.output_tokens:
-            fields = plan.request_fields_json(output_tokens)
-        body = plan.body(traffic.next_prompt(), fields)
-        now = time.monotonic_ns()
-        record = RequestRecord(
-            run_id=plan.run_id,
-            block=plan.block,
-            engine=plan.endpoint.name,
-            model=plan.endpoint.model,
-            cell=plan.cell.id,
-            api=plan.api,
-            worker=traffic.worker,
-            user=self.number,
-            index=self.index,
-            t_intended=now,
-            t_send=now,
-            t_done=now,
-            wall_offset_ns=traffic.wall_offset_ns,
-            prompt_tokens_wanted=plan.prompt_tokens,
-            output_tokens_wanted=output_tokens,
-        )
-        self.index += 1
-        traffic.in_flight += 1
-        try:
-            exchange(
-                self.connection,
-                traffic.path,
-                body,
-                record,
-                headers=traffic.headers,
-                timeouts=plan.timeouts,
-                keep_text=plan.keep_text,
-                count_tokens=traffic.count_tokens,
-                check_output_length=traffic.check_output_length,
-            )
-        except gevent.GreenletExit:
-            # The block is over: what was timed of this request still counts for the window's throughput.
-            record.error, record.error_detail = ABORTED, "ended by the load generator: the block was over"
-            record.t_done = max(record.t_done, time.monotonic_ns())
-            raise
-        finally:
-            traffic.in_flight -= 1
-            traffic.events += record.events
-            traffic.sent_records += 1
-            traffic.sink(record)
-        self._tell_locust(record)
-        return record
 
     def _output_tokens(self) -> int:
         """Output length of the next request.
@@ -161,20 +225,21 @@ class StreamingUser(User):
         plan = self.plan
         if self.index or not plan.warmup_requests or plan.users < 2:
             return plan.output_tokens
-        ordinal = self.number * plan.workers + self.traffic.worker_index % plan.workers
+        ordinal = self.number * len(plan.workers) + self.traffic.position
         share = (ordinal % plan.users + 1) / plan.users
         return max(1, round(plan.output_tokens * share))
 
-    def _tell_locust(self, record: RequestRecord) -> None:
-        """Fill Locust's own tables; all of Bakeoff's figures come from the record."""
-        self.environment.events.request.fire(
-            request_type=record.api,
-            name=f"{record.engine} {record.cell}",
-            response_time=e2e_ms(record) or (record.t_done - record.t_send) / 1e6,
-            response_length=record.output_tokens or 0,
-            exception=None if record.ok else RuntimeError(f"{record.error}: {record.error_detail}"),
-            context={},
-        )
+
+def tell_locust(environment: Any, record: RequestRecord) -> None:
+    """Fill Locust's own tables; all of Bakeoff's figures come from the record."""
+    environment.events.request.fire(
+        request_type=record.api,
+        name=f"{record.engine} {record.cell}",
+        response_time=e2e_ms(record) or (record.t_done - record.t_send) / 1e6,
+        response_length=record.output_tokens or 0,
+        exception=None if record.ok else RuntimeError(f"{record.error}: {record.error_detail}"),
+        context={},
+    )
 
 
 def _token_counter(tokenizer_file: str | None) -> Callable[[str], int] | None:

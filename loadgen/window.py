@@ -34,7 +34,12 @@ class Cut:
 
 
 def cut_block(
-    records: Sequence[RequestRecord], *, users: int, warmup_requests: int, measured_requests: int | None
+    records: Sequence[RequestRecord],
+    *,
+    users: int,
+    warmup_requests: int,
+    measured_requests: int | None,
+    open_loop: bool = False,
 ) -> Cut:
     """Divide one block's records into warm-up, measured and drain requests.
 
@@ -44,10 +49,13 @@ def cut_block(
         users: number of concurrent users that the block was started with.
         warmup_requests: requests that each user makes before it counts as warm.
         measured_requests: how many requests to measure; None measures all (a block bounded by time).
+        open_loop: requests came by a schedule: see `cut_open_loop`.
 
     A request is known only when it has ended, so the first N *sent* are certain once the N-th of them was sent
     before every user's latest known end: whatever is in flight was then sent later.
     """
+    if open_loop:
+        return cut_open_loop(records, warmup_requests=warmup_requests, measured_requests=measured_requests)
     opened = _window_start(records, users, warmup_requests)
     if opened is None:
         return Cut(["warmup"] * len(records), None, complete=False)
@@ -90,3 +98,33 @@ def _window_start(records: Sequence[RequestRecord], users: int, warmup_requests:
         sorted(user_ends)[warmup_requests - 1] for user_ends in ends.values() if len(user_ends) >= warmup_requests
     )
     return warm[users - 1] if len(warm) >= users else None
+
+
+def cut_open_loop(records: Sequence[RequestRecord], *, warmup_requests: int, measured_requests: int | None) -> Cut:
+    """Divide the records of an open-loop block by the number of their arrival (`index`, counted over all workers).
+
+    Arrivals before `warmup_requests` warm the engine, the next `measured_requests` are measured, and those
+    behind keep up the load until the last measured one has ended. The window runs from the first measured
+    arrival until the first one behind, so it holds as many arrivals as were measured, at the scheduled rate.
+    """
+    behind = None if measured_requests is None else warmup_requests + measured_requests
+    phases: list[Phase] = []
+    due: dict[int, int] = {}
+    for r in records:
+        due[r.index] = r.t_intended + r.wall_offset_ns
+        if r.index < warmup_requests:
+            phases.append("warmup")
+        elif (behind is not None and r.index >= behind) or r.aborted:
+            phases.append("drain")
+        else:
+            phases.append("measure")
+    measured = [r for r, phase in zip(records, phases, strict=True) if phase == "measure"]
+    if not measured:
+        return Cut(phases, None, complete=False)
+    start = due.get(warmup_requests, min(r.t_intended + r.wall_offset_ns for r in measured))
+    if behind is not None and behind in due:
+        end = due[behind]
+    else:
+        end = max(r.t_done + r.wall_offset_ns for r in measured)
+    complete = measured_requests is not None and len(measured) == measured_requests and behind in due
+    return Cut(phases, Window(start, end), complete)

@@ -33,8 +33,9 @@ class Worker:
         if not isinstance(runner, WorkerRunner):
             raise TypeError("not a Locust worker")
         self.runner = runner
-        self.traffic = Traffic(self._queue, worker=runner.client_id)
+        self.traffic = Traffic(self._queue, worker=runner.client_id, environment=environment)
         StreamingUser.traffic = self.traffic
+        self._dispatching: gevent.Greenlet | None = None
         self._outbox: list[RequestRecord] = []
         self._wake = gevent.event.Event()
         environment.events.test_start.add_listener(self._on_test_start)
@@ -48,11 +49,17 @@ class Worker:
         self.traffic.worker_index = max(self.runner.worker_index, 0)
         self.traffic.plan = None
         try:
-            self.traffic.begin(BlockPlan.from_json(options.plan if options else ""))
+            self.traffic.begin(plan := BlockPlan.from_json(options.plan if options else ""))
         except (ValueError, UserError) as error:
             logger.error("The block cannot be run: %s", error)
+            return
+        if plan.rate:
+            self._dispatching = gevent.spawn(self.traffic.dispatcher().run)
 
     def _on_test_stop(self, environment: Environment, **_: Any) -> None:
+        if self._dispatching is not None:
+            self._dispatching.kill()
+            self._dispatching = None
         self._send_outbox()
         plan = self.traffic.plan
         if plan is not None:

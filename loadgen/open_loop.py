@@ -1,0 +1,100 @@
+"""The open loop: one dispatcher a worker sends each request when it is due, whatever became of the others."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import gevent
+import gevent.pool
+
+from loadgen.http_stream import Connection, StreamFailure
+
+SPARE_CONNECTIONS = 4
+MAX_IDLE = 256
+Send = Callable[[Connection, int, int], None]
+"""Called as send(connection, number of the arrival, due time in monotonic ns)."""
+
+
+class ConnectionStock:
+    """Open connections that wait for a request. It never makes a request wait for one.
+
+    A few more than are in use are opened ahead of need, so that opening stays out of a request's way; when a burst
+    has used them up, the request opens its own, and its record tells what that cost.
+    """
+
+    def __init__(self, make: Callable[[], Connection], spare: int = SPARE_CONNECTIONS) -> None:
+        self._make = make
+        self._spare = spare
+        self._idle: deque[Connection] = deque()
+        self._filling: gevent.Greenlet | None = None
+        self._closed = False
+
+    def take(self) -> Connection:
+        """Return a connection, the one used last if there is one: it is the least likely to have been closed."""
+        connection = self._idle.pop() if self._idle else self._make()
+        if len(self._idle) < self._spare and not self._filling and not self._closed:
+            self._filling = gevent.spawn(self._fill)
+        return connection
+
+    def give(self, connection: Connection) -> None:
+        """Take a connection back."""
+        if self._closed or len(self._idle) >= MAX_IDLE or not connection.is_open:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close all that are idle; those in use are closed when they come back."""
+        self._closed = True
+        if self._filling:
+            self._filling.kill()
+        while self._idle:
+            self._idle.pop().close()
+
+    def _fill(self) -> None:
+        try:
+            while len(self._idle) < self._spare and not self._closed:
+                connection = self._make()
+                connection.open()
+                self._idle.appendleft(connection)
+        except StreamFailure:
+            pass  # the request that needs one will meet the same failure, and record it
+        finally:
+            self._filling = None
+
+
+class Dispatcher:
+    """Runs one worker's share of the arrivals until it is killed, or the arrivals end."""
+
+    def __init__(self, arrivals: Iterator[tuple[int, int]], start_ns: int, stock: ConnectionStock, send: Send) -> None:
+        self._arrivals = arrivals
+        self._start_ns = start_ns
+        self._stock = stock
+        self._send = send
+        # Unbounded on purpose: a request that waits for another to end would turn the loop into a closed one.
+        self._running = gevent.pool.Group()
+
+    def run(self) -> None:
+        """Send every request at its due time, or at once when it is late. None is ever dropped."""
+        try:
+            for number, offset in self._arrivals:
+                due = self._start_ns + offset
+                wait = due - time.monotonic_ns()
+                if wait > 0:
+                    gevent.sleep(wait / 1e9)
+                self._running.add(gevent.spawn(self._one, number, due))
+            self._running.join()
+        finally:
+            self._running.kill()
+            self._stock.close()
+
+    def _one(self, number: int, due: int) -> None:
+        connection = self._stock.take()
+        try:
+            self._send(connection, number, due)
+        except BaseException:
+            connection.close()
+            raise
+        self._stock.give(connection)
