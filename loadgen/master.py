@@ -64,6 +64,7 @@ class Master:
         runner.register_message(RECORDS_MESSAGE, self._on_records)
         runner.register_message(PULSE_MESSAGE, self._on_pulse)
         runner.register_message(BLOCK_END_MESSAGE, self._on_block_end)
+        environment.events.spawning_complete.add_listener(self._on_spawning_complete)
         environment.events.test_stopping.add_listener(self._on_test_stopping)
         environment.events.test_stop.add_listener(self._on_test_stop)
         gevent.spawn(self._watch)
@@ -142,6 +143,11 @@ class Master:
         block = self.collector.block
         if block is not None and msg.data["block"] == block.plan.block:
             block.ended_workers[str(msg.data["worker"])] = int(msg.data["records"])
+
+    def _on_spawning_complete(self, **_: Any) -> None:
+        # Else Locust would give some of the running users to a worker that joins in mid-block: the block would lose
+        # users in the middle of their requests, and never be complete.
+        self.runner._users_dispatcher = None
 
     def _on_test_stopping(self, environment: Environment, **_: Any) -> None:
         self._ending = True
