@@ -37,19 +37,39 @@ class ApiChoice(enum.StrEnum):
     completions = "completions"
 
 
+class ArrivalChoice(enum.StrEnum):
+    """How the requests of an open loop arrive."""
+
+    poisson = "poisson"
+    constant = "constant"
+    trace = "trace"
+
+
 @app.command()
 def run(
     base_url: Annotated[str, typer.Option(help="Endpoint, such as http://127.0.0.1:8000.")],
     model: Annotated[str | None, typer.Option(help="Model name; asked of the endpoint when left out.")] = None,
     api: Annotated[ApiChoice | None, typer.Option(help="API to use (default: what suits the engine).")] = None,
     engine: Annotated[str | None, typer.Option(help="Kind of engine (default: asked of the endpoint).")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated users.")] = 1,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Users of a closed loop (default 1).")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests a second of an open loop, instead of users.")] = None,
+    arrival: Annotated[ArrivalChoice, typer.Option(help="How an open loop's requests arrive.")] = ArrivalChoice.poisson,
+    trace: Annotated[
+        Path | None, typer.Option(help='Arrivals for --arrival trace: .jsonl lines of {"t": seconds}.')
+    ] = None,
     requests: Annotated[
         int | None, typer.Option(min=1, help="Requests to measure (default 100, or no limit with --duration).")
     ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Prompt tokens of each request.")] = 512,
     output_tokens: Annotated[int, typer.Option(min=1, help="Output tokens of each request.")] = 128,
-    warmup_requests: Annotated[int, typer.Option(min=0, help="Requests of each user before measuring.")] = 1,
+    warmup_requests: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Requests before measuring: of each user (default 1), or of an open loop (default 10)."
+        ),
+    ] = None,
     shared_prefix_tokens: Annotated[int, typer.Option(min=0, help="Prompt tokens that all requests share.")] = 0,
     tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json.")] = None,
     duration: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
@@ -76,12 +96,13 @@ def run(
     from loadgen.endpoint import inspect_endpoint
     from loadgen.plan import BlockPlan
     from loadgen.quick import run_quick
-    from loadgen.scenario import Timeouts
+    from loadgen.scenario import OPEN_LOOP_WARMUP, Timeouts
     from loadgen.show import QuickProgress, show_quick
     from loadgen.tokens import make_recipe
 
     if shared_prefix_tokens >= prompt_tokens:
         raise UserError("--shared-prefix-tokens must be less than --prompt-tokens.")
+    trace_ns, rate = _open_loop(concurrency, rate, arrival, trace)
     for file in (json_file, records):
         _check_writable(file)
     to_stdout = json_file is not None and str(json_file) == "-"
@@ -114,9 +135,12 @@ def run(
         recipe=recipe,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
-        users=concurrency,
+        users=0 if rate else concurrency or 1,
+        rate=rate,
+        arrival=arrival.value,
+        trace_ns=trace_ns,
         requests=wanted,
-        warmup_requests=warmup_requests,
+        warmup_requests=warmup_requests if warmup_requests is not None else OPEN_LOOP_WARMUP if rate else 1,
         shared_prefix_tokens=shared_prefix_tokens,
         prompt_seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
@@ -237,6 +261,28 @@ def _seats(
             )
         )
     return seats
+
+
+def _open_loop(
+    concurrency: int | None, rate: float | None, arrival: ArrivalChoice, trace: Path | None
+) -> tuple[tuple[int, ...], float]:
+    """Arrivals of a trace, and requests a second (0 in a closed loop). Raises UserError for what does not fit."""
+    from loadgen.arrivals import read_trace
+
+    if (arrival is ArrivalChoice.trace) != (trace is not None):
+        raise UserError("--arrival trace and --trace FILE go together.")
+    if trace is not None:
+        if rate is not None or concurrency is not None:
+            raise UserError("A trace has its own rate: leave out --rate and --concurrency.")
+        arrivals = read_trace(trace)
+        return arrivals, round((len(arrivals) - 1) * 1e9 / (arrivals[-1] - arrivals[0] or 1), 3)
+    if rate is None:
+        return (), 0.0
+    if concurrency is not None:
+        raise UserError("Give either --concurrency (closed loop) or --rate (open loop), not both.")
+    if not 0 < rate <= 100_000:
+        raise UserError("--rate must be more than 0 and at most 100000 requests a second.")
+    return (), rate
 
 
 def _api_key(variable: str | None) -> str | None:

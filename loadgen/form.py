@@ -50,6 +50,8 @@ class BlockForm(BaseModel):
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Add the fields. They show in the form in this order, each as its name and its help text in brackets.
 
+    On a phone about 40 characters of both can be seen.
+
     The last ones are set by the campaign only.
     """
     seats = [seat.name for seat in read_seats()]
@@ -63,22 +65,16 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     for flag, default, text in (
         ("--prompt-tokens", 64, "of each request"),
         ("--output-tokens", 32, "of each request"),
-        ("--requests", 50, "to measure, after which the test stops by itself; 0: run until stopped"),
-        ("--warmup-requests", 1, "of each user, before measuring starts; in an open loop, of all together"),
-        ("--shared-prefix-tokens", 0, "at the start of each prompt, the same for all requests"),
+        ("--requests", 50, "to measure; 0: until stopped"),
+        ("--warmup-requests", 1, "of each user; with a rate, of all"),
+        ("--shared-prefix-tokens", 0, "of all requests"),
     ):
         parser.add_argument(flag, type=int, default=default, help=text, include_in_web_ui=True)
-    parser.add_argument(
-        "--rate",
-        type=float,
-        default=0.0,
-        help="requests a second of an open loop, whatever the number of users; 0: each user waits for its answer",
-        include_in_web_ui=True,
-    )
-    parser.add_argument(
-        "--arrival", choices=["poisson", "constant"], default="poisson", help="of an open loop", include_in_web_ui=True
-    )
-    parser.add_argument("--seed", type=str, default="", help="of the prompts; empty: new ones each time")
+    rate = "requests a second, not by users; 0: by users"
+    parser.add_argument("--rate", type=float, default=0.0, help=rate, include_in_web_ui=True)
+    arrivals = ["poisson", "constant"]
+    parser.add_argument("--arrival", choices=arrivals, default="poisson", help="with a rate", include_in_web_ui=True)
+    parser.add_argument("--seed", type=str, default="", help="empty: new prompts each time")
     for flag in ("--scenario", "--run-id", "--block", "--timeouts", "--plan"):
         parser.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
 

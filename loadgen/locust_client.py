@@ -34,7 +34,7 @@ class LocustClient:
         """State of the block and of the workers (see `Master.status`). Raises LocustGone."""
         return self._get("/bakeoff/block")
 
-    def start_block(self, fields: dict[str, str | int]) -> None:
+    def start_block(self, fields: dict[str, str | int | float]) -> None:
         """Submit the start form.
 
         Raises:

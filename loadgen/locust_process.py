@@ -146,9 +146,11 @@ class OwnLocust:
 
 def _end_in_order(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Ask processes to end, and wait for them, at most `STOP_LIMIT_S` in all."""
+    # A background job of a script is started with SIGINT ignored, and so are its children.
+    number = signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
     for process in processes:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
     deadline = time.monotonic() + STOP_LIMIT_S
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):

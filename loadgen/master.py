@@ -64,6 +64,7 @@ class Master:
         runner.register_message(RECORDS_MESSAGE, self._on_records)
         runner.register_message(PULSE_MESSAGE, self._on_pulse)
         runner.register_message(BLOCK_END_MESSAGE, self._on_block_end)
+        environment.events.spawning_complete.add_listener(self._on_spawning_complete)
         environment.events.test_stopping.add_listener(self._on_test_stopping)
         environment.events.test_stop.add_listener(self._on_test_stop)
         gevent.spawn(self._watch)
@@ -144,6 +145,11 @@ class Master:
         if block is not None and msg.data["block"] == block.plan.block:
             block.ended_workers[str(msg.data["worker"])] = int(msg.data["records"])
 
+    def _on_spawning_complete(self, **_: Any) -> None:
+        # Else Locust would give some of the running users to a worker that joins in mid-block: the block would lose
+        # users in the middle of their requests, and never be complete.
+        self.runner._users_dispatcher = None
+
     def _on_test_stopping(self, environment: Environment, **_: Any) -> None:
         self._ending = True
 
@@ -217,7 +223,7 @@ class Master:
         elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
             if block.lost_workers:
                 self._fail("a Locust worker was lost, and its users with it")
-            elif block.failures_in_row >= HOPELESS_FAILURES * block.plan.users:
+            elif block.failures_in_row >= HOPELESS_FAILURES * max(block.plan.users, 1):
                 self._fail(f"every request fails; the last: {block.last_error}")
 
     def _fail(self, reason: str) -> None:
@@ -249,7 +255,7 @@ class Master:
                 "question": "Started by hand in the web UI.",
                 "prompt_tokens": [plan.prompt_tokens],
                 "output_tokens": [plan.output_tokens],
-                "load": {"concurrency": [plan.users]},
+                "load": {"rate": [plan.rate], "arrival": plan.arrival} if plan.rate else {"concurrency": [plan.users]},
                 "requests": plan.requests,
             },
             engines=[

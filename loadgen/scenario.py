@@ -130,7 +130,7 @@ class Scenario(_Strict):
     warmup_requests: int | None = Field(
         default=None,
         ge=0,
-        description="requests each user makes before the window opens (default 1); in an open loop, arrivals (default 10)",
+        description="requests of each user before the window opens (default 1); in an open loop, of all (default 10)",
     )
     shared_prefix_tokens: int = Field(default=0, ge=0)
     repeats: Positive = 1

@@ -120,7 +120,7 @@ class BenchProgress(_StatusLine, Listener):
 
 def _cell(block: Block) -> str:
     cell = block.cell
-    return f"{cell.prompt_tokens} prompt tokens x {cell.concurrency} users"
+    return f"{cell.prompt_tokens} prompt tokens x {cell.load_text}"
 
 
 def show_quick(console: Console, result: QuickResult) -> None:
@@ -133,7 +133,7 @@ def show_quick(console: Console, result: QuickResult) -> None:
     wanted = f" of {plan.requests}" if plan.requests is not None and summary.requests < plan.requests else ""
     window = f" in {summary.window_s:.1f} s" if summary.window_s else ""
     say(
-        f"{plan.prompt_tokens} prompt + {plan.output_tokens} output tokens, concurrency {plan.users}: "
+        f"{plan.prompt_tokens} prompt + {plan.output_tokens} output tokens, {plan.cell.load_text}: "
         f"{summary.requests}{wanted} requests measured{window}"
     )
     if summary.ttft_ms.count:

@@ -122,9 +122,7 @@ def cut_open_loop(records: Sequence[RequestRecord], *, warmup_requests: int, mea
     if not measured:
         return Cut(phases, None, complete=False)
     start = due.get(warmup_requests, min(r.t_intended + r.wall_offset_ns for r in measured))
-    if behind is not None and behind in due:
-        end = due[behind]
-    else:
-        end = max(r.t_done + r.wall_offset_ns for r in measured)
-    complete = measured_requests is not None and len(measured) == measured_requests and behind in due
+    known_end = None if behind is None else due.get(behind)
+    end = max(r.t_done + r.wall_offset_ns for r in measured) if known_end is None else known_end
+    complete = len(measured) == measured_requests and known_end is not None
     return Cut(phases, Window(start, end), complete)
