@@ -55,7 +55,7 @@ def test_the_classic_matrix_is_what_was_asked_for():
 
 def test_a_file_by_path_with_its_defaults(write):
     scenario = load_scenario(write(GOOD))
-    assert (scenario.warmup_requests, scenario.repeats, scenario.shared_prefix_tokens, scenario.seed) == (1, 1, 0, 1)
+    assert (scenario.warmup, scenario.repeats, scenario.shared_prefix_tokens, scenario.seed) == (1, 1, 0, 1)
     assert [c.id for c in scenario.cells()] == [
         "p0008-o0002-c001",
         "p0008-o0002-c003",
@@ -94,6 +94,25 @@ def test_a_cell_id_reads_back(cell):
 
 
 @settings(deadline=None)
+@given(st.builds(Cell, st.integers(1, 10**8), st.integers(1, 10**8), st.just(0), st.floats(1e-6, 1e5)))
+def test_the_id_of_an_open_loop_cell_reads_back(cell):
+    assert Cell.parse(cell.id) == cell
+    assert cell.open_loop
+    assert cell.load == cell.rate
+
+
+def test_an_open_loop_scenario(write):
+    scenario = load_scenario(write(GOOD.replace("concurrency: [1, 3]", "rate: [2, 0.5]\n  arrival: constant")))
+    assert [cell.id for cell in scenario.cells()][:2] == ["p0008-o0002-r2", "p0008-o0002-r0.5"]
+    assert scenario.warmup == 10
+
+
+def test_a_load_is_closed_or_open(write):
+    both = explain(write(GOOD.replace("concurrency: [1, 3]", "concurrency: [1, 3]\n  rate: [2]")))
+    assert "either `concurrency` (closed loop) or `rate` (open loop)" in both
+
+
+@settings(deadline=None)
 @given(st.sets(st.builds(Cell, st.integers(1, 9999), st.integers(1, 9999), st.integers(1, 999)), max_size=8))
 def test_cells_sort_by_number(cells):
     as_tuples = sorted((c.prompt_tokens, c.output_tokens, c.concurrency) for c in cells)
@@ -127,7 +146,11 @@ def test_what_is_no_cell_id(text):
         (GOOD + "timeouts:\n  stall: 3\n", 10, ["`timeouts.stall`: unknown key", "did you mean `stall_s`?"]),
         (GOOD.replace("load:", "load:\n  speed: 1"), 7, ["`load.speed`: unknown key", "known keys: concurrency"]),
         (GOOD.replace("requests: 5\n", ""), 1, ["`requests`: this key is required"]),
-        (GOOD.replace("  concurrency: [1, 3]", "  {}"), 6, ["`load.concurrency`: this key is required"]),
+        (
+            GOOD.replace("  concurrency: [1, 3]", "  {}"),
+            6,
+            ["`load`: give either `concurrency` (closed loop) or `rate` (open loop)"],
+        ),
         (GOOD.replace("requests: 5", "requests: many"), 8, ["`requests`", "valid integer", "'many'"]),
         (GOOD.replace("requests: 5", "requests: true"), 8, ["`requests`", "valid integer"]),
         (GOOD.replace("requests: 5", "requests: '5'"), 8, ["`requests`", "valid integer"]),
@@ -162,9 +185,8 @@ def test_a_mistake_is_explained_with_file_line_and_hint(write, text, line, said)
         assert words in message
 
 
-def test_a_misspelt_required_key_is_named_both_ways(write):
+def test_a_misspelt_key_of_the_load_is_named(write):
     message = explain(write(GOOD.replace("concurrency", "concurency")))
-    assert "mine.yaml:6: `load.concurrency`: this key is required\n" in message
     assert "mine.yaml:7: `load.concurency`: unknown key; did you mean `concurrency`?" in message
 
 

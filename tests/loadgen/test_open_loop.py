@@ -1,0 +1,133 @@
+"""The open loop sends every scheduled request: none waits for another, none is dropped, lateness is recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from loadgen.record import RequestRecord
+from loadgen.window import cut_block
+from tests.fault_server import FaultServer
+from tests.loadgen.records import record
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def start(url: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "loadgen", "run", "--base-url", url, "--prompt-tokens", "16"]
+    command += ["--output-tokens", "4", "--json", str(folder / "out.json"), "--records", str(folder / "records.jsonl")]
+    return subprocess.Popen(
+        [*command, *arguments], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def read(folder: Path) -> list[RequestRecord]:
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    return sorted((RequestRecord.from_dict(json.loads(line)) for line in lines), key=lambda r: r.index)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("arrival", ["poisson", "constant"])
+def test_every_arrival_is_sent_while_the_server_is_slow(tmp_path: Path, arrival: str) -> None:
+    # Each answer takes a second and 25 are asked for in that time: a pool of any size would hold some back.
+    with FaultServer(in_process=False, fault="normal?ttft_ms=1000") as server:
+        process = start(server.url, tmp_path, "--rate", "25", "--arrival", arrival, "--requests", "60")
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    records = read(tmp_path)
+    finished = [r for r in records if not r.aborted]
+    assert {r.index for r in finished} >= set(range(70))
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["requests"] == 60
+    assert (result["rate"], result["arrival"], result["concurrency"]) == (25.0, arrival, None)
+    assert all(r.t_send >= r.t_intended for r in finished)
+    # Many were in flight at once, though nothing but the schedule started them.
+    starts = sorted((r.t_send, 1) for r in finished) + sorted((r.t_done, -1) for r in finished)
+    level = peak = 0
+    for _, step in sorted(starts):
+        level += step
+        peak = max(peak, level)
+    assert peak > 10
+
+
+@pytest.mark.integration
+def test_a_stopped_process_sends_late_but_sends_all(tmp_path: Path) -> None:
+    with FaultServer(in_process=False) as server:
+        process = start(server.url, tmp_path, "--rate", "40", "--arrival", "constant", "--requests", "150")
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "records.jsonl").exists() or len(read_whole(tmp_path)) < 40:
+            assert time.monotonic() < deadline, "no records came"
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(1.0)
+        os.kill(process.pid, signal.SIGCONT)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    records = [r for r in read(tmp_path) if not r.aborted]
+    assert [r.index for r in records][:160] == list(range(160))
+    late = [r for r in records if r.t_send - r.t_intended > 0.3e9]
+    # A second at 40 a second: those due early in it are the latest. Their lag shows in TTFT from intended alone.
+    assert len(late) >= 20
+    for r in late:
+        assert r.t_first is not None
+        assert r.t_first - r.t_intended > 0.3e9
+    # What was due after the stall is on the old schedule again: the schedule has not moved.
+    offsets = [r.t_intended - records[0].t_intended for r in records]
+    assert all(abs(offset - number * 1e9 / 40) <= 2 for number, offset in enumerate(offsets))
+
+
+def read_whole(folder: Path) -> list[str]:
+    return (folder / "records.jsonl").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rate", "5", "--concurrency", "2"], "not both"),
+        (["--rate", "0"], "more than 0"),
+        (["--rate", "-1"], "more than 0"),
+        (["--arrival", "trace"], "go together"),
+        (["--trace", "none.jsonl"], "go together"),
+        (["--arrival", "trace", "--trace", "none.jsonl"], "cannot be read"),
+        (["--arrival", "trace", "--trace", "none.jsonl", "--rate", "3"], "own rate"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, arguments: list[str], said: str) -> None:
+    process = start("http://127.0.0.1:9", tmp_path, *arguments)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said in err, out + err
+    assert "Traceback" not in err
+
+
+def arrived(number: int, *, took_ms: float = 10, **changes: object) -> RequestRecord:
+    due = number * 100_000_000
+    times = {"t_intended": due, "t_send": due + 1000, "t_done": due + int(took_ms * 1e6)}
+    return record(index=number, **{**times, **changes})
+
+
+def test_an_open_loop_is_cut_by_the_number_of_the_arrival() -> None:
+    # The third measured one is slow: it ends after those that keep up the load.
+    records = [arrived(n, took_ms=900 if n == 4 else 10) for n in range(9)]
+    known: list[RequestRecord] = []
+    for r in sorted(records, key=lambda r: r.t_done):
+        known.append(r)
+        cut = cut_block(known, users=0, warmup_requests=2, measured_requests=4, open_loop=True)
+        assert cut.complete == (r.index == 4)
+    by_index = {r.index: phase for r, phase in zip(known, cut.phases, strict=True)}
+    expected = ["warmup"] * 2 + ["measure"] * 4 + ["drain"] * 3
+    assert [by_index[n] for n in range(9)] == expected
+    assert cut.window is not None
+    assert cut.window.end_ns - cut.window.start_ns == 4 * 100_000_000
+
+
+def test_an_aborted_arrival_leaves_the_block_incomplete() -> None:
+    records = [arrived(n, error="aborted" if n == 3 else None) for n in range(9)]
+    assert not cut_block(records, users=0, warmup_requests=2, measured_requests=4, open_loop=True).complete
