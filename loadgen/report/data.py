@@ -122,12 +122,24 @@ class ReportData:
         return sorted({(c.cell.prompt_tokens, c.cell.output_tokens) for c in self.cells if c.cell is not None})
 
     def cells_of(self, shape: tuple[int, int]) -> list[CellView]:
-        """Cells of one shape, lowest concurrency first."""
+        """Cells of one shape, lowest load first."""
         return [c for c in self.cells if c.cell is not None and (c.cell.prompt_tokens, c.cell.output_tokens) == shape]
 
     def facts(self, engine: str) -> EngineFacts | None:
         """The manifest's facts of an engine."""
         return next((facts for facts in self.manifest.engines if facts.name == engine), None)
+
+    @property
+    def load_axis(self) -> str:
+        """What the load is counted in: `concurrency`, or requests a second in an open loop."""
+        return (
+            "offered requests/s" if any(c.cell.open_loop for c in self.cells if c.cell is not None) else "concurrency"
+        )
+
+    @property
+    def load_column(self) -> str:
+        """Heading of a column of loads."""
+        return "users" if self.load_axis == "concurrency" else "req/s offered"
 
     @property
     def measured_requests(self) -> int:
@@ -184,10 +196,10 @@ def _parse(cell_id: str) -> Cell | None:
         return None
 
 
-def _sort_key(cell: Cell | None, cell_id: str) -> tuple[int, int, int, int, str]:
+def _sort_key(cell: Cell | None, cell_id: str) -> tuple[int, int, int, float, str]:
     if cell is None:
         return (1, 0, 0, 0, cell_id)
-    return (0, cell.prompt_tokens, cell.output_tokens, cell.concurrency, cell_id)
+    return (0, cell.prompt_tokens, cell.output_tokens, cell.load, cell_id)
 
 
 def _expected_cells(manifest: Manifest) -> list[str]:
@@ -196,13 +208,16 @@ def _expected_cells(manifest: Manifest) -> list[str]:
     if manifest.source != "bench":
         return []
     try:
+        load = scenario["load"]
+        loads = [(int(users), 0.0) for users in load.get("concurrency", [])]
+        loads += [(0, float(rate)) for rate in load.get("rate", [])]
         return [
-            Cell(int(prompt), int(output), int(concurrency)).id
+            Cell(int(prompt), int(output), users, rate).id
             for prompt in scenario["prompt_tokens"]
             for output in scenario["output_tokens"]
-            for concurrency in scenario["load"]["concurrency"]
+            for users, rate in loads
         ]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return []
 
 

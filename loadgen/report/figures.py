@@ -25,6 +25,7 @@ from loadgen.report.plots import (
     draw_load,
     draw_memory,
     ecdf_limits,
+    load_id,
 )
 from loadgen.report.style import PAPER, PLACEHOLDERS, VARIABLES, Palette, look
 from loadgen.report.text import shape_words
@@ -104,7 +105,7 @@ def _svg_shape(data: ReportData, shape: tuple[int, int]) -> Shape:
         def draw(axes: Any, palette: Palette, prefix: str, plot: Any = plot) -> Titles:
             return draw_load(axes, data, cells, plot, palette, prefix)
 
-        loads.append(_svg((4.0, 2.75), f"{name}-{plot.key}", f"{plot.title} against concurrency, {words}", draw))
+        loads.append(_svg((4.0, 2.75), f"{name}-{plot.key}", f"{plot.title} against {data.load_axis}, {words}", draw))
     distributions = []
     for metric, title in METRICS:
         limits = ecdf_limits(cells, metric)
@@ -116,8 +117,9 @@ def _svg_shape(data: ReportData, shape: tuple[int, int]) -> Shape:
             ) -> Titles:
                 return draw_ecdf(axes, data, view, m, ends, palette, prefix)
 
-            level = view.cell.concurrency if view.cell else 0
-            label = f"Distribution of {title.lower()}, {words}, concurrency {level}"
+            level = load_id(view.cell.load) if view.cell else "x"
+            load = view.cell.load_text if view.cell else view.id
+            label = f"Distribution of {title.lower()}, {words}, {load}"
             panels.append(_svg((2.9, 1.95), f"{name}-c{level}-{metric}-ecdf", label, draw_one))
         distributions.append((title, panels))
     return Shape(name, words, loads, distributions)
@@ -192,7 +194,7 @@ def _png_load(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture
         draw_load(axes, data, data.cells_of(shape), plot, PAPER, "l")
     _legend(figure, data)
     words = shape_words(*shape)
-    return _save(figure, folder / f"load-p{shape[0]}-o{shape[1]}.png", f"Figures against concurrency, {words}")
+    return _save(figure, folder / f"load-p{shape[0]}-o{shape[1]}.png", f"Figures against {data.load_axis}, {words}")
 
 
 def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture:

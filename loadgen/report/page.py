@@ -35,7 +35,6 @@ def environment(*, autoescape: bool) -> jinja2.Environment:
         plural=text.plural,
         cell=text.cell_words,
         listing=text.listing,
-        users=text.users,
     )
     return made
 
@@ -53,6 +52,8 @@ def context(data: ReportData) -> dict[str, Any]:
         "tiles": tiles(data),
         "engines": [{"name": e, "seat": i % len(LOOKS), "look": look(i)} for i, e in enumerate(data.engines)],
         "columns": COLUMNS,
+        "load_axis": data.load_axis,
+        "load_column": data.load_column,
         "groups": _groups(data),
         "definitions": DEFINITIONS,
         "command": command(data),
@@ -80,8 +81,8 @@ def _groups(data: ReportData) -> list[dict[str, Any]]:
 
 def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
     return {
-        "name": text.users(view.cell.concurrency) if view.cell else view.id,
-        "level": str(view.cell.concurrency) if view.cell else view.id,
+        "name": view.cell.load_text if view.cell else view.id,
+        "level": f"{view.cell.load:g}" if view.cell else view.id,
         "rows": [_row(view.engines[engine], seat) for seat, engine in enumerate(data.engines)],
         "ratios": [_ratio_row(data, view, seat) for seat in range(1, len(data.engines))],
     }

@@ -49,7 +49,8 @@ LOAD_PLOTS: tuple[LoadPlot, ...] = (
 class _Point:
     seat: int
     engine: str
-    concurrency: int
+    load: float
+    load_text: str
     value: float
     upper: float | None
     partial: bool
@@ -58,7 +59,7 @@ class _Point:
 def draw_load(
     axes: Any, data: ReportData, cells: Sequence[CellView], plot: LoadPlot, palette: Palette, prefix: str
 ) -> Titles:
-    """Draw one figure of all engines against concurrency, or side by side when there is one concurrency only."""
+    """Draw one figure of all engines against the load, or side by side when there is one load only."""
     points = [
         point
         for view in cells
@@ -69,14 +70,14 @@ def draw_load(
         return _nothing(axes, palette)
     top = max(point.upper or point.value for point in points)
     scale, unit = (1e-3, "s") if plot.unit == "ms" and top >= SECONDS_FROM_MS else (1.0, plot.unit)
-    levels = sorted({view.cell.concurrency for view in cells if view.cell is not None})
+    levels = sorted({view.cell.load for view in cells if view.cell is not None})
     seats = len(data.engines)
     titles: Titles = {}
     for seat, engine in enumerate(data.engines):
-        own = sorted((p for p in points if p.seat == seat), key=lambda p: p.concurrency)
+        own = sorted((p for p in points if p.seat == seat), key=lambda p: p.load)
         colour = palette.engines[seat % len(palette.engines)]
         shift = (seat - (seats - 1) / 2) * 0.09
-        at = [float(seat) if len(levels) == 1 else math.log2(p.concurrency) + shift for p in own]
+        at = [float(seat) if len(levels) == 1 else math.log2(p.load) + shift for p in own]
         if len(levels) > 1:
             axes.plot(at, [p.value * scale for p in own], color=colour, linewidth=1.6, zorder=3)
         for x, point in zip(at, own, strict=True):
@@ -84,7 +85,7 @@ def draw_load(
                 span = [point.value * scale, point.upper * scale]
                 axes.plot([x, x], span, color=colour, linewidth=1.1, alpha=0.75, zorder=2)
                 axes.plot([x], span[1:], marker="_", markersize=8, markeredgewidth=1.6, color=colour, zorder=2)
-            gid = f"{prefix}-e{seat}-c{point.concurrency}"
+            gid = f"{prefix}-e{seat}-c{load_id(point.load)}"
             axes.plot(
                 [x],
                 [point.value * scale],
@@ -104,6 +105,11 @@ def draw_load(
     return titles
 
 
+def load_id(load: float) -> str:
+    """A load as a part of an element's id."""
+    return f"{load:g}".replace(".", "_").replace("+", "")
+
+
 def _point(plot: LoadPlot, seat: int, view: CellView, entry: EngineCell) -> _Point | None:
     if entry.summary is None or view.cell is None:
         return None
@@ -111,27 +117,27 @@ def _point(plot: LoadPlot, seat: int, view: CellView, entry: EngineCell) -> _Poi
     if value is None:
         return None
     upper = plot.upper(entry.summary)
-    return _Point(seat, entry.engine, view.cell.concurrency, value, upper, entry.status == "partial")
+    return _Point(seat, entry.engine, view.cell.load, view.cell.load_text, value, upper, entry.status == "partial")
 
 
 def _title(plot: LoadPlot, engine: str, point: _Point) -> str:
-    text = f"{engine}, concurrency {point.concurrency}: {plot.value_name} {number(point.value)} {plot.unit}"
+    text = f"{engine}, {point.load_text}: {plot.value_name} {number(point.value)} {plot.unit}"
     if plot.upper_name and point.upper is not None:
         text += f", {plot.upper_name} {number(point.upper)} {plot.unit}"
     return text + (" (partial)" if point.partial else "")
 
 
-def _load_axes(axes: Any, data: ReportData, levels: Sequence[int], title: str, palette: Palette) -> None:
+def _load_axes(axes: Any, data: ReportData, levels: Sequence[float], title: str, palette: Palette) -> None:
     axes.set_title(title, loc="left", color=palette.text)
     if len(levels) == 1:
         axes.set_xticks(range(len(data.engines)), [_short(engine) for engine in data.engines])
         axes.set_xlim(-0.7, len(data.engines) - 0.3)
-        axes.set_xlabel(f"concurrency {levels[0]}", color=palette.muted)
+        axes.set_xlabel(f"{data.load_axis} {levels[0]:g}", color=palette.muted)
     else:
-        axes.set_xticks([math.log2(level) for level in levels], [str(level) for level in levels])
+        axes.set_xticks([math.log2(level) for level in levels], [f"{level:g}" for level in levels])
         margin = 0.06 * (math.log2(levels[-1]) - math.log2(levels[0])) + 0.12
         axes.set_xlim(math.log2(levels[0]) - margin, math.log2(levels[-1]) + margin)
-        axes.set_xlabel("concurrency", color=palette.muted)
+        axes.set_xlabel(data.load_axis, color=palette.muted)
     finish(axes, palette)
 
 
@@ -199,7 +205,7 @@ def draw_ecdf(
     axes.set_yticks([0, 0.5, 0.95], ["0", "50 %", "95 %"])
     axes.set_xlabel(unit, color=palette.muted)
     if view.cell is not None:
-        axes.set_title(f"concurrency {view.cell.concurrency}", loc="left", color=palette.text)
+        axes.set_title(f"{data.load_axis} {view.cell.load:g}", loc="left", color=palette.text)
     finish(axes, palette)
     return titles
 

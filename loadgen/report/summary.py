@@ -62,7 +62,8 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
         "id": view.id,
         "prompt_tokens": view.cell.prompt_tokens if view.cell else None,
         "output_tokens": view.cell.output_tokens if view.cell else None,
-        "concurrency": view.cell.concurrency if view.cell else None,
+        "concurrency": view.cell.concurrency or None if view.cell else None,
+        "rate": view.cell.rate or None if view.cell else None,
         "engines": {engine: _entry(entry) for engine, entry in view.engines.items()},
         "ratios": {other: {"to": base, **view.ratios(base, other)} for other in data.engines[1:]} if base else {},
     }

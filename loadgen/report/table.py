@@ -35,9 +35,10 @@ class TerminalTable:
 
     def _table(self, wide: bool) -> Table:
         columns = [column for column in COLUMNS if wide or not column.wide_only]
+        load = "users" if self.data.load_axis == "concurrency" else "req/s"
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
-        table.add_column("prompt →\noutput\n× users" if wide else "prompt\n× users", overflow="fold")
+        table.add_column(f"prompt →\noutput\n× {load}" if wide else f"prompt\n× {load}", overflow="fold")
         table.add_column("engine", overflow="fold", max_width=24 if wide else 12)
         for column in columns:
             table.add_column(f"{column.label}\n{column.unit}".replace(" ", "\n"), justify="right", no_wrap=True)
@@ -72,7 +73,7 @@ def _cell_name(view: CellView, wide: bool) -> str:
     if view.cell is None:
         return printable(view.id)
     output = f" → {view.cell.output_tokens}" if wide else ""
-    return f"{view.cell.prompt_tokens}{output} × {view.cell.concurrency}"
+    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}"
 
 
 def terminal_table(data: ReportData) -> TerminalTable:

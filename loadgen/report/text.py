@@ -84,18 +84,13 @@ def gibibytes(value: float | None) -> str:
     return DASH if value is None else f"{number(value / 2**30)} GiB"
 
 
-def users(amount: int) -> str:
-    """Return `1 user`, `4 users`."""
-    return plural(amount, "user")
-
-
 def cell_words(cell_id: str) -> str:
     """Return a cell in words; the id itself when it is not one of ours."""
     try:
         cell = Cell.parse(cell_id)
     except ValueError:
         return cell_id
-    return f"{cell.prompt_tokens:,d} prompt tokens, {cell.output_tokens:,d} output tokens, {users(cell.concurrency)}"
+    return f"{cell.prompt_tokens:,d} prompt tokens, {cell.output_tokens:,d} output tokens, {cell.load_text}"
 
 
 def shape_words(prompt_tokens: int, output_tokens: int) -> str:
