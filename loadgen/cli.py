@@ -208,6 +208,7 @@ def report(
     prometheus_url: Annotated[
         str | None, typer.Option(help="Prometheus to ask for the engines' memory (default: the one of the run).")
     ] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
 ) -> None:
     """Write report.html, report.md and summary.json into a run's folder, and print its table."""
     from loadgen.report import terminal_table, write_report
@@ -217,7 +218,8 @@ def report(
     url = prometheus_url or folder.load().manifest.prometheus_url
     paths = write_report(folder, prometheus_url=url)
     console = Console()
-    console.print(terminal_table(paths.data))
+    if not brief:
+        console.print(terminal_table(paths.data))
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
 
 
