@@ -1,4 +1,4 @@
-"""An OpenAI-compatible engine whose timing is exactly known. It shares no code with the load generator: it is the oracle.
+"""An OpenAI-compatible engine whose timing is exactly known: the oracle, so it shares no code with the load generator.
 
 Pure core: `plan` (fixed timing, faults, event shape), `batching` (continuous batching), `capacity` (what the batching
 model must give), `wire` (bytes of a stream), `tokenizer`, `otlp` (the shape of a push). Thin shell: `server` (one epoll

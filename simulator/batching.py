@@ -68,7 +68,7 @@ def step_ns(
 
 
 class BatchingModel:
-    """The engine's queues and KV blocks. Call `add` at arrivals and `step` at `next_start` (or at an arrival when idle)."""
+    """The engine's queues and KV blocks. Call `add` at arrivals and `step` at each step's end, or at one when idle."""
 
     def __init__(self, cfg: BatchingTiming, slow_down: Callable[[int], float] = lambda now: 1.0) -> None:
         """`slow_down(now)` multiplies every step's length (drift)."""

@@ -35,7 +35,11 @@ def request_work_ns(cfg: BatchingTiming, prompt: int, output: int) -> float:
 
 
 def slots(cfg: BatchingTiming, prompt: int, output: int) -> int:
-    """Return how many such requests run at once without preemption: by `max_num_seqs` and by KV blocks."""
+    """Return how many such requests run at once, by `max_num_seqs` and by KV blocks.
+
+    Where KV blocks decide, exact only if the prompt takes all the blocks that the request will ever need; otherwise
+    more are admitted than can end, and the last of them are preempted.
+    """
     blocks = -(-(prompt + output - 1) // cfg.block_tokens)
     return max(1, min(cfg.max_num_seqs, cfg.kv_blocks // blocks))
 

@@ -12,7 +12,7 @@ import typer
 from simulator.config import load_config, parse_fault, parse_setting
 from simulator.errors import SimulatorError
 from simulator.server import Server
-from simulator.truth import SUFFIXES
+from simulator.truth import SUFFIXES, VALID
 
 EPILOG = (
     "An oracle up to about 256 streams at TTFT 50 ms, TPOT 10 ms and 128 tokens (25,600 events/s), alone on one core. "
@@ -46,7 +46,7 @@ def serve(
     cpu: Annotated[int | None, typer.Option(help="Pin to this core.")] = None,
     realtime: Annotated[bool | None, typer.Option("--realtime", help="SCHED_FIFO: needs root.")] = None,
     spin_us: Annotated[float | None, typer.Option(help="Poll without sleeping so long before a write [150].")] = None,
-    lag_limit_ms: Annotated[float | None, typer.Option(help="Schedule lag that 1% of the writes may pass [0.3].")] = None,
+    lag_limit_ms: Annotated[float | None, typer.Option(help="Lag that 1% of the writes may pass [0.3].")] = None,
     truth: Annotated[Path | None, typer.Option(help="Write the truth log here at the end: .npz or .jsonl.")] = None,
     metrics_export_url: Annotated[str | None, typer.Option(help="Ksana: push OTLP metrics to this URL.")] = None,
     metrics_export_interval_ms: Annotated[int | None, typer.Option(help="Ksana: time between pushes [1000].")] = None,
@@ -105,7 +105,7 @@ def _conclude(server: Server) -> bool:
     summary = log.summary()
     lag = summary["lag_ms"]
     spread = f", lag p50 {lag['p50']} p99 {lag['p99']} max {lag['max']} ms" if lag else ""
-    valid = summary["verdict"] == "valid"
+    valid = log.verdict() == VALID
     print(
         f"simulator: {summary['verdict']}: {summary['requests']} requests, {summary['writes']} writes{spread}"
         f" (limit {summary['lag_limit_ms']} ms)",

@@ -33,7 +33,7 @@ class Job:
 
 
 class Engine:
-    """Turns jobs into streams. `at(due, call)` makes the loop call `call(due)`; `arm(stream)` makes it fire a stream."""
+    """Turns jobs into streams. `at(due, call)` has the loop call `call(due)`; `arm(stream)` has it fire a stream."""
 
     def __init__(
         self, cfg: Config, log: TruthLog, observer: Observer, *,
@@ -115,7 +115,7 @@ class Engine:
         else:
             stream.prefix = head
         if self.batching is not None:
-            self._start_batched(stream, job, truth, shape)
+            self._start_batched(self.batching, stream, job, truth, shape)
             return stream
         gap = round(cfg.fixed.admit_gap_us * 1000)
         truth.t_start = self._admitted = max(truth.t_arrived, self._admitted + gap)
@@ -154,21 +154,18 @@ class Engine:
         capacity = self.cfg.batching.kv_blocks * self.cfg.batching.block_tokens
         return self.open_streams, 0, 0, min(1.0, self.kv_tokens / capacity)
 
-    def _start_batched(self, stream: Stream, job: Job, truth: RequestTruth, shape: Shape) -> None:
-        assert self.batching is not None
+    def _start_batched(self, model: BatchingModel, stream: Stream, job: Job, truth: RequestTruth, shape: Shape) -> None:
         # By the time of reading: a step that has been made up must not get an earlier arrival afterwards.
         truth.t_start = truth.t_read
         sequence = Sequence(job.prompt_tokens, job.output_tokens, truth.t_read, owner=(stream, shape))
         stream.sequence = sequence
-        self.batching.add(sequence)
+        model.add(sequence)
         if not self._stepping:
             self._stepping = True
-            self._step(truth.t_read)
+            self._step(model, truth.t_read)
 
-    def _step(self, start: int) -> None:
+    def _step(self, model: BatchingModel, start: int) -> None:
         """Make up the step that begins at `start`, hand out its tokens, and call for the next one at its end."""
-        model = self.batching
-        assert model is not None
         step = model.step(start)
         if step is None and model.waiting:
             start = max(start, model.waiting[0].arrived)
@@ -185,7 +182,7 @@ class Engine:
         after = max(end, step.due[-1] if step.due else end)
 
         def go_on(_: int) -> int:
-            self._step(end)
+            self._step(model, end)
             return 0
 
         self._at(after, go_on)

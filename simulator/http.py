@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a non-blocking socket: requests in, bytes out, with the kernel's time of arrival. No timing model here."""
+"""HTTP/1.1 on a non-blocking socket: requests in, with the kernel's time of arrival, and bytes out."""
 
 from __future__ import annotations
 

@@ -183,13 +183,11 @@ class FaultedWrites:
         fault = self._fault
         if fault is None or fault.kind in ("http", "slow"):
             return [(due, kind, tokens)]
-        if self._over:
-            return []
         hit = self._contents >= fault.after and (kind & ROLE == 0 or fault.after == 0)
         if kind & CONTENT:
             self._contents += 1
-        if not hit:
-            return [(due, kind, tokens)]
+        if self._over or not hit:
+            return [] if self._over else [(due, kind, tokens)]
         if fault.kind == "spike":
             if not self._floor:
                 self._floor = due + round((fault.ms or 0.0) * NS_PER_MS)
@@ -218,7 +216,7 @@ def apply_fault(plan: Plan, fault: Fault | None) -> Plan:
 
 
 class FaultPicker:
-    """Says which fault hits a request. Deterministic: by the request's number, the seed and the time since the start."""
+    """Says which fault hits a request: by the request's number, the seed and the time since the start."""
 
     def __init__(self, cfg: Config) -> None:
         self._faults = cfg.faults

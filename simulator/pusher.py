@@ -1,4 +1,4 @@
-"""KsanaLLM's metrics: observations leave the loop through a pipe, and a process of its own sums them up and pushes them.
+"""KsanaLLM's metrics: observations leave the loop through a pipe; a process of its own sums them up and pushes them.
 
 Run by the simulator as `python -m simulator.pusher`; it ends when the pipe closes, after one last push.
 """

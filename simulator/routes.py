@@ -53,7 +53,6 @@ class Routes:
         self._cfg = cfg
         self._engine = engine
         self._log = log
-        self._metrics = metrics
         self._picker = FaultPicker(cfg)
         self._started = time.monotonic_ns()
         self._created = int(time.time())
@@ -66,8 +65,10 @@ class Routes:
             "/truth/summary": lambda _: _json(self._when_idle().summary()),
         }
         self._post: dict[str, Callable[[Request], Reply]] = {"/truth/reset": self._reset}
+        if metrics is not None:
+            self._get["/metrics"] = lambda _: self._scrape(metrics)
         if vllm:
-            self._get |= {"/version": lambda _: _json({"version": "0.24.0-simulated"}), "/metrics": self._scrape}
+            self._get["/version"] = lambda _: _json({"version": "0.24.0-simulated"})
             self._get["/ping"] = self._get["/health"]
             self._post["/tokenize"] = self._tokenize
 
@@ -190,11 +191,10 @@ class Routes:
             raise BadRequestError("prompt must be text")
         return _json({"count": len(tokens), "max_model_len": self._cfg.max_model_len, "tokens": tokens})
 
-    def _scrape(self, _: Request) -> Reply:
-        assert self._metrics is not None
+    def _scrape(self, metrics: VllmMetrics) -> Reply:
         self._engine.account(most=1000)
         running, waiting, swapped, usage = self._engine.sizes()
-        return 200, self._metrics.render(running, waiting + swapped, usage), vllm_metrics.CONTENT_TYPE
+        return 200, metrics.render(running, waiting + swapped, usage), vllm_metrics.CONTENT_TYPE
 
     def _when_idle(self) -> TruthLog:
         if self._engine.open_streams:

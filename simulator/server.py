@@ -25,7 +25,7 @@ from simulator.errors import SimulatorError
 from simulator.http import SO_TIMESTAMPNS, Connection, error_body, response
 from simulator.pusher import KsanaFeed
 from simulator.routes import Routes
-from simulator.stream import Stream
+from simulator.stream import Observer, Stream
 from simulator.truth import TruthLog
 from simulator.vllm_metrics import VllmMetrics
 
@@ -56,13 +56,12 @@ class Server:
         self._feed: KsanaFeed | None = None
         self._flushed = 0
         metrics: VllmMetrics | None = None
+        observer: Observer
         if cfg.personality == "ksana":
-            self._feed = KsanaFeed(cfg.metrics_export_url, cfg.metrics_export_interval_ms, cfg.cpu)
+            observer = self._feed = KsanaFeed(cfg.metrics_export_url, cfg.metrics_export_interval_ms, cfg.cpu)
         else:
-            metrics = VllmMetrics(cfg.model, cfg.batching.block_tokens, cfg.batching.kv_blocks)
+            observer = metrics = VllmMetrics(cfg.model, cfg.batching.block_tokens, cfg.batching.kv_blocks)
             metrics.batching = cfg.timing == "batching"
-        observer = self._feed or metrics
-        assert observer is not None
         self.engine = Engine(cfg, self.log, observer, arm=self._arm, at=self._at)
         self._routes = Routes(cfg, self.engine, self.log, metrics)
 
@@ -143,7 +142,9 @@ class Server:
                 ready = poll(0, 1)
             else:
                 if not self.engine.open_streams and now - collected > IDLE_COLLECT_NS:
+                    # What survives will for long: frozen, it does not cost the next collection anything.
                     gc.collect()
+                    gc.freeze()
                     collected = now
                 ready = poll((min(wait, LONGEST_SLEEP_NS) - spin) // 1_000_000 / 1000, 1)
             if self._feed is not None and now - self._flushed > FEED_FLUSH_NS:
@@ -246,9 +247,7 @@ class Server:
             return
         self.engine.ended(stream)
         conn.stream = None
-        if conn.closed or stream.ended == "aborted":
-            self._drop(conn)
-        elif conn.close_when_sent and not conn.out:
+        if conn.closed or stream.ended == "aborted" or (conn.close_when_sent and not conn.out):
             self._drop(conn)
         else:
             try:

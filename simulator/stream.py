@@ -37,8 +37,8 @@ class Stream:
     """Three lists of writes and a cursor. `fire` writes what is due; more may be put in while it runs (batching)."""
 
     __slots__ = (
-        "_blocked", "_coalesce", "_index", "_log", "_made", "_observer", "_slow", "_whole", "armed", "conn", "cursor", "due",
-        "ended", "fault", "kind", "last", "over", "prefix", "sequence", "t_first", "t_last", "tokens", "truth",
+        "_blocked", "_coalesce", "_index", "_log", "_made", "_observer", "_slow", "_whole", "armed", "conn", "cursor",
+        "due", "ended", "fault", "kind", "last", "over", "prefix", "sequence", "t_first", "t_last", "tokens", "truth",
         "waiting_tokens", "writer", "writes",
     )  # fmt: skip
 
@@ -91,17 +91,16 @@ class Stream:
 
     def fire(self, now: int) -> int:
         """Write what is due at the cursor. Returns the next due time, or 0. `over` says that the stream has ended."""
+        if self._slow is not None and self.conn.out and not self.over:
+            return self._go_on_trickling(self._slow)
         if self.over:
             return 0
-        if self._slow is not None and self.conn.out:
-            return self._go_on_trickling(self._slow)
         cursor = self.cursor
         kind = self.kind[cursor]
         try:
             if kind & ACTIONS:
                 self._act(kind)
-                return 0
-            if self._whole:
+            elif self._whole:
                 self._write_whole(now)
             elif kind & ~FAULTED == CONTENT and self._coalesce > 1:
                 self._write_group(cursor, now)
@@ -114,7 +113,6 @@ class Stream:
             return now + round(self._slow.gap_ms * 1e6)
         if self.cursor >= len(self.due):
             self._maybe_done()
-            return 0
         return self.next_due()
 
     def _write_one(self, cursor: int, kind: int, now: int) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from simulator.plan import BLOCKED, KIND_NAMES
 
+VALID = "valid"
 INVALID = "invalid: schedule missed"
 SUFFIXES = (".npz", ".jsonl")
 FULL = "invalid: truth log full"
@@ -31,7 +32,8 @@ class RequestTruth:
     """One request. `id` is its X-Request-Id header, or "". Times are ns, -1 when it never came to that.
 
     `t_arrived` is the kernel's time stamp of the segment that completed the request, `t_read` when the simulator read
-    it, `t_start` what the timing model counts from. `outcome`: ok, http (refused), fault (ended by one), aborted (the client went away) or open.
+    it, `t_start` what the timing model counts from. `outcome`: ok, http (refused), fault (ended by one), aborted (the
+    client went away) or open.
     """
 
     number: int
@@ -108,7 +110,7 @@ class TruthLog:
         """Return "valid", or why this log is no oracle: more than 1% of the writes came after the lag limit."""
         if self.dropped:
             return FULL
-        return INVALID if self.late > LATE_SHARE * self.timed else "valid"
+        return INVALID if self.late > LATE_SHARE * self.timed else VALID
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all of it as arrays: `event_*` of one length, `request_*` of another; `event_request` is an index."""
@@ -137,7 +139,7 @@ class TruthLog:
             "lag_ms": _spread(after - due),
             "write_ms": _spread(after - before),
             "request_read_lag_ms": _spread(read_lag),
-            "worst_second_lag_p99_ms": _worst_second(due, after - due),
+            "lag_p99_by_second_ms": _by_second(due, after - due),
         }
 
     def npz(self) -> bytes:
@@ -173,12 +175,12 @@ def _spread(values: npt.NDArray[np.int64]) -> dict[str, float]:
     return {"p50": round(float(p50), 4), "p99": round(float(p99), 4), "max": round(float(values.max()) / 1e6, 4)}
 
 
-def _worst_second(due: npt.NDArray[np.int64], lag: npt.NDArray[np.int64]) -> float | None:
-    """Return the highest p99 of any second with 100 writes or more, in ms."""
+def _by_second(due: npt.NDArray[np.int64], lag: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Return the median and the highest p99 of the seconds with 100 writes or more, in ms: noise comes in bursts."""
     if not len(due):
-        return None
+        return {}
     second = (due - due.min()) // 1_000_000_000
     order = np.argsort(second, kind="stable")
     parts = np.split(lag[order], np.flatnonzero(np.diff(second[order])) + 1)
-    worst = [float(np.percentile(part, 99)) for part in parts if len(part) >= 100]
-    return round(max(worst) / 1e6, 4) if worst else None
+    p99 = [float(np.percentile(part, 99)) / 1e6 for part in parts if len(part) >= 100]
+    return {"median": round(float(np.median(p99)), 4), "max": round(max(p99), 4)} if p99 else {}
