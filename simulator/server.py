@@ -11,6 +11,7 @@ import contextlib
 import gc
 import heapq
 import os
+import resource
 import select
 import socket
 import sys
@@ -87,13 +88,15 @@ class Server:
         self._stopping = True
 
     def claim_core(self) -> None:
-        """Pin the process and raise its priority, as configured. Raises SimulatorError when that is refused."""
+        """Pin the process, raise its priority as configured, and allow all the sockets it may have. Raises SimulatorError when that is refused."""
         if self.cfg.cpu is not None:
             try:
                 os.sched_setaffinity(0, {self.cfg.cpu})
             except OSError:
                 cpus = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
                 raise SimulatorError(f"cpu {self.cfg.cpu} cannot be used; this process may use {cpus}") from None
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         if self.cfg.realtime:
             try:
                 policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Protocol
 
 from simulator.plan import BLOCKED, CLOSE, CONTENT, DONE, END, FAULTED, NEVER, RESET, FaultedWrites
@@ -142,10 +143,12 @@ class Stream:
 
     def _write_group(self, cursor: int, now: int) -> None:
         """Write all content events that are due, at most `coalesce`, in one send."""
-        end = cursor + 1
         most = min(len(self.due), cursor + self._coalesce)
-        while end < most and self.due[end] <= now and self.kind[end] == CONTENT:
-            end += 1
+        end = max(cursor + 1, bisect_right(self.due, now, cursor, most))
+        plain = self.kind[cursor:end]
+        while end > cursor + 1 and plain.count(CONTENT) < end - cursor:
+            end -= 1
+            plain.pop()
         groups = self.tokens[cursor:end]
         data = self.writer.contents(self._made, groups)
         if self.prefix:
@@ -153,12 +156,12 @@ class Stream:
         self.cursor = end
         total = sum(groups)
         self._made += total
-        due, kind = self.due[cursor:end], self.kind[cursor:end]
+        due, kind = self.due[cursor:end], self.kind[cursor]
         before = time.monotonic_ns()
         if self.conn.write(data):
             self._log.add_group(self._index, due, before, time.monotonic_ns(), kind, groups)
         else:
-            rows = zip(due, kind, groups, strict=True)
+            rows = zip(due, plain, groups, strict=True)
             self._blocked.extend((at, before, flags | BLOCKED, tokens) for at, flags, tokens in rows)
         self._observe(before, total, end - cursor)
 

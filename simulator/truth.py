@@ -87,19 +87,17 @@ class TruthLog:
             if after - due > self.lag_limit_ns:
                 self.late += 1
 
-    def add_group(
-        self, request: int, due: list[int], before: int, after: int, kind: list[int], tokens: list[int]
-    ) -> None:
-        """Log writes that went out in one `send`; none of them was held back."""
+    def add_group(self, request: int, due: list[int], before: int, after: int, kind: int, tokens: list[int]) -> None:
+        """Log writes of one kind that went out in one `send`; none of them was held back."""
         count = len(due)
         if len(self.due) + count > self.max_rows:
             self.dropped += count
             return
         self.due.extend(due)
-        self.before.extend([before] * count)
-        self.after.extend([after] * count)
-        self.request.extend([request] * count)
-        self.kind.extend(kind)
+        self.before += array("q", (before,)) * count
+        self.after += array("q", (after,)) * count
+        self.request += array("i", (request,)) * count
+        self.kind += array("h", (kind,)) * count
         self.tokens.extend(tokens)
         self.timed += count
         latest = after - self.lag_limit_ns
