@@ -88,7 +88,10 @@ class Server:
         self._stopping = True
 
     def claim_core(self) -> None:
-        """Pin the process, raise its priority as configured, and allow all the sockets it may have. Raises SimulatorError when that is refused."""
+        """Pin the process and raise its priority, as configured; allow all the sockets it may have.
+
+        Raises SimulatorError: the core or the priority is refused.
+        """
         if self.cfg.cpu is not None:
             try:
                 os.sched_setaffinity(0, {self.cfg.cpu})
