@@ -11,6 +11,8 @@ from typing import Any
 import gevent
 from locust.env import Environment
 
+from loadgen.client_probe import ClientProbe
+from loadgen.client_verdict import judge
 from loadgen.collector import Collector
 from loadgen.definitions import summarise
 from loadgen.errors import UserError
@@ -65,7 +67,7 @@ def run_quick(
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
     gave_up = False
-    cpu_before = time.process_time()
+    probe = ClientProbe()
     try:
         runner.start(plan.users, spawn_rate=plan.users)
         started = time.monotonic()
@@ -79,13 +81,15 @@ def run_quick(
             if gave_up:
                 break
     finally:
+        report = probe.report()
+        probe.close()
         runner.quit()
         for handler in handlers:
             handler.cancel()
         for number, action in previous.items():
             signal.signal(number, action)
         kept.close()
-    cost = ClientCost(time.process_time() - cpu_before, traffic.events)
+    cost = ClientCost(report.cpu_s, traffic.events)
     cut = cut_block(every, users=plan.users, warmup_requests=plan.warmup_requests, measured_requests=plan.requests)
     measured = [r for r, phase in zip(every, cut.phases, strict=True) if phase == "measure"]
     summary = summarise([(every, measured, cut.window)])
@@ -95,6 +99,7 @@ def run_quick(
         every,
         cut,
         cost,
+        verdict=judge(measured, every, {traffic.worker: report}),
         interrupted=interrupted.is_set(),
         gave_up=gave_up,
         write_error=kept.error,

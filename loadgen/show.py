@@ -140,6 +140,7 @@ def show_quick(console: Console, result: QuickResult) -> None:
         console.print(latency_table(summary))
     if summary.requests:
         console.print(rate_table(result))
+        say(result.verdict.sentence(), "bold yellow" if result.verdict.limited else "dim")
     for kind, count in result.errors().items():
         say(f"Failed: {count} x {kind}", "red")
     if result.last_error() is not None:
