@@ -30,6 +30,8 @@ GRID_NS: Int64s = np.rint(1e4 * np.power(GRID_FACTOR, np.arange(63, dtype=np.flo
 _GRID: list[int] = GRID_NS.tolist()
 GRID_LABELS = [f"{bound / 1e9:.6g}" for bound in GRID_NS]
 NS_PER_MS = 1e6
+KEPT_LATE = 200_000
+"""Late wakes that are kept of a worker and block, the newest: more than a quarter of an hour of nothing else."""
 
 
 class LagHistogram:
@@ -133,10 +135,13 @@ class ProbeReport:
 
     def follow(self, newer: ProbeReport) -> None:
         """Take a newer report of the same block: its totals replace ours, its late wakes are added."""
-        late = self.late + newer.late
+        late = self.late
+        late.extend(newer.late)
+        if len(late) > 2 * KEPT_LATE:
+            del late[:-KEPT_LATE]
         for field in dataclasses.fields(self):
-            setattr(self, field.name, getattr(newer, field.name))
-        self.late = late
+            if field.name != "late":
+                setattr(self, field.name, getattr(newer, field.name))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for msgpack or JSON."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen import client_probe
+from loadgen import client_health, client_probe
 from loadgen.client_health import GRID_NS, LagHistogram, ProbeReport, schedule_lag_ns, worker_health
 from loadgen.client_probe import ClientProbe
 from tests.loadgen.records import MS, record
@@ -68,6 +68,15 @@ def test_a_newer_report_replaces_totals_and_adds_late_wakes():
     assert kept.late == [(10, 1), (20, 2)]
     assert (kept.cpu_share, kept.waiting_share, kept.loop_lag.count, kept.gc_pauses) == (0.75, 0.05, 3, 2)
     assert first.late == [(10, 1)], "following must not change what it follows"
+
+
+def test_a_block_without_an_end_stays_small(monkeypatch):
+    monkeypatch.setattr(client_health, "KEPT_LATE", 10)
+    kept = ProbeReport()
+    for start in range(0, 1000, 5):
+        kept.follow(ProbeReport(late=[(i, 1) for i in range(start, start + 5)]))
+    assert 10 <= len(kept.late) <= 20
+    assert kept.late[-1] == (999, 1)
 
 
 def test_health_sums_up_each_worker():
