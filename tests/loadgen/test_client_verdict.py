@@ -213,6 +213,8 @@ def test_one_worker_does_not_answer_for_the_other():
     late = probe(late=late_at(mine, 9 * MS))
     assert verdict(mine + theirs, late, probe()).limited
     assert not verdict(mine + theirs, probe(), late).limited
+    slow = [stream(i, worker="v", lag=9 * MS) for i in range(50)]
+    assert not judge(mine, mine + slow, {"w": probe(), "v": probe()}).limited
     figures = verdict(mine + theirs, late, probe()).workers
     assert [each["worker"] for each in figures] == ["v", "w"]
 
