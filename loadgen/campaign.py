@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from loadgen.client_verdict import ClientVerdict
 from loadgen.engine_host import EngineHost
 from loadgen.errors import UserError
 from loadgen.locust_client import LocustClient, LocustGone
@@ -223,6 +224,15 @@ class Campaign:
                 raise reason
             self._sleep(POLL_S)
         self._settle(facts)
+        self._keep_verdict(facts)
+
+    def _keep_verdict(self, facts: BlockFacts) -> None:
+        """Ask whether the load generator was the limit, and say so if it was."""
+        status = self._status()
+        if self._is_ours(status, facts):
+            facts.client = status.get("client")
+            if facts.client is not None and facts.client["limited"]:
+                self.listener.message(f"{facts.record_id}: {ClientVerdict.from_dict(facts.client).sentence()}")
 
     def _is_ours(self, status: dict[str, Any], facts: BlockFacts) -> bool:
         """Whether what Locust tells is about this block."""

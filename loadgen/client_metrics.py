@@ -12,6 +12,7 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from loadgen.client_health import LagHistogram, ProbeReport, schedule_lag_ns
 from loadgen.definitions import Floats, e2e_ms, itl_ms, tpot_ms, ttft_ms
 from loadgen.record import RequestRecord
 
@@ -20,6 +21,7 @@ GRID_S: Floats = 1e-4 * np.power(GRID_FACTOR, np.arange(68, dtype=np.float64))
 """Upper bounds of the buckets in seconds: 0.1 ms to about 310 s, each 25% above the last."""
 GRID_LABELS = [f"{bound:.6g}" for bound in GRID_S]
 MAX_SERIES = 200
+MAX_WORKERS = 100
 LABELS = ("engine", "model", "scenario", "cell")
 Key = tuple[str, ...]
 
@@ -28,6 +30,12 @@ HISTOGRAMS = {
     "tpot": "Time per output token after the first.",
     "itl": "Gaps between content events; an event may carry several tokens.",
     "e2e": "End-to-end latency, from the first byte sent to the last content event.",
+}
+
+LAGS = {
+    "read": "How long content events lay in the kernel before a worker read them.",
+    "schedule": "How long after the schedule wanted them requests were sent (open loop).",
+    "loop": "How late a worker's event loop got round to what was due.",
 }
 
 
@@ -60,11 +68,20 @@ class ClientMetrics(Collector):
         self.gauges: dict[str, float] = {"users": 0, "in_flight": 0, "workers": 0}
         self.worker_totals: dict[str, tuple[float, float]] = {}
         """CPU seconds and content events by worker, since each started."""
+        self._lags: dict[str, dict[str, LagHistogram]] = {}
+        self._gc_seconds: dict[str, float] = {}
+        self.limited: tuple[str, str, bool] | None = None
+        """Engine and cell of the block that runs or ran last, and whether the load generator was its limit."""
         self.block: dict[str, str] | None = None
         """Labels of the block that runs now."""
 
     def observe(self, record: RequestRecord, scenario: str) -> None:
         """Count one request of any phase. Requests that the load generator ended itself are counted as aborted only."""
+        lags = self._lags_of(record.worker)
+        lags["read"].add(record.read_lags_ns)
+        late = schedule_lag_ns(record)
+        if late is not None:
+            lags["schedule"].add_one(late)
         key: Key = (record.engine, record.model, scenario, record.cell)
         if key not in self._requests and len(self._requests) >= MAX_SERIES:
             key = ("other", "other", "other", "other")
@@ -81,6 +98,43 @@ class ClientMetrics(Collector):
                 histograms[name].add(np.array([value / 1e3]))
         if record.events > 1:
             histograms["itl"].add(itl_ms(record) / 1e3)
+
+    def take_process(self, worker: str, report: ProbeReport) -> None:
+        """Take what a worker's probe has seen since its process started."""
+        self._lags_of(worker)["loop"] = report.loop_lag
+        self._gc_seconds[worker] = report.gc_total_s
+
+    def _lags_of(self, worker: str) -> dict[str, LagHistogram]:
+        """A worker's lags. A worker that is started anew has a new name: the oldest names are forgotten."""
+        if worker not in self._lags:
+            self._lags[worker] = {name: LagHistogram() for name in LAGS}
+            while len(self._lags) > MAX_WORKERS:
+                oldest = next(iter(self._lags))
+                del self._lags[oldest]
+                self._gc_seconds.pop(oldest, None)
+        return self._lags[worker]
+
+    def _collect_health(self) -> Iterable[Metric]:
+        for name, text in LAGS.items():
+            family = HistogramMetricFamily(f"bakeoff_client_{name}_lag_seconds", text, labels=("worker",))
+            for worker, lags in self._lags.items():
+                family.add_metric([worker], lags[name].buckets(), lags[name].sum_ns / 1e9)
+            yield family
+        pauses = CounterMetricFamily(
+            "bakeoff_client_gc_pause_seconds", "Time that garbage collection paused a worker.", labels=("worker",)
+        )
+        for worker, seconds in self._gc_seconds.items():
+            pauses.add_metric([worker], seconds)
+        yield pauses
+        limited = GaugeMetricFamily(
+            "bakeoff_client_limited",
+            "Whether the load generator is the limit of the block that runs or ran last.",
+            labels=("engine", "cell"),
+        )
+        if self.limited is not None:
+            engine, cell, value = self.limited
+            limited.add_metric([engine, cell], float(value))
+        yield limited
 
     def collect(self) -> Iterable[Metric]:
         """Yield all metric families."""
@@ -124,6 +178,7 @@ class ClientMetrics(Collector):
             events.add_metric((worker,), read)
         yield cpu
         yield events
+        yield from self._collect_health()
         info = GaugeMetricFamily(
             "bakeoff_client_block_info", "The block that runs now.", labels=("run_id", "block", "engine", "cell")
         )

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
+from loadgen.client_verdict import ClientVerdict, judge
 from loadgen.definitions import CellSummary, summarise
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
@@ -21,6 +23,9 @@ CUT_INTERVAL_S = 0.2
 MAX_SUMMARISED = 5000
 """A block that runs until it is stopped is summarised over its newest records only."""
 KEPT_CELLS = 100
+VERDICT_INTERVAL_S = 5.0
+LIVE_RECORDS = 500
+"""While a block runs, the load generator is judged now and then, by so many of the newest records."""
 
 
 @dataclasses.dataclass
@@ -40,6 +45,13 @@ class BlockState:
     """Records that each worker says it sent, told when it has stopped."""
     workers: set[str] = dataclasses.field(default_factory=set)
     """Workers that records came from."""
+    probes: dict[str, ProbeReport] = dataclasses.field(default_factory=dict)
+    """What each worker's probe has seen in this block."""
+    verdict: ClientVerdict | None = None
+    ended: bool = False
+    judged_at: float = 0.0
+    judged: tuple[int, float, bool] | None = None
+    """What the verdict rests on: records, the probes' seconds, and whether the block had ended."""
     cut: Cut | None = None
     cut_at: float = 0.0
     cut_records: int = -1
@@ -83,6 +95,22 @@ class BlockState:
         measured = [r for r, phase in zip(known, cut.phases, strict=True) if phase == "measure"]
         return summarise([(known, measured, cut.window)])
 
+    def judge(self) -> ClientVerdict | None:
+        """Whether the load generator is (or was) the limit; None before there is anything to judge."""
+        now = time.monotonic()
+        basis = (self.received, sum(probe.wall_s for probe in self.probes.values()), self.ended)
+        if basis == self.judged or not (self.ended or now - self.judged_at >= VERDICT_INTERVAL_S):
+            return self.verdict
+        cut = self.recut(force=self.ended)
+        known = self.records[: len(cut.phases)]
+        skipped = 0 if self.ended else max(0, len(known) - LIVE_RECORDS)
+        phases = cut.phases[skipped:]
+        measured = [r for r, phase in zip(known[skipped:], phases, strict=True) if phase == "measure"]
+        if measured or self.ended:
+            self.verdict = judge(measured, known[skipped:], self.probes)
+        self.judged_at, self.judged = time.monotonic(), basis
+        return self.verdict
+
 
 class Collector:
     """Takes records from workers (or from users in this process) and keeps one run's file open."""
@@ -93,6 +121,8 @@ class Collector:
         self.block: BlockState | None = None
         self.finished: dict[tuple[str, str, str], CellSummary] = {}
         """Figures of earlier blocks, by run, engine and cell."""
+        self.finished_limited: dict[tuple[str, str, str], bool] = {}
+        """Whether the load generator was the limit in them."""
         self.write_error: str | None = None
         self._files: dict[str, RecordFile] = {}
         self._pending: dict[str, list[RequestRecord]] = {}
@@ -116,12 +146,18 @@ class Collector:
         if self.metrics is not None:
             self.metrics.block = None
         block = self.block
+        if block is not None:
+            block.ended = True
         if block is not None and block.received:
+            verdict = self.verdict()
             key = (block.plan.run_id, block.plan.endpoint.name, block.plan.cell.id)
             self.finished.pop(key, None)
             self.finished[key] = block.summary()
+            self.finished_limited[key] = verdict is not None and verdict.limited
             while len(self.finished) > KEPT_CELLS:
-                self.finished.pop(next(iter(self.finished)))
+                oldest = next(iter(self.finished))
+                self.finished.pop(oldest)
+                self.finished_limited.pop(oldest, None)
 
     def take(self, records: list[RequestRecord]) -> None:
         """Keep records on disk first, then count them."""
@@ -135,6 +171,20 @@ class Collector:
             if self.metrics is not None:
                 scenario = block.plan.scenario if block is not None else "unknown"
                 self.metrics.observe(record, scenario)
+
+    def take_probe(self, run_id: str | None, block_id: str | None, worker: str, report: ProbeReport) -> None:
+        """Keep what a worker's probe saw, if it belongs to the block that runs or ran last."""
+        block = self.block
+        if block is not None and (run_id, block_id) == (block.plan.run_id, block.plan.block):
+            block.probes.setdefault(worker, ProbeReport()).follow(report)
+
+    def verdict(self) -> ClientVerdict | None:
+        """Whether the load generator is the limit of the block that runs or ran last; also tells the metrics."""
+        block = self.block
+        verdict = block.judge() if block is not None else None
+        if block is not None and verdict is not None and self.metrics is not None:
+            self.metrics.limited = (block.plan.endpoint.name, block.plan.cell.id, verdict.limited)
+        return verdict
 
     def flush(self) -> None:
         """Write what is pending. A full disk keeps records in memory until a later flush succeeds."""
@@ -167,6 +217,7 @@ class Collector:
         if block is None:
             return {"block": None, "write_error": self.write_error}
         cut = block.recut()
+        verdict = self.verdict() if block.ended else None
         return {
             "block": block.plan.block,
             "run_id": block.plan.run_id,
@@ -182,5 +233,6 @@ class Collector:
             "ended_workers": block.ended_workers,
             "unconfirmed_workers": sorted(block.workers - block.ended_workers.keys() - set(block.lost_workers)),
             "write_error": self.write_error,
+            "client": verdict.to_dict() if verdict is not None else None,
             "seconds": time.time() - block.started,
         }

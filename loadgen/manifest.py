@@ -76,6 +76,8 @@ class BlockFacts(_Model):
     started_at: float
     """Seconds since the Unix epoch."""
     ended_at: float | None = None
+    client: dict[str, Any] | None = None
+    """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
 
 
 class Manifest(_Model):

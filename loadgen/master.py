@@ -11,6 +11,7 @@ import gevent
 from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
 
+from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
 from loadgen.collector import Collector
 from loadgen.errors import UserError
@@ -137,8 +138,11 @@ class Master:
 
     def _on_pulse(self, environment: Environment, msg: Any, **_: Any) -> None:
         data = msg.data
-        self.metrics.worker_totals[str(data["worker"])] = (float(data["cpu_seconds"]), float(data["events"]))
-        self._in_flight[str(data["worker"])] = int(data["in_flight"])
+        worker = str(data["worker"])
+        self.metrics.worker_totals[worker] = (float(data["cpu_seconds"]), float(data["events"]))
+        self.metrics.take_process(worker, ProbeReport.from_dict(data["process"]))
+        self.collector.take_probe(data["run_id"], data["block"], worker, ProbeReport.from_dict(data["probe"]))
+        self._in_flight[worker] = int(data["in_flight"])
 
     def _on_block_end(self, environment: Environment, msg: Any, **_: Any) -> None:
         block = self.collector.block
@@ -175,6 +179,7 @@ class Master:
                 if self.collector.write_error is not None:
                     self.collector.flush()
                 self._watch_block()
+                self.collector.verdict()
             except Exception:  # the watch must outlive any surprise: without it no block would ever end
                 logger.exception("The watch over the block stumbled")
 
@@ -298,6 +303,8 @@ class Master:
         facts.ended_at = manifest.ended_at = time.time()
         lost = "a Locust worker was lost" if block is not None and block.lost_workers else None
         failure = self._failure or lost
+        verdict = self.collector.verdict()
+        facts.client = verdict.to_dict() if verdict is not None else None
         if failure is not None and not (block is not None and block.complete):
             facts.status, manifest.status, facts.reason = "failed", "failed", failure
             manifest.messages.append(f"The test was stopped: {failure}.")

@@ -10,7 +10,10 @@ from typing import Any
 
 import gevent
 from locust.env import Environment
+from locust.runners import LocalRunner
 
+from loadgen.client_probe import ClientProbe
+from loadgen.client_verdict import judge
 from loadgen.collector import Collector
 from loadgen.definitions import summarise
 from loadgen.errors import UserError
@@ -67,14 +70,9 @@ def run_quick(
     handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
     gave_up = False
     dispatching: gevent.Greenlet | None = None
-    cpu_before = time.process_time()
+    probe = ClientProbe()
     try:
-        if plan.rate:
-            plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
-            traffic.plan = plan
-            dispatching = gevent.spawn(traffic.dispatcher().run)
-        else:
-            runner.start(plan.users, spawn_rate=plan.users)
+        dispatching = _start(plan, traffic, runner)
         started = time.monotonic()
         while not interrupted.wait(0.1):
             status = collector.status()
@@ -86,6 +84,8 @@ def run_quick(
             if gave_up:
                 break
     finally:
+        report = probe.report()
+        probe.close()
         runner.quit()
         if dispatching is not None:
             dispatching.kill()
@@ -94,7 +94,7 @@ def run_quick(
         for number, action in previous.items():
             signal.signal(number, action)
         kept.close()
-    cost = ClientCost(time.process_time() - cpu_before, traffic.events)
+    cost = ClientCost(report.cpu_s, traffic.events)
     cut = cut_block(
         every,
         users=plan.users,
@@ -110,10 +110,20 @@ def run_quick(
         every,
         cut,
         cost,
+        verdict=judge(measured, every, {traffic.worker: report}),
         interrupted=interrupted.is_set(),
         gave_up=gave_up,
         write_error=kept.error,
     )
+
+
+def _start(plan: BlockPlan, traffic: Traffic, runner: LocalRunner) -> gevent.Greenlet | None:
+    """Let Locust spawn the users of a closed loop, or return the running dispatcher of an open one."""
+    if not plan.rate:
+        runner.start(plan.users, spawn_rate=plan.users)
+        return None
+    traffic.plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
+    return gevent.spawn(traffic.dispatcher().run)
 
 
 class _Records:

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
+from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import CellSummary
 from loadgen.endpoint import Endpoint
 from loadgen.plan import BlockPlan
@@ -35,6 +36,8 @@ class QuickResult:
     records: list[RequestRecord]
     cut: Cut
     client: ClientCost
+    verdict: ClientVerdict
+    """Whether the load generator was the limit."""
     interrupted: bool
     gave_up: bool = False
     """Nothing but failures came, so the run was ended before its time."""
@@ -94,5 +97,6 @@ class QuickResult:
                 "cpu_seconds": self.client.cpu_seconds,
                 "cpu_us_per_event": self.client.cpu_us_per_event,
                 "events": self.client.events,
+                **self.verdict.to_dict(),
             },
         }

@@ -105,6 +105,7 @@ class BenchProgress(_StatusLine, Listener):
         self._durations.append(seconds)
         self.say(
             f"[{number}/{total}] {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
+            + (", client-limited" if facts.client is not None and facts.client["limited"] else "")
             + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),
             style=None if facts.status == "complete" else "yellow",
         )
@@ -140,6 +141,8 @@ def show_quick(console: Console, result: QuickResult) -> None:
         console.print(latency_table(summary))
     if summary.requests:
         console.print(rate_table(result))
+        style = "bold yellow" if result.verdict.limited else "dim"
+        console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():
         say(f"Failed: {count} x {kind}", "red")
     if result.last_error() is not None:

@@ -30,6 +30,7 @@ COLUMNS = (
     ("requests_per_s", "Requests/s"),
     ("requests", "Measured"),
     ("errors", "Errors"),
+    ("client", "Load generator"),
     ("run", "Run"),
 )
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -164,14 +165,15 @@ def rows(master: Master) -> list[dict[str, Any]]:
     if collector.block is not None:
         plan: BlockPlan = collector.block.plan
         current = (plan.run_id, plan.endpoint.name, plan.cell.id)
-        found.append(_row(*current, collector.block.summary()))
+        verdict = collector.block.verdict
+        found.append(_row(*current, collector.block.summary(), verdict.limited if verdict is not None else None))
     for key, summary in reversed(collector.finished.items()):
         if key != current:
-            found.append(_row(*key, summary))
+            found.append(_row(*key, summary, collector.finished_limited.get(key)))
     return found
 
 
-def _row(run_id: str, engine: str, cell: str, summary: CellSummary) -> dict[str, Any]:
+def _row(run_id: str, engine: str, cell: str, summary: CellSummary, limited: bool | None) -> dict[str, Any]:
     def show(value: float | None, digits: int = 1) -> float | str:
         # A number, not its text: the table sorts by it.
         return "-" if value is None else round(value, digits)
@@ -181,6 +183,7 @@ def _row(run_id: str, engine: str, cell: str, summary: CellSummary) -> dict[str,
         "name": engine,
         "safe_name": engine,
         "cell": cell,
+        "client": {None: "-", False: "ok", True: "was the limit"}[limited],
         "requests": summary.requests,
         "errors": sum(summary.errors.values()),
         "ttft_p50": show(summary.ttft_ms.p50),

@@ -13,6 +13,7 @@ from locust.env import Environment
 from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
+from loadgen.client_probe import ClientProbe
 from loadgen.errors import UserError
 from loadgen.master import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.plan import BlockPlan
@@ -36,6 +37,9 @@ class Worker:
         self.traffic = Traffic(self._queue, worker=runner.client_id, environment=environment)
         StreamingUser.traffic = self.traffic
         self._dispatching: gevent.Greenlet | None = None
+        self.probe = ClientProbe()
+        self._block: tuple[str, str] | None = None
+        """Run and block that the probe watches."""
         self._outbox: list[RequestRecord] = []
         self._wake = gevent.event.Event()
         environment.events.test_start.add_listener(self._on_test_start)
@@ -48,8 +52,11 @@ class Worker:
         options = environment.parsed_options
         self.traffic.worker_index = max(self.runner.worker_index, 0)
         self.traffic.plan = None
+        self.probe.begin()
         try:
-            self.traffic.begin(plan := BlockPlan.from_json(options.plan if options else ""))
+            plan = BlockPlan.from_json(options.plan if options else "")
+            self.traffic.begin(plan)
+            self._block = (plan.run_id, plan.block)
         except (ValueError, UserError) as error:
             logger.error("The block cannot be run: %s", error)
             return
@@ -64,8 +71,9 @@ class Worker:
         plan = self.traffic.plan
         if plan is not None:
             data = {"worker": self.traffic.worker, "block": plan.block, "records": self.traffic.sent_records}
+            self._send_pulse()  # first: with the end the master may judge the block
+            self._block = None
             self.runner.send_message(BLOCK_END_MESSAGE, data)
-        self._send_pulse()
 
     def _queue(self, record: RequestRecord) -> None:
         """Called by a user between two requests: sending is left to another greenlet."""
@@ -100,10 +108,19 @@ class Worker:
                 self._send_pulse()
 
     def _send_pulse(self) -> None:
+        report, (run_id, block) = self.probe.report(), self._block or (None, None)
         data = {
             "worker": self.traffic.worker,
             "in_flight": self.traffic.in_flight,
             "events": self.traffic.events,
             "cpu_seconds": time.process_time(),
+            "run_id": run_id,
+            "block": block,
+            "probe": report.to_dict(),
+            "process": self.probe.process_report().to_dict(),
         }
-        self.runner.send_message(PULSE_MESSAGE, data)
+        try:
+            self.runner.send_message(PULSE_MESSAGE, data)
+        except RPCError:
+            self.probe.give_back(report)
+            raise

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import CellSummary, Floats, summarise, tpot_ms, ttft_ms
 from loadgen.manifest import EngineFacts, Manifest
 from loadgen.record import RequestRecord
@@ -35,6 +36,13 @@ class EngineCell:
     """Record ids of the blocks the figures come from."""
     ttft: Floats
     tpot: Floats
+    limited: bool = False
+    """Whether the load generator was the limit in any of its blocks: then it decides nothing."""
+
+    @property
+    def decides(self) -> bool:
+        """Whether it may be compared."""
+        return self.status == "complete" and not self.limited
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,9 +55,9 @@ class CellView:
     engines: dict[str, EngineCell]
 
     def ratios(self, base: str, other: str) -> dict[str, float | None]:
-        """`other / base` by column key; None where either is not complete."""
+        """`other / base` by column key; None where either is not complete, or was limited by the load generator."""
         a, b = self.engines[base], self.engines[other]
-        both = a.status == b.status == "complete"
+        both = a.decides and b.decides
         return {c.key: quotient(c, a.summary, b.summary) if both else None for c in COLUMNS}
 
 
@@ -73,6 +81,8 @@ class BlockView:
     errors: int
     started_at: float
     ended_at: float | None
+    client: ClientVerdict | None
+    """Whether the load generator was its limit; None where nobody judged."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -237,6 +247,7 @@ def _engine_cell(engine: str, blocks: Sequence[BlockData]) -> EngineCell:
         wanted = block.facts.measured_requests
         if wanted is not None and len(block.measured) < wanted:
             notes.append(f"{len(block.measured)} of {wanted} requests were measured in repeat {block.facts.repeat}")
+    verdicts = [_verdict(block) for block in chosen]
     measured = [record for block in chosen for record in block.measured if record.ok]
     return EngineCell(
         engine=engine,
@@ -246,7 +257,16 @@ def _engine_cell(engine: str, blocks: Sequence[BlockData]) -> EngineCell:
         blocks=[block.facts.record_id for block in chosen],
         ttft=_sorted([ttft_ms(record) for record in measured]),
         tpot=_sorted([tpot_ms(record) for record in measured]),
+        limited=any(verdict is not None and verdict.limited for verdict in verdicts),
     )
+
+
+def _verdict(block: BlockData) -> ClientVerdict | None:
+    """The verdict that the run's manifest holds; None where it holds none that can be read."""
+    try:
+        return ClientVerdict.from_dict(block.facts.client) if block.facts.client is not None else None
+    except TypeError:
+        return None
 
 
 def _states(blocks: Sequence[BlockData]) -> set[str]:
@@ -275,6 +295,7 @@ def _block_view(block: BlockData, used: set[str]) -> BlockView:
         errors=sum(not record.ok for record in measured),
         started_at=facts.started_at,
         ended_at=facts.ended_at,
+        client=_verdict(block),
     )
 
 

@@ -38,12 +38,8 @@ class Tile:
 
 
 def comparable_cells(data: ReportData) -> list[CellView]:
-    """Cells whose figures are complete, with at least one success, on every engine."""
-    return [
-        view
-        for view in data.cells
-        if all(e.status == "complete" and e.summary and e.ttft.size for e in view.engines.values())
-    ]
+    """Cells whose figures are complete, with a success and not limited by the load generator, on every engine."""
+    return [view for view in data.cells if all(e.decides and e.summary and e.ttft.size for e in view.engines.values())]
 
 
 def tiles(data: ReportData) -> list[Tile]:
@@ -67,6 +63,11 @@ def headline(data: ReportData) -> str:
     if len(data.engines) == 1:
         return _alone(data)
     cells = comparable_cells(data)
+    if not cells and any(entry.limited for view in data.cells for entry in view.engines.values()):
+        return (
+            "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
+            "what was measured is shown below."
+        )
     if not cells:
         return (
             f"No cell was completed by {'both' if len(data.engines) == 2 else 'all'} engines "
@@ -169,7 +170,8 @@ def _caveat(data: ReportData, cells: list[CellView]) -> str:
     many = f"{counts[0]:,d}" if counts[0] == counts[-1] else f"{counts[0]:,d} to {counts[-1]:,d}"
     blocks = max(len(entry.blocks) for view in cells for entry in view.engines.values())
     passes = "one block" if blocks == 1 else f"{blocks} blocks"
-    some = "" if len(cells) == len(data.cells) else f"only {len(cells)} of {len(data.cells)} cells were completed, and "
+    word = "count" if any(e.limited for view in data.cells for e in view.engines.values()) else "were completed"
+    some = "" if len(cells) == len(data.cells) else f"only {len(cells)} of {len(data.cells)} cells {word}, and "
     return (
         f"{some}this rests on {many} requests a cell and engine in {passes} and carries no confidence interval yet, "
         f"so small differences may be chance{_failures(data)}"
@@ -194,6 +196,7 @@ def notices(data: ReportData) -> list[Notice]:
     if manifest.status in states:
         found.append(Notice(*states[manifest.status]))
     found += [_block_notice(block, data.blocks) for block in data.blocks if block.status != "complete"]
+    found += [_limited_notice(block) for block in data.blocks if block.used and block.client and block.client.limited]
     never = [
         f"{engine} at {cell_words(view.id)}"
         for view in data.cells
@@ -221,6 +224,12 @@ def notices(data: ReportData) -> list[Notice]:
     found += [Notice("info", message) for message in manifest.messages]
     found += [Notice("info", text) for text in data.memory.missing]
     return found
+
+
+def _limited_notice(block: BlockView) -> Notice:
+    reasons = "; ".join(block.client.reasons) if block.client else ""
+    where = f"{block.engine} at {cell_words(block.cell)} (repeat {block.repeat})"
+    return Notice("bad", f"{where} is client-limited and decides nothing: {reasons}.")
 
 
 def _block_notice(block: BlockView, blocks: list[BlockView]) -> Notice:

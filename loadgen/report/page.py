@@ -12,7 +12,7 @@ from loadgen.report.columns import COLUMNS, ahead
 from loadgen.report.data import CellView, EngineCell, ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import headline, notices, tiles
-from loadgen.report.repeat import client_facts, command, repeat_facts
+from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
 from loadgen.report.style import LOOKS, look
 
 ORDER = {"bad": 0, "warn": 1, "info": 2}
@@ -59,6 +59,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "command": command(data),
         "repeat": repeat_facts(data),
         "client": client_facts(data),
+        "client_blocks": client_blocks(data),
         "status_words": {
             "complete": "complete",
             "interrupted": "interrupted",
@@ -95,6 +96,7 @@ def _row(entry: EngineCell, seat: int) -> dict[str, Any]:
         "glyph": look(seat).glyph,
         "status": entry.status,
         "note": entry.note,
+        "limited": entry.limited,
         "figures": [column.text(entry.summary) for column in COLUMNS],
         "errors": text.DASH if entry.summary is None else text.count(sum(entry.summary.errors.values())),
         "failed": bool(entry.summary and entry.summary.errors),

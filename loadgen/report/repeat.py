@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from loadgen.client_verdict import ClientVerdict
 from loadgen.report.data import ReportData
 from loadgen.report.text import DASH, count, duration, gibibytes, moment, number, plain
 
@@ -61,6 +62,44 @@ def client_facts(data: ReportData) -> Facts:
         ("content events received", count(client.events)),
         ("connections opened, never counted in TTFT", opened),
     ]
+
+
+def client_blocks(data: ReportData) -> list[dict[str, str | bool]]:
+    """Each judged block's verdict and its workers' figures as text; with several workers the worst of them."""
+    rows: list[dict[str, str | bool]] = []
+    for block in data.blocks:
+        verdict = block.client
+        if verdict is None:
+            continue
+        error = None if verdict.tpot_error_share is None else verdict.tpot_error_share * 100
+        rows.append(
+            {
+                "block": block.record_id,
+                "limited": verdict.limited,
+                "ttft": number(verdict.ttft_error_ms),
+                "tpot": number(error),
+                "cpu": number(_worst(verdict, "cpu_share", scale=100)),
+                "waiting": number(_worst(verdict, "waiting_share", scale=100)),
+                "read": number(_worst(verdict, "read_lag_ms", "p99")),
+                "loop": number(_worst(verdict, "loop_lag_ms", "p99")),
+                "schedule": number(_worst(verdict, "schedule_lag_ms", "p99")),
+                "gc": number(_worst(verdict, "gc_max_ms")),
+                "events": number(sum(worker.get("events_per_s") or 0.0 for worker in verdict.workers)),
+            }
+        )
+    return rows
+
+
+def _worst(verdict: ClientVerdict, *path: str, scale: float = 1.0) -> float | None:
+    """The greatest value among the workers; None where none has one."""
+    found = []
+    for worker in verdict.workers:
+        value: Any = worker
+        for step in path:
+            value = value.get(step) if isinstance(value, dict) else None
+        if isinstance(value, int | float):
+            found.append(float(value))
+    return max(found) * scale if found else None
 
 
 def _gpu(gpu: Any) -> str:

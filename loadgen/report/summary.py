@@ -73,6 +73,7 @@ def _entry(entry: EngineCell) -> dict[str, Any]:
     return {
         "status": entry.status,
         "note": entry.note,
+        "client_limited": entry.limited,
         "blocks": entry.blocks,
         "summary": dataclasses.asdict(entry.summary) if entry.summary else None,
     }

@@ -46,7 +46,7 @@ class TerminalTable:
         for view in self.data.cells:
             for seat, engine in enumerate(self.data.engines):
                 entry = view.engines[engine]
-                name = printable(engine) + (" *" if entry.status == "partial" else "")
+                name = printable(engine) + (" *" if entry.status == "partial" else "") + (" !" if entry.limited else "")
                 failed = DASH if entry.summary is None else count(sum(entry.summary.errors.values()))
                 table.add_row(
                     Text("" if seat else _cell_name(view, wide)),
@@ -57,7 +57,7 @@ class TerminalTable:
             base = view.engines[self.data.engines[0]]
             for engine in self.data.engines[1:]:
                 other = view.engines[engine]
-                both = base.status == other.status == "complete"
+                both = base.decides and other.decides
                 ratios = [ratio(quotient(c, base.summary, other.summary) if both else None) for c in columns]
                 label = "ratio" if len(self.data.engines) == 2 else f"{printable(engine)} ÷"
                 table.add_row("", Text(label), *ratios, "", style="dim")
@@ -66,6 +66,8 @@ class TerminalTable:
             table.caption = Text(f"ratio: a figure divided by that of {printable(self.data.engines[0])}")
         if any(entry.status == "partial" for view in self.data.cells for entry in view.engines.values()):
             table.caption = Text.assemble(table.caption or "", "  * partial")
+        if any(entry.limited for view in self.data.cells for entry in view.engines.values()):
+            table.caption = Text.assemble(table.caption or "", "  ! client-limited: decides nothing")
         return table
 
 

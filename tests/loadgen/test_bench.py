@@ -62,6 +62,13 @@ def test_race_of_two_endpoints_by_two_workers(tmp_path):
         assert len(warm) >= facts.users
         if facts.users > 1:
             assert len({r.worker for r in block.records}) == 2
+        assert facts.client is not None
+        assert facts.client["requests"] == 10
+        told = {worker["worker"]: worker for worker in facts.client["workers"]}
+        assert {r.worker for r in block.records} <= told.keys() and len(told) == 2
+        for name, worker in told.items():
+            assert worker["events"] == sum(r.events for r in block.records if r.worker == name)
+            assert worker["cpu_share"] > 0 and worker["loop_lag_ms"]["p99"] > 0
     # What the workers say they sent is what arrived: nobody had to be waited for in vain.
     assert not [m for m in run.manifest.messages if "confirmed" in m], run.manifest.messages
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen import client_metrics
+from loadgen.client_health import LagHistogram, ProbeReport
 from loadgen.client_metrics import GRID_LABELS, GRID_S, MAX_SERIES, ClientMetrics
 from tests.loadgen.records import MS, record
 
@@ -127,6 +128,38 @@ def test_gauges_workers_and_the_block():
     assert samples["bakeoff_client_worker_cpu_seconds_total", worker] == 1.5
     assert samples["bakeoff_client_worker_events_total", worker] == 2000
     assert samples["bakeoff_client_block_info", frozenset(metrics.block.items())] == 1
+
+
+def test_what_workers_know_about_themselves():
+    metrics = ClientMetrics()
+    assert not any(name.startswith("bakeoff_client_limited") for name, _ in scrape(metrics))
+    metrics.observe(request(9, [MS, 2 * MS], worker="w1", read_lags_ns=[MS, 3 * MS], t_intended=4), "s")
+    metrics.observe(request(9, [MS], worker="w2"), "s")
+    loop = LagHistogram()
+    loop.add([5 * MS, 7 * MS])
+    for _ in range(2):  # a worker tells its totals again and again
+        metrics.take_process("w1", ProbeReport(loop_lag=loop, gc_total_s=0.25))
+    metrics.limited = ("e", "c", True)
+    samples = scrape(metrics)
+    worker = frozenset({("worker", "w1")})
+    found = {
+        name: samples[f"bakeoff_client_{name}", worker] for name in ("read_lag_seconds_count", "read_lag_seconds_sum")
+    }
+    assert found == {"read_lag_seconds_count": 2, "read_lag_seconds_sum": pytest.approx(0.004)}
+    assert samples["bakeoff_client_schedule_lag_seconds_sum", worker] == pytest.approx(5e-9)
+    assert samples["bakeoff_client_schedule_lag_seconds_count", frozenset({("worker", "w2")})] == 0
+    assert samples["bakeoff_client_loop_lag_seconds_count", worker] == 2
+    assert samples["bakeoff_client_loop_lag_seconds_sum", worker] == pytest.approx(0.012)
+    assert samples["bakeoff_client_gc_pause_seconds_total", worker] == 0.25
+    assert samples["bakeoff_client_limited", frozenset({("engine", "e"), ("cell", "c")})] == 1
+
+
+def test_workers_that_come_and_go_do_not_add_up():
+    metrics = ClientMetrics()
+    for i in range(3 * client_metrics.MAX_WORKERS):
+        metrics.take_process(f"w{i}", ProbeReport())
+    workers = {dict(labels).get("worker") for _, labels in scrape(metrics)} - {None}
+    assert len(workers) == client_metrics.MAX_WORKERS and f"w{i}" in workers
 
 
 def test_labels_with_quotes_and_line_breaks_survive():

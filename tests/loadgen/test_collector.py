@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loadgen import collector as module
+from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
 from loadgen.collector import Collector
 from loadgen.endpoint import Endpoint
@@ -144,6 +145,36 @@ def test_finished_cells_are_kept_for_the_tab_up_to_a_limit(monkeypatch):
         collector.take([made(i, run_id=f"run{number}") for i in range(5)])
     collector.end()
     assert [key[0] for key in collector.finished] == ["run3", "run4", "run5"]
+
+
+def test_the_load_generator_is_judged_with_what_its_workers_tell():
+    metrics = ClientMetrics()
+    collector = Collector(None, metrics)
+    collector.begin(plan(requests=3))
+    merged = {"clock": "kernel", "read_lags_ns": [0, 0], "worker": "w1"}
+    records = [made(i, **merged) for i in range(6)]
+    for r in records:
+        r.event_offsets_ns = [5 * MS, 5 * MS]
+        r.t_first = r.t_send + 5 * MS
+    assert collector.status()["client"] is None, "nothing is told before the block has ended"
+    collector.take(records)
+    late = [(r.t_first, 4 * MS) for r in records]
+    collector.take_probe("run1", "b0", "w1", ProbeReport(wall_s=9.0, late=late))
+    collector.take_probe(None, None, "w1", ProbeReport(wall_s=9.0, late=late))
+    collector.end()
+    quiet = collector.status()["client"]
+    assert quiet["ttft_error_ms"] == 0 and not any(reason.startswith("TTFT") for reason in quiet["reasons"])
+    collector.take_probe("run1", "b1", "w1", ProbeReport(wall_s=1.0, late=late[:3]))
+    collector.take_probe("run1", "b1", "w1", ProbeReport(wall_s=2.0, late=late[3:]))
+    told = collector.status()["client"]
+    assert told["limited"] and told["reasons"][0].startswith("TTFT")
+    assert told["ttft_error_ms"] == pytest.approx(4.0)
+    assert told["workers"][0]["worker"] == "w1"
+    assert metrics.limited == ("e", "p0004-o0002-c001", True)
+    assert collector.block.judge() is collector.block.judge(), "what has not changed is not judged again"
+    collector.begin(plan(block="b2"))
+    assert list(collector.finished_limited.values()) == [True]
+    assert collector.verdict() is None
 
 
 @pytest.mark.parametrize("kind", [None, "http_500", ABORTED])

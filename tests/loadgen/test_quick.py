@@ -37,7 +37,11 @@ KEYS = {  # what issue 2 of the project asks for, by name
     **dict.fromkeys(("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms"), DISTRIBUTION),
     **dict.fromkeys(("output_tokens_per_s", "total_tokens_per_s", "requests_per_s"), float),
     **{"requests": int, "errors": dict, "tokens_per_event": float},
-    "client": {"cpu_seconds", "cpu_us_per_event", "events"},
+    "client": {
+        *("cpu_seconds", "cpu_us_per_event", "events", "limited", "reasons", "requests", "workers", "workers_needed"),
+        *("ttft_error_ms", "ttft_tolerance_ms", "tpot_error_share", "tpot_tolerance_share"),
+        *("schedule_lag_ms", "idle_share"),
+    },
 }
 
 

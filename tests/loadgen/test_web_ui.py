@@ -207,6 +207,10 @@ def test_runs_by_hand_one_after_the_other(ui):
     assert rows[first]["ttft_p50"] >= 10
     assert rows[first]["tpot_mean"] > 5
     assert rows[first]["errors"] == 0
+    for run_id in (first, second):
+        limited = ui.load(run_id).blocks[0].facts.client["limited"]
+        assert rows[run_id]["client"] in ("ok", "was the limit")
+        assert not limited or rows[run_id]["client"] == "was the limit"
 
 
 def test_run_by_hand_can_be_reported(ui):
@@ -233,6 +237,10 @@ def test_metrics_agree_with_the_records(ui):
     assert broken == 0
     assert len(records) == ended["received"] == sum(ended["ended_workers"].values())
     families = {f.name: f for f in text_string_to_metric_families(ui.get("/metrics").text)}
+    counts = {s.name: s.value for f in families.values() for s in f.samples if s.name.endswith("_lag_seconds_count")}
+    assert counts["bakeoff_client_read_lag_seconds_count"] >= sum(len(r.read_lags_ns) for r in records) > 0
+    assert counts["bakeoff_client_loop_lag_seconds_count"] > 0
+    assert families["bakeoff_client_limited"].samples[0].labels["engine"] == "a"
     ours = {"cell": "p0033-o0005-c002", "engine": "a"}
 
     def value(family: str, sample: str, **labels: str) -> float:

@@ -12,6 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import DEFINITIONS
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.scenario import Cell
@@ -188,6 +189,56 @@ def test_a_partial_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
     assert partial["engines"]["vllm"]["summary"]["errors"] == {}, "requests that we aborted are not errors"
     assert "1 of 6 cells" in document["headline"]
     assert "vllm *" in table_text(paths)
+
+
+def client(*, limited: bool) -> dict[str, Any]:
+    """A verdict as a manifest holds it."""
+    worker = {"worker": "w1", "cpu_share": 0.987, "waiting_share": None, "read_lag_ms": {"p99": 7.31}}
+    reasons = ("TTFT may be off by up to 8.1 ms (tolerance 1.0 ms)",) if limited else ()
+    return ClientVerdict(limited, reasons, 8.1, 1.0, 0.004, requests=10, workers=(worker,)).to_dict()
+
+
+def test_a_client_limited_cell_decides_nothing(tmp_path: Path) -> None:
+    run = SyntheticRun(prompts=(64,), concurrencies=(1, 4), requests=10)
+    for cell in run.cells:
+        for engine in run.engines:
+            facts = run.add_block(engine, cell).facts
+            facts.client = client(limited=engine == "vllm" and cell.concurrency == 4)
+    run.end("complete")
+    paths = write_report(run.write(tmp_path), prometheus_url=None)
+    document = summary_of(paths)
+    assert [block["client"]["limited"] for block in document["blocks"]] == [False, False, False, True]
+    good, bad = document["cells"]
+    assert [bad["engines"][e]["client_limited"] for e in ("llamacpp", "vllm")] == [False, True]
+    assert bad["engines"]["vllm"]["summary"]["requests"] == 10, "its figures are shown"
+    assert set(bad["ratios"]["vllm"].values()) == {"llamacpp", None}
+    assert None not in good["ratios"]["vllm"].values()
+    assert "only 1 of 2 cells count" in document["headline"]
+    assert all(tile["cells"] == 1 for tile in document["overall_ratios"].values())
+    words = "is client-limited and decides nothing: TTFT may be off by up to 8.1 ms"
+    page = check(paths.html.read_text(encoding="utf-8"))
+    assert words in page.text and "1 of 4 blocks limited by the load generator" in page.text
+    assert "98.7" in page.text and "7.31" in page.text
+    text = paths.markdown.read_text()
+    assert "vllm (client-limited)" in text and "| **client-limited** | 8.10 |" in text
+    assert "vllm !" in table_text(paths) and "decides nothing" in table_text(paths)
+
+
+def test_a_run_in_which_every_block_was_client_limited(tmp_path: Path) -> None:
+    run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=5).add_all()
+    for block in run.blocks:
+        block.facts.client = client(limited=True)
+    document = summary_of(write_report(run.write(tmp_path), prometheus_url=None))
+    assert "Nothing can be compared" in document["headline"] and document["overall_ratios"] == {}
+
+
+@pytest.mark.parametrize("told", [None, {}, {"limited": True}])
+def test_a_block_without_a_readable_verdict_is_not_judged(tmp_path: Path, told: dict[str, Any] | None) -> None:
+    run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=5).add_all()
+    run.blocks[0].facts.client = told
+    document = summary_of(write_report(run.write(tmp_path), prometheus_url=None))
+    assert [block["client"] for block in document["blocks"]] == [None, None]
+    assert not document["cells"][0]["engines"]["llamacpp"]["client_limited"]
 
 
 def test_what_was_not_measured_is_a_dash_and_null(tmp_path: Path) -> None:

@@ -1,0 +1,292 @@
+"""Was the load generator the limit? The rule, in one place; docs/methodology.md says it in words. Pure.
+
+A kernel stamp is right however late it is read, with one exception: what waits unread is merged, and the last
+segment's stamp is the stamp of all. So only a read that brought more than the event in question can be wrong, and only
+as far as the process was later than that read's own lag says. Without kernel stamps every lateness counts in full.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loadgen.client_health import Int64s, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
+from loadgen.record import RequestRecord
+
+TTFT_TOLERANCE_MS = 1.0
+TTFT_TOLERANCE_SHARE = 0.02
+"""TTFT may be off by the larger of the two; the share is of the block's median TTFT."""
+TPOT_TOLERANCE_SHARE = 0.01
+TPOT_LEAST_MS = 2.0
+"""The share is of a request's own TPOT, or of this where its TPOT is less."""
+IDLE_TOLERANCE_SHARE = 0.02
+"""Closed loop: share of the users' time that may pass between an answer and the next request."""
+JUDGED_PERCENTILE = 99
+BUSY_SHARE = 0.9
+"""A process that uses more of a core than this has no reserve: with it, lags beyond the tolerance are its own fault."""
+WAITING_SHARE = 0.2
+"""A process that was kept from its CPU for more of the time than this shares a core with something else."""
+TARGET_SHARE = 0.6
+"""What one worker should use of its core at most, so that it has a reserve."""
+HABIT_PERCENTILE = 75
+"""What follows the last content event is taken to follow as closely as in so many percent of the requests at least."""
+NEIGHBOURHOOD_NS = 2_500_000
+"""Lateness is looked up in steps of this width, with the steps before and after: what a stall holds up is read, and the
+probe wakes, right after it."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientVerdict:
+    """What one block's figures owe to the load generator at most. Errors are `JUDGED_PERCENTILE`s over requests."""
+
+    limited: bool
+    reasons: tuple[str, ...]
+    """What was beyond its tolerance, then what caused it."""
+    ttft_error_ms: float | None
+    """None where it is not known."""
+    ttft_tolerance_ms: float
+    tpot_error_share: float | None
+    tpot_tolerance_share: float = TPOT_TOLERANCE_SHARE
+    schedule_lag_ms: float | None = None
+    """None in a closed loop."""
+    idle_share: float | None = None
+    """None in an open loop."""
+    workers_needed: int | None = None
+    """How many workers would do; None where the verdict is good, or more workers would not help."""
+    requests: int = 0
+    """Requests that were judged."""
+    workers: tuple[dict[str, Any], ...] = ()
+    """`WorkerHealth.figures` of each worker."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {**dataclasses.asdict(self), "reasons": list(self.reasons), "workers": list(self.workers)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ClientVerdict:
+        """Read plain data; fields that a later version added are ignored. Raises TypeError when it is none of ours."""
+        known = {field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data}
+        for name in ("reasons", "workers"):
+            known[name] = tuple(known.get(name, ()))
+        return cls(**known)
+
+    def sentence(self) -> str:
+        """Return the verdict as one sentence."""
+        if not self.requests:
+            return "The load generator cannot be judged: no request was measured."
+        if self.limited:
+            return f"The load generator was the limit: {'; '.join(self.reasons)}."
+        if self.ttft_error_ms is None or self.tpot_error_share is None:
+            return "The load generator told nothing about itself, so it is not known whether it was the limit."
+        return (
+            f"The load generator was not the limit: it may have put TTFT off by {_upto(self.ttft_error_ms, 'ms')} "
+            f"and TPOT by {_upto(self.tpot_error_share * 100, '%')} (p{JUDGED_PERCENTILE} of requests)."
+        )
+
+
+def judge(
+    measured: Sequence[RequestRecord],
+    every: Sequence[RequestRecord],
+    probes: Mapping[str, ProbeReport],
+) -> ClientVerdict:
+    """Judge one block.
+
+    Args:
+        measured: its measured requests; failed ones are passed over.
+        every: all its records, warm-up and drain included: they tell how late the process was.
+        probes: what each worker's probe saw, by worker.
+    """
+    health = worker_health(every, probes)
+    good = [record for record in measured if record.ok and record.t_first is not None and record.t_last is not None]
+    ttft_errors, tpot_shares = possible_errors(good, every, probes)
+    ttft_error = _top(ttft_errors)
+    tpot_error = _top(tpot_shares)
+    median = float(np.median([r.t_first - r.t_send for r in good if r.t_first is not None]) / 1e6) if good else 0.0
+    tolerance = max(TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE * median)
+    lags = [lag / 1e6 for record in good if (lag := schedule_lag_ns(record)) is not None]
+    schedule_lag, idle = _top(lags), idle_share(every)
+    reasons = []
+    if ttft_error is not None and ttft_error > tolerance:
+        reasons.append(f"TTFT may be off by {_upto(ttft_error, 'ms')} (tolerance {tolerance:.1f} ms)")
+    if tpot_error is not None and tpot_error > TPOT_TOLERANCE_SHARE:
+        reasons.append(f"TPOT may be off by {_upto(tpot_error * 100, '%')} (tolerance {TPOT_TOLERANCE_SHARE:.0%})")
+    if schedule_lag is not None and schedule_lag > tolerance:
+        reasons.append(
+            f"requests were sent up to {schedule_lag:.1f} ms behind their schedule (tolerance {tolerance:.1f} ms)"
+        )
+    if idle is not None and idle > IDLE_TOLERANCE_SHARE:
+        reasons.append(
+            f"users spent {idle:.1%} of their time between an answer and their next request "
+            f"(tolerance {IDLE_TOLERANCE_SHARE:.0%}), so the load was lower than asked for"
+        )
+    reasons += _exhausted(health, tolerance)
+    limited = bool(reasons and good)
+    needed = None
+    if limited:
+        causes, needed = _causes(health)
+        reasons += causes
+    return ClientVerdict(
+        limited=limited,
+        reasons=tuple(reasons) if limited else (),
+        ttft_error_ms=ttft_error,
+        ttft_tolerance_ms=tolerance,
+        tpot_error_share=tpot_error,
+        schedule_lag_ms=schedule_lag,
+        idle_share=idle,
+        workers_needed=needed,
+        requests=len(good),
+        workers=tuple(each.figures() for each in health),
+    )
+
+
+def possible_errors(
+    requests: Sequence[RequestRecord], every: Sequence[RequestRecord], probes: Mapping[str, ProbeReport]
+) -> tuple[list[float], list[float]]:
+    """Return by how much the client may have put off each request's TTFT (ms) and TPOT (share of it).
+
+    Requests of a worker of which nothing is known (no kernel stamps and no probe) are left out.
+    """
+    late = {worker: Lateness(every, worker, probes.get(worker)) for worker in {r.worker for r in requests}}
+    known = [
+        (r, r.t_first, r.t_last)
+        for r in requests
+        if r.t_first is not None and r.t_last is not None and (r.clock == "kernel" or r.worker in probes)
+    ]
+    tails = [_tail_ns(r, late[r.worker], t_last) for r, _, t_last in known]
+    habit = float(np.percentile(tails, HABIT_PERCENTILE)) if tails else 0.0
+    ttft: list[float] = []
+    tpot: list[float] = []
+    for (r, t_first, t_last), tail in zip(known, tails, strict=True):
+        if _stamped(r):
+            last = min(tail, habit) if r.t_done == t_last else 0.0
+            first = _first_error_ns(r, late[r.worker], t_first, last)
+        else:
+            first, last = late[r.worker].around(t_first), late[r.worker].around(t_last)
+        first = min(first, t_first - r.t_send)
+        ttft.append(first / 1e6)
+        gaps = (r.output_tokens or 0) - 1
+        if gaps > 0:
+            tpot.append((first + last) / max(t_last - t_first, gaps * TPOT_LEAST_MS * 1e6))
+    return ttft, tpot
+
+
+def _stamped(r: RequestRecord) -> bool:
+    """Whether the kernel stamped every content event, and how long each lay unread is known."""
+    return r.clock == "kernel" and 0 < len(r.read_lags_ns) == len(r.event_offsets_ns)
+
+
+def _first_error_ns(r: RequestRecord, late: Lateness, t_first: int, tail_ns: float) -> float:
+    """By how much the kernel's stamp of the first content event may be too late."""
+    if len(r.event_offsets_ns) == 1:
+        return tail_ns
+    if r.event_offsets_ns[1] != r.event_offsets_ns[0]:
+        return 0.0
+    lag = r.read_lags_ns[0]
+    return max(0, late.around(t_first + lag) - lag)
+
+
+def _tail_ns(r: RequestRecord, late: Lateness, t_last: int) -> float:
+    """How long after the last content event the rest (finish reason, usage, [DONE]) came at most.
+
+    It was seen apart, or was merged with that event, and then it came while the process was late.
+    """
+    if r.t_done != t_last or not _stamped(r):
+        return r.t_done - t_last
+    lag = r.read_lags_ns[-1]
+    return max(0, late.around(t_last + lag) - lag)
+
+
+class Lateness:
+    """How late a worker's process was around a moment, by its probe's late wakes and by all its events' read lags."""
+
+    def __init__(self, records: Sequence[RequestRecord], worker: str, probe: ProbeReport | None) -> None:
+        at: list[Int64s] = [np.empty(0, dtype=np.int64)]
+        lag: list[Int64s] = [np.empty(0, dtype=np.int64)]
+        for r in records:
+            if r.worker == worker and r.read_lags_ns and len(r.read_lags_ns) == len(r.event_offsets_ns):
+                lags = np.asarray(r.read_lags_ns, dtype=np.int64)
+                lag.append(lags)
+                at.append(np.asarray(r.event_offsets_ns, dtype=np.int64) + lags + r.t_send)
+        if probe is not None and probe.late:
+            pairs = np.asarray(probe.late, dtype=np.int64)
+            at.append(pairs[:, 0])
+            lag.append(pairs[:, 1])
+        steps = np.concatenate(at) // NEIGHBOURHOOD_NS
+        order = np.argsort(steps, kind="stable")
+        present, starts = np.unique(steps[order], return_index=True)
+        worst = np.maximum.reduceat(np.concatenate(lag)[order], starts) if len(present) else lag[0]
+        self._worst: dict[int, int] = dict(zip(present.tolist(), worst.tolist(), strict=True))
+
+    def around(self, moment_ns: int) -> int:
+        """The greatest lateness near a moment of the worker's clock, ns."""
+        step = moment_ns // NEIGHBOURHOOD_NS
+        return max(self._worst.get(step + near, 0) for near in (-1, 0, 1))
+
+
+def idle_share(records: Sequence[RequestRecord]) -> float | None:
+    """Share of a closed loop's user time that passed between an answer's end and the sending of the next request.
+
+    The opening of connections and the pause after a failure are left out. None where no user sent two requests, or
+    in an open loop.
+    """
+    idle = total = 0
+    ordered = sorted(records, key=lambda r: (r.worker, r.user, r.index))
+    for before, after in itertools.pairwise(ordered):
+        same = (before.worker, before.user, before.index + 1) == (after.worker, after.user, after.index)
+        if same and before.ok and after.t_intended == after.t_send and after.t_done > before.t_done:
+            idle += max(0, after.t_send - before.t_done - after.connect_ns)
+            total += after.t_done - before.t_done
+    return idle / total if total else None
+
+
+def _exhausted(health: Sequence[WorkerHealth], tolerance_ms: float) -> list[str]:
+    """Workers without reserve. A busy core alone is no harm: only together with lags beyond the tolerance."""
+    found = []
+    for each in health:
+        probe = each.probe
+        lag = probe.loop_lag.quantile_ms(JUDGED_PERCENTILE / 100) if probe else None
+        if probe and lag is not None and probe.cpu_share > BUSY_SHARE and lag > tolerance_ms:
+            text = f"worker {each.worker} used {probe.cpu_share:.0%} of its core and lagged by {_upto(lag, 'ms')}"
+            found.append(text)
+    return found
+
+
+def _causes(health: Sequence[WorkerHealth]) -> tuple[list[str], int | None]:
+    """What held the load generator back, and how many workers would do (None: more would not help)."""
+    probes = [each.probe for each in health if each.probe is not None]
+    if not probes:
+        return [], None
+    causes = []
+    cpu = sum(probe.cpu_share for probe in probes)
+    waiting = max((probe.waiting_share or 0.0) for probe in probes)
+    pause_ms = max(probe.gc_max_s for probe in probes) * 1e3
+    if waiting > WAITING_SHARE:
+        causes.append(f"other processes kept it from its CPU for {waiting:.0%} of the time: give it a core of its own")
+    elif pause_ms > TTFT_TOLERANCE_MS:
+        causes.append(f"its garbage collector paused it for up to {pause_ms:.1f} ms")
+    needed = math.ceil(cpu / TARGET_SHARE)
+    if needed <= len(probes):
+        return causes, None
+    causes.append(
+        f"{'it' if len(probes) == 1 else 'its workers'} used {cpu:.0%} of a core: {needed} workers would do "
+        f"(BAKEOFF_WORKERS={needed} for the stack, --workers {needed} for `loadgen bench --engine`)"
+    )
+    return causes, needed
+
+
+def _top(values: Sequence[float]) -> float | None:
+    return float(np.percentile(np.asarray(values, dtype=np.float64), JUDGED_PERCENTILE)) if len(values) else None
+
+
+def _upto(value: float, unit: str) -> str:
+    """A size as text; small ones are not told exactly, for the stamps themselves are not."""
+    space = "" if unit == "%" else " "
+    return f"less than 0.1{space}{unit}" if value < 0.1 else f"up to {value:.1f}{space}{unit}"
