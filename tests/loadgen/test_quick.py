@@ -88,7 +88,7 @@ def test_a_run_measures_and_writes_what_it_promised(server, tmp_path):
         *("--json", str(json_file), "--records", str(records_file)),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "32 prompt + 8 output tokens, concurrency 3: 12 requests measured" in done.stdout
+    assert "32 prompt + 8 output tokens, 3 users: 12 requests measured" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
     result = result_of(json_file)
     for key, kind in KEYS.items():
