@@ -27,6 +27,7 @@ ALIVE = (STARTING, RUNNING, BACKOFF, STOPPING)
 # Lines of an engine's log that name the cause of its end, in words that mean something to its user.
 CAUSES = (
     ("address already in use", "its port is in use"),
+    ("exiting due to http server error", "its port is in use, maybe by an outgoing connection: use one below 32768"),
     ("no space left on device", "the disk is full"),
     ("cannot allocate memory", "memory ran out"),
     ("out of memory", "memory ran out"),
