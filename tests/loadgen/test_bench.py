@@ -236,3 +236,30 @@ def test_engine_that_is_not_there_is_told_at_once(tmp_path):
         assert not any(alive(p) for p in bench.seen)
     assert bench.output.startswith("Error: Nothing answers at")
     assert len(bench.output.strip().splitlines()) == 1
+
+
+def test_open_loop_race_by_two_workers(tmp_path):
+    with (
+        FaultServer(in_process=False, fault="normal?ttft_ms=200") as a,
+        FaultServer(in_process=False, fault="normal?gap_ms=5") as b,
+        Bench(tmp_path, {"a": a, "b": b}, workers=2, load={"rate": [20]}, warmup_requests=4, requests=30) as bench,
+    ):
+        assert bench.wait() == 0, bench.output
+        run = bench.load()
+        report = bench.assert_reportable()
+    intended = {}
+    for block in run.blocks:
+        assert block.facts.status == "complete"
+        assert (block.facts.cell, block.facts.users, block.facts.rate) == ("p0032-o0008-r20", 0, 20.0)
+        assert sorted(r.index for r in block.measured) == list(range(4, 34))
+        assert len({r.worker for r in block.records}) == 2
+        finished = sorted((r for r in block.records if not r.aborted), key=lambda r: r.index)
+        assert [r.index for r in finished[:34]] == list(range(34)), "every scheduled request was sent"
+        # Either worker took every second arrival.
+        assert len({(r.index % 2, r.worker) for r in finished}) == 2
+        due = [r.t_intended + r.wall_offset_ns for r in finished[:34]]
+        assert due == sorted(due)
+        intended[block.facts.engine] = [at - due[0] for at in due]
+    # Both engines met the same arrivals (each worker's wall clock offset is read once, to within microseconds).
+    assert all(abs(x - y) < 1_000_000 for x, y in zip(intended["a"], intended["b"], strict=True))
+    assert "20 req/s" in report

@@ -249,7 +249,7 @@ def test_nothing_listens():
 def test_an_open_loop_keeps_the_moment_that_its_schedule_wanted(server):
     record = new_record()
     record.t_intended = wanted = record.t_send - 5_000_000
-    assert ask(server, record=record).ok
+    assert ask(server, record=record, scheduled=True).ok
     assert record.t_intended == wanted < record.t_send
 
 
