@@ -83,6 +83,9 @@ def run(
         Path | None, typer.Option("--json", help="Write the result to this file (- for stdout).")
     ] = None,
     records: Annotated[Path | None, typer.Option(help="Append every request record to this .jsonl file.")] = None,
+    request_ids: Annotated[
+        bool, typer.Option("--request-ids", hidden=True, help="Send X-Request-Id: WORKER.USER.INDEX.")
+    ] = False,
 ) -> None:
     """Measure one cell on any endpoint: no stack, in this process.
 
@@ -145,6 +148,7 @@ def run(
         prompt_seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
         check_output_length=not allow_short_output,
+        request_ids=request_ids,
     )
     with progress:
         result = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
