@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | report | scenarios`."""
+"""The command line: `python -m loadgen run | bench | report | scenarios | calibrate`."""
 
 from __future__ import annotations
 
@@ -234,6 +234,28 @@ def scenarios() -> None:
 
     for name in shipped_scenarios():
         typer.echo(f"{name:16} {load_scenario(name).question}")
+
+
+@app.command()
+def calibrate(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer loads and requests: half a minute.")] = False,
+    streams: Annotated[
+        list[int] | None, typer.Option(min=1, max=10_000, help="Streams at once (repeatable; default 1, 16, 64, 256).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write it (default: .bakeoff/calibration.json, which reports quote).")
+    ] = None,
+) -> None:
+    """Measure the load generator's own error on this host, against a simulator whose timing is known.
+
+    Exit code: 0 the simulator kept its schedule at every load, 1 not so, 2 an error, 130 interrupted.
+    """
+    from loadgen.calibrate import calibrate as run_calibration
+    from loadgen.floor import FLOOR_FILE
+
+    _check_writable(output)
+    floor = run_calibration(quick=quick, streams=streams, output=output or FLOOR_FILE, console=Console())
+    raise typer.Exit(0 if all(step.valid for step in floor.steps) else 1)
 
 
 def default_runs_dir() -> Path:
