@@ -96,8 +96,17 @@ def compare(records: Sequence[RequestRecord], truth: Arrays) -> dict[str, npt.ND
     return out
 
 
-def calibrate(*, quick: bool, streams: Sequence[int] | None, output: Path, console: Console) -> Floor:
+def calibrate(
+    *, quick: bool, streams: Sequence[int] | None, output: Path, console: Console, isolate: bool = False
+) -> Floor:
     """Run the ladder, write the floor and print its table.
+
+    Args:
+        quick: fewer loads and requests.
+        streams: the ladder, instead of the usual one.
+        output: where the floor goes.
+        console: where to show it.
+        isolate: the highest ordinary priority for the client, against what else runs on its core.
 
     Raises:
         UserError: a process did not start or failed, or the file cannot be written. KeyboardInterrupt: no process
@@ -112,6 +121,8 @@ def calibrate(*, quick: bool, streams: Sequence[int] | None, output: Path, conso
     realtime = len(cores) > 1 and _may_realtime()
     if len(cores) > 1 and not realtime:
         notes.append("SCHED_FIFO is not permitted (needs root), so other processes can disturb the simulator")
+    if isolate:
+        notes.append("the client had priority over others, as it has not in a run: a busy machine disturbs a run more")
     load = os.getloadavg()[0]
     if load > BUSY_LOAD:
         notes.append(f"the machine was busy before the start (load average {load:.1f}): figures are pessimistic")
@@ -127,7 +138,7 @@ def calibrate(*, quick: bool, streams: Sequence[int] | None, output: Path, conso
     steps = []
     for count in ladder:
         with console.status(f"{count} streams") if console.is_terminal else contextlib.nullcontext():
-            steps.append(_step(count, _rounds(count, quick), cores[0], cores[-1], realtime))
+            steps.append(_step(count, _rounds(count, quick), (cores[0], cores[-1]), realtime, isolate))
         console.print(_line(steps[-1]), highlight=False, soft_wrap=True)
     floor = Floor(
         measured_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -138,6 +149,7 @@ def calibrate(*, quick: bool, streams: Sequence[int] | None, output: Path, conso
         server_core=cores[0],
         client_core=cores[-1],
         realtime=realtime,
+        isolated=isolate,
         load_average=load,
         timing={"ttft_ms": TTFT_MS, "tpot_ms": TPOT_MS, "tokens": TOKENS},
         notes=notes,
@@ -189,12 +201,12 @@ def floor_table(floor: Floor) -> Table:
     return table
 
 
-def _step(streams: int, rounds: int, server_core: int, client_core: int, realtime: bool) -> FloorStep:
+def _step(streams: int, rounds: int, cores: tuple[int, int], realtime: bool, isolate: bool) -> FloorStep:
     """One load: a fresh simulator, one `loadgen run`, and their comparison."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-calibrate-") as name:
         folder = Path(name)
-        with _simulator(folder, server_core, realtime) as url:
-            peak_kb = _client(folder, url, streams, rounds, client_core)
+        with _simulator(folder, cores[0], realtime) as url:
+            peak_kb = _client(folder, url, streams, rounds, cores[1], isolate)
         try:
             with np.load(folder / "truth.npz", allow_pickle=False) as file:
                 truth = {key: file[key] for key in file.files}
@@ -248,7 +260,7 @@ def _simulator(folder: Path, core: int, realtime: bool) -> Iterator[str]:
         p.wait(60)
 
 
-def _client(folder: Path, url: str, streams: int, rounds: int, core: int) -> int:
+def _client(folder: Path, url: str, streams: int, rounds: int, core: int, isolate: bool) -> int:
     """Run the client on its core to its end; return its peak memory in kB (0 where the system does not tell)."""
     command = [sys.executable, "-m", "loadgen", "run", "--base-url", url, "--concurrency", str(streams)]
     command += ["--requests", str(streams * rounds), "--prompt-tokens", str(PROMPT_TOKENS)]
@@ -258,6 +270,8 @@ def _client(folder: Path, url: str, streams: int, rounds: int, core: int) -> int
     limit = time.monotonic() + 60 + 10 * STREAM_S * (rounds + 2)
     with log.open("wb") as out, _process(command, core=core, stdout=out, stderr=out) as process:
         peak = 0
+        if isolate:
+            _raise_priority(process.pid)
         while process.poll() is None:
             peak = max(peak, _peak_kb(process.pid))
             if time.monotonic() > limit:
@@ -296,6 +310,14 @@ def _may_realtime() -> bool:
     """Whether a process of ours may use SCHED_FIFO; tried in a child."""
     code = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=30).returncode == 0
+
+
+def _raise_priority(pid: int) -> None:
+    """Not SCHED_FIFO: what it may use (sched(7), `sched_rt_runtime_us`) is for the simulator, which spins."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, -20)
+    except PermissionError:
+        raise UserError("--isolate: this user may not raise a priority (needs root or CAP_SYS_NICE).") from None
 
 
 def _peak_kb(pid: int) -> int:

@@ -245,6 +245,9 @@ def calibrate(
     output: Annotated[
         Path | None, typer.Option(help="Where to write it (default: .bakeoff/calibration.json, which reports quote).")
     ] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="On a busy machine: priority for the client (needs root).")
+    ] = False,
 ) -> None:
     """Measure the load generator's own error on this host, against a simulator whose timing is known.
 
@@ -254,7 +257,9 @@ def calibrate(
     from loadgen.floor import FLOOR_FILE
 
     _check_writable(output)
-    floor = run_calibration(quick=quick, streams=streams, output=output or FLOOR_FILE, console=Console())
+    floor = run_calibration(
+        quick=quick, streams=streams, output=output or FLOOR_FILE, console=Console(), isolate=isolate
+    )
     raise typer.Exit(0 if all(step.valid for step in floor.steps) else 1)
 
 
