@@ -106,7 +106,7 @@ def calibrate(
         streams: the ladder, instead of the usual one.
         output: where the floor goes.
         console: where to show it.
-        isolate: the highest ordinary priority for the client, against what else runs on its core.
+        isolate: SCHED_FIFO for the client too, against what else runs on its core.
 
     Raises:
         UserError: a process did not start or failed, or the file cannot be written. KeyboardInterrupt: no process
@@ -121,8 +121,10 @@ def calibrate(
     realtime = len(cores) > 1 and _may_realtime()
     if len(cores) > 1 and not realtime:
         notes.append("SCHED_FIFO is not permitted (needs root), so other processes can disturb the simulator")
+    if isolate and not realtime:
+        raise UserError("--isolate needs two cores and the right to use SCHED_FIFO (root or CAP_SYS_NICE).")
     if isolate:
-        notes.append("the client had priority over others, as it has not in a run: a busy machine disturbs a run more")
+        notes.append("the client had SCHED_FIFO, as it has not in a run: a busy machine disturbs a run more than this")
     load = os.getloadavg()[0]
     if load > BUSY_LOAD:
         notes.append(f"the machine was busy before the start (load average {load:.1f}): figures are pessimistic")
@@ -271,7 +273,7 @@ def _client(folder: Path, url: str, streams: int, rounds: int, core: int, isolat
     with log.open("wb") as out, _process(command, core=core, stdout=out, stderr=out) as process:
         peak = 0
         if isolate:
-            _raise_priority(process.pid)
+            os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(5))
         while process.poll() is None:
             peak = max(peak, _peak_kb(process.pid))
             if time.monotonic() > limit:
@@ -310,14 +312,6 @@ def _may_realtime() -> bool:
     """Whether a process of ours may use SCHED_FIFO; tried in a child."""
     code = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=30).returncode == 0
-
-
-def _raise_priority(pid: int) -> None:
-    """Not SCHED_FIFO: what it may use (sched(7), `sched_rt_runtime_us`) is for the simulator, which spins."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, pid, -20)
-    except PermissionError:
-        raise UserError("--isolate: this user may not raise a priority (needs root or CAP_SYS_NICE).") from None
 
 
 def _peak_kb(pid: int) -> int:

@@ -246,7 +246,7 @@ def calibrate(
         Path | None, typer.Option(help="Where to write it (default: .bakeoff/calibration.json, which reports quote).")
     ] = None,
     isolate: Annotated[
-        bool, typer.Option("--isolate", help="On a busy machine: priority for the client (needs root).")
+        bool, typer.Option("--isolate", help="On a busy machine: SCHED_FIFO for the client too (needs root).")
     ] = False,
 ) -> None:
     """Measure the load generator's own error on this host, against a simulator whose timing is known.

@@ -74,7 +74,7 @@ class Floor(_Model):
     realtime: bool
     """Whether the simulator had its core to itself (SCHED_FIFO)."""
     isolated: bool = False
-    """Whether the client had priority over other processes, which it has not in a run."""
+    """Whether the client had SCHED_FIFO as well, which it has not in a run."""
     load_average: float
     """Of the last minute, before the start."""
     timing: dict[str, float]
@@ -101,7 +101,7 @@ class Floor(_Model):
         return (
             f"TTFT error p50 {ttft.p50:.2f}, p99 {ttft.p99:.2f} ms, ITL error p99 {itl.p99:.2f} ms, "
             f"TPOT off by {step.tpot_mean_error_percent:+.3f}% at {step.streams} streams, "
-            f"measured on {self.measured_at[:10]}{', client at high priority' if self.isolated else ''}{limit}"
+            f"measured on {self.measured_at[:10]}{', client undisturbed' if self.isolated else ''}{limit}"
         )
 
 
