@@ -15,6 +15,7 @@ from rich.console import Console
 from loadgen.campaign import Campaign, make_folder
 from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack
 from loadgen.errors import UserError
+from loadgen.floor import floor_facts
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
@@ -67,6 +68,7 @@ def run_bench(
         packages=package_versions(),
         git=git_facts(checkout),
         clock=clock_facts(),
+        floor=floor_facts(),
     )
     with _locust(seats, stack_locust, runs_dir, checkout, manifest.run_id, workers, console) as (locust, where):
         folder = make_folder(scenario, manifest, where)

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | report | scenarios`."""
+"""The command line: `python -m loadgen run | bench | report | scenarios | calibrate`."""
 
 from __future__ import annotations
 
@@ -83,6 +83,9 @@ def run(
         Path | None, typer.Option("--json", help="Write the result to this file (- for stdout).")
     ] = None,
     records: Annotated[Path | None, typer.Option(help="Append every request record to this .jsonl file.")] = None,
+    request_ids: Annotated[
+        bool, typer.Option("--request-ids", hidden=True, help="Send X-Request-Id: WORKER.USER.INDEX.")
+    ] = False,
 ) -> None:
     """Measure one cell on any endpoint: no stack, in this process.
 
@@ -145,6 +148,7 @@ def run(
         prompt_seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
         check_output_length=not allow_short_output,
+        request_ids=request_ids,
     )
     with progress:
         result = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
@@ -230,6 +234,33 @@ def scenarios() -> None:
 
     for name in shipped_scenarios():
         typer.echo(f"{name:16} {load_scenario(name).question}")
+
+
+@app.command()
+def calibrate(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer loads and requests: half a minute.")] = False,
+    streams: Annotated[
+        list[int] | None, typer.Option(min=1, max=10_000, help="Streams at once (repeatable; default 1, 16, 64, 256).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write it (default: .bakeoff/calibration.json, which reports quote).")
+    ] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="On a busy machine: SCHED_FIFO for the client too (needs root).")
+    ] = False,
+) -> None:
+    """Measure the load generator's own error on this host, against a simulator whose timing is known.
+
+    Exit code: 0 the simulator kept its schedule at every load, 1 not so, 2 an error, 130 interrupted.
+    """
+    from loadgen.calibrate import calibrate as run_calibration
+    from loadgen.floor import FLOOR_FILE
+
+    _check_writable(output)
+    floor = run_calibration(
+        quick=quick, streams=streams, output=output or FLOOR_FILE, console=Console(), isolate=isolate
+    )
+    raise typer.Exit(0 if all(step.valid for step in floor.steps) else 1)
 
 
 def default_runs_dir() -> Path:

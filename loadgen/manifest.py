@@ -101,6 +101,8 @@ class Manifest(_Model):
     packages: dict[str, str] = Field(default_factory=dict)
     git: dict[str, Any] = Field(default_factory=dict)
     clock: dict[str, Any] = Field(default_factory=dict)
+    floor: dict[str, Any] | None = None
+    """The load generator's own error on this host (`loadgen.floor.Floor`); None when it was not calibrated."""
 
     def block(self, record_id: str) -> BlockFacts | None:
         """Find a block by its record id."""

@@ -15,6 +15,7 @@ from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
 from loadgen.collector import Collector
 from loadgen.errors import UserError
+from loadgen.floor import floor_facts
 from loadgen.form import BY_HAND, Planner
 from loadgen.manifest import (
     BlockFacts,
@@ -293,6 +294,7 @@ class Master:
             packages=package_versions(),
             git=git_facts(Path(__file__).parent),
             clock=clock_facts(),
+            floor=floor_facts(),
         )
         RunFolder.create(self.runs_dir, manifest)
         self._by_hand = manifest

@@ -46,6 +46,8 @@ class BlockPlan(BaseModel):
     timeouts: Timeouts = Timeouts()
     check_output_length: bool = True
     keep_text: bool = False
+    request_ids: bool = False
+    """Send each request's `RequestRecord.request_id` as `X-Request-Id`, so that a server's log can be joined."""
 
     @property
     def cell(self) -> Cell:

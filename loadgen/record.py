@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 Phase = Literal["warmup", "measure", "drain"]
 TokenSource = Literal["usage", "tokenizer"]
 Clock = Literal["kernel", "user"]
+
+MAX_REQUEST_ID_CHARS = 120
+_not_id = re.compile(r"[^A-Za-z0-9_.-]")
 
 ABORTED = "aborted"
 """Error kind of a request that the load generator itself ended (the block was over, or Ctrl-C)."""
@@ -74,6 +78,13 @@ class RequestRecord:
     def aborted(self) -> bool:
         """Whether the load generator ended it itself: neither a success nor an engine's error."""
         return self.error == ABORTED
+
+    @property
+    def request_id(self) -> str:
+        """The `X-Request-Id` that was sent if the plan asked for ids: unique within a block, safe in a header."""
+        tail = f".{self.user}.{self.index}"
+        worker = _not_id.sub("_", self.worker)
+        return worker[-(MAX_REQUEST_ID_CHARS - len(tail)) :] + tail
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data for JSON or msgpack."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -21,6 +22,8 @@ from loadgen.record import ABORTED, RequestRecord
 WORKER_STRIDE = 64
 """Prompt numbers are dealt out by worker in this stride; the factory's prime length keeps them distinct."""
 MAX_BACKOFF_S = 2.0
+REQUEST_IDS_VARIABLE = "BAKEOFF_REQUEST_IDS"
+"""Set to 1, a worker sends request ids whatever its plan says."""
 
 
 class Traffic:
@@ -62,6 +65,7 @@ class Traffic:
         self.headers = {"Accept": "text/event-stream"}
         if plan.endpoint.api_key:
             self.headers["Authorization"] = f"Bearer {plan.endpoint.api_key}"
+        self.request_ids = plan.request_ids or os.environ.get(REQUEST_IDS_VARIABLE) == "1"
         self.count_tokens = _token_counter(plan.endpoint.tokenizer)
         self.sent_records = 0
         self._users = 0
@@ -115,6 +119,7 @@ class Traffic:
             prompt_tokens_wanted=plan.prompt_tokens,
             output_tokens_wanted=output_tokens,
         )
+        headers = {**self.headers, "X-Request-Id": record.request_id} if self.request_ids else self.headers
         self.in_flight += 1
         try:
             exchange(
@@ -122,7 +127,7 @@ class Traffic:
                 self.path,
                 body,
                 record,
-                headers=self.headers,
+                headers=headers,
                 timeouts=plan.timeouts,
                 keep_text=plan.keep_text,
                 count_tokens=self.count_tokens,

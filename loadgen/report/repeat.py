@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from loadgen.client_verdict import ClientVerdict
+from loadgen.floor import floor_words
 from loadgen.report.data import ReportData
 from loadgen.report.text import DASH, count, duration, gibibytes, moment, number, plain
 
@@ -61,6 +62,7 @@ def client_facts(data: ReportData) -> Facts:
         ("of these ended by the load generator itself at the end of a block", count(client.aborted)),
         ("content events received", count(client.events)),
         ("connections opened, never counted in TTFT", opened),
+        ("client floor on this host", floor_words(data.manifest.floor)),
     ]
 
 
