@@ -62,7 +62,7 @@ logs: $(STAMP) ## Follow one process' log (S=vllm)
 
 bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...)
 ifeq ($(ENDPOINTS),)
-	@$(STACK) setup
+	@$(STACK) setup --scenario "$(SCENARIO)"
 	@$(STACK) up --engine none
 endif
 	@$(PY) -m loadgen bench $(SCENARIO) $(ARGS)

@@ -17,6 +17,7 @@ from embedded.settings import Paths, find_checkout, load_settings
 from embedded.stack import EmbeddedStack
 from loadgen.engine_host import SupervisorHost
 from loadgen.errors import UserError
+from loadgen.scenario import load_scenario
 
 app = typer.Typer(
     help="Run engines, Locust, exporters and Prometheus as plain processes, without Docker or GPU.",
@@ -41,9 +42,12 @@ def _need_known(engine: str) -> None:
 @app.command()
 def setup(
     engine: Annotated[list[str] | None, typer.Option(help="Engine to set up (repeatable); default: all.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="Set up the engines that this scenario races.")] = None,
     verify: Annotated[bool, typer.Option(help="Check every model file's SHA-256.")] = False,
 ) -> None:
     """Make the engines' environments and the model; what is there already is kept."""
+    if scenario is not None:
+        engine = [name for name in load_scenario(scenario).engines if name in engine_setup.ENGINES]
     stack = _stack()
     for name in engine or engine_setup.ENGINES:
         _need_known(name)

@@ -32,6 +32,7 @@ def run_bench(
     checkout: Path,
     engines: Sequence[Seat] | None,
     runs_dir: Path | None,
+    default_runs_dir: Path,
     overrides: dict[str, Any],
     workers: int,
     console: Console,
@@ -42,7 +43,8 @@ def run_bench(
         scenario_name: a shipped scenario's name or a file.
         checkout: where the stack's state lies.
         engines: endpoints that already run; None takes the scenario's engines from the stack.
-        runs_dir: where the run folder goes; None for the stack's, or `runs` in the checkout.
+        runs_dir: where the run folder goes; None for the stack's, or the default.
+        default_runs_dir: where runs go that neither the user nor the stack has a place for.
         overrides: scenario keys to replace.
         workers: Locust workers of a race without the stack.
         console: where to show it.
@@ -70,7 +72,7 @@ def run_bench(
         clock=clock_facts(),
         floor=floor_facts(),
     )
-    with _locust(seats, stack_locust, runs_dir, checkout, manifest.run_id, workers, console) as (locust, where):
+    with _locust(seats, stack_locust, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
         folder = make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         progress = BenchProgress(console)
@@ -144,7 +146,7 @@ def _locust(
     seats: Sequence[Seat],
     stack_locust: LocustClient | None,
     runs_dir: Path | None,
-    checkout: Path,
+    default_runs_dir: Path,
     run_id: str,
     workers: int,
     console: Console,
@@ -160,7 +162,7 @@ def _locust(
             "and dashboards will not show it.",
             soft_wrap=True,
         )
-    where = (runs_dir or checkout / "runs").resolve()
+    where = (runs_dir or default_runs_dir).resolve()
     log = where / f"{run_id}.locust.log"
     with OwnLocust(seats, where, log, workers) as locust:
         console.print(f"Locust: {locust.url}", highlight=False)
@@ -177,4 +179,4 @@ def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -
         data = report_data(folder, prometheus_url=prometheus)
         console.print(terminal_table(data))
     console.print(f"What was measured is in {folder.path}", soft_wrap=True, highlight=False)
-    console.print(f"See it with `make report RUN={folder.path.name}`.", highlight=False)
+    console.print(f"See it with `make report RUN={folder.path}`.", soft_wrap=True, highlight=False)

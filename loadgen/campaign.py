@@ -164,10 +164,11 @@ class Campaign:
             except (LocustGone, DiskFull) as error:
                 facts.status, facts.reason = "failed", str(error)
                 raise
-            except (BlockFailed, UserError) as error:
-                retry = isinstance(error, BlockFailed) and error.retry and attempt < ATTEMPTS
-                facts.status, facts.reason = "failed", str(error)
-                self._note(f"{block.id}: {error}" + ("\nIt is run once more." if retry else ""))
+            except (BlockFailed, UserError) as raised:
+                failure = self._cause(raised, block.engine)
+                retry = isinstance(failure, BlockFailed) and failure.retry and attempt < ATTEMPTS
+                facts.status, facts.reason = "failed", str(failure)
+                self._note(f"{block.id}: {failure}" + ("\nIt is run once more." if retry else ""))
                 if retry and not self._recover(block.engine):
                     retry = False
                 if not retry:
@@ -263,6 +264,12 @@ class Campaign:
             self._sleep(POLL_S)
         self._note(f"{facts.record_id}: not every worker confirmed its last records within {SETTLE_LIMIT_S:g} s.")
 
+    def _cause(self, failure: BlockFailed | UserError, engine: str) -> BlockFailed | UserError:
+        """The failure, or the engine's end where that is behind it: then another attempt may do better."""
+        if isinstance(failure, BlockFailed) or self.host.is_up(engine):
+            return failure
+        return BlockFailed(f"{engine} does not answer any more{_end_of_log(self.host, engine)}", retry=True)
+
     def _recover(self, engine: str) -> bool:
         """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""
         try:
@@ -349,6 +356,11 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _end_of_log(host: EngineHost, engine: str) -> str:
+    tail = host.log_tail(engine, 8)
+    return f". The end of its log:\n{tail}" if tail else ""
+
+
 class _Watch:
     """Decides when a running block has no future."""
 
@@ -370,8 +382,7 @@ class _Watch:
         if failing or now - self._host_checked >= HOST_CHECK_S:
             self._host_checked = now
             if not self._host.is_up(self._block.engine):
-                tail = self._host.log_tail(self._block.engine, 8)
-                log = f". The end of its log:\n{tail}" if tail else ""
+                log = _end_of_log(self._host, self._block.engine)
                 return BlockFailed(f"{self._block.engine} died in mid-block{log}", retry=True)
         if failing >= max(FAILURES_IN_ROW, 3 * self._block.cell.concurrency):
             return BlockFailed(f"every request fails; the last: {status['last_error']}", retry=False)

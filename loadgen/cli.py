@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import io
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 CHECKOUT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 130
+MIN_WIDTH = 76
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
@@ -73,7 +75,9 @@ def run(
     shared_prefix_tokens: Annotated[int, typer.Option(min=0, help="Prompt tokens that all requests share.")] = 0,
     tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json.")] = None,
     duration: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
-    stall_timeout: Annotated[float, typer.Option(min=0.1, help="Longest silence of a stream, seconds.")] = 120.0,
+    stall_timeout: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="Longest silence of a stream, seconds.")
+    ] = 120.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts.")] = 1,
     allow_short_output: Annotated[
         bool, typer.Option("--allow-short-output", help="An answer shorter than asked for is no error.")
@@ -109,7 +113,7 @@ def run(
     for file in (json_file, records):
         _check_writable(file)
     to_stdout = json_file is not None and str(json_file) == "-"
-    console = Console(stderr=to_stdout)
+    console = _console(stderr=to_stdout)
     endpoint = inspect_endpoint(
         base_url,
         kind=engine,
@@ -182,7 +186,9 @@ def bench(
     runs_dir: RunsDir = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a cell, over the scenario's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, over the scenario's.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
+    ] = None,
 ) -> None:
     """Race engines over a scenario, through Locust, into a run folder.
 
@@ -190,6 +196,11 @@ def bench(
     """
     from loadgen.bench import run_bench
 
+    for flag, value in (("--api", api), ("--model", model), ("--tokenizer", tokenizer), ("--workers", workers)):
+        if value is not None and not engine:
+            raise UserError(
+                f"{flag} goes with --engine NAME=URL; without it the stack's engines are raced as they are."
+            )
     overrides: dict[str, Any] = {"requests": requests, "seed": seed}
     ok = run_bench(
         scenario,
@@ -197,8 +208,9 @@ def bench(
         engines=_seats(engine, api, model, tokenizer, api_key_env) if engine else None,
         runs_dir=runs_dir,
         overrides={key: value for key, value in overrides.items() if value is not None},
-        workers=workers,
-        console=Console(),
+        default_runs_dir=default_runs_dir(),
+        workers=workers or 1,
+        console=_console(),
     )
     raise typer.Exit(0 if ok else 1)
 
@@ -221,7 +233,7 @@ def report(
     folder = RunFolder.find(runs_dir or default_runs_dir(), run_name)
     url = prometheus_url or folder.load().manifest.prometheus_url
     paths = write_report(folder, prometheus_url=url)
-    console = Console()
+    console = _console()
     if not brief:
         console.print(terminal_table(paths.data))
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
@@ -264,9 +276,16 @@ def calibrate(
 
 
 def default_runs_dir() -> Path:
-    """Where runs are kept: $BAKEOFF_RUNS_DIR, else `runs` in the checkout."""
-    chosen = os.environ.get("BAKEOFF_RUNS_DIR")
-    return Path(chosen) if chosen else CHECKOUT / "runs"
+    """Where runs are kept: BAKEOFF_RUNS_DIR from the environment or `.env`, else `runs`; from the checkout's top."""
+    from embedded.settings import load_settings
+
+    return CHECKOUT / load_settings(CHECKOUT).runs_dir
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """The terminal. One narrower than our tables wraps their lines itself: figures are never cut."""
+    console = Console(stderr=stderr)
+    return console if console.width >= MIN_WIDTH else Console(stderr=stderr, width=MIN_WIDTH)
 
 
 def _seats(
@@ -359,6 +378,9 @@ def _leave(*_: object) -> None:
 def main() -> int:
     """Run the command line and return its exit code. Errors meant for the user are printed as they are."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our characters shows ? for them
     try:
         app(standalone_mode=True)
     except SystemExit as end:

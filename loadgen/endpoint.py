@@ -178,7 +178,8 @@ def _models(client: Client, kind: str | None) -> tuple[list[dict[str, Any]], str
         if isinstance(data, list):
             return [entry for entry in data if isinstance(entry, dict)], None
         problem = problem or f"{client.base_url}{path}: not a model list"
-    return [], f"{problem}. Name the model with --model."
+    hint = "Is this the address of an OpenAI-compatible server? If it is, name the model with --model."
+    return [], f"{problem}. {hint}"
 
 
 def _tokenizer_file(path: str | None) -> str | None:

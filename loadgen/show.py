@@ -96,13 +96,14 @@ class BenchProgress(_StatusLine, Listener):
         self.line(
             f"[{number}/{total}] {block.engine} {_cell(block)}: {measured}"
             + (f", {errors} errors" if errors else "")
-            + self._left(number, total)
+            + self._left(number, total, status)
         )
 
     def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
         """Print a block's outcome."""
         seconds = (facts.ended_at or facts.started_at) - facts.started_at
-        self._durations.append(seconds)
+        if facts.status == "complete":
+            self._durations.append(seconds)
         self.say(
             f"[{number}/{total}] {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
             + (", client-limited" if facts.client is not None and facts.client["limited"] else "")
@@ -110,12 +111,18 @@ class BenchProgress(_StatusLine, Listener):
             style=None if facts.status == "complete" else "yellow",
         )
 
-    def _left(self, number: int, total: int) -> str:
-        if not self._durations:
-            return ""
-        each = sum(self._durations) / len(self._durations)
+    def _left(self, number: int, total: int, status: dict[str, Any]) -> str:
+        """Time left: this block's by its own pace, the others' by the mean of those that were completed."""
         running = time.monotonic() - self._block_started[1]
-        left = max(each - running, 0) + each * (total - number)
+        measured, wanted = status["measured"], status["wanted"] or 0
+        if measured:
+            own = running / measured * max(wanted - measured, 0)
+        elif self._durations:
+            own = max(sum(self._durations) / len(self._durations) - running, 0)
+        else:
+            return ""
+        durations = self._durations or [running + own]
+        left = own + sum(durations) / len(durations) * (total - number)
         return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
 
 
