@@ -132,17 +132,7 @@ class Campaign:
         self.host.start(engine, lambda text: self.listener.engine(engine, text))
         endpoint = self.seats[engine].inspect()
         recipe = make_recipe(endpoint)
-        facts = EngineFacts(
-            name=engine,
-            kind=endpoint.kind,
-            api=endpoint.api,
-            base_url=endpoint.base_url,
-            model=endpoint.model,
-            version=endpoint.version,
-            context_length=endpoint.context_length,
-            prompts=recipe.facts(),
-            launch=self.host.describe(engine),
-        )
+        facts = EngineFacts.of(endpoint, recipe, self.host.describe(engine))
         self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
         if engine not in self._samples:
             self._samples[engine] = sample_engine(endpoint, recipe)

@@ -227,11 +227,12 @@ def report(
     brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
 ) -> None:
     """Write report.html, report.md and summary.json into a run's folder, and print its table."""
+    from loadgen.manifest import load_manifest
     from loadgen.report import terminal_table, write_report
     from loadgen.run_folder import RunFolder
 
     folder = RunFolder.find(runs_dir or default_runs_dir(), run_name)
-    url = prometheus_url or folder.load().manifest.prometheus_url
+    url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
     paths = write_report(folder, prometheus_url=url)
     console = _console()
     if not brief:

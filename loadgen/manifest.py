@@ -12,12 +12,16 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
+
+if TYPE_CHECKING:
+    from loadgen.endpoint import Endpoint
+    from loadgen.prompts import PromptRecipe
 
 SCHEMA_VERSION = 1
 PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prometheus-client", "pydantic")
@@ -44,6 +48,21 @@ class EngineFacts(_Model):
     """How exact prompts were made: mode (ids or text), overhead tokens, where counts came from."""
     launch: dict[str, Any] = Field(default_factory=dict)
     """What the engine host knows: argv, environment without secrets, notes, packages, weights and their hash."""
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, recipe: PromptRecipe, launch: dict[str, Any] | None = None) -> EngineFacts:
+        """Put down an endpoint, how prompts are made for it, and how it was launched; never its API key."""
+        return cls(
+            name=endpoint.name,
+            kind=endpoint.kind,
+            api=endpoint.api,
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            version=endpoint.version,
+            context_length=endpoint.context_length,
+            prompts=recipe.facts(),
+            launch=launch or {},
+        )
 
 
 class ParityFact(_Model):

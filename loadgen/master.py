@@ -264,18 +264,7 @@ class Master:
                 "load": {"rate": [plan.rate], "arrival": plan.arrival} if plan.rate else {"concurrency": [plan.users]},
                 "requests": plan.requests,
             },
-            engines=[
-                EngineFacts(
-                    name=endpoint.name,
-                    kind=endpoint.kind,
-                    api=endpoint.api,
-                    base_url=endpoint.base_url,
-                    model=endpoint.model,
-                    version=endpoint.version,
-                    context_length=endpoint.context_length,
-                    prompts=plan.recipe.facts(),
-                )
-            ],
+            engines=[EngineFacts.of(endpoint, plan.recipe)],
             blocks=[
                 BlockFacts(
                     id=plan.block,

@@ -75,7 +75,6 @@ class BenchProgress(_StatusLine, Listener):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._started = time.monotonic()
         self._block_started: tuple[str, float] = ("", 0.0)
         self._durations: list[float] = []
 
@@ -89,7 +88,7 @@ class BenchProgress(_StatusLine, Listener):
 
     def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
         """Show a block's progress."""
-        if self._block_started[0] != f"{block.id}":
+        if self._block_started[0] != block.id:
             self._block_started = (block.id, time.monotonic())
         errors = sum(status["errors"].values())
         measured = f"{status['measured']}/{status['wanted']}" if status["warmed_up"] else "warming up"

@@ -70,8 +70,7 @@ class Traffic:
         self.sent_records = 0
         self._users = 0
         self._prompts = 0
-        position = plan.workers.index(self.worker) if self.worker in plan.workers else 0
-        self.position = position
+        self.position = plan.workers.index(self.worker) if self.worker in plan.workers else 0
 
     def next_user(self) -> int:
         """Number of a new user within this worker."""
