@@ -11,10 +11,20 @@ chunk of this form is a content event; neither the HTTP parser nor the splitter 
 from __future__ import annotations
 
 from itertools import repeat
+from operator import itemgetter
 
 from loadgen.sse import string_inside
 
 _MAX_SIZE_DIGITS = 8
+_BATCH_BYTES = 16 * 1024
+"""Taken at once at most, so that a read full of other events does not cost its length squared."""
+_FEW = 4
+"""Below so many events' bytes it is quicker to take one at a time."""
+
+
+def _is_hex(digits: bytes | bytearray) -> bool:
+    """Whether what int() took for a hexadecimal number is one for HTTP too: no sign, blank, underscore or 0x."""
+    return digits.isalnum() and b"x" not in digits.lower()
 
 
 class EventFrame:
@@ -35,16 +45,26 @@ class EventFrame:
 
         `data` must start at a chunk's beginning. What is not recognised for certain is left to others.
         """
-        end = self._end_of_first(data, size)
+        end = self._end_of_one(data, 0, size)
         if end == size or not end:
             return (1, end) if end else (0, 0)
-        events, used = self._match_many(bytes(data[end:size]))
-        return 1 + events, end + used
+        events, at, one_by_one_until = 1, end, 0
+        while at < size:
+            if at >= one_by_one_until and size - at > _FEW * self._overhead:
+                count, used = self._match_many(bytes(data[at : min(size, at + _BATCH_BYTES)]))
+                events, at = events + count, at + used
+                one_by_one_until = at + (0 if count else _BATCH_BYTES)
+            else:
+                end = self._end_of_one(data, at, size)
+                if not end:
+                    break
+                events, at = events + 1, end
+        return events, at
 
-    def _end_of_first(self, data: bytes | bytearray, size: int) -> int:
-        """Where the first chunk ends, 0 if it is not such an event or not whole."""
-        line_end = data.find(b"\r\n", 0, _MAX_SIZE_DIGITS + 2)
-        digits = data[: max(line_end, 0)]
+    def _end_of_one(self, data: bytes | bytearray, at: int, size: int) -> int:
+        """Where the chunk that starts at `at` ends, 0 if it is not such an event or not whole."""
+        line_end = data.find(b"\r\n", at, at + _MAX_SIZE_DIGITS + 2)
+        digits = data[at : max(line_end, at)]
         try:
             end = line_end + 4 + int(digits, 16)
         except ValueError:
@@ -57,32 +77,37 @@ class EventFrame:
             and data.startswith(self._before, line_end + 2)
             and data.startswith(self._after, text_end)
             and string_inside(data, text, text_end)
-            and digits.isalnum()  # int() takes a sign, blanks and underscores too
+            and _is_hex(digits)
         )
         return end if good else 0
 
     def _match_many(self, data: bytes) -> tuple[int, int]:
-        """As `match`, for many events at once, each step one call for all of them."""
-        pieces = data.split(self._after)
-        pieces.pop()  # the bytes behind the last event's end
-        parts = list(map(bytes.partition, pieces, repeat(self._divider)))
-        texts = [text for _, _, text in parts]
-        if not self._all_good(parts, texts):
-            good = 0
-            while good < len(parts) and self._all_good(parts[good : good + 1], texts[good : good + 1]):
-                good += 1
-            del pieces[good:]
-        return len(pieces), sum(map(len, pieces)) + len(pieces) * self._after_size
+        """As `match`, but all of `data`'s whole chunks or none, in a few calls each of which does them all.
 
-    def _all_good(self, parts: list[tuple[bytes, bytes, bytes]], texts: list[bytes]) -> bool:
-        sizes = [digits for digits, _, _ in parts]
-        if not all(texts) or not b"0".join(sizes).isalnum() or max(map(len, sizes), default=0) > _MAX_SIZE_DIGITS:
-            return False
-        overhead = self._overhead
+        Their sizes must have equally many digits.
+        """
+        pieces = data.split(b"\n\n\r\n")
+        rest = pieces.pop()
+        count = len(pieces)
+        digits = data.find(b"\r", 0, _MAX_SIZE_DIGITS + 1)
+        if not count or digits < 1:
+            return 0, 0
+        text, text_end = digits + len(self._divider), 4 - self._after_size or None
+        sizes = list(map(itemgetter(slice(0, digits)), pieces))
+        texts = list(map(itemgetter(slice(text, text_end)), pieces))
+        good = (
+            all(texts)
+            and b"".join(map(itemgetter(slice(digits, text)), pieces)) == self._divider * count
+            and (
+                text_end is None or b"".join(map(itemgetter(slice(text_end, None)), pieces)) == self._after[:-4] * count
+            )
+            and _is_hex(b"".join(sizes))
+            # A blank after a backslash is no escape, so joined texts are valid only if each of them is.
+            and string_inside(b" ".join(texts))
+        )
         try:
-            if list(map(int, sizes, repeat(16))) != [len(text) + overhead for text in texts]:
-                return False
+            if not good or list(map(int, sizes, repeat(16))) != [len(text) + self._overhead for text in texts]:
+                return 0, 0
         except ValueError:
-            return False
-        # A blank after a backslash is no escape, so joined texts are valid only if each of them is.
-        return string_inside(b" ".join(texts)) is not None
+            return 0, 0
+        return count, len(data) - len(rest)

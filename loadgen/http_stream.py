@@ -327,11 +327,10 @@ class ResponseStream:
         if not data:
             self._end_of_file()
             return b""
-        if self.skim is not None:
-            # No further than where a chunk is likely to end: what follows can then be skimmed.
-            end = data.find(b"\n\r\n")
-            if end >= 0:
-                data, self._unparsed = data[: end + 3], data[end + 3 :]
+        # No further than where the head or a chunk is likely to end: what follows may be for `skim`.
+        end = data.find(b"\n\r\n") if self.skim is not None or parser.status is None else -1
+        if end >= 0:
+            data, self._unparsed = data[: end + 3], data[end + 3 :]
         content = parser.feed(data)
         if parser.complete and self._unparsed:
             content += parser.feed(self._unparsed)  # bytes behind the end: the parser says what is wrong with them
