@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from loadgen import run_folder
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, Manifest
+from loadgen.parquet import write_parquet
 from loadgen.record import ABORTED, FIELD_NAMES
 from loadgen.run_folder import RecordFile, RunFolder, read_records
 from tests.loadgen.records import any_record, record
@@ -171,7 +172,7 @@ def test_a_disk_that_is_really_full(tiny_disk):
     with pytest.raises(UserError, match=r"No space left on device\. Free some space"):
         run_folder.save_manifest(manifest(messages=["x" * 300_000]), folder.manifest_path)
     with pytest.raises(UserError, match=r"cannot be written.*records are safe"):
-        folder.close()
+        write_parquet(folder)
     assert folder.load().manifest == old
     assert len(folder.load().blocks[0].records) == written
     assert {p.name for p in folder.path.iterdir()} == {"manifest.json", "requests.jsonl"}
@@ -188,7 +189,7 @@ def test_parquet_holds_every_field_of_every_record(tmp_path_factory, records):
         r.wall_offset_ns = 0
     folder = RunFolder.create(tmp_path_factory.mktemp("runs"), manifest(blocks=[block()]))
     write(folder.records_path, records)
-    frame = pl.read_parquet(folder.close())
+    frame = pl.read_parquet(write_parquet(folder))
     assert set(frame.columns) == {*FIELD_NAMES, "phase"}
     rows = frame.to_dicts()
     phases = [row.pop("phase") for row in rows]
@@ -211,7 +212,7 @@ def test_phases_in_the_parquet_by_hand(tmp_path):
     data = folder.load()
     assert [len(b.records) for b in data.blocks] == [4, 0]
     assert [r.index for r in data.blocks[0].measured] == [1, 2], "in the order they were sent"
-    frame = pl.read_parquet(folder.close(data))
+    frame = pl.read_parquet(write_parquet(folder, data))
     assert dict(zip(frame["index"], frame["phase"], strict=True)) == {
         0: "warmup",
         1: "measure",
@@ -226,13 +227,13 @@ def test_text_that_utf8_cannot_hold_does_not_stop_the_closing(tmp_path):
     folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
     write(folder.records_path, [record(block="b", text="half \ud83d")])
     assert folder.load().blocks[0].records[0].text == "half \ud83d"
-    assert pl.read_parquet(folder.close())["text"].to_list() == ["half ?"]
+    assert pl.read_parquet(write_parquet(folder))["text"].to_list() == ["half ?"]
 
 
 def test_a_run_without_records_closes(tmp_path):
     folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
-    assert pl.read_parquet(folder.close()).height == 0
-    folder.close()  # again is fine
+    assert pl.read_parquet(write_parquet(folder)).height == 0
+    write_parquet(folder)  # again is fine
 
 
 def test_a_run_is_found_by_id_by_path_or_as_the_newest(tmp_path, monkeypatch):
