@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from loadgen.cell_summary import CellSummary, summarise
 from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
 from loadgen.client_verdict import ClientVerdict, judge
-from loadgen.definitions import CellSummary, summarise
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
 from loadgen.run_folder import JSONL, RecordFile

@@ -12,10 +12,10 @@ import gevent
 from locust.env import Environment
 from locust.runners import LocalRunner
 
+from loadgen.cell_summary import summarise
 from loadgen.client_probe import ClientProbe
 from loadgen.client_verdict import judge
 from loadgen.collector import Collector
-from loadgen.definitions import summarise
 from loadgen.errors import UserError
 from loadgen.plan import BlockPlan
 from loadgen.quick_result import ClientCost, QuickResult

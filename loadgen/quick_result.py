@@ -6,8 +6,8 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
+from loadgen.cell_summary import CellSummary
 from loadgen.client_verdict import ClientVerdict
-from loadgen.definitions import CellSummary
 from loadgen.endpoint import Endpoint
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadgen.campaign import Listener
-from loadgen.definitions import CellSummary, Distribution
+from loadgen.cell_summary import CellSummary, Distribution
 from loadgen.manifest import BlockFacts
 from loadgen.quick_result import QuickResult
 from loadgen.scenario import Block
