@@ -21,7 +21,8 @@ from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.report import report_data, terminal_table
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Scenario, load_scenario
+from loadgen.scenario import Scenario
+from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
 from loadgen.show import BenchProgress
 

@@ -243,7 +243,7 @@ def report(
 @app.command()
 def scenarios() -> None:
     """List the scenarios that come with Bakeoff, and the question that each answers."""
-    from loadgen.scenario import load_scenario, shipped_scenarios
+    from loadgen.scenario_file import load_scenario, shipped_scenarios
 
     for name in shipped_scenarios():
         typer.echo(f"{name:16} {load_scenario(name).question}")
