@@ -82,7 +82,7 @@ class ClientMetrics(Collector):
         lags["read"].add(record.read_lags_ns)
         late = schedule_lag_ns(record)
         if late is not None:
-            lags["schedule"].add_one(late)
+            lags["schedule"].add([late])
         key: Key = (record.engine, record.model, scenario, record.cell)
         if key not in self._requests and len(self._requests) >= MAX_SERIES:
             key = ("other", "other", "other", "other")

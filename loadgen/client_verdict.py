@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loadgen.client_health import Int64s, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
+from loadgen.client_health import ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
 from loadgen.record import RequestRecord
 
 TTFT_TOLERANCE_MS = 1.0
@@ -40,7 +40,7 @@ NEIGHBOURHOOD_NS = 2_500_000
 """Lateness is looked up in steps of this width, with the steps before and after: what a stall holds up is read, and the
 probe wakes, right after it."""
 
-Floats = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
