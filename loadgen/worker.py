@@ -15,7 +15,7 @@ from locust.runners import WorkerRunner
 
 from loadgen.client_probe import ClientProbe
 from loadgen.errors import UserError
-from loadgen.master import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
 from loadgen.users import StreamingUser, Traffic
