@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from loadgen.bench_progress import BenchProgress
 from loadgen.campaign import Campaign, make_folder
 from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack
 from loadgen.errors import UserError
@@ -24,7 +25,6 @@ from loadgen.run_folder import RunFolder
 from loadgen.scenario import Scenario
 from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
-from loadgen.show import BenchProgress
 
 
 def run_bench(

@@ -102,9 +102,9 @@ def run(
         signal.signal(number, _leave)
     from loadgen.endpoint import inspect_endpoint
     from loadgen.plan import BlockPlan
+    from loadgen.progress import QuickProgress
     from loadgen.quick import run_quick
     from loadgen.scenario import OPEN_LOOP_WARMUP, Timeouts
-    from loadgen.show import QuickProgress, show_quick
     from loadgen.tokens import make_recipe
 
     if shared_prefix_tokens >= prompt_tokens:
@@ -155,7 +155,12 @@ def run(
         request_ids=request_ids,
     )
     with progress:
-        result = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
+        measured = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
+    # Not before: the process that times requests is to be small, and figures take numpy.
+    from loadgen.quick_result import QuickResult
+    from loadgen.show import show_quick
+
+    result = QuickResult.of(measured)
     show_quick(console, result)
     if json_file is not None:
         text = json.dumps(result.to_json(), indent=2) + "\n"
@@ -163,9 +168,9 @@ def run(
             sys.stdout.write(text)
         else:
             _write(json_file, text)
-    if result.write_error is not None:
-        raise UserError(f"{result.write_error}. The file of records is not whole.")
-    if result.interrupted:
+    if measured.write_error is not None:
+        raise UserError(f"{measured.write_error}. The file of records is not whole.")
+    if measured.interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if result.failed else 0)
 
