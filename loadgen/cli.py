@@ -95,8 +95,10 @@ def run(
 
     Exit code: 0 all requests succeeded, 1 some failed, 2 wrong usage, 130 interrupted.
     """
-    # First of all imports: Locust patches the standard library for gevent.
-    import locust  # noqa: F401
+    # First of all imports: a thread, such as the progress line's, must not take the interpreter from the reader.
+    from gevent import monkey
+
+    monkey.patch_all()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)

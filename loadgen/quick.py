@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust.env import Environment
-from locust.runners import LocalRunner
+import gevent.event
+import gevent.pool
 
 from loadgen.block_state import BlockState
 from loadgen.client_health import ProbeReport
@@ -24,7 +24,7 @@ from loadgen.errors import UserError
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RecordFile
-from loadgen.users import StreamingUser, Traffic
+from loadgen.traffic import ClosedLoopUser, Traffic
 
 OPEN_LOOP_LEAD_NS = 100_000_000
 HOPELESS_FAILURES = 10
@@ -69,8 +69,6 @@ def run_quick(
     Raises:
         UserError: `records_file` cannot be opened, or prompts of that length cannot be made.
     """
-    environment = Environment(user_classes=[StreamingUser])
-    runner = environment.create_local_runner()
     every: list[RequestRecord] = []
     kept = _Records(records_file)
     block = BlockState(plan, time.time())
@@ -82,17 +80,18 @@ def run_quick(
 
     traffic = Traffic(sink)
     traffic.begin(plan)
-    StreamingUser.traffic = traffic
     interrupted = gevent.event.Event()
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
     gave_up = False
-    dispatching: gevent.Greenlet | None = None
+    senders = gevent.pool.Group()
     probe = ClientProbe()
     try:
-        dispatching = _start(plan, traffic, runner)
+        crashed = _start(plan, traffic, senders)
         started = time.monotonic()
         while not interrupted.wait(0.1):
+            if crashed.ready():
+                crashed.get()
             status = block.status()
             if on_progress is not None:
                 on_progress({**status, "in_flight": traffic.in_flight})
@@ -104,9 +103,7 @@ def run_quick(
     finally:
         report = probe.report()
         probe.close()
-        runner.quit()
-        if dispatching is not None:
-            dispatching.kill()
+        senders.kill()
         for handler in handlers:
             handler.cancel()
         for number, action in previous.items():
@@ -124,13 +121,24 @@ def run_quick(
     )
 
 
-def _start(plan: BlockPlan, traffic: Traffic, runner: LocalRunner) -> gevent.Greenlet | None:
-    """Let Locust spawn the users of a closed loop, or return the running dispatcher of an open one."""
-    if not plan.rate:
-        runner.start(plan.users, spawn_rate=plan.users)
-        return None
-    traffic.plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
-    return gevent.spawn(traffic.dispatcher().run)
+def _start(plan: BlockPlan, traffic: Traffic, senders: gevent.pool.Group) -> gevent.event.AsyncResult:
+    """Start the users of a closed loop, or the dispatcher of an open one. Returns what tells when one has crashed."""
+    crashed = gevent.event.AsyncResult()
+    if plan.rate:
+        traffic.plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
+        senders.spawn(traffic.dispatcher().run).link_exception(crashed)
+    for _ in range(plan.users):
+        senders.spawn(_send_on, ClosedLoopUser(traffic)).link_exception(crashed)
+    return crashed
+
+
+def _send_on(user: ClosedLoopUser) -> None:
+    """One user, until it is killed."""
+    try:
+        while True:
+            user.send()
+    finally:
+        user.close()
 
 
 class _Records:
