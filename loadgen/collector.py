@@ -15,7 +15,8 @@ from loadgen.client_metrics import ClientMetrics
 from loadgen.client_verdict import ClientVerdict, judge
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
-from loadgen.run_folder import JSONL, RecordFile
+from loadgen.record_file import RecordFile
+from loadgen.run_folder import JSONL
 
 logger = logging.getLogger(__name__)
 

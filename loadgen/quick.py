@@ -23,7 +23,7 @@ from loadgen.client_probe import ClientProbe
 from loadgen.errors import UserError
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
-from loadgen.run_folder import RecordFile
+from loadgen.record_file import RecordFile
 from loadgen.traffic import ClosedLoopUser, Traffic
 
 OPEN_LOOP_LEAD_NS = 100_000_000

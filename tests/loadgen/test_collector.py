@@ -17,7 +17,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptRecipe
 from loadgen.record import ABORTED
-from loadgen.run_folder import RecordFile, read_records
+from loadgen.record_file import RecordFile, read_records
 from tests.loadgen.records import MS, record
 
 
