@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from loadgen.errors import UserError
+from loadgen.serving import Serving
+from loadgen.strict import Strict
 
 SHIPPED = Path(__file__).parent / "scenarios"
 
@@ -21,12 +23,7 @@ Positive = Annotated[int, Field(ge=1)]
 OPEN_LOOP_WARMUP = 10
 
 
-class _Strict(BaseModel):
-    # Strict, since `requests: true` and `requests: "12"` are slips, not numbers.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Load(_Strict):
+class Load(Strict):
     """How requests are offered: `concurrency` for a closed loop, or `rate` for an open one.
 
     Closed loop: each user sends its next request when its last one ended. Open loop: requests are sent at `rate` a
@@ -44,7 +41,7 @@ class Load(_Strict):
         return self
 
 
-class Timeouts(_Strict):
+class Timeouts(Strict):
     """Limits in seconds. A request that passes one ends with an error and keeps what was timed."""
 
     connect_s: float = Field(default=10.0, gt=0)
@@ -116,7 +113,7 @@ class Block:
         return f"{self.engine}.{self.cell.id}.r{self.repeat}"
 
 
-class Scenario(_Strict):
+class Scenario(Strict):
     """A whole scenario file."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
@@ -136,6 +133,7 @@ class Scenario(_Strict):
     repeats: Positive = 1
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
+    serving: Serving | None = Field(default=None, description="how the engines are to be set up")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -149,6 +147,12 @@ class Scenario(_Strict):
                 raise ValueError(f"`load.{field}` lists a value twice")
         if self.shared_prefix_tokens >= min(self.prompt_tokens):
             raise ValueError("`shared_prefix_tokens` must be less than the shortest of `prompt_tokens`")
+        longest = max(self.prompt_tokens) + max(self.output_tokens)
+        length = self.serving.max_model_length if self.serving else None
+        if length is not None and length < longest:
+            raise ValueError(
+                f"`serving.max_model_length` ({length}) must hold the longest prompt and its output: {longest} tokens"
+            )
         return self
 
     def cells(self) -> list[Cell]:
@@ -229,11 +233,11 @@ def _explain(path: Path, document: Any, item: Any) -> str:
     line, model = _line_of(document, location), Scenario
     key = ".".join(str(step) for step in location)
     message = str(item["msg"]).removeprefix("Value error, ")
-    if not location:  # our own checks over several keys begin with the key they are about
+    if item["type"] == "value_error":  # our own checks over several keys begin with the key they are about
         named = re.match(r"`([a-z_.]+)`", message)
-        line = _line_of(document, named[1].split(".")) if named else line
+        line = _line_of(document, [*location, *named[1].split(".")]) if named else line
     if item["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts}
+        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts, "serving": Serving}
         owner = nested.get(str(location[0]), model) if len(location) > 1 else model
         close = difflib.get_close_matches(str(location[-1]), owner.model_fields, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(owner.model_fields)}"
