@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from loadgen.bench import _declare_serving
 from loadgen.engines import ksana, llamacpp, vllm
 from loadgen.engines.serving import SETTINGS, read_block
 from loadgen.errors import UserError
@@ -165,3 +166,28 @@ def test_a_block_takes_no_numbers_that_are_none():
     for bad in ({"seed": -1}, {"gpu_memory_fraction": 0}, {"max_batch_size": True}, {"seed": 2**32}):
         with pytest.raises(ValidationError):
             Serving.model_validate(bad)
+
+
+class Host:
+    """An engine host that counts how often it was told to stop everything."""
+
+    stops = 0
+
+    def stop_all(self) -> None:
+        self.stops += 1
+
+
+def test_engines_are_stopped_only_when_other_settings_are_asked_for(write, tmp_path):  # noqa: F811
+    plain, asking = load_scenario(write(GOOD)), load_scenario(put(write, "  seed: 3\n"))
+    path, host = tmp_path / "serving.json", Host()
+    for scenario, stops, text in (
+        (plain, 0, None),
+        (asking, 1, '{"seed": 3}'),
+        (asking, 1, '{"seed": 3}'),
+        (plain, 2, ""),
+    ):
+        _declare_serving(path, scenario, host)  # type: ignore[arg-type]
+        assert host.stops == stops
+        assert (path.read_text() if path.exists() else None) == text
+    with pytest.raises(UserError, match="cannot be written"):
+        _declare_serving(tmp_path / "nowhere" / "serving.json", asking, host)  # type: ignore[arg-type]
