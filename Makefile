@@ -84,6 +84,7 @@ lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@for launcher in docker/*/launch.py; do $(PY) -m mypy $$launcher || exit; done
 
 lock: # renew all lock files (needs uv); review what changed before committing
 	embedded/lock.sh

@@ -19,6 +19,7 @@ from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
+from loadgen.engine_host import serving_file
 from loadgen.errors import UserError
 
 LOCAL = "http://127.0.0.1"
@@ -191,6 +192,7 @@ def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Pro
         *("--parallel", str(settings.parallel_sequences)),
         *("--state-dir", str(paths.state / "engines" / engine)),
         *("--record", str(paths.launch_record(engine))),
+        *("--serving", str(serving_file(paths.checkout))),
     ]
     if engine == "vllm" and settings.vllm_eager:
         argv.append("--eager")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from loadgen.bench_progress import BenchProgress
 from loadgen.campaign import Campaign, make_folder
-from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack
+from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack, serving_file
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
 from loadgen.locust_client import LocustClient, LocustGone
@@ -25,6 +25,12 @@ from loadgen.run_folder import RunFolder
 from loadgen.scenario import Scenario
 from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
+from loadgen.serving import serving_json
+
+NOT_APPLIED = (
+    "The scenario's serving settings are not applied: these engines were started by someone else. "
+    "Check yourself that they are set up alike."
+)
 
 
 def run_bench(
@@ -73,6 +79,9 @@ def run_bench(
         clock=clock_facts(),
         floor=floor_facts(),
     )
+    if engines is not None and scenario.serving is not None:
+        manifest.messages.append(NOT_APPLIED)
+        console.print(NOT_APPLIED, style="yellow", soft_wrap=True)
     with _locust(seats, stack_locust, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
         folder = make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
@@ -125,7 +134,19 @@ def _stack(checkout: Path, scenario: Scenario) -> tuple[list[Seat], EngineHost, 
         locust.wait_for_workers(1, 30.0)
     except LocustGone as error:
         raise UserError(f"{error}. See `make ps` and `make logs S=locust-master`.") from None
+    _declare_serving(serving_file(checkout), scenario, host)
     return seats, host, locust, stack.urls.get("prometheus")
+
+
+def _declare_serving(path: Path, scenario: Scenario, host: EngineHost) -> None:
+    """Put the scenario's serving settings where launchers read them; an engine that runs with others is stopped."""
+    wanted = serving_json(scenario.serving)
+    try:
+        if wanted != (path.read_text(encoding="utf-8") if path.exists() else ""):
+            host.stop_all()
+            path.write_text(wanted, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from None
 
 
 def _check_fit(scenario: Scenario, seats: Sequence[Seat], host: EngineHost) -> None:

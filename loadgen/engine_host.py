@@ -148,6 +148,11 @@ def stack_file(checkout: Path) -> Path:
     return checkout / ".bakeoff" / "stack" / "stack.json"
 
 
+def serving_file(checkout: Path) -> Path:
+    """Where the launchers of a checkout's stack find the serving settings asked for."""
+    return stack_file(checkout).with_name("serving.json")
+
+
 def read_stack(checkout: Path) -> Stack:
     """The stack of this checkout. Raises UserError if none was started."""
     path = stack_file(checkout)

@@ -15,10 +15,10 @@ LONG = 160
 """Values longer than this are folded away in the report."""
 APART = frozenset(
     {"version", "kind", "base_url", "argv", "env", "environment", "settings", "notes", "packages", "python"}
-    | {"model_path", "cwd", "executable", "log"}
+    | {"model_path", "cwd", "executable", "log", "yaml", "source_commit"}
 )
 """Facts that differ from engine to engine by nature: shown, never judged."""
-NOISE = frozenset({"pid", "started_unix_s", "base_url"})
+NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving"})
 """Launch facts of no use to a reader, or shown elsewhere."""
 
 
