@@ -60,11 +60,11 @@ def run_bench(
     if stack is not None:
         host = stack.host
         seats, notes = choose_seats(scenario, stack)
+        check_serving(scenario, scenario_name, stack)
     else:
         seats, notes = list(engines or ()), []
         host = ExternalHost({seat.name: seat.base_url for seat in seats})
         _check_fit(scenario, seats)
-    notes += check_serving(scenario, scenario_name, stack)
     prometheus = stack.prometheus_url if stack else None
     manifest = Manifest(
         run_id=new_run_id(scenario.name),

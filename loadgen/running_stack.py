@@ -40,8 +40,8 @@ class RunningStack:
     """Versions of the packages that its Locust runs with."""
     facts: dict[str, Any]
     """For the manifest."""
-    serving: dict[str, dict[str, Any]] | None
-    """The serving block that each engine was brought up with, empty for the defaults; None where none can be given."""
+    serving: dict[str, dict[str, Any]]
+    """The serving block that each engine's container was made with, empty for the defaults."""
 
 
 def open_stack(checkout: Path) -> RunningStack:
@@ -66,7 +66,7 @@ def _processes(stack: SupervisorStack) -> RunningStack:
         prometheus_url=stack.urls.get("prometheus"),
         packages=dict(setup["packages"]),
         facts={"runtime": "embedded"},
-        serving=None,
+        serving={},
     )
 
 
@@ -162,31 +162,24 @@ def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], l
     return chosen, notes
 
 
-def check_serving(scenario: Scenario, given: str, stack: RunningStack | None) -> list[str]:
-    """Check that the engines were brought up as the scenario's `serving:` block says.
-
-    Returns what a person should know.
+def check_serving(scenario: Scenario, given: str, stack: RunningStack) -> None:
+    """Check that the engines' containers were made as the scenario's `serving:` block says.
 
     Args:
         scenario: what is raced.
         given: the scenario as the user named it.
-        stack: where; None for endpoints that someone else runs.
+        stack: where.
 
     Raises:
-        UserError: the stack could have been brought up so and was not.
+        UserError: a container was made otherwise.
     """
     wanted = _wanted_serving(scenario)
-    if stack is None or stack.serving is None:
-        if not wanted:
-            return []
-        return ["The scenario's serving block is not applied here: the engines run with settings of their own."]
     for name, actual in stack.serving.items():
         if _without_none(actual) != wanted:
             raise UserError(
                 f"Scenario {scenario.name!r} asks for {_words(wanted)}, and {name} in {stack.words} was made with "
                 f"{_words(_without_none(actual))}. Bring it up for this scenario: make up SCENARIO={given}"
             )
-    return []
 
 
 def _wanted_serving(scenario: Scenario) -> dict[str, Any]:
