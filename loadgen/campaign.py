@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.block_watch import BlockFailed, BlockWatch, end_of_log
+from loadgen.block_watch import BlockFailed, BlockWatch, last_words
 from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -254,7 +254,7 @@ class Campaign:
         """The failure, or the engine's end where that is behind it: then another attempt may do better."""
         if isinstance(failure, BlockFailed) or self.host.is_up(engine):
             return failure
-        return BlockFailed(f"{engine} does not answer any more{end_of_log(self.host, engine)}", retry=True)
+        return BlockFailed(f"{engine} does not answer any more{last_words(self.host, engine)}", retry=True)
 
     def _recover(self, engine: str) -> bool:
         """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""

@@ -145,7 +145,7 @@ class ContainerState:
                 name = "a signal"
             more = ", as the system does when memory runs out" if name == "SIGKILL" else ""
             return f"{name} ended it (exit code {self.exit_code}){more}"
-        if self.restarts and self.status != "exited" and not self.exit_code:
+        if self.status == "running":
             return "it ended, and the Docker engine started it anew"
         return f"it ended with exit code {self.exit_code}"
 

@@ -260,9 +260,18 @@ def test_an_engine_that_was_started_anew_behind_our_back_is_not_up(host, engine)
     container.restart_by_policy()
     container.healthy()
     assert not host.is_up("vllm"), "its requests are lost, though it answers"
+    assert host.how_it_ended("vllm") == "it ended, and the Docker engine started it anew"
     host.start("vllm")
     assert host.is_up("vllm"), "the one that answers now is as good as any"
     assert container.calls == ["start"]
+
+
+def test_how_it_ended_in_mid_block(host, engine):
+    host.start("vllm")
+    assert host.how_it_ended("vllm") == ""
+    engine["vllm"].end(137, oom=True)
+    assert not host.is_up("vllm")
+    assert "OOMKilled, its container's limit is 8 GiB" in host.how_it_ended("vllm")
 
 
 def test_a_busy_health_check_is_no_death(host, engine):
