@@ -19,8 +19,8 @@ from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
-from loadgen.engine_host import serving_file
 from loadgen.errors import UserError
+from loadgen.hosts.stack_file import serving_file
 
 LOCAL = "http://127.0.0.1"
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from loadgen.bench import _declare_serving
 from loadgen.engines import ksana, llamacpp, vllm
 from loadgen.engines.serving import SETTINGS, read_block
 from loadgen.errors import UserError
-from loadgen.scenario import load_scenario
+from loadgen.running_stack import _declare
+from loadgen.scenario_file import load_scenario
 from loadgen.serving import Serving, serving_json
 from tests.loadgen.test_scenario import GOOD, explain, write  # noqa: F401 - a fixture
 
@@ -186,8 +186,8 @@ def test_engines_are_stopped_only_when_other_settings_are_asked_for(write, tmp_p
         (asking, 1, '{"seed": 3}'),
         (plain, 2, ""),
     ):
-        _declare_serving(path, scenario, host)  # type: ignore[arg-type]
+        _declare(serving_json(scenario.serving), path, host)  # type: ignore[arg-type]
         assert host.stops == stops
         assert (path.read_text() if path.exists() else None) == text
     with pytest.raises(UserError, match="cannot be written"):
-        _declare_serving(tmp_path / "nowhere" / "serving.json", asking, host)  # type: ignore[arg-type]
+        _declare(serving_json(asking.serving), tmp_path / "nowhere" / "serving.json", host)  # type: ignore[arg-type]
