@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from embedded.cpus import format_cpus, parse_cpus, stay_on
+from embedded.cpus import available_cpus, format_cpus, parse_cpus, stay_on
 
 
 def parse_options(description: str) -> argparse.Namespace:
@@ -25,8 +25,9 @@ def parse_options(description: str) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="model file or folder")
     parser.add_argument("--model-stamp", type=Path, required=True, help="JSON with the SHA-256 of the weights")
     parser.add_argument("--served-name", required=True, help="the name clients ask for")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--cpus", type=parse_cpus, required=True, help="cores, as in 0-2,5")
+    parser.add_argument("--cpus", type=parse_cpus, help="cores, as in 0-2,5 (default: all that this process may use)")
     parser.add_argument("--context-tokens", type=int, required=True, help="longest prompt plus output")
     parser.add_argument("--parallel", type=int, required=True, help="sequences served at once")
     parser.add_argument("--state-dir", type=Path, required=True, help="working folder of this engine")
@@ -34,6 +35,7 @@ def parse_options(description: str) -> argparse.Namespace:
     parser.add_argument("--eager", action="store_true", help="vLLM: do not compile the model")
     options = parser.parse_args()
     options.state_dir.mkdir(parents=True, exist_ok=True)
+    options.cpus = options.cpus or available_cpus()
     options.pinned = stay_on(options.cpus)
     return options
 

@@ -57,6 +57,11 @@ def install(web_ui: WebUI, master: Master) -> None:
     def setup() -> Response:
         return jsonify({"runs_dir": str(master.runs_dir.resolve()), "engines": master.planner.names()})
 
+    @app.route("/bakeoff/workers")
+    def workers() -> Response:
+        clients = getattr(master.environment.runner, "clients", {})
+        return jsonify({client.id: client.state for client in clients.values()})
+
     @app.route("/bakeoff/block")
     def block() -> Response:
         return jsonify(master.status())

@@ -70,7 +70,7 @@ def main() -> None:
         "vllm.entrypoints.openai.api_server",
         *("--model", str(options.model)),
         *("--served-model-name", options.served_name),
-        *("--host", "127.0.0.1"),
+        *("--host", options.host),
         *("--port", str(options.port)),
         *("--max-model-len", str(options.context_tokens)),
         *("--max-num-seqs", str(options.parallel)),
