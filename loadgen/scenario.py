@@ -121,7 +121,7 @@ class Scenario(_Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     question: str = Field(min_length=1, description="which question this scenario answers")
-    engines: list[str] = Field(default_factory=list, description="seats A and B of the stack")
+    engines: list[str] = Field(default_factory=list, description="seats A and B of the stack; none: all it has")
     model: str | None = None
     prompt_tokens: list[Positive] = Field(min_length=1)
     output_tokens: list[Positive] = Field(min_length=1)

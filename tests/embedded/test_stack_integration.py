@@ -19,8 +19,8 @@ import pytest
 
 from embedded import processes, setup
 from embedded.settings import Paths, load_settings
-from loadgen.engine_host import SupervisorHost
 from loadgen.errors import UserError
+from loadgen.hosts.supervisor import SupervisorHost
 
 HERE = Path(__file__).resolve().parents[2]
 PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")
