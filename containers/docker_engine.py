@@ -13,7 +13,7 @@ import requests
 from docker.context import ContextAPI
 from docker.errors import DockerException
 
-ANSWER_LIMIT_S = 3.0
+ANSWER_LIMIT_S = 3
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -41,7 +41,7 @@ def engine_address(environ: Mapping[str, str] = os.environ) -> str:
     return address.replace("http+unix://", "unix://") if address else DEFAULT_HOST
 
 
-def find_engine(address: str, limit_s: float = ANSWER_LIMIT_S) -> DockerEngine | str:
+def find_engine(address: str, limit_s: int = ANSWER_LIMIT_S) -> DockerEngine | str:
     """The engine at an address, or why there is none. Each question takes `limit_s` at most."""
     if address.startswith("unix://") and not Path(address.removeprefix("unix://")).exists():
         return f"there is no {address.removeprefix('unix://')}"
@@ -52,7 +52,7 @@ def find_engine(address: str, limit_s: float = ANSWER_LIMIT_S) -> DockerEngine |
     except (DockerException, requests.RequestException, OSError, ValueError) as error:
         if "permission denied" in str(error).lower():
             return f"this user may not use {address} (is it in the group `docker`?)"
-        return f"nothing answers at {address} within {limit_s:g} s"
+        return f"nothing answers at {address} within {limit_s} s"
     finally:
         if client is not None:
             client.close()

@@ -98,6 +98,7 @@ class ContainerStack:
         need_password(settings.grafana_password, env_file)
         need_disk(self.paths.state, IMAGES_DISK_GB, "running the containers")
 
+        settings = self._keep_workers(settings)
         services = self.compose(settings, profiles).services()
         engines = only(engine_services(services), settings.engines)
         chosen = choose_engine(engines, asked)
@@ -114,12 +115,12 @@ class ContainerStack:
             compose = self.compose(settings, profiles, self._worked_out(engines, serving))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
-            bring_up(compose, client, settings.project, ESSENTIAL, str(self._log))
+            bring_up(compose, client, settings.project, ESSENTIAL, self._log)
             for name, without in OPTIONAL.items():
                 if name in left_out:
                     continue
                 try:
-                    bring_up(compose, client, settings.project, [name], str(self._log))
+                    bring_up(compose, client, settings.project, [name], self._log)
                 except UserError as error:
                     left_out.append(name)
                     lacking.append(f"{error}\nWithout it {without}.")
@@ -129,6 +130,14 @@ class ContainerStack:
             if chosen:
                 self._start(client, settings, chosen)
         return lacking
+
+    def _keep_workers(self, settings: Settings) -> Settings:
+        """As many workers as there are, if nobody says how many: a race brings up what is up already."""
+        if "workers" in settings.model_fields_set:
+            return settings
+        with self._client() as client:
+            count = sum(each.service == "locust-worker" for each in service_states(client, settings.project))
+        return settings.model_copy(update={"workers": count}) if count else settings
 
     def _prepare_folders(self, settings: Settings) -> None:
         """Make the folders that containers mount, so that Docker does not make them as root's."""

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import docker
 import requests
@@ -55,8 +56,8 @@ class ServiceState:
 def service_states(client: docker.DockerClient, project: str) -> list[ServiceState]:
     """All containers of a project, by service. Raises UserError if the Docker engine does not answer."""
     try:
-        filters = {"label": f"{PROJECT_LABEL}={project}"}
-        found = client.containers.list(all=True, ignore_removed=True, filters=filters)
+        label = f"{PROJECT_LABEL}={project}"
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
     except (DockerException, requests.RequestException, OSError) as error:
         raise UserError(f"the Docker engine does not answer: {str(error)[:200]}") from None
     return sorted((_read(each) for each in found), key=lambda each: (each.service, each.container))
@@ -72,7 +73,7 @@ def _read(container: Container) -> ServiceState:
     )
 
 
-def bring_up(compose: Compose, client: docker.DockerClient, project: str, services: Iterable[str], log: str) -> None:
+def bring_up(compose: Compose, client: docker.DockerClient, project: str, services: Iterable[str], log: Path) -> None:
     """`compose up` these services and wait until all are healthy, with a sign of life every few seconds.
 
     Raises UserError with the failing service's last log lines.
@@ -80,7 +81,7 @@ def bring_up(compose: Compose, client: docker.DockerClient, project: str, servic
     names = list(services)
     command = compose.command("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(UP_LIMIT_S), *names)
     began = said = time.monotonic()
-    with open(log, "ab") as output:  # noqa: PTH123
+    with log.open("ab") as output:
         process = subprocess.Popen(
             command, env=dict(compose.environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
@@ -101,13 +102,11 @@ def bring_up(compose: Compose, client: docker.DockerClient, project: str, servic
         raise _failure(client, project, names, log)
 
 
-def _failure(client: docker.DockerClient, project: str, names: list[str], log: str) -> UserError:
+def _failure(client: docker.DockerClient, project: str, names: list[str], log: Path) -> UserError:
     """The error for services that did not come up."""
-    from pathlib import Path
-
     failed = [each for each in service_states(client, project) if each.service in names and each.failed]
     if not failed:
-        said = quoted(tail(Path(log), 12))
+        said = quoted(tail(log, 12))
         return UserError(f"Compose could not start {', '.join(names)}{known_cause(said)}:\n{said}")
     first = failed[0]
     lines = client.containers.get(first.container).logs(tail=12).decode("utf-8", "replace")
