@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedded.cpus import format_cpus, parse_cpus, stay_on
+from embedded.cpus import available_cpus, format_cpus, parse_cpus, stay_on
 from loadgen.engines.serving import NativeSetting, block_facts, read_block
 from loadgen.errors import UserError
 from loadgen.launching import read_serving, versions, write_json
@@ -30,8 +30,9 @@ def parse_options(description: str) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="model file or folder")
     parser.add_argument("--model-stamp", type=Path, required=True, help="JSON with the SHA-256 of the weights")
     parser.add_argument("--served-name", required=True, help="the name clients ask for")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--cpus", type=parse_cpus, required=True, help="cores, as in 0-2,5")
+    parser.add_argument("--cpus", type=parse_cpus, help="cores, as in 0-2,5 (default: all that this process may use)")
     parser.add_argument("--context-tokens", type=int, required=True, help="longest prompt plus output")
     parser.add_argument("--parallel", type=int, required=True, help="sequences served at once")
     parser.add_argument("--state-dir", type=Path, required=True, help="working folder of this engine")
@@ -48,6 +49,7 @@ def parse_options(description: str) -> argparse.Namespace:
     options.context_tokens = options.asked.get("max_model_length", options.context_tokens)
     options.parallel = options.asked.get("max_batch_size", options.parallel)
     options.state_dir.mkdir(parents=True, exist_ok=True)
+    options.cpus = options.cpus or available_cpus()
     options.pinned = stay_on(options.cpus)
     return options
 

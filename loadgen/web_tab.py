@@ -64,6 +64,11 @@ def install(web_ui: WebUI, master: Master) -> None:
             }
         )
 
+    @app.route("/bakeoff/workers")
+    def workers() -> Response:
+        clients = getattr(master.environment.runner, "clients", {})
+        return jsonify({client.id: client.state for client in clients.values()})
+
     @app.route("/bakeoff/block")
     def block() -> Response:
         return jsonify(master.status())

@@ -25,7 +25,7 @@ def main() -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(options.model)
     params.model_alias = {options.served_name}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [options.host]
     params.port = options.port
     params.endpoint_metrics = True
     params.ui = False

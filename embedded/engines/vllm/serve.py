@@ -78,7 +78,7 @@ def main() -> None:
         "vllm.entrypoints.openai.api_server",
         *("--model", str(options.model)),
         *("--served-model-name", options.served_name),
-        *("--host", "127.0.0.1"),
+        *("--host", options.host),
         *("--port", str(options.port)),
         *arguments(serving),
         *("--allowed-origins", "[]"),
