@@ -68,9 +68,8 @@ logs: $(STAMP) ## Follow one process' log (S=vllm)
 
 bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...)
 ifeq ($(ENDPOINTS),)
-	@# A stack of containers that runs is raced as it is.
-	@grep -qs '"runtime": *"docker"' .bakeoff/stack/stack.json || { \
-	  $(STACK) setup --scenario "$(SCENARIO)" && $(STACK) up --engine none --scenario "$(SCENARIO)"; }
+	@$(STACK) setup --scenario "$(SCENARIO)"
+	@$(STACK) up --engine none --scenario "$(SCENARIO)"
 endif
 	@$(PY) -m loadgen bench $(SCENARIO) $(ARGS)
 
