@@ -129,8 +129,8 @@ def _print_states(stack: ContainerStack) -> None:
     for each in stack.states():
         urls = " ".join(f"http://{address}" for address in each.ports)
         table.add_row(each.service, each.word, each.container, urls)
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+    # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
+    Console(highlight=False, width=200).print(table, soft_wrap=True)
 
 
 def main() -> None:

@@ -58,6 +58,11 @@ def newest_run(checkout):
     return RunFolder.find(checkout.folder / "runs", None)
 
 
+def health(container):
+    container.reload()
+    return container.attrs["State"]["Health"]["Status"]
+
+
 def test_up_says_what_it_chose_and_all_is_healthy(checkout, client, brought_up):
     assert "containers (RUNTIME=docker), profile sim (as asked)" in brought_up.text
     assert "sim-vllm: healthy" in brought_up.text
@@ -68,7 +73,7 @@ def test_up_says_what_it_chose_and_all_is_healthy(checkout, client, brought_up):
     assert len(found["locust-worker"]) == 2
     for service in SERVICES - {"sim-ksana"}:
         for container in found[service]:
-            assert container.attrs["State"]["Health"]["Status"] == "healthy", service
+            wait_for(lambda each=container: health(each) == "healthy", 30, f"that {container.name} is healthy")
     # Engines take turns: the other is made, not started.
     assert found["sim-ksana"][0].status == "created"
 
