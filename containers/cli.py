@@ -21,7 +21,8 @@ from containers.stack import PROFILES, ContainerStack
 from embedded.commands import say
 from embedded.settings import find_checkout, load_settings
 from loadgen.errors import UserError
-from loadgen.scenario import load_scenario
+from loadgen.scenario_file import load_scenario
+from loadgen.serving import serving_json
 
 app = typer.Typer(
     help="Run engines, Locust, exporters, Prometheus and Grafana as containers.",
@@ -46,8 +47,7 @@ def open_stack(checkout: Path) -> ContainerStack:
 
 def serving_of(scenario: str | None) -> str:
     """The serving block of a scenario as JSON; empty if it has none."""
-    block = getattr(load_scenario(scenario), "serving", None) if scenario else None
-    return "" if block is None else str(block.model_dump_json(exclude_none=True))
+    return serving_json(load_scenario(scenario).serving) if scenario else ""
 
 
 @app.command()

@@ -21,6 +21,7 @@ from embedded.scrape_config import Target, render_scrape_config
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
 from loadgen.errors import UserError
+from loadgen.hosts.stack_file import serving_file
 
 LOCAL = "http://127.0.0.1"
 
@@ -184,6 +185,7 @@ def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Pro
         *("--parallel", str(settings.parallel_sequences)),
         *("--state-dir", str(paths.state / "engines" / engine)),
         *("--record", str(paths.launch_record(engine))),
+        *("--serving", str(serving_file(paths.checkout))),
     ]
     if engine == "vllm" and settings.vllm_eager:
         argv.append("--eager")

@@ -29,7 +29,7 @@ from embedded.programs import (
 )
 from embedded.settings import Paths, Settings, main_python, private_folder
 from loadgen.errors import UserError
-from loadgen.hosts.stack_file import read_supervisor_stack, stack_file
+from loadgen.hosts.stack_file import read_supervisor_stack, serving_file, stack_file
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
 from loadgen.http_probe import http_status
 
@@ -94,6 +94,10 @@ class EmbeddedStack:
             raise UserError("the stack runs with other settings than those asked for now: run `make down` first")
         lacking += self._start_services(host, stack)
         if engine:
+            serving = serving_file(self.paths.checkout)
+            if serving.exists():  # a race's settings; whoever starts an engine by hand gets the stack's own
+                host.stop_all()
+                serving.unlink()
             say(f"{engine}: starting (port {dict(self.settings.ports())[f'BAKEOFF_{engine.upper()}_PORT']})")
             began = time.monotonic()
             host.start(engine, on_progress=lambda text: say(f"  {text}"))

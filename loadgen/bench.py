@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from loadgen.bench_progress import BenchProgress
 from loadgen.campaign import Campaign, make_folder
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
@@ -22,10 +23,15 @@ from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.report import report_data, terminal_table
 from loadgen.run_folder import RunFolder
-from loadgen.running_stack import RunningStack, check_serving, choose_seats, open_stack
-from loadgen.scenario import Scenario, load_scenario
+from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
+from loadgen.scenario import Scenario
+from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
-from loadgen.show import BenchProgress
+
+NOT_APPLIED = (
+    "The scenario's serving settings are not applied: these engines were started by someone else. "
+    "Check yourself that they are set up alike."
+)
 
 
 def run_bench(
@@ -60,7 +66,7 @@ def run_bench(
     if stack is not None:
         host = stack.host
         seats, notes = choose_seats(scenario, stack)
-        check_serving(scenario, scenario_name, stack)
+        settle_serving(scenario, scenario_name, stack)
     else:
         seats, notes = list(engines or ()), []
         host = ExternalHost({seat.name: seat.base_url for seat in seats})
@@ -79,6 +85,9 @@ def run_bench(
         clock=clock_facts(),
         floor=floor_facts(),
     )
+    if engines is not None and scenario.serving is not None:
+        manifest.messages.append(NOT_APPLIED)
+        console.print(NOT_APPLIED, style="yellow", soft_wrap=True)
     with _locust(seats, stack, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
         folder = make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)

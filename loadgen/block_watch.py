@@ -20,10 +20,10 @@ class BlockFailed(Exception):
         self.retry = retry
 
 
-def end_of_log(host: EngineHost, engine: str) -> str:
-    """The last lines of an engine's log, to go behind a reason; empty where there are none."""
-    tail = host.log_tail(engine, 8)
-    return f". The end of its log:\n{tail}" if tail else ""
+def last_words(host: EngineHost, engine: str) -> str:
+    """How an engine ended and the last lines of its log, to go behind a reason; empty where nothing is known."""
+    how, tail = host.how_it_ended(engine), host.log_tail(engine, 8)
+    return (f": {how}" if how else "") + (f". The end of its log:\n{tail}" if tail else "")
 
 
 class BlockWatch:
@@ -47,7 +47,7 @@ class BlockWatch:
         if failing or now - self._host_checked >= HOST_CHECK_S:
             self._host_checked = now
             if not self._host.is_up(self._block.engine):
-                log = end_of_log(self._host, self._block.engine)
+                log = last_words(self._host, self._block.engine)
                 return BlockFailed(f"{self._block.engine} died in mid-block{log}", retry=True)
         if failing >= max(FAILURES_IN_ROW, 3 * self._block.cell.concurrency):
             return BlockFailed(f"every request fails; the last: {status['last_error']}", retry=False)

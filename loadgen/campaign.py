@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.block_watch import BlockFailed, BlockWatch, end_of_log
+from loadgen.block_watch import BlockFailed, BlockWatch, last_words
 from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.parity import EngineSample, compare, sample_engine
+from loadgen.parquet import write_parquet
 from loadgen.run_folder import RunFolder
 from loadgen.scenario import Block, Scenario
 from loadgen.seats import Seat
@@ -254,7 +255,7 @@ class Campaign:
         """The failure, or the engine's end where that is behind it: then another attempt may do better."""
         if isinstance(failure, BlockFailed) or self.host.is_up(engine):
             return failure
-        return BlockFailed(f"{engine} does not answer any more{end_of_log(self.host, engine)}", retry=True)
+        return BlockFailed(f"{engine} does not answer any more{last_words(self.host, engine)}", retry=True)
 
     def _recover(self, engine: str) -> bool:
         """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""
@@ -331,7 +332,7 @@ class Campaign:
         self.manifest.ended_at = time.time()
         try:
             self._save()
-            self.folder.close()
+            write_parquet(self.folder)
         except DiskFull as error:
             if not disk_full:  # else it is told already
                 self.listener.message(str(error))

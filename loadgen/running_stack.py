@@ -11,11 +11,12 @@ from typing import Any, cast
 from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
-from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack
+from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, serving_file
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.scenario import Scenario
 from loadgen.seats import Seat
+from loadgen.serving import serving_json
 
 MASTER = "locust-master"
 WORKER_LIMIT_S = 30.0
@@ -42,15 +43,17 @@ class RunningStack:
     """For the manifest."""
     serving: dict[str, dict[str, Any]]
     """The serving block that each engine's container was made with, empty for the defaults."""
+    serving_file: Path | None
+    """Where launchers of plain processes read the serving block."""
 
 
 def open_stack(checkout: Path) -> RunningStack:
     """The stack of this checkout, its Locust ready. Raises UserError where it does not run or answer."""
     stack = read_stack(checkout)
-    return _containers(stack) if isinstance(stack, DockerStack) else _processes(stack)
+    return _containers(stack) if isinstance(stack, DockerStack) else _processes(stack, checkout)
 
 
-def _processes(stack: SupervisorStack) -> RunningStack:
+def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
     host = SupervisorHost(stack)
     host.running()  # raises where supervisord is gone
     locust, setup = _locust(stack.urls)
@@ -67,6 +70,7 @@ def _processes(stack: SupervisorStack) -> RunningStack:
         packages=dict(setup["packages"]),
         facts={"runtime": "embedded"},
         serving={},
+        serving_file=serving_file(checkout),
     )
 
 
@@ -108,6 +112,7 @@ def _containers(stack: DockerStack) -> RunningStack:
             "docker_version": host.version(),
         },
         serving={name: _serving_of(host.environment(name)) for name in engines},
+        serving_file=None,
     )
 
 
@@ -162,8 +167,11 @@ def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], l
     return chosen, notes
 
 
-def check_serving(scenario: Scenario, given: str, stack: RunningStack) -> None:
-    """Check that the engines' containers were made as the scenario's `serving:` block says.
+def settle_serving(scenario: Scenario, given: str, stack: RunningStack) -> None:
+    """See to it that engines are started as the scenario's `serving:` block says.
+
+    Launchers of plain processes read the block when they start; an engine that runs with other settings is stopped.
+    Containers were made with theirs, which is checked.
 
     Args:
         scenario: what is raced.
@@ -171,9 +179,12 @@ def check_serving(scenario: Scenario, given: str, stack: RunningStack) -> None:
         stack: where.
 
     Raises:
-        UserError: a container was made otherwise.
+        UserError: a container was made otherwise, or the block cannot be written.
     """
-    wanted = _wanted_serving(scenario)
+    text = serving_json(scenario.serving)
+    if stack.serving_file is not None:
+        _declare(text, stack.serving_file, stack.host)
+    wanted = json.loads(text or "{}")
     for name, actual in stack.serving.items():
         if _without_none(actual) != wanted:
             raise UserError(
@@ -182,12 +193,13 @@ def check_serving(scenario: Scenario, given: str, stack: RunningStack) -> None:
             )
 
 
-def _wanted_serving(scenario: Scenario) -> dict[str, Any]:
-    """The scenario's `serving:` block as plain data without what it leaves open; empty when it has none."""
-    # INTEGRATION POINT: `Scenario.serving`, a pydantic model, comes with another change; then this is
-    # `scenario.serving.model_dump(...)`.
-    serving = getattr(scenario, "serving", None)
-    return {} if serving is None else _without_none(serving.model_dump(mode="json"))
+def _declare(text: str, path: Path, host: EngineHost) -> None:
+    try:
+        if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
+            host.stop_all()
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from None
 
 
 def _without_none(block: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,9 @@ class EngineHost(Protocol):
     def describe(self, name: str) -> dict[str, Any]:
         """All that is known of how the engine was launched, for the manifest: plain JSON data without secrets."""
 
+    def how_it_ended(self, name: str) -> str:
+        """The end of an engine's last run in words, such as its exit code; empty if it runs or nobody knows."""
+
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log; empty if this host has none."""
 

@@ -97,6 +97,7 @@ class ContainerState:
     health: str | None
     """starting, healthy or unhealthy; None without a health check."""
     health_output: str
+    """The last line of the last check that failed."""
     exit_code: int
     oom_killed: bool
     error: str
@@ -111,12 +112,12 @@ class ContainerState:
         """Read an inspected container."""
         state = attributes["State"]
         health = state.get("Health") or {}
-        said = [str(entry.get("Output", "")) for entry in health.get("Log") or [] if entry.get("ExitCode")]
+        said = [str(entry.get("Output", "")).strip() for entry in health.get("Log") or [] if entry.get("ExitCode")]
         word = health.get("Status")
         return cls(
             status=str(state["Status"]),
             health=word if word not in (None, "", "none") else None,
-            health_output=said[-1].strip() if said else "",
+            health_output=said[-1].rpartition("\n")[2] if said else "",
             exit_code=int(state.get("ExitCode") or 0),
             oom_killed=bool(state.get("OOMKilled")),
             error=str(state.get("Error") or ""),
@@ -133,8 +134,8 @@ class ContainerState:
     def how_it_ended(self, memory_limit: int = 0) -> str:
         """The end of its last run in words. `memory_limit`: bytes, 0 for none."""
         if self.oom_killed:
-            limit = f" of {memory_limit / 2**30:.3g} GiB" if memory_limit else ""
-            return f"out of memory: the system killed it (OOMKilled, its container's limit{limit or ' is none'})"
+            limit = f", its container's limit is {memory_limit / 2**30:.3g} GiB" if memory_limit else ""
+            return f"the system killed it for want of memory: OOMKilled{limit}"
         if self.error:
             return self.error
         if self.exit_code > 128:
@@ -144,7 +145,7 @@ class ContainerState:
                 name = "a signal"
             more = ", as the system does when memory runs out" if name == "SIGKILL" else ""
             return f"{name} ended it (exit code {self.exit_code}){more}"
-        if self.restarts and self.status != "exited" and not self.exit_code:
+        if self.status == "running":
             return "it ended, and the Docker engine started it anew"
         return f"it ended with exit code {self.exit_code}"
 
@@ -190,24 +191,30 @@ def container_facts(attributes: Mapping[str, Any], image: Mapping[str, Any] | No
             "user": config.get("User") or "root",
             "read_only": bool(host.get("ReadonlyRootfs")),
         },
-        "limits": {
-            "memory_bytes": host.get("Memory") or None,
-            "cpus": (host.get("NanoCpus") or 0) / 1e9 or None,
-            "cpuset": host.get("CpusetCpus") or None,
-            "shm_bytes": host.get("ShmSize") or None,
-            "ipc": host.get("IpcMode") or None,
-            "pids": host.get("PidsLimit") or None,
-        },
+        "limits": _given(
+            memory_bytes=host.get("Memory"),
+            cpus=(host.get("NanoCpus") or 0) / 1e9,
+            cpuset=host.get("CpusetCpus"),
+            shm_bytes=host.get("ShmSize"),
+            ipc=host.get("IpcMode"),
+            pids=host.get("PidsLimit"),
+        ),
         "gpus": _gpus(host.get("DeviceRequests") or []),
     }
 
 
+def _given(**values: Any) -> dict[str, Any]:
+    """What was set: Docker writes 0 or nothing for what was not."""
+    return {name: value for name, value in values.items() if value}
+
+
 def _gpus(requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The GPUs a container was given: ids, or how many (-1 is all)."""
-    ids = [each for request in requests for each in request.get("DeviceIDs") or []]
-    count = sum(int(request.get("Count") or 0) for request in requests)
-    drivers = sorted({str(request["Driver"]) for request in requests if request.get("Driver")})
-    return {"device_ids": ids or None, "count": count or None, "drivers": drivers or None}
+    return _given(
+        device_ids=[each for request in requests for each in request.get("DeviceIDs") or []],
+        count=sum(int(request.get("Count") or 0) for request in requests),
+        drivers=sorted({str(request["Driver"]) for request in requests if request.get("Driver")}),
+    )
 
 
 def redacted_environment(entries: Any) -> dict[str, str]:

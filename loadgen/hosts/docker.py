@@ -152,6 +152,13 @@ class DockerHost:
             facts |= {"state": container.status, **container_facts(container.attrs, image)}
             return facts | self._launch_record(engine, container)
 
+    def how_it_ended(self, name: str) -> str:
+        """The end of the engine's last run in words; empty if it is the one that we started and runs."""
+        state = self._state(name)
+        if state.status == "running" and self._started.get(name, state.started_at) == state.started_at:
+            return ""
+        return state.how_it_ended(self._memory_limit(name))
+
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log, of its latest start; empty where Docker's log driver keeps none."""
         with _explained():

@@ -53,6 +53,11 @@ def stack_file(checkout: Path) -> Path:
     return checkout / ".bakeoff" / "stack" / "stack.json"
 
 
+def serving_file(checkout: Path) -> Path:
+    """Where the launchers of a checkout's stack of plain processes find the serving settings asked for."""
+    return stack_file(checkout).with_name("serving.json")
+
+
 def read_stack(checkout: Path) -> SupervisorStack | DockerStack:
     """The stack of this checkout. Raises UserError if none was started."""
     try:

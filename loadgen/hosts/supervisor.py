@@ -98,6 +98,11 @@ class SupervisorHost:
         facts["state"] = str(state["statename"]).lower()
         return facts
 
+    def how_it_ended(self, name: str) -> str:
+        """The end of the engine's last run in words; empty if it runs."""
+        state = self.state_of(self._engine(name).name)
+        return "" if state["state"] in ALIVE else _how_it_ended(state)
+
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log (of its latest start, if this host started it)."""
         log = self._engine(name).log

@@ -9,13 +9,15 @@ from typing import Literal
 
 import numpy as np
 
+from loadgen.cell_summary import CellSummary, Floats, summarise
 from loadgen.client_verdict import ClientVerdict
-from loadgen.definitions import CellSummary, Floats, summarise, tpot_ms, ttft_ms
+from loadgen.definitions import tpot_ms, ttft_ms
 from loadgen.manifest import EngineFacts, Manifest
 from loadgen.record import RequestRecord
 from loadgen.report.columns import COLUMNS, quotient
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.prometheus import Memory
+from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.run_folder import BlockData, RunData
 from loadgen.scenario import Cell
 
@@ -122,6 +124,7 @@ class ReportData:
     blocks: list[BlockView]
     errors: list[ErrorRow]
     fairness: list[FairnessRow]
+    serving: list[ServingRow]
     client: ClientFacts
     memory: Memory
     broken_lines: int
@@ -188,6 +191,7 @@ def build_report_data(run: RunData, memory: Memory) -> ReportData:
         blocks=[_block_view(block, used) for block in run.blocks],
         errors=_errors(run.blocks),
         fairness=fairness_rows(run, engines),
+        serving=serving_rows(run.manifest, engines),
         client=_client(run.blocks),
         memory=memory,
         broken_lines=run.broken_lines,

@@ -182,8 +182,9 @@ def test_a_killed_worker_comes_back_and_a_killed_engine_does_not(stack):
     wait_for(lambda: host.running() == [])
     time.sleep(1)
     assert host.running() == [] and not host.is_up("llamacpp")
+    assert "a signal ended it" in host.how_it_ended("llamacpp")
     host.start("llamacpp")
-    assert host.is_up("llamacpp")
+    assert host.is_up("llamacpp") and host.how_it_ended("llamacpp") == ""
 
 
 def test_an_engine_that_dies_at_start_says_why(stack):

@@ -98,6 +98,9 @@ class FakeHost:
     def describe(self, name: str) -> dict[str, Any]:
         return {"argv": [name]}
 
+    def how_it_ended(self, name: str) -> str:
+        return "it ended with exit code 7"
+
     def log_tail(self, name: str, lines: int = 20) -> str:
         return "out of luck"
 
@@ -261,7 +264,7 @@ def test_dead_engine_is_started_again(race):
     race.host.start = revive
     assert race.campaign.run()
     assert race.ran() == [(A, 1, "failed"), (A, 2, "complete"), (B, 1, "complete")]
-    assert "a died in mid-block" in race.manifest.blocks[0].reason
+    assert "a died in mid-block: it ended with exit code 7. The end of its log" in race.manifest.blocks[0].reason
     assert "out of luck" in race.manifest.blocks[0].reason
     assert race.host.calls.count(("start", "a")) == 2
 

@@ -179,7 +179,7 @@ def test_an_engine_that_ends_tells_code_and_log(host, engine, mute):
 @pytest.mark.parametrize(
     ("code", "oom", "words"),
     [
-        (137, True, "OOMKilled, its container's limit of 8 GiB"),
+        (137, True, "for want of memory: OOMKilled, its container's limit is 8 GiB"),
         (137, False, "SIGKILL ended it (exit code 137), as the system does when memory runs out"),
         (139, False, "SIGSEGV ended it (exit code 139)"),
         (255, False, "a signal ended it (exit code 255)"),
@@ -207,7 +207,7 @@ def test_an_engine_between_two_starts_tells_its_exit_code(host, engine, mute):
 
 
 def test_an_unhealthy_engine_tells_what_its_check_says(host, engine, mute):
-    engine["vllm"].story = [nothing, nothing, lambda c: c.unhealthy("connection refused\n")]
+    engine["vllm"].story = [nothing, nothing, lambda c: c.unhealthy("Traceback\nconnection refused\n")]
     assert "its health check says: connection refused" in failure(host)
     assert host.running() == []
 
@@ -260,9 +260,18 @@ def test_an_engine_that_was_started_anew_behind_our_back_is_not_up(host, engine)
     container.restart_by_policy()
     container.healthy()
     assert not host.is_up("vllm"), "its requests are lost, though it answers"
+    assert host.how_it_ended("vllm") == "it ended, and the Docker engine started it anew"
     host.start("vllm")
     assert host.is_up("vllm"), "the one that answers now is as good as any"
     assert container.calls == ["start"]
+
+
+def test_how_it_ended_in_mid_block(host, engine):
+    host.start("vllm")
+    assert host.how_it_ended("vllm") == ""
+    engine["vllm"].end(137, oom=True)
+    assert not host.is_up("vllm")
+    assert "OOMKilled, its container's limit is 8 GiB" in host.how_it_ended("vllm")
 
 
 def test_a_busy_health_check_is_no_death(host, engine):
@@ -289,7 +298,7 @@ def test_what_the_manifest_keeps(host, engine):
     ]
     assert facts["limits"]["memory_bytes"] == 8 * 2**30
     assert (facts["limits"]["cpus"], facts["limits"]["cpuset"]) == (1.5, "0-1")
-    assert facts["gpus"] == {"device_ids": ["1"], "count": None, "drivers": ["nvidia"]}
+    assert facts["gpus"] == {"device_ids": ["1"], "drivers": ["nvidia"]}
 
 
 def test_an_image_that_was_removed_hides_nothing_else(host, engine):
