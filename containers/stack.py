@@ -100,6 +100,7 @@ class ContainerStack:
 
         settings = self._keep_workers(settings)
         services = self.compose(settings, profiles).services()
+        all_engines = {engine.name for engine in engine_services(services)}
         engines = only(engine_services(services), settings.engines)
         chosen = choose_engine(engines, asked)
         if chosen and "gpu" in profiles and chosen.name in ("vllm", "ksana"):
@@ -124,6 +125,8 @@ class ContainerStack:
                 except UserError as error:
                     left_out.append(name)
                     lacking.append(f"{error}\nWithout it {without}.")
+            if unwanted := sorted(all_engines - {engine.name for engine in engines}):
+                compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
             self._write_stack_file(settings, profile, left_out)
