@@ -21,7 +21,9 @@ from containers.stack import PROFILES, ContainerStack
 from embedded.commands import say
 from embedded.settings import find_checkout, load_settings
 from loadgen.errors import UserError
+from loadgen.http_probe import http_status
 from loadgen.scenario_file import load_scenario
+from loadgen.serving import serving_json
 
 app = typer.Typer(
     help="Run engines, Locust, exporters, Prometheus and Grafana as containers.",
@@ -46,8 +48,7 @@ def open_stack(checkout: Path) -> ContainerStack:
 
 def serving_of(scenario: str | None) -> str:
     """The serving block of a scenario as JSON; empty if it has none."""
-    block = getattr(load_scenario(scenario), "serving", None) if scenario else None
-    return "" if block is None else str(block.model_dump_json(exclude_none=True))
+    return serving_json(load_scenario(scenario).serving) if scenario else ""
 
 
 @app.command()
@@ -127,8 +128,10 @@ def _print_states(stack: ContainerStack) -> None:
     for heading in ("service", "state", "container", "url"):
         table.add_column(heading, no_wrap=True)
     for each in stack.states():
-        urls = " ".join(f"http://{address}" for address in each.ports)
-        table.add_row(each.service, each.word, each.container, urls)
+        urls = [f"http://{address}" for address in each.ports]
+        # Docker asks an engine seldom; one that answers is up, whatever Docker has not asked yet.
+        answers = each.word == "starting" and urls and http_status(f"{urls[0]}/health") == 200
+        table.add_row(each.service, "healthy" if answers else each.word, each.container, " ".join(urls))
     # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
     Console(highlight=False, width=200).print(table, soft_wrap=True)
 

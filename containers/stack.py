@@ -102,6 +102,7 @@ class ContainerStack:
 
         settings = self._keep_workers(settings)
         services = self.compose(settings, profiles).services()
+        all_engines = {engine.name for engine in engine_services(services)}
         engines = only(engine_services(services), settings.engines)
         chosen = choose_engine(engines, asked)
         if chosen and "gpu" in profiles and chosen.name in ("vllm", "ksana"):
@@ -112,9 +113,9 @@ class ContainerStack:
 
         with self._client() as client:
             images = Images(self.compose(settings, profiles), client, services, self._log)
-            unwanted = [name for name in OPTIONAL if services[name]["image"] == NO_IMAGE]
-            engines, lacking = self._have_images(images, engines, chosen, unwanted, build=build)
-            left_out = [name for name in OPTIONAL if name in unwanted or not images.is_here(name)]
+            declined = [name for name in OPTIONAL if services[name]["image"] == NO_IMAGE]
+            engines, lacking = self._have_images(images, engines, chosen, declined, build=build)
+            left_out = [name for name in OPTIONAL if name in declined or not images.is_here(name)]
             compose = self.compose(settings, profiles, self._worked_out(engines, serving))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
@@ -127,6 +128,8 @@ class ContainerStack:
                 except UserError as error:
                     left_out.append(name)
                     lacking.append(f"{error}\nWithout it {without}.")
+            if unwanted := sorted(all_engines - {engine.name for engine in engines}):
+                compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
             self._write_stack_file(settings, profile, left_out)
@@ -163,12 +166,12 @@ class ContainerStack:
         images: Images,
         engines: list[EngineService],
         chosen: EngineService | None,
-        unwanted: Sequence[str],
+        declined: Sequence[str],
         *,
         build: bool,
     ) -> tuple[list[EngineService], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
-        optional = [name for name in OPTIONAL if name not in unwanted]
+        optional = [name for name in OPTIONAL if name not in declined]
         names = [*ESSENTIAL, *optional, *(engine.name for engine in engines)]
         failed = images.build(names) if build else {}
         failed |= images.pull(names)

@@ -88,11 +88,16 @@ def up(
     scenario: Annotated[str, typer.Option(help="Containers: set engines up by its serving block.")] = "",
     runtime: Runtime = "",
     profile: Profile = "",
-    build: Annotated[bool, typer.Option(help="Containers: build our images.")] = True,
+    build: Annotated[
+        bool | None,
+        typer.Option(help="Containers: build our images; default: unless they are up and no engine is to start."),
+    ] = None,
 ) -> None:
     """Bring the stack up."""
     choice = decide(runtime, profile)
     say(f"stack: {choice.reason}")
+    if build is None:  # a race takes the images that the stack was brought up with
+        build = engine != "none" or running_runtime() != "docker"
     if choice.runtime == "embedded":
         run("embedded", "up", "--engine", engine or EMBEDDED_ENGINE)
     options = ["--profile", choice.profile, "--engine", engine, "--scenario", scenario]
