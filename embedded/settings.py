@@ -75,6 +75,7 @@ class Settings(BaseModel):
     pip_extra_index_url: str = Field("", alias="PIP_EXTRA_INDEX_URL")
     pip_find_links: str = Field("", alias="PIP_FIND_LINKS")
     pip_trusted_host: str = Field("", alias="PIP_TRUSTED_HOST")
+    apt_mirror: str = Field("", alias="APT_MIRROR")
     torch_index_url: str = Field("", alias="TORCH_INDEX_URL")
     build_network: str = Field("", alias="BAKEOFF_BUILD_NETWORK")
 
