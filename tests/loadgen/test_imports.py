@@ -35,7 +35,11 @@ NOT_FOR_TRAFFIC = {
     "ruamel": "reads scenario files",
     "tokenizers": "counts tokens where a plan names a tokenizer, and is loaded then",
 }
-NOT_FOR_ONE_CELL = {"locust": "spawns the users of a race", "flask": "is Locust's"}
+NOT_FOR_ONE_CELL = {
+    "flask": "is Locust's",
+    "locust": "spawns the users of a race",
+    "requests": "is a layer over urllib3, which suffices to ask an endpoint what it is",
+}
 
 WORKER = """
 import json, sys
