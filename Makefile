@@ -1,15 +1,19 @@
 # Bakeoff's daily commands. `make` alone lists them.
 PYTHON ?= python3
-ENGINE ?= llamacpp
+ENGINE ?=
+RUNTIME ?=
+PROFILE ?=
 SCENARIO ?= smoke
 S ?= locust-master
 RUN ?=
 ARGS ?=
+export BAKEOFF_WORKERS := $(or $(WORKERS),$(BAKEOFF_WORKERS))
 
 SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/bakeoff.stamp
-STACK := $(PY) -m embedded
+STACK := $(PY) -m stack
+EMBEDDED := $(PY) -m embedded
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
 
@@ -17,12 +21,13 @@ ENDPOINTS := $(findstring --engine,$(ARGS))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report calibrate test lint lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report calibrate test test-docker pin lint lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo
-	@echo 'Variables: ENGINE=llamacpp|vllm|none (up), S=PROGRAM (logs), SCENARIO=smoke (bench),'
+	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
+	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
 	@echo '           RUN=RUN-ID (report), ARGS="..." (bench, test), PYTHON=python3 (setup). Ports: .env.example'
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
@@ -43,18 +48,19 @@ $(STAMP): requirements.lock
 	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
 
 setup-engines: $(STAMP) # both engines' environments and the model
-	@$(STACK) setup
+	@$(EMBEDDED) setup
 
 demo: $(STAMP) ## Everything once: race two engines on this machine, write the report, clean up after
 	@embedded/demo.sh
 
-up: $(STAMP) ## Start the stack and one engine (ENGINE=vllm|llamacpp|none)
-	@$(STACK) up --engine $(ENGINE)
+up: $(STAMP) ## Start the stack and one engine: containers where Docker answers, else plain processes
+	@$(STACK) up --engine "$(ENGINE)" --runtime "$(RUNTIME)" --profile "$(PROFILE)" \
+	  --scenario "$(if $(filter file,$(origin SCENARIO)),,$(SCENARIO))" $(ARGS)
 
-down: $(STAMP) ## Stop the stack; leaves no process
+down: $(STAMP) ## Stop the stack; leaves no process, container or network
 	@$(STACK) down
 
-ps: $(STAMP) ## Show each process: state, pid, URL
+ps: $(STAMP) ## Show each process or container: state, URL
 	@$(STACK) ps
 
 logs: $(STAMP) ## Follow one process' log (S=vllm)
@@ -63,7 +69,7 @@ logs: $(STAMP) ## Follow one process' log (S=vllm)
 bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...)
 ifeq ($(ENDPOINTS),)
 	@$(STACK) setup --scenario "$(SCENARIO)"
-	@$(STACK) up --engine none
+	@$(STACK) up --engine none --scenario "$(SCENARIO)"
 endif
 	@$(PY) -m loadgen bench $(SCENARIO) $(ARGS)
 
@@ -74,17 +80,24 @@ calibrate: $(STAMP) ## Measure the load generator's own error on this machine (A
 	@$(PY) -m loadgen calibrate $(ARGS)
 
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
-	@$(STACK) setup --engine llamacpp
+	@$(EMBEDDED) setup --engine llamacpp
 	@$(PY) -m pytest $(ARGS)
+
+test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
+	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@for launcher in docker/*/launch.py; do $(PY) -m mypy $$launcher || exit; done
+
+pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
+	@$(PY) -m containers pin
 
 lock: # renew all lock files (needs uv); review what changed before committing
 	embedded/lock.sh
 
-clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics); keeps runs/ and .venv
-	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down; fi
+clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics, test images); keeps runs/ and .venv
+	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down --volumes && $(PY) -m tests.docker stop; fi
 	rm -rf .bakeoff .mypy_cache .ruff_cache .pytest_cache .hypothesis

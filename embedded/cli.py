@@ -15,8 +15,8 @@ from embedded.commands import say
 from embedded.programs import engines_here
 from embedded.settings import Paths, find_checkout, load_settings
 from embedded.stack import EmbeddedStack
-from loadgen.engine_host import SupervisorHost
 from loadgen.errors import UserError
+from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.scenario_file import load_scenario
 
 app = typer.Typer(

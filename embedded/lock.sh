@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Renew the lock files from pyproject.toml and the engines' requirements.in. Needs uv (https://docs.astral.sh/uv/).
+# Renew the lock files from pyproject.toml and the requirements.in of engines and images. Needs uv (https://docs.astral.sh/uv/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() {
   uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@"
 }
 compile pyproject.toml --extra dev --output-file requirements.lock
+compile tests/docker/compose.in --output-file tests/docker/compose.lock
 compile embedded/engines/llamacpp/requirements.in --output-file embedded/engines/llamacpp/requirements.lock
+# Images hold the very versions that the tests ran with.
+for image in traffic exporter simulator; do
+  compile "docker/$image/requirements.in" --constraint requirements.lock --output-file "docker/$image/requirements.lock"
+done
 left_out=()
 while read -r name; do
   [[ $name == \#* || -z $name ]] || left_out+=(--no-emit-package "$name")

@@ -47,7 +47,8 @@ def _read_stamp(path: Path) -> dict[str, Any]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def _write_stamp(path: Path, stamp: dict[str, Any]) -> None:
+def write_stamp(path: Path, stamp: dict[str, Any]) -> None:
+    """Write a stamp whole or not at all."""
     stamp_file = stamp_path(path)
     partial = stamp_file.with_suffix(".partial")
     partial.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
@@ -99,12 +100,12 @@ def ensure_gguf(paths: Paths, *, verify: bool = False) -> None:
         )
     partial.replace(paths.gguf)
     facts = {"bytes": paths.gguf.stat().st_size, "sha256": digest}
-    _write_stamp(paths.gguf, {"form": "gguf", "sha256": digest, "files": {paths.gguf.name: facts}})
+    write_stamp(paths.gguf, {"form": "gguf", "sha256": digest, "files": {paths.gguf.name: facts}})
 
 
 def ensure_hf(paths: Paths, *, verify: bool = False) -> None:
     """Convert the GGUF for vLLM, unless that was done from the same GGUF by the same converter and is intact."""
-    expected = {"form": "hf", "source_sha256": _read_stamp(paths.gguf).get("sha256"), "converter": CONVERTER_VERSION}
+    expected = expected_hf(paths.gguf)
     if is_intact(paths.hf_model, expected, full=verify):
         return
     say("model: converting it for vLLM, once (about a minute)")
@@ -117,5 +118,15 @@ def ensure_hf(paths: Paths, *, verify: bool = False) -> None:
     command = [python, "-m", "embedded.engines.vllm.convert", str(paths.gguf), str(paths.hf_model)]
     if not run_logged(command, what="converting the model", log=log, cwd=paths.checkout):
         raise failure("Converting the model for vLLM", log, "Converting takes about 3 GB of memory.")
-    files = stamp_files(paths.hf_model)
-    _write_stamp(paths.hf_model, {**expected, "sha256": files["model.safetensors"]["sha256"], "files": files})
+    stamp_hf(paths.hf_model, expected)
+
+
+def expected_hf(gguf: Path) -> dict[str, Any]:
+    """What the stamp of a conversion of this GGUF says."""
+    return {"form": "hf", "source_sha256": _read_stamp(gguf).get("sha256"), "converter": CONVERTER_VERSION}
+
+
+def stamp_hf(folder: Path, expected: dict[str, Any]) -> None:
+    """Stamp a conversion that has just been made."""
+    files = stamp_files(folder)
+    write_stamp(folder, {**expected, "sha256": files["model.safetensors"]["sha256"], "files": files})

@@ -17,9 +17,11 @@ from embedded.binaries import Grafana
 from embedded.cpus import CpuPlan, format_cpus
 from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
+from embedded.scrape_config import Target, render_scrape_config
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
 from loadgen.errors import UserError
+from loadgen.hosts.stack_file import serving_file
 
 LOCAL = "http://127.0.0.1"
 
@@ -49,14 +51,6 @@ class Program:
     def log_file(self) -> str:
         """The log's path as supervisor's configuration wants it: this option alone is expanded twice."""
         return _escaped(self.log).replace("%", "%%")
-
-
-@dataclass(frozen=True)
-class EnginePort:
-    """An engine's name and port, for the scrape configuration."""
-
-    name: str
-    port: int
 
 
 def engine_port(settings: Settings, engine: str) -> int:
@@ -191,6 +185,7 @@ def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Pro
         *("--parallel", str(settings.parallel_sequences)),
         *("--state-dir", str(paths.state / "engines" / engine)),
         *("--record", str(paths.launch_record(engine))),
+        *("--serving", str(serving_file(paths.checkout))),
     ]
     if engine == "vllm" and settings.vllm_eager:
         argv.append("--eager")
@@ -260,9 +255,13 @@ def render_supervisor(stack: Sequence[Program], paths: Paths) -> str:
 
 def render_prometheus(settings: Settings, paths: Paths) -> str:
     """Prometheus' configuration."""
-    engines = [EnginePort(engine, engine_port(settings, engine)) for engine in engines_here()]
-    template = _template(paths.checkout / "prometheus" / "prometheus.yml.j2")
-    return template.render(settings=settings, engines=engines)
+    return render_scrape_config(
+        paths.checkout,
+        client=f"127.0.0.1:{settings.locust_port}",
+        engine_exporter=f"127.0.0.1:{settings.engine_exporter_port}",
+        prometheus=f"127.0.0.1:{settings.prometheus_port}",
+        engines=[Target(engine, f"127.0.0.1:{engine_port(settings, engine)}") for engine in engines_here()],
+    )
 
 
 def render_grafana_datasource(settings: Settings) -> str:

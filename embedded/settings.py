@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -46,6 +46,37 @@ class Settings(BaseModel):
     runs_dir: str = Field("runs", alias="BAKEOFF_RUNS_DIR")
     prometheus_bin: str = Field("", alias="PROMETHEUS_BIN")
     grafana_bin: str = Field("", alias="GRAFANA_BIN")
+
+    # Containers. Defaults that only compose.yaml needs are in compose.yaml: an empty one here means those.
+    runtime: Literal["", "docker", "embedded"] = Field("", alias="BAKEOFF_RUNTIME")
+    profile: str = Field("", alias="BAKEOFF_PROFILE")
+    engines: str = Field("", alias="BAKEOFF_ENGINES")
+    project: str = Field("bakeoff", alias="COMPOSE_PROJECT_NAME", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
+    ksana_port: Port = Field(8103, alias="BAKEOFF_KSANA_PORT")
+    sim_vllm_port: Port = Field(8111, alias="BAKEOFF_SIM_VLLM_PORT")
+    sim_ksana_port: Port = Field(8112, alias="BAKEOFF_SIM_KSANA_PORT")
+    lan_address: str = Field("", alias="BAKEOFF_LAN_ADDRESS")
+    model_dir: str = Field("", alias="BAKEOFF_MODEL_DIR")
+    model: str = Field("", alias="BAKEOFF_MODEL")
+    model_name: str = Field("", alias="BAKEOFF_MODEL_NAME", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    hf_token_file: str = Field("", alias="BAKEOFF_HF_TOKEN_FILE")
+    vllm_gpus: str = Field("", alias="BAKEOFF_VLLM_GPUS")
+    ksana_gpus: str = Field("", alias="BAKEOFF_KSANA_GPUS")
+    gpu_engine_memory: str = Field("", alias="BAKEOFF_GPU_ENGINE_MEMORY")
+    cpu_engine_memory: str = Field("", alias="BAKEOFF_CPU_ENGINE_MEMORY")
+    shm_size: str = Field("", alias="BAKEOFF_SHM_SIZE")
+    python_image: str = Field("", alias="PYTHON_IMAGE")
+    prometheus_image: str = Field("", alias="PROMETHEUS_IMAGE")
+    grafana_image: str = Field("", alias="GRAFANA_IMAGE")
+    vllm_image: str = Field("", alias="VLLM_IMAGE")
+    ksana_image: str = Field("", alias="KSANA_IMAGE")
+    pip_index_url: str = Field("", alias="PIP_INDEX_URL")
+    pip_extra_index_url: str = Field("", alias="PIP_EXTRA_INDEX_URL")
+    pip_find_links: str = Field("", alias="PIP_FIND_LINKS")
+    pip_trusted_host: str = Field("", alias="PIP_TRUSTED_HOST")
+    torch_index_url: str = Field("", alias="TORCH_INDEX_URL")
+    build_network: str = Field("", alias="BAKEOFF_BUILD_NETWORK")
 
     def ports(self) -> dict[str, int]:
         """Each port by the variable that changes it."""

@@ -28,8 +28,9 @@ from embedded.programs import (
     stack_key,
 )
 from embedded.settings import Paths, Settings, main_python, private_folder
-from loadgen.engine_host import ALIVE, RUNNING, STARTING, SupervisorHost, read_stack, stack_file
 from loadgen.errors import UserError
+from loadgen.hosts.stack_file import read_supervisor_stack, serving_file, stack_file
+from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
 from loadgen.http_probe import http_status
 
 READY_LIMIT_S = 60
@@ -64,7 +65,7 @@ class EmbeddedStack:
     def host(self) -> SupervisorHost | None:
         """The engine host of the running stack; None if no supervisord answers."""
         try:
-            host = SupervisorHost(read_stack(self.paths.checkout))
+            host = SupervisorHost(read_supervisor_stack(self.paths.checkout))
             host.state_of(next(iter(host.stack.engines)))
         except UserError:
             return None
@@ -88,11 +89,15 @@ class EmbeddedStack:
         host = self.host()
         if host is None:
             self._start_supervisor(stack)
-            host = SupervisorHost(read_stack(self.paths.checkout))
+            host = SupervisorHost(read_supervisor_stack(self.paths.checkout))
         elif self._key_running() != stack_key(stack, self.settings, self.paths):
             raise UserError("the stack runs with other settings than those asked for now: run `make down` first")
         lacking += self._start_services(host, stack)
         if engine:
+            serving = serving_file(self.paths.checkout)
+            if serving.exists():  # a race's settings; whoever starts an engine by hand gets the stack's own
+                host.stop_all()
+                serving.unlink()
             say(f"{engine}: starting (port {dict(self.settings.ports())[f'BAKEOFF_{engine.upper()}_PORT']})")
             began = time.monotonic()
             host.start(engine, on_progress=lambda text: say(f"  {text}"))
@@ -145,7 +150,7 @@ class EmbeddedStack:
         raise UserError(f"supervisord did not start:\n{said}")
 
     def _describe(self, stack: Sequence[Program]) -> dict[str, Any]:
-        """What stack.json holds; loadgen.engine_host.read_stack reads it."""
+        """What stack.json holds; loadgen.hosts.stack_file reads it."""
         return {
             "key": stack_key(stack, self.settings, self.paths),
             "socket": str(self.paths.socket),

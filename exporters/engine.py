@@ -12,8 +12,10 @@ import contextlib
 import dataclasses
 import errno
 import html
+import json
 import logging
 import math
+import os
 import re
 import signal
 import socket
@@ -37,6 +39,7 @@ from loadgen.errors import UserError
 
 IDENTITY_EVERY_S = 30.0
 UNKNOWN = "unknown"
+ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 
 log = logging.getLogger("exporters.engine")
 
@@ -71,6 +74,15 @@ def parse_target(text: str) -> Target:
         raise UserError(f"--engine {name}: the URL must hold no credentials, query or fragment; {example}")
     path = parts.path.rstrip("/").removesuffix("/v1")
     return Target(name, f"{parts.scheme}://{parts.netloc}{path}", host, port)
+
+
+def targets_of_environment() -> list[Target]:
+    """The engines in `BAKEOFF_ENGINES_JSON`, as Locust's form has them. Raises UserError when it is malformed."""
+    try:
+        seats = json.loads(os.environ.get(ENGINES_VARIABLE) or "[]")
+        return [parse_target(f"{seat['name']}={seat['base_url']}") for seat in seats]
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{ENGINES_VARIABLE} is not a JSON list of engines with name and base_url.") from None
 
 
 class EngineWatch:
@@ -317,13 +329,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="python -m exporters.engine", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=_port, default=9101, help="port to listen on (default %(default)s)")
-    parser.add_argument("--engine", action="append", metavar="NAME=URL", default=[], help="engine to watch; repeatable")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        metavar="NAME=URL",
+        default=[],
+        help=f"engine to watch; repeatable (default: those in {ENGINES_VARIABLE})",
+    )
     parser.add_argument("--interval", type=_seconds, default=1.0, help="seconds between probes (default %(default)s)")
     parser.add_argument("--timeout", type=_seconds, default=2.0, help="limit of one question (default %(default)s s)")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     try:
         options = parser.parse_args(arguments)
-        targets = [parse_target(text) for text in options.engine]
+        targets = [parse_target(text) for text in options.engine] or targets_of_environment()
         if not targets:
             raise UserError("No engine to watch: give --engine NAME=URL, for example vllm=http://127.0.0.1:8101")
         names = [target.name for target in targets]

@@ -14,17 +14,24 @@ from rich.console import Console
 
 from loadgen.bench_progress import BenchProgress
 from loadgen.campaign import Campaign, make_folder
-from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
-from loadgen.locust_client import LocustClient, LocustGone
+from loadgen.hosts.base import EngineHost
+from loadgen.hosts.external import ExternalHost
+from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.report import report_data, terminal_table
 from loadgen.run_folder import RunFolder
+from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
 from loadgen.scenario import Scenario
 from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
+
+NOT_APPLIED = (
+    "The scenario's serving settings are not applied: these engines were started by someone else. "
+    "Check yourself that they are set up alike."
+)
 
 
 def run_bench(
@@ -54,28 +61,38 @@ def run_bench(
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
     """
     scenario = _override(load_scenario(scenario_name), overrides)
+    stack = None if engines is not None else open_stack(checkout)
     host: EngineHost
-    if engines is not None:
-        seats = list(engines)
-        host = ExternalHost({seat.name: seat.base_url for seat in seats})
-        prometheus, stack_locust = None, None
+    if stack is not None:
+        host = stack.host
+        seats, notes = choose_seats(scenario, stack)
+        settle_serving(scenario, scenario_name, stack)
     else:
-        seats, host, stack_locust, prometheus = _stack(checkout, scenario)
-    _check_fit(scenario, seats, host)
+        seats, notes = list(engines or ()), []
+        host = ExternalHost({seat.name: seat.base_url for seat in seats})
+        _check_fit(scenario, seats)
+    prometheus = stack.prometheus_url if stack else None
     manifest = Manifest(
         run_id=new_run_id(scenario.name),
         started_at=time.time(),
         command=["python", "-m", "loadgen", *sys.argv[1:]],
         prometheus_url=prometheus,
         host=host_facts(),
-        packages=package_versions(),
+        packages=stack.packages if stack else package_versions(),
+        stack=stack.facts if stack else {},
+        messages=notes,
         git=git_facts(checkout),
         clock=clock_facts(),
         floor=floor_facts(),
     )
-    with _locust(seats, stack_locust, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
+    if engines is not None and scenario.serving is not None:
+        manifest.messages.append(NOT_APPLIED)
+        console.print(NOT_APPLIED, style="yellow", soft_wrap=True)
+    with _locust(seats, stack, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
         folder = make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
+        for note in notes:
+            console.print(note, soft_wrap=True, highlight=False)
         progress = BenchProgress(console)
         campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress)
         try:
@@ -102,36 +119,8 @@ def _override(scenario: Scenario, overrides: dict[str, Any]) -> Scenario:
         raise UserError(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
 
 
-def _stack(checkout: Path, scenario: Scenario) -> tuple[list[Seat], EngineHost, LocustClient, str | None]:
-    """The stack's engines in the order of the scenario. Raises UserError when it does not run or lacks one."""
-    stack = read_stack(checkout)
-    host = SupervisorHost.of_checkout(checkout)
-    missing = [name for name in scenario.engines if name not in stack.engines]
-    if missing or not scenario.engines:
-        raise UserError(
-            f"Scenario {scenario.name!r} races {', '.join(scenario.engines) or 'no named engines'}, and this stack has "
-            f"{', '.join(stack.engines)}. Race endpoints that run somewhere with --engine NAME=URL."
-        )
-    seats = [
-        Seat(name=name, kind=e.kind, base_url=e.base_url, model=e.model, api=e.api)  # type: ignore[arg-type]
-        for name, e in ((name, stack.engines[name]) for name in scenario.engines)
-    ]
-    if "locust-master" not in stack.urls:
-        raise UserError(
-            f"The stack runs no Locust master (it has {', '.join(stack.urls)}): `make down`, then `make up`."
-        )
-    locust = LocustClient(stack.urls["locust-master"])
-    try:
-        locust.wait_for_workers(1, 30.0)
-    except LocustGone as error:
-        raise UserError(f"{error}. See `make ps` and `make logs S=locust-master`.") from None
-    return seats, host, locust, stack.urls.get("prometheus")
-
-
-def _check_fit(scenario: Scenario, seats: Sequence[Seat], host: EngineHost) -> None:
+def _check_fit(scenario: Scenario, seats: Sequence[Seat]) -> None:
     """Engines that already run are asked at once whether the scenario fits them: better now than after an hour."""
-    if not isinstance(host, ExternalHost):
-        return
     needed = max(scenario.prompt_tokens) + max(scenario.output_tokens)
     for seat in seats:
         endpoint = seat.inspect()
@@ -145,7 +134,7 @@ def _check_fit(scenario: Scenario, seats: Sequence[Seat], host: EngineHost) -> N
 @contextlib.contextmanager
 def _locust(
     seats: Sequence[Seat],
-    stack_locust: LocustClient | None,
+    stack: RunningStack | None,
     runs_dir: Path | None,
     default_runs_dir: Path,
     run_id: str,
@@ -153,13 +142,17 @@ def _locust(
     console: Console,
 ) -> Iterator[tuple[LocustClient, Path]]:
     """The Locust to drive, and the folder that its master writes runs to."""
-    if stack_locust is not None:
-        where = Path(stack_locust.setup()["runs_dir"])
-        if runs_dir is None or runs_dir.resolve() == where:
-            yield stack_locust, where
+    if stack is not None:
+        if runs_dir is None or runs_dir.resolve() == stack.runs_dir:
+            yield stack.locust, stack.runs_dir
             return
+        if any(seat.local_url for seat in seats):
+            raise UserError(
+                f"--runs-dir: the stack's Locust writes to {stack.runs_dir}, and only it reaches the engines in their "
+                "own network. Leave --runs-dir out, or set BAKEOFF_RUNS_DIR and run `make down` and `make up`."
+            )
         console.print(
-            f"The stack's Locust writes to {where}, so this run has a Locust of its own; the stack's web UI "
+            f"The stack's Locust writes to {stack.runs_dir}, so this run has a Locust of its own; the stack's web UI "
             "and dashboards will not show it.",
             soft_wrap=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import signal
 import threading
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from loadgen.block_watch import BlockFailed, BlockWatch, last_words
 from loadgen.client_verdict import ClientVerdict
-from loadgen.engine_host import EngineHost
 from loadgen.errors import UserError
+from loadgen.hosts.base import EngineHost
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.parity import EngineSample, compare, sample_engine
@@ -25,20 +27,10 @@ from loadgen.tokens import make_recipe
 
 POLL_S = 0.25
 ATTEMPTS = 2
-HOST_CHECK_S = 2.0
-FAILURES_IN_ROW = 10
 WORKER_LIMIT_S = 30.0
 SETTLE_LIMIT_S = 10.0
 LOCUST_LIMIT_S = 8.0
 """How long a master may be away: long enough for supervisor to start it anew."""
-
-
-class BlockFailed(Exception):
-    """A block ended before it was complete; the text says why. `retry`: another attempt may do better."""
-
-    def __init__(self, reason: str, *, retry: bool) -> None:
-        super().__init__(reason)
-        self.retry = retry
 
 
 class DiskFull(UserError):
@@ -83,6 +75,8 @@ class Campaign:
         self.manifest = manifest
         self.listener = listener
         self._sleep = sleep
+        self._workers = 1
+        """Locust workers that are waited for before a block."""
         self._samples: dict[str, EngineSample] = {}
         self.blocks = list(scenario.blocks([seat.name for seat in seats]))
 
@@ -131,9 +125,11 @@ class Campaign:
 
     def _start_engine(self, engine: str) -> None:
         self.host.start(engine, lambda text: self.listener.engine(engine, text))
-        endpoint = self.seats[engine].inspect()
+        seat = self.seats[engine]
+        endpoint = seat.inspect_here()
         recipe = make_recipe(endpoint)
-        facts = EngineFacts.of(endpoint, recipe, self.host.describe(engine))
+        raced = dataclasses.replace(endpoint, base_url=seat.base_url)
+        facts = EngineFacts.of(raced, recipe, self.host.describe(engine))
         self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
         if engine not in self._samples:
             self._samples[engine] = sample_engine(endpoint, recipe)
@@ -175,7 +171,7 @@ class Campaign:
     def _attempt(self, block: Block, number: int, facts: BlockFacts) -> None:
         """Run a block once. Raises BlockFailed, UserError (it was refused), DiskFull or LocustGone."""
         cell = block.cell
-        self.locust.wait_for_workers(1, WORKER_LIMIT_S)
+        self._wait_for_workers()
         self.locust.start_block(
             {
                 "engine": block.engine,
@@ -196,7 +192,7 @@ class Campaign:
                 "timeouts": self.scenario.timeouts.model_dump_json(),
             }
         )
-        watch = _Watch(self.scenario, block, self.host)
+        watch = BlockWatch(self.scenario, block, self.host)
         while True:
             status = self._status()
             if not self._is_ours(status, facts):
@@ -259,18 +255,29 @@ class Campaign:
         """The failure, or the engine's end where that is behind it: then another attempt may do better."""
         if isinstance(failure, BlockFailed) or self.host.is_up(engine):
             return failure
-        return BlockFailed(f"{engine} does not answer any more{_end_of_log(self.host, engine)}", retry=True)
+        return BlockFailed(f"{engine} does not answer any more{last_words(self.host, engine)}", retry=True)
 
     def _recover(self, engine: str) -> bool:
         """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""
         try:
             if not self.host.is_up(engine):
                 self.host.start(engine, lambda text: self.listener.engine(engine, text))
-            self.locust.wait_for_workers(1, WORKER_LIMIT_S)
+            self._wait_for_workers()
         except UserError as error:
             self._note(f"{engine} could not be brought back: {error}")
             return False
         return True
+
+    def _wait_for_workers(self) -> None:
+        """Wait for as many workers as the last block had; go on with fewer, and say so, when they do not come."""
+        try:
+            self._workers = self.locust.wait_for_workers(self._workers, WORKER_LIMIT_S)
+        except UserError:
+            if self._workers == 1:
+                raise
+            left = self.locust.wait_for_workers(1, WORKER_LIMIT_S)
+            self._note(f"Of {self._workers} Locust workers {left} are left: the run goes on with these.")
+            self._workers = left
 
     def _new_facts(self, block: Block, attempt: int) -> BlockFacts:
         facts = BlockFacts(
@@ -345,51 +352,6 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _end_of_log(host: EngineHost, engine: str) -> str:
-    tail = host.log_tail(engine, 8)
-    return f". The end of its log:\n{tail}" if tail else ""
-
-
-class _Watch:
-    """Decides when a running block has no future."""
-
-    def __init__(self, scenario: Scenario, block: Block, host: EngineHost) -> None:
-        self._scenario = scenario
-        self._block = block
-        self._host = host
-        self._host_checked = time.monotonic()
-        self._received = -1
-        self._received_at = time.monotonic()
-        self._stopped_since: float | None = None
-
-    def judge(self, status: dict[str, Any]) -> BlockFailed | None:
-        """Return why the block must end, or None."""
-        now = time.monotonic()
-        if status["lost_workers"]:
-            return BlockFailed(f"Locust worker {status['lost_workers'][0]} was lost in mid-block", retry=True)
-        failing = status["failures_in_row"]
-        if failing or now - self._host_checked >= HOST_CHECK_S:
-            self._host_checked = now
-            if not self._host.is_up(self._block.engine):
-                log = _end_of_log(self._host, self._block.engine)
-                return BlockFailed(f"{self._block.engine} died in mid-block{log}", retry=True)
-        if failing >= max(FAILURES_IN_ROW, 3 * self._block.cell.concurrency):
-            return BlockFailed(f"every request fails; the last: {status['last_error']}", retry=False)
-        if status["received"] != self._received:
-            self._received, self._received_at = status["received"], now
-        silence = now - self._received_at
-        if silence > self._scenario.timeouts.total_s + 30:
-            return BlockFailed(f"no request ended for {silence:.0f} s", retry=False)
-        if status["state"] in ("ready", "stopped"):
-            # The form was accepted but users are still being spawned, or somebody pressed stop.
-            self._stopped_since = self._stopped_since or now
-            if now - self._stopped_since > 5.0:
-                return BlockFailed("it was stopped in the web UI before it was complete", retry=False)
-        else:
-            self._stopped_since = None
-        return None
 
 
 def make_folder(scenario: Scenario, manifest: Manifest, runs_dir: Path) -> RunFolder:

@@ -27,7 +27,7 @@ class LocustClient:
         self._session.trust_env = False
 
     def setup(self) -> dict[str, Any]:
-        """Where the master keeps runs, and the engines that it knows. Raises LocustGone."""
+        """Where the master keeps runs, the engines that it knows, its packages' versions. Raises LocustGone."""
         return self._get("/bakeoff/setup")
 
     def status(self) -> dict[str, Any]:
@@ -50,8 +50,8 @@ class LocustClient:
         """Press stop. Raises LocustGone."""
         self._json("POST", "/stop", {})
 
-    def wait_for_workers(self, count: int, limit_s: float) -> None:
-        """Wait until at least `count` workers are connected and idle.
+    def wait_for_workers(self, count: int, limit_s: float) -> int:
+        """Wait until at least `count` workers are connected and idle; return how many there are.
 
         Raises:
             UserError: they did not come in time.
@@ -61,7 +61,7 @@ class LocustClient:
         while True:
             status = self.status()
             if status["workers"] >= count and status["state"] in ("ready", "stopped"):
-                return
+                return int(status["workers"])
             if time.monotonic() >= deadline:
                 raise UserError(
                     f"Locust at {self.url} has {status['workers']} of {count} workers ready "

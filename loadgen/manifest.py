@@ -116,6 +116,8 @@ class Manifest(_Model):
     messages: list[str] = Field(default_factory=list)
     """What happened on the way, in words: engines that died, workers that were lost, an interrupt."""
     prometheus_url: str | None = None
+    stack: dict[str, Any] = Field(default_factory=dict)
+    """What ran the engines and Locust: runtime (embedded or docker), and for docker project, profile and version."""
     host: dict[str, Any] = Field(default_factory=dict)
     packages: dict[str, str] = Field(default_factory=dict)
     git: dict[str, Any] = Field(default_factory=dict)

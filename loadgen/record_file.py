@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import orjson
+
 from loadgen.errors import UserError
 from loadgen.record import RequestRecord
 
@@ -32,7 +34,7 @@ class RecordFile:
 
     def append(self, records: Iterable[RequestRecord]) -> None:
         """Write records, all or none. Raises OSError (disk full) with the file as it was before."""
-        data = b"".join(json.dumps(r.to_dict(), separators=(",", ":")).encode() + b"\n" for r in records)
+        data = b"".join(map(_line, records))
         view = memoryview(data)
         size = os.fstat(self._fd).st_size
         try:
@@ -48,6 +50,13 @@ class RecordFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _line(record: RequestRecord) -> bytes:
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # half a surrogate pair, or a number beyond 64 bits, which a server may send
+        return json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
 def read_records(path: Path) -> tuple[list[RequestRecord], int]:

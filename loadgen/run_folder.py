@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from loadgen.errors import UserError
@@ -56,6 +57,10 @@ class RunFolder:
         folder = cls(runs_dir / manifest.run_id)
         try:
             folder.path.mkdir(parents=True, exist_ok=False)
+            if os.geteuid() == 0:
+                # Locust's containers never run as root: who owns the runs writes this one's records.
+                owner = runs_dir.stat()
+                os.chown(folder.path, owner.st_uid, owner.st_gid)
         except FileExistsError:
             raise UserError(f"{folder.path} exists already; wait a second and try again.") from None
         except OSError as error:

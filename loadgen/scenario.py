@@ -7,18 +7,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from loadgen.serving import Serving
+from loadgen.strict import Strict
 
 Positive = Annotated[int, Field(ge=1)]
 OPEN_LOOP_WARMUP = 10
 
 
-class _Strict(BaseModel):
-    # Strict, since `requests: true` and `requests: "12"` are slips, not numbers.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Load(_Strict):
+class Load(Strict):
     """How requests are offered: `concurrency` for a closed loop, or `rate` for an open one.
 
     Closed loop: each user sends its next request when its last one ended. Open loop: requests are sent at `rate` a
@@ -36,7 +34,7 @@ class Load(_Strict):
         return self
 
 
-class Timeouts(_Strict):
+class Timeouts(Strict):
     """Limits in seconds. A request that passes one ends with an error and keeps what was timed."""
 
     connect_s: float = Field(default=10.0, gt=0)
@@ -108,12 +106,12 @@ class Block:
         return f"{self.engine}.{self.cell.id}.r{self.repeat}"
 
 
-class Scenario(_Strict):
+class Scenario(Strict):
     """A whole scenario, as its file has it (`scenario_file`)."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     question: str = Field(min_length=1, description="which question this scenario answers")
-    engines: list[str] = Field(default_factory=list, description="seats A and B of the stack")
+    engines: list[str] = Field(default_factory=list, description="seats A and B of the stack; none: all it has")
     model: str | None = None
     prompt_tokens: list[Positive] = Field(min_length=1)
     output_tokens: list[Positive] = Field(min_length=1)
@@ -128,6 +126,7 @@ class Scenario(_Strict):
     repeats: Positive = 1
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
+    serving: Serving | None = Field(default=None, description="how the engines are to be set up")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -141,6 +140,12 @@ class Scenario(_Strict):
                 raise ValueError(f"`load.{field}` lists a value twice")
         if self.shared_prefix_tokens >= min(self.prompt_tokens):
             raise ValueError("`shared_prefix_tokens` must be less than the shortest of `prompt_tokens`")
+        longest = max(self.prompt_tokens) + max(self.output_tokens)
+        length = self.serving.max_model_length if self.serving else None
+        if length is not None and length < longest:
+            raise ValueError(
+                f"`serving.max_model_length` ({length}) must hold the longest prompt and its output: {longest} tokens"
+            )
         return self
 
     def cells(self) -> list[Cell]:

@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from loadgen.errors import UserError
 from loadgen.scenario import Load, Scenario, Timeouts
+from loadgen.serving import Serving
 
 SHIPPED = Path(__file__).parent / "scenarios"
 
@@ -71,11 +72,11 @@ def _explain(path: Path, document: Any, item: Any) -> str:
     line, model = _line_of(document, location), Scenario
     key = ".".join(str(step) for step in location)
     message = str(item["msg"]).removeprefix("Value error, ")
-    if not location:  # our own checks over several keys begin with the key they are about
+    if item["type"] == "value_error":  # our own checks over several keys begin with the key they are about
         named = re.match(r"`([a-z_.]+)`", message)
-        line = _line_of(document, named[1].split(".")) if named else line
+        line = _line_of(document, [*location, *named[1].split(".")]) if named else line
     if item["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts}
+        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts, "serving": Serving}
         owner = nested.get(str(location[0]), model) if len(location) > 1 else model
         close = difflib.get_close_matches(str(location[-1]), owner.model_fields, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(owner.model_fields)}"

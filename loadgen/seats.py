@@ -21,6 +21,9 @@ class Seat(BaseModel):
 
     name: str
     base_url: str
+    """Where traffic reaches it."""
+    local_url: str | None = None
+    """Where this machine reaches it, when that is another address: containers have a network of their own."""
     kind: str | None = None
     model: str | None = None
     api: Api | None = None
@@ -29,9 +32,16 @@ class Seat(BaseModel):
     """Name of the environment variable that holds the endpoint's key."""
 
     def inspect(self) -> Endpoint:
-        """Ask the engine what it is. Raises UserError when it does not answer."""
+        """Ask the engine what it is, where traffic reaches it. Raises UserError when it does not answer."""
+        return self._inspect(self.base_url)
+
+    def inspect_here(self) -> Endpoint:
+        """Ask the engine what it is, where this machine reaches it. Raises UserError when it does not answer."""
+        return self._inspect(self.local_url or self.base_url)
+
+    def _inspect(self, url: str) -> Endpoint:
         return inspect_endpoint(
-            self.base_url,
+            url,
             name=self.name,
             kind=self.kind,
             model=self.model,

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from loadgen.cell_summary import CellSummary
 from loadgen.errors import UserError
+from loadgen.manifest import package_versions
 from loadgen.master import Master
 from loadgen.plan import BlockPlan
 from loadgen.users import StreamingUser
@@ -55,7 +56,18 @@ def install(web_ui: WebUI, master: Master) -> None:
 
     @app.route("/bakeoff/setup")
     def setup() -> Response:
-        return jsonify({"runs_dir": str(master.runs_dir.resolve()), "engines": master.planner.names()})
+        return jsonify(
+            {
+                "runs_dir": str(master.runs_dir.resolve()),
+                "engines": master.planner.names(),
+                "packages": package_versions(),
+            }
+        )
+
+    @app.route("/bakeoff/workers")
+    def workers() -> Response:
+        clients = getattr(master.environment.runner, "clients", {})
+        return jsonify({client.id: client.state for client in clients.values()})
 
     @app.route("/bakeoff/block")
     def block() -> Response:

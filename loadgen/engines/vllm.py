@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from loadgen.engines.base import Engine
+from loadgen.engines.serving import SETTINGS, Block, NativeSetting, Value
+
+# Read from vllm/engine/arg_utils.py and vllm/config/ of 0.32; (flag, its default in words).
+FLAGS = {
+    "dtype": ("--dtype", "auto, the model's own"),
+    "tensor_parallel_size": ("--tensor-parallel-size", "1"),
+    "max_model_length": ("--max-model-len", "the model's own length"),
+    "max_batch_size": ("--max-num-seqs", "by GPU: 256, or 1024 from 70 GiB on"),
+    "max_tokens_per_step": ("--max-num-batched-tokens", "by GPU: 2048 to 16384"),
+    "kv_block_size": ("--block-size", "16, or what the attention backend wants"),
+    "kv_dtype": ("--kv-cache-dtype", "auto, the model's own"),
+    "gpu_memory_fraction": ("--gpu-memory-utilization", "0.92"),
+    "prefix_caching": ("--enable-prefix-caching", "on"),
+    "chunked_prefill": ("--enable-chunked-prefill", "on"),
+    "cuda_graphs": ("--compilation-config", "on"),
+    "seed": ("--seed", "0"),
+}
+NO_GRAPHS = '{"cudagraph_mode": "NONE"}'
+ON_CPU = {
+    "tensor_parallel_size": "the launcher starts one process on the CPU",
+    "gpu_memory_fraction": "there is no GPU; the launcher sets the KV cache's size so that every sequence fits",
+    "cuda_graphs": "there is no GPU",
+}
 
 
 class VLLM(Engine):
@@ -29,3 +53,43 @@ class VLLM(Engine):
     def is_named_by(self, model: dict[str, Any]) -> bool:
         """The model list says `owned_by: vllm`."""
         return model.get("owned_by") == "vllm"
+
+
+def translate(block: Block, defaults: Block | None = None, *, gpu: bool = True) -> list[NativeSetting]:
+    """Return all settings as vLLM takes them.
+
+    Args:
+        block: what was asked for.
+        defaults: what the launcher sets where nothing was asked for.
+        gpu: whether vLLM runs on GPUs; on a CPU some settings mean nothing.
+    """
+    return [_native(setting, block.get(setting), (defaults or {}).get(setting), gpu) for setting in SETTINGS]
+
+
+def _native(setting: str, asked: Value | None, default: Value | None, gpu: bool) -> NativeSetting:
+    flag, words = FLAGS[setting]
+    if asked is None:
+        note = f"vLLM's default: {words}" if default is None else "the launcher's default"
+        return NativeSetting(setting, None, flag, default, "default", note)
+    if not gpu and setting in ON_CPU:
+        same = asked == {"tensor_parallel_size": 1, "cuda_graphs": False}.get(setting)
+        return NativeSetting(setting, asked, flag, None, "honoured" if same else "not honoured", ON_CPU[setting])
+    if setting == "cuda_graphs":
+        value, note = (None, "vLLM's default") if asked else (NO_GRAPHS, "")
+        return NativeSetting(setting, asked, flag, value, "honoured", note)
+    note = ""
+    if setting == "chunked_prefill" and not asked:
+        note = "vLLM warns that models are not tested without it"
+    return NativeSetting(setting, asked, flag, asked, "honoured", note)
+
+
+def arguments(settings: Sequence[NativeSetting]) -> list[str]:
+    """The settings as a part of vLLM's command line."""
+    found = []
+    for setting in settings:
+        for flag, value in setting.told().items():
+            if isinstance(value, bool):
+                found.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                found += [flag, str(value)]
+    return found

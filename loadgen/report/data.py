@@ -17,6 +17,7 @@ from loadgen.record import RequestRecord
 from loadgen.report.columns import COLUMNS, quotient
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.prometheus import Memory
+from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.run_folder import BlockData, RunData
 from loadgen.scenario import Cell
 
@@ -123,6 +124,7 @@ class ReportData:
     blocks: list[BlockView]
     errors: list[ErrorRow]
     fairness: list[FairnessRow]
+    serving: list[ServingRow]
     client: ClientFacts
     memory: Memory
     broken_lines: int
@@ -189,6 +191,7 @@ def build_report_data(run: RunData, memory: Memory) -> ReportData:
         blocks=[_block_view(block, used) for block in run.blocks],
         errors=_errors(run.blocks),
         fairness=fairness_rows(run, engines),
+        serving=serving_rows(run.manifest, engines),
         client=_client(run.blocks),
         memory=memory,
         broken_lines=run.broken_lines,

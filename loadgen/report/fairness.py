@@ -8,17 +8,17 @@ from typing import Any
 
 from loadgen.manifest import EngineFacts
 from loadgen.record import RequestRecord
-from loadgen.report.text import DASH, command_line, number, plain
+from loadgen.report.text import DASH, command_line, gibibytes, number, plain
 from loadgen.run_folder import RunData
 
 LONG = 160
 """Values longer than this are folded away in the report."""
 APART = frozenset(
     {"version", "kind", "base_url", "argv", "env", "environment", "settings", "notes", "packages", "python"}
-    | {"model_path", "cwd", "executable", "log"}
+    | {"model_path", "cwd", "executable", "log", "yaml", "source_commit", "image", "container"}
 )
 """Facts that differ from engine to engine by nature: shown, never judged."""
-NOISE = frozenset({"pid", "started_unix_s", "base_url"})
+NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state"})
 """Launch facts of no use to a reader, or shown elsewhere."""
 
 
@@ -114,13 +114,19 @@ def _from_manifest(facts: Sequence[EngineFacts | None], engines: Sequence[str]) 
     for name in names:
         leaf = name.rpartition(": ")[2]
         top = name.partition(": ")[2].partition(".")[0]
-        values = {
-            engine: command_line(column.get(name)) if leaf == "argv" else plain(column.get(name))
-            for engine, column in zip(engines, columns, strict=True)
-        }
+        values = {engine: _words(leaf, column.get(name)) for engine, column in zip(engines, columns, strict=True)}
         apart = top in APART or leaf in APART or len(engines) < 2
         rows.append(FairnessRow(name, None if apart else len(set(values.values())) == 1, "", values))
     return rows
+
+
+def _words(leaf: str, value: Any) -> str:
+    """A fact as text, by the last part of its name."""
+    if leaf == "argv":
+        return command_line(value)
+    if leaf.endswith("_bytes") and isinstance(value, int):
+        return gibibytes(value)
+    return plain(value)
 
 
 def _flat(entry: EngineFacts | None) -> dict[str, Any]:

@@ -215,6 +215,7 @@ def notices(data: ReportData) -> list[Notice]:
         text = f"{data.failed_requests:,d} of {plural(data.measured_requests, 'measured request')} failed"
         found.append(Notice("warn", f"{text}; latencies are those of the successful ones. See “Errors”."))
     unequal = [row.check for row in data.fairness if row.equal is False]
+    unequal += [f"serving setting {row.setting}" for row in data.serving if row.same is False]
     if unequal and len(data.engines) > 1:
         text = f"{plural(len(unequal), 'thing')} not equal between the engines: {listing(unequal)}."
         found.append(Notice("warn", f"{text} See “Fairness”."))

@@ -39,6 +39,7 @@ def repeat_facts(data: ReportData) -> Facts:
         ("shared prefix", plain(scenario.get("shared_prefix_tokens"))),
         ("git commit", commit),
         ("packages", plain(manifest.packages)),
+        ("stack", plain(manifest.stack)),
         ("operating system", plain(host.get("os"))),
         ("Python", plain(host.get("python"))),
         ("processor", plain(host.get("cpu"))),

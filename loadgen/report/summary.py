@@ -36,6 +36,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
         "errors": [dataclasses.asdict(row) for row in data.errors],
         "fairness": [dataclasses.asdict(row) for row in data.fairness],
+        "serving": [dataclasses.asdict(row) for row in data.serving],
         "client": dataclasses.asdict(data.client),
         "measured_requests": data.measured_requests,
         "failed_requests": data.failed_requests,

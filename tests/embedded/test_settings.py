@@ -19,6 +19,9 @@ def test_defaults(tmp_path):
         "BAKEOFF_GRAFANA_PORT": 3000,
         "BAKEOFF_VLLM_PORT": 8101,
         "BAKEOFF_LLAMACPP_PORT": 8102,
+        "BAKEOFF_KSANA_PORT": 8103,
+        "BAKEOFF_SIM_VLLM_PORT": 8111,
+        "BAKEOFF_SIM_KSANA_PORT": 8112,
     }
     # The longest prompt of the shipped matrix and its output fit.
     assert settings.context_tokens >= 4096 + 128

@@ -19,8 +19,8 @@ import pytest
 
 from embedded import processes, setup
 from embedded.settings import Paths, load_settings
-from loadgen.engine_host import SupervisorHost
 from loadgen.errors import UserError
+from loadgen.hosts.supervisor import SupervisorHost
 
 HERE = Path(__file__).resolve().parents[2]
 PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")
@@ -182,8 +182,9 @@ def test_a_killed_worker_comes_back_and_a_killed_engine_does_not(stack):
     wait_for(lambda: host.running() == [])
     time.sleep(1)
     assert host.running() == [] and not host.is_up("llamacpp")
+    assert "a signal ended it" in host.how_it_ended("llamacpp")
     host.start("llamacpp")
-    assert host.is_up("llamacpp")
+    assert host.is_up("llamacpp") and host.how_it_ended("llamacpp") == ""
 
 
 def test_an_engine_that_dies_at_start_says_why(stack):

@@ -120,6 +120,15 @@ def test_killed_worker_costs_one_attempt(tmp_path, steady, workers):
     assert len(run.blocks[1].measured) == 40
 
 
+def test_serving_settings_are_said_not_to_reach_endpoints_that_already_run(tmp_path, steady):
+    with Bench(tmp_path, {"a": steady}, serving={"max_batch_size": 4}) as bench:
+        assert bench.wait() == 0, bench.output
+        manifest = bench.load().manifest
+    assert "serving settings are not applied" in one_line(bench.output)
+    assert any("serving settings are not applied" in message for message in manifest.messages)
+    assert manifest.scenario["serving"]["max_batch_size"] == 4
+
+
 def test_killed_engine_loses_its_block_and_the_other_goes_on(tmp_path, steady):
     with (
         FaultServer(in_process=False, fault=STEADY) as doomed,

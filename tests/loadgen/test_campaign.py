@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import types
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from loadgen import block_watch
 from loadgen import campaign as module
+from loadgen import seats as seats_module
 from loadgen.campaign import Campaign, Listener, make_folder
 from loadgen.client_verdict import ClientVerdict
 from loadgen.endpoint import Endpoint
@@ -18,6 +20,7 @@ from loadgen.manifest import Manifest
 from loadgen.parity import TEXTS, EngineSample
 from loadgen.prompts import PromptRecipe
 from loadgen.scenario import Scenario
+from loadgen.seats import Seat
 
 RECIPE = PromptRecipe("text", 0, ("a", "b"), (), "nowhere")
 
@@ -48,9 +51,10 @@ class FakeLocust:
         self.stories: dict[str, list[dict[str, Any] | BaseException]] = {}
         self._left: list[dict[str, Any] | BaseException] = []
 
-    def wait_for_workers(self, count: int, limit_s: float) -> None:
+    def wait_for_workers(self, count: int, limit_s: float) -> int:
         if self.workers < count:
             raise UserError("no workers")
+        return self.workers
 
     def start_block(self, fields: dict[str, Any]) -> None:
         if reason := self.refuse(fields):
@@ -94,6 +98,9 @@ class FakeHost:
     def describe(self, name: str) -> dict[str, Any]:
         return {"argv": [name]}
 
+    def how_it_ended(self, name: str) -> str:
+        return "it ended with exit code 7"
+
     def log_tail(self, name: str, lines: int = 20) -> str:
         return "out of luck"
 
@@ -108,17 +115,25 @@ class Race:
         self.manifest = Manifest(run_id="r1", started_at=1.0)
         self.folder = make_folder(self.scenario, self.manifest, tmp_path)
         self.messages: list[str] = []
+        self.inspected: list[str] = []
         listener = Listener()
         listener.message = self.messages.append  # type: ignore[method-assign]
-        monkeypatch.setattr(module, "time", self.clock)
+        for each in (module, block_watch):
+            monkeypatch.setattr(each, "time", self.clock)
         monkeypatch.setattr(module, "make_recipe", lambda endpoint: RECIPE)
         monkeypatch.setattr(module, "sample_engine", self.sample)
-        seats: list[Any] = [types.SimpleNamespace(name=name, inspect=lambda name=name: endpoint(name)) for name in "ab"]
+        seats = [Seat(name=name, base_url=f"http://{name}:8000", local_url=f"http://127.0.0.1/{name}") for name in "ab"]
+        monkeypatch.setattr(seats_module, "inspect_endpoint", self.inspect)
         self.campaign = Campaign(
             self.scenario, seats, self.host, self.locust, self.folder, self.manifest, listener, self.clock.sleep
         )
 
+    def inspect(self, url: str, name: str, **_: Any) -> Endpoint:
+        self.inspected.append(url)
+        return dataclasses.replace(endpoint(name), base_url=url)
+
     def sample(self, endpoint: Endpoint, recipe: PromptRecipe) -> EngineSample:
+        self.inspected.append(endpoint.base_url)
         nothing = [None] * len(TEXTS)
         return EngineSample(endpoint.name, endpoint.model, None, nothing, nothing, recipe)
 
@@ -185,6 +200,31 @@ def test_lost_worker_costs_one_attempt(race):
     assert race.locust.stops == 1
 
 
+def test_run_goes_on_with_the_workers_that_are_left(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, load={"concurrency": [1, 2]})
+    race.locust.workers = 3
+    status = race.locust.status
+
+    def story() -> dict[str, Any]:
+        said = status()
+        if said.get("lost_workers"):
+            race.locust.workers = 2
+        return said
+
+    race.locust.status = story
+    race.locust.stories[A] = [RUNNING, {**RUNNING, "lost_workers": ["w"]}]
+    assert race.campaign.run()
+    assert race.ran()[:2] == [(A, 1, "failed"), (A, 2, "complete")]
+    told = [text for text in race.manifest.messages if "Of 3 Locust workers 2 are left" in text]
+    assert len(told) == 1, "said once, not before every block"
+
+
+def test_this_machine_asks_where_it_can_and_traffic_goes_inside(race):
+    assert race.campaign.run()
+    assert race.inspected == ["http://127.0.0.1/a"] * 2 + ["http://127.0.0.1/b"] * 2
+    assert [engine.base_url for engine in race.manifest.engines] == ["http://a:8000", "http://b:8000"]
+
+
 def test_second_loss_is_the_last(race):
     lost = [{**RUNNING, "lost_workers": ["w"]}]
     race.locust.stories = {A: lost, f"{A}.a2": lost}
@@ -224,7 +264,7 @@ def test_dead_engine_is_started_again(race):
     race.host.start = revive
     assert race.campaign.run()
     assert race.ran() == [(A, 1, "failed"), (A, 2, "complete"), (B, 1, "complete")]
-    assert "a died in mid-block" in race.manifest.blocks[0].reason
+    assert "a died in mid-block: it ended with exit code 7. The end of its log" in race.manifest.blocks[0].reason
     assert "out of luck" in race.manifest.blocks[0].reason
     assert race.host.calls.count(("start", "a")) == 2
 

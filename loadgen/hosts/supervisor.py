@@ -1,4 +1,4 @@
-"""Start, stop and describe engines, whoever runs them. The campaign knows engines only through `EngineHost`."""
+"""Engines as plain processes under supervisord."""
 
 from __future__ import annotations
 
@@ -8,168 +8,20 @@ import json
 import os
 import time
 import xmlrpc.client
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
 from loadgen.errors import UserError
-from loadgen.http_probe import accepts_connections, get_json, http_status
-
-Progress = Callable[[str], None]
+from loadgen.hosts.base import Progress, known_cause, quoted, unknown_engine
+from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, read_supervisor_stack
+from loadgen.http_probe import accepts_connections, http_status
 
 # Supervisor's process states (supervisor.states.ProcessStates).
 STARTING, RUNNING, BACKOFF, STOPPING = 10, 20, 30, 40
 ALIVE = (STARTING, RUNNING, BACKOFF, STOPPING)
-
-# Lines of an engine's log that name the cause of its end, in words that mean something to its user.
-CAUSES = (
-    ("address already in use", "its port is in use"),
-    ("exiting due to http server error", "its port is in use, maybe by an outgoing connection: use one below 32768"),
-    ("no space left on device", "the disk is full"),
-    ("cannot allocate memory", "memory ran out"),
-    ("out of memory", "memory ran out"),
-    ("no such file or directory", "a file is missing"),
-    ("no module named", "its environment is incomplete: remove .bakeoff/venvs and run `make up` again"),
-)
-
-
-class EngineHost(Protocol):
-    """Who starts and stops engines: supervisor, Docker, or nobody (engines that already run)."""
-
-    def start(self, name: str, on_progress: Progress | None = None) -> None:
-        """Start an engine and wait until it is healthy.
-
-        Raises UserError with the cause and the last lines of its log if it ends or does not answer in time.
-        """
-
-    def stop(self, name: str) -> None:
-        """Stop an engine and wait until it is gone. Nothing happens if it does not run."""
-
-    def stop_all(self) -> None:
-        """Stop every engine of this host."""
-
-    def is_up(self, name: str) -> bool:
-        """Whether the engine answers now."""
-
-    def running(self) -> list[str]:
-        """The engines that have a process now (for endpoints: that answer)."""
-
-    def describe(self, name: str) -> dict[str, Any]:
-        """All that is known of how the engine was launched, for the manifest: plain JSON data without secrets."""
-
-    def log_tail(self, name: str, lines: int = 20) -> str:
-        """The last lines of the engine's log; empty if this host has none."""
-
-
-class ExternalHost:
-    """Endpoints that someone else runs: starting checks that one answers, stopping leaves it alone."""
-
-    def __init__(self, endpoints: Mapping[str, str]) -> None:
-        """`endpoints` are base URLs by engine name; a trailing `/v1` is accepted."""
-        self._urls = {name: url.rstrip("/").removesuffix("/v1") for name, url in endpoints.items()}
-
-    def start(self, name: str, on_progress: Progress | None = None) -> None:
-        """Check that the endpoint answers at all. Raises UserError if it does not."""
-        url = self._url(name)
-        if on_progress:
-            on_progress(f"{name}: asking {url}")
-        if not self.is_up(name):
-            raise UserError(f"{name} does not answer at {url}: is it running, and is the address right?")
-
-    def stop(self, name: str) -> None:
-        """Nothing: who started it stops it."""
-        self._url(name)
-
-    def stop_all(self) -> None:
-        """Nothing."""
-
-    def is_up(self, name: str) -> bool:
-        """Whether anything below 500 is answered on a path that engines have (a 401 or 404 is an answer too)."""
-        url = self._url(name)
-        statuses = (http_status(url + path, timeout_s=5) for path in ("/v1/models", "/models", "/health"))
-        return any(status is not None and status < 500 for status in statuses)
-
-    def running(self) -> list[str]:
-        """The endpoints that answer."""
-        return [name for name in self._urls if self.is_up(name)]
-
-    def describe(self, name: str) -> dict[str, Any]:
-        """What the endpoint tells of itself."""
-        url = self._url(name)
-        facts: dict[str, Any] = {"host": "external", "base_url": url, "notes": ["started by someone else"]}
-        for key, path in (("models", "/v1/models"), ("version", "/version")):
-            answer = get_json(url + path)
-            if answer is not None:
-                facts[key] = answer
-        return facts
-
-    def log_tail(self, name: str, lines: int = 20) -> str:
-        """Always empty: the log is elsewhere."""
-        self._url(name)
-        return ""
-
-    def _url(self, name: str) -> str:
-        """Raises UserError for an unknown name."""
-        try:
-            return self._urls[name]
-        except KeyError:
-            raise _unknown(name, self._urls) from None
-
-
-@dataclass(frozen=True)
-class HostedEngine:
-    """One engine of a running stack."""
-
-    name: str
-    kind: str
-    base_url: str
-    health_url: str
-    model: str
-    api: str
-    log: Path
-    launch_record: Path
-    start_limit_s: float
-
-
-@dataclass(frozen=True)
-class Stack:
-    """What `up` wrote down about the stack it started: `.bakeoff/stack/stack.json`."""
-
-    socket: Path
-    urls: dict[str, str]
-    engines: dict[str, HostedEngine]
-
-
-def stack_file(checkout: Path) -> Path:
-    """Where a checkout's stack is described."""
-    return checkout / ".bakeoff" / "stack" / "stack.json"
-
-
-def read_stack(checkout: Path) -> Stack:
-    """The stack of this checkout. Raises UserError if none was started."""
-    path = stack_file(checkout)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        engines = {
-            name: HostedEngine(
-                name=name,
-                kind=facts["kind"],
-                base_url=facts["base_url"],
-                health_url=facts["health_url"],
-                model=facts["model"],
-                api=facts["api"],
-                log=Path(facts["log"]),
-                launch_record=Path(facts["launch_record"]),
-                start_limit_s=float(facts["start_limit_s"]),
-            )
-            for name, facts in data["engines"].items()
-        }
-        return Stack(socket=Path(data["socket"]), urls=dict(data["urls"]), engines=engines)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError("the stack does not run: start it with `make up`") from None
 
 
 class SupervisorHost:
@@ -178,7 +30,7 @@ class SupervisorHost:
     One engine serves at a time, as on a single GPU: starting one stops the others.
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: SupervisorStack) -> None:
         self.stack = stack
         # Where in its log each engine's latest start begins: an earlier start's end is not this one's cause.
         self._log_from: dict[str, int] = {}
@@ -186,7 +38,7 @@ class SupervisorHost:
     @classmethod
     def of_checkout(cls, checkout: Path) -> SupervisorHost:
         """The host of the stack that runs in this checkout. Raises UserError if none does."""
-        host = cls(read_stack(checkout))
+        host = cls(read_supervisor_stack(checkout))
         host.state_of(next(iter(host.stack.engines)))
         return host
 
@@ -246,6 +98,11 @@ class SupervisorHost:
         facts["state"] = str(state["statename"]).lower()
         return facts
 
+    def how_it_ended(self, name: str) -> str:
+        """The end of the engine's last run in words; empty if it runs."""
+        state = self.state_of(self._engine(name).name)
+        return "" if state["state"] in ALIVE else _how_it_ended(state)
+
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log (of its latest start, if this host started it)."""
         log = self._engine(name).log
@@ -289,7 +146,7 @@ class SupervisorHost:
         try:
             return self.stack.engines[name]
         except KeyError:
-            raise _unknown(name, self.stack.engines) from None
+            raise unknown_engine(name, self.stack.engines) from None
 
     def _stop_others(self, name: str) -> None:
         """No other engine may hold cores or memory, nor what one that died left behind."""
@@ -327,9 +184,8 @@ class SupervisorHost:
 
     def _failed(self, engine: HostedEngine, how: str) -> UserError:
         """The error for an engine that did not come up."""
-        log = self.log_tail(engine.name, 200).lower()
-        cause = next((f": {words}" for mark, words in CAUSES if mark in log), "")
-        lines = "\n".join(f"  | {line}" for line in self.log_tail(engine.name, 12).splitlines())
+        cause = known_cause(self.log_tail(engine.name, 200))
+        lines = quoted(self.log_tail(engine.name, 12))
         return UserError(f"{engine.name} did not start{cause} ({how}).\nThe last lines of {engine.log}:\n{lines}")
 
     def _call(self, method: str, *arguments: object) -> Any:
@@ -384,7 +240,3 @@ def _how_it_ended(state: Mapping[str, Any]) -> str:
     if status < 0 or status > 128:
         return "a signal ended it, as the system does when memory runs out"
     return f"it ended with exit status {status}"
-
-
-def _unknown(name: str, known: Mapping[str, object]) -> UserError:
-    return UserError(f"unknown engine {name}: there are {', '.join(sorted(known))}")

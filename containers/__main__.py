@@ -1,0 +1,5 @@
+"""`python -m containers`."""
+
+from containers.cli import main
+
+main()

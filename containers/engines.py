@@ -1,0 +1,85 @@
+"""The engine services of a profile, told by their labels in compose.yaml."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loadgen.engines import get_engine
+from loadgen.errors import UserError
+from loadgen.hosts.container_facts import API_LABEL, KIND_LABEL, MODEL_LABEL, PORT_LABEL
+
+# Who serves after `make up` when nobody was named.
+FIRST = ("llamacpp", "vllm", "sim-vllm")
+
+
+@dataclass(frozen=True)
+class EngineService:
+    """An engine as compose.yaml declares it."""
+
+    name: str
+    kind: str
+    port: int
+    model: str
+    api: str
+
+    @property
+    def url(self) -> str:
+        """Where the stack's own network reaches it."""
+        return f"http://{self.name}:{self.port}"
+
+    @property
+    def scraped(self) -> bool:
+        """Whether it serves metrics: KsanaLLM pushes them."""
+        return get_engine(self.kind).metrics_path is not None
+
+
+def engine_services(services: Mapping[str, Mapping[str, Any]]) -> list[EngineService]:
+    """The engines among Compose's resolved services, by name."""
+    found = []
+    for name, service in sorted(services.items()):
+        labels = service.get("labels") or {}
+        if KIND_LABEL in labels:
+            port, model, api = (labels[label] for label in (PORT_LABEL, MODEL_LABEL, API_LABEL))
+            found.append(EngineService(name, labels[KIND_LABEL], int(port), model, api))
+    return found
+
+
+def only(engines: Sequence[EngineService], names: str) -> list[EngineService]:
+    """Those engines that a list of names (commas between) leaves; all if it is empty. Raises UserError."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    known = [engine.name for engine in engines]
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"BAKEOFF_ENGINES: this profile has no engine {name}; it has {', '.join(known)}")
+    return [engine for engine in engines if not wanted or engine.name in wanted]
+
+
+def choose_engine(engines: Sequence[EngineService], asked: str | None) -> EngineService | None:
+    """The engine to start: that of a name, or the only one of a kind; none for `none`; the usual one if unasked.
+
+    Raises UserError for a name that no engine has.
+    """
+    if asked == "none" or not engines:
+        return None
+    by_name = {engine.name: engine for engine in engines}
+    if not asked:
+        return next((by_name[name] for name in FIRST if name in by_name), engines[0])
+    alike = [engine for engine in engines if engine.kind == asked]
+    if asked in by_name:
+        return by_name[asked]
+    if len(alike) == 1:
+        return alike[0]
+    raise UserError(f"unknown engine {asked}: this profile has {', '.join(by_name)}")
+
+
+def seats_json(engines: Iterable[EngineService]) -> str:
+    """The seats that Locust's form offers and the exporter watches, by their addresses inside."""
+    return json.dumps(
+        [
+            {"name": each.name, "kind": each.kind, "base_url": each.url, "model": each.model, "api": each.api}
+            for each in engines
+        ]
+    )

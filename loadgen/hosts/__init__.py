@@ -1,0 +1,1 @@
+"""Who starts and stops engines: supervisor, Docker, or nobody (engines that already run)."""

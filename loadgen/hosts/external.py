@@ -1,0 +1,70 @@
+"""Engines that someone else runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loadgen.errors import UserError
+from loadgen.hosts.base import Progress, unknown_engine
+from loadgen.http_probe import get_json, http_status
+
+
+class ExternalHost:
+    """Endpoints that someone else runs: starting checks that one answers, stopping leaves it alone."""
+
+    def __init__(self, endpoints: Mapping[str, str]) -> None:
+        """`endpoints` are base URLs by engine name; a trailing `/v1` is accepted."""
+        self._urls = {name: url.rstrip("/").removesuffix("/v1") for name, url in endpoints.items()}
+
+    def start(self, name: str, on_progress: Progress | None = None) -> None:
+        """Check that the endpoint answers at all. Raises UserError if it does not."""
+        url = self._url(name)
+        if on_progress:
+            on_progress(f"{name}: asking {url}")
+        if not self.is_up(name):
+            raise UserError(f"{name} does not answer at {url}: is it running, and is the address right?")
+
+    def stop(self, name: str) -> None:
+        """Nothing: who started it stops it."""
+        self._url(name)
+
+    def stop_all(self) -> None:
+        """Nothing."""
+
+    def is_up(self, name: str) -> bool:
+        """Whether anything below 500 is answered on a path that engines have (a 401 or 404 is an answer too)."""
+        url = self._url(name)
+        statuses = (http_status(url + path, timeout_s=5) for path in ("/v1/models", "/models", "/health"))
+        return any(status is not None and status < 500 for status in statuses)
+
+    def running(self) -> list[str]:
+        """The endpoints that answer."""
+        return [name for name in self._urls if self.is_up(name)]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What the endpoint tells of itself."""
+        url = self._url(name)
+        facts: dict[str, Any] = {"host": "external", "base_url": url, "notes": ["started by someone else"]}
+        for key, path in (("models", "/v1/models"), ("version", "/version")):
+            answer = get_json(url + path)
+            if answer is not None:
+                facts[key] = answer
+        return facts
+
+    def how_it_ended(self, name: str) -> str:
+        """Always empty: who started it knows."""
+        self._url(name)
+        return ""
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        """Always empty: the log is elsewhere."""
+        self._url(name)
+        return ""
+
+    def _url(self, name: str) -> str:
+        """Raises UserError for an unknown name."""
+        try:
+            return self._urls[name]
+        except KeyError:
+            raise unknown_engine(name, self._urls) from None

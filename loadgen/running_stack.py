@@ -1,0 +1,212 @@
+"""The stack that runs in this checkout, as a race needs it: engine host, seats, Locust, Prometheus, run folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from loadgen.engines import Api
+from loadgen.errors import UserError
+from loadgen.hosts.base import EngineHost
+from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, serving_file
+from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.locust_client import LocustClient, LocustGone
+from loadgen.scenario import Scenario
+from loadgen.seats import Seat
+from loadgen.serving import serving_json
+
+MASTER = "locust-master"
+WORKER_LIMIT_S = 30.0
+SERVING_VARIABLE = "BAKEOFF_SERVING_JSON"
+"""The `serving:` block that an engine's container was made with, as JSON; empty for the stack's defaults."""
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """What a stack offers to a race."""
+
+    words: str
+    """What it is called in messages, such as `this stack (containers, profile cpu)`."""
+    host: EngineHost
+    seats: dict[str, Seat]
+    """All its engines by name, in its own order."""
+    locust: LocustClient
+    runs_dir: Path
+    """The folder on this machine that its Locust writes runs to."""
+    prometheus_url: str | None
+    packages: dict[str, str]
+    """Versions of the packages that its Locust runs with."""
+    facts: dict[str, Any]
+    """For the manifest."""
+    serving: dict[str, dict[str, Any]]
+    """The serving block that each engine's container was made with, empty for the defaults."""
+    serving_file: Path | None
+    """Where launchers of plain processes read the serving block."""
+
+
+def open_stack(checkout: Path) -> RunningStack:
+    """The stack of this checkout, its Locust ready. Raises UserError where it does not run or answer."""
+    stack = read_stack(checkout)
+    return _containers(stack) if isinstance(stack, DockerStack) else _processes(stack, checkout)
+
+
+def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
+    host = SupervisorHost(stack)
+    host.running()  # raises where supervisord is gone
+    locust, setup = _locust(stack.urls)
+    return RunningStack(
+        words="this stack",
+        host=host,
+        seats={
+            name: Seat(name=name, kind=each.kind, base_url=each.base_url, model=each.model, api=cast(Api, each.api))
+            for name, each in stack.engines.items()
+        },
+        locust=locust,
+        runs_dir=Path(setup["runs_dir"]),
+        prometheus_url=stack.urls.get("prometheus"),
+        packages=dict(setup["packages"]),
+        facts={"runtime": "embedded"},
+        serving={},
+        serving_file=serving_file(checkout),
+    )
+
+
+def _containers(stack: DockerStack) -> RunningStack:
+    from loadgen.hosts.docker import DockerHost
+
+    host = DockerHost.of_project(stack.project)
+    engines = host.engines()
+    if not engines:
+        raise UserError(f"The Compose project {stack.project!r} has no engine container: `make up` makes them.")
+    locust, setup = _locust(stack.urls)
+    if setup["runs_dir"] != stack.inside_runs_dir:
+        raise UserError(
+            f"Locust at {locust.url} writes runs to {setup['runs_dir']}, not to {stack.inside_runs_dir} as this "
+            "checkout's stack does: another Locust has its port. `make down`, then `make up`."
+        )
+    return RunningStack(
+        words=f"this stack (containers, profile {stack.profile})",
+        host=host,
+        seats={
+            name: Seat(
+                name=name,
+                kind=each.kind,
+                base_url=each.inside_url,
+                local_url=each.local_url,
+                model=each.model,
+                api=each.api,
+            )
+            for name, each in engines.items()
+        },
+        locust=locust,
+        runs_dir=stack.runs_dir,
+        prometheus_url=stack.urls.get("prometheus"),
+        packages=dict(setup["packages"]),
+        facts={
+            "runtime": "docker",
+            "project": stack.project,
+            "profile": stack.profile,
+            "docker_version": host.version(),
+        },
+        serving={name: _serving_of(host.environment(name)) for name in engines},
+        serving_file=None,
+    )
+
+
+def _locust(urls: Mapping[str, str]) -> tuple[LocustClient, dict[str, Any]]:
+    """The stack's Locust with a worker ready, and what it says of itself."""
+    if MASTER not in urls:
+        raise UserError(f"The stack runs no Locust master (it has {', '.join(urls)}): `make down`, then `make up`.")
+    locust = LocustClient(urls[MASTER])
+    try:
+        locust.wait_for_workers(1, WORKER_LIMIT_S)
+        return locust, locust.setup()
+    except LocustGone as error:
+        raise UserError(f"{error}. See `make ps` and `make logs S={MASTER}`.") from None
+
+
+def _serving_of(environment: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        return dict(json.loads(environment.get(SERVING_VARIABLE) or "{}"))
+    except (ValueError, TypeError):
+        raise UserError(
+            f"an engine's container has a {SERVING_VARIABLE} that is no JSON object: `make up` again"
+        ) from None
+
+
+def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], list[str]]:
+    """The stack's engines that a scenario races, in its order, and what a person should know of the choice.
+
+    A scenario that names no engines races all that the stack has. A name is a seat's; else it is the kind of exactly
+    one (`vllm` is `vllm-cpu` in a stack that has one vLLM under that name).
+
+    Raises UserError when the stack lacks one.
+    """
+    if not scenario.engines:
+        return list(stack.seats.values()), []
+    chosen: list[Seat] = []
+    notes: list[str] = []
+    for name in scenario.engines:
+        alike = [seat for seat in stack.seats.values() if seat.kind == name]
+        if name in stack.seats:
+            chosen.append(stack.seats[name])
+        elif len(alike) == 1:
+            chosen.append(alike[0])
+            notes.append(f"The scenario's {name} is {alike[0].name} in {stack.words}.")
+        else:
+            raise UserError(
+                f"Scenario {scenario.name!r} races {', '.join(scenario.engines)}, and {stack.words} has "
+                f"{', '.join(stack.seats)}. Race endpoints that run somewhere with --engine NAME=URL."
+            )
+    names = [seat.name for seat in chosen]
+    if len(set(names)) != len(names):
+        raise UserError(f"Scenario {scenario.name!r} names one engine twice: {', '.join(scenario.engines)}.")
+    return chosen, notes
+
+
+def settle_serving(scenario: Scenario, given: str, stack: RunningStack) -> None:
+    """See to it that engines are started as the scenario's `serving:` block says.
+
+    Launchers of plain processes read the block when they start; an engine that runs with other settings is stopped.
+    Containers were made with theirs, which is checked.
+
+    Args:
+        scenario: what is raced.
+        given: the scenario as the user named it.
+        stack: where.
+
+    Raises:
+        UserError: a container was made otherwise, or the block cannot be written.
+    """
+    text = serving_json(scenario.serving)
+    if stack.serving_file is not None:
+        _declare(text, stack.serving_file, stack.host)
+    wanted = json.loads(text or "{}")
+    for name, actual in stack.serving.items():
+        if _without_none(actual) != wanted:
+            raise UserError(
+                f"Scenario {scenario.name!r} asks for {_words(wanted)}, and {name} in {stack.words} was made with "
+                f"{_words(_without_none(actual))}. Bring it up for this scenario: make up SCENARIO={given}"
+            )
+
+
+def _declare(text: str, path: Path, host: EngineHost) -> None:
+    try:
+        if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
+            host.stop_all()
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from None
+
+
+def _without_none(block: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in block.items() if value is not None}
+
+
+def _words(serving: dict[str, Any]) -> str:
+    if not serving:
+        return "the default serving settings"
+    return "the serving settings " + ", ".join(f"{key}: {json.dumps(value)}" for key, value in sorted(serving.items()))

@@ -1,0 +1,63 @@
+"""The `serving:` block of a scenario: how the engines are to be set up, declared once for all of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from loadgen.engines.serving import Value
+from loadgen.strict import Strict
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Serving(Strict):
+    """Every setting is optional: one that is absent is left to the engine's own default.
+
+    What an engine makes of it is in `loadgen/engines/`, and on the report's fairness page.
+    """
+
+    dtype: Literal["auto", "bfloat16", "float16"] | None = Field(
+        default=None, description="type of weights and activations; auto: the model's own"
+    )
+    tensor_parallel_size: Positive | None = Field(default=None, description="GPUs that share each layer")
+    max_model_length: Positive | None = Field(default=None, description="longest prompt plus output, in tokens")
+    max_batch_size: Positive | None = Field(default=None, description="most sequences in one step")
+    max_tokens_per_step: Positive | None = Field(
+        default=None, description="most tokens, of prompts and of outputs, computed in one step"
+    )
+    kv_block_size: Positive | None = Field(default=None, description="tokens in one block of the KV cache")
+    kv_dtype: Literal["auto", "bfloat16", "float16", "fp8_e4m3", "fp8_e5m2"] | None = Field(
+        default=None, description="type of the KV cache; auto: that of the model"
+    )
+    gpu_memory_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="share of each GPU's memory that the engine may take"
+    )
+    prefix_caching: bool | None = Field(default=None, description="whether a prompt may profit from an earlier one")
+    chunked_prefill: bool | None = Field(default=None, description="whether a prompt may be cut over several steps")
+    cuda_graphs: bool | None = Field(default=None, description="whether steps may be replayed as CUDA graphs")
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(default=None, description="of sampling")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        step, length, batch = self.max_tokens_per_step, self.max_model_length, self.max_batch_size
+        if step is not None and batch is not None and step < batch:
+            raise ValueError(f"`max_tokens_per_step` must be at least `max_batch_size` ({batch}): a token a sequence")
+        if self.chunked_prefill is False and step is not None and length is not None and step < length:
+            raise ValueError(
+                f"`max_tokens_per_step` must be at least `max_model_length` ({length}) without chunked prefill: "
+                "a whole prompt is one step then"
+            )
+        return self
+
+    def asked(self) -> dict[str, Value]:
+        """The settings that were given, in order."""
+        return self.model_dump(exclude_none=True)
+
+
+def serving_json(serving: Serving | None) -> str:
+    """A block as launchers read it (`BAKEOFF_SERVING_JSON`): JSON, empty where nothing is asked for."""
+    asked = serving.asked() if serving is not None else {}
+    return json.dumps(asked) if asked else ""

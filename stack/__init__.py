@@ -1,0 +1,1 @@
+"""Which stack a command means: containers or plain processes."""

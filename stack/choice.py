@@ -1,0 +1,67 @@
+"""Choose runtime and profile. Pure functions of what was found on the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loadgen.errors import UserError
+
+RUNTIMES = ("docker", "embedded")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What this machine has."""
+
+    no_docker: str
+    """Why containers cannot be used, in a few words; empty if they can."""
+    gpu_driver: bool = False
+    gpu_runtime: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A runtime, a profile (of containers; empty for plain processes), and the reason for both in words."""
+
+    runtime: str
+    profile: str
+    reason: str
+
+
+def choose(found: Found, *, runtime: str = "", profile: str = "", running: str = "") -> Choice:
+    """Choose.
+
+    Args:
+        found: what this machine has.
+        runtime: `docker` or `embedded` if the user said so.
+        profile: the profile if the user said so.
+        running: the runtime of the stack that this checkout has up; empty if none.
+
+    Raises:
+        UserError: what was asked for cannot be had.
+    """
+    if runtime not in ("", *RUNTIMES):
+        raise UserError(f"unknown runtime {runtime!r}: there are {', '.join(RUNTIMES)}")
+    if running and runtime and runtime != running:
+        raise UserError(f"this checkout's stack is up as {_words(running)}: run `make down` before RUNTIME={runtime}")
+    if runtime == "docker" and found.no_docker:
+        raise UserError(f"RUNTIME=docker, and {found.no_docker}")
+    chosen = runtime or running or ("embedded" if found.no_docker else "docker")
+    if chosen == "embedded":
+        if profile:
+            why = "was asked for" if runtime else "is what runs" if running else f"is all there is: {found.no_docker}"
+            raise UserError(f"PROFILE={profile} is for containers, and the stack as plain processes {why}")
+        asked, why = runtime == "embedded", found.no_docker
+        reason = "RUNTIME=embedded" if asked else "they are up" if running else why
+        return Choice("embedded", "", f"plain processes ({reason})")
+    reason = "RUNTIME=docker" if runtime else "they are up" if running else "a Docker engine and Compose answer"
+    if profile:
+        return Choice("docker", profile, f"containers ({reason}), profile {profile} (as asked)")
+    if found.gpu_driver and found.gpu_runtime:
+        return Choice("docker", "gpu", f"containers ({reason}), profile gpu (an NVIDIA driver and container runtime)")
+    lacks = "Docker has no NVIDIA runtime" if found.gpu_driver else "no NVIDIA driver here"
+    return Choice("docker", "cpu", f"containers ({reason}), profile cpu ({lacks})")
+
+
+def _words(runtime: str) -> str:
+    return "containers" if runtime == "docker" else "plain processes"

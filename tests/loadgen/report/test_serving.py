@@ -1,0 +1,69 @@
+"""The table of serving settings on the fairness page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from loadgen.engines import ksana, vllm
+from loadgen.engines.serving import SETTINGS, block_facts
+from loadgen.report import ReportPaths, write_report
+from tests.loadgen.report.html_check import check
+from tests.loadgen.report.synthetic_run import SyntheticRun
+
+ASKED: dict[str, Any] = {"max_batch_size": 128, "prefix_caching": False, "seed": 3, "gpu_memory_fraction": 0.9}
+MADE = {"vllm": block_facts(vllm.translate(ASKED)), "ksana": block_facts(ksana.translate(ASKED))}
+
+
+def report(folder: Path, asked: dict[str, Any] | None, made: dict[str, Any]) -> ReportPaths:
+    run = SyntheticRun(engines=["vllm", "ksana"], concurrencies=(1,), prompts=(512,), requests=5)
+    run.manifest.scenario["serving"] = asked
+    for facts in run.manifest.engines:
+        if facts.name in made:
+            facts.launch["serving"] = made[facts.name]
+    return write_report(run.add_all().write(folder), prometheus_url=None)
+
+
+def test_every_setting_is_shown_with_each_engines_own_name_and_what_became_of_it(tmp_path):
+    paths = report(tmp_path, ASKED, MADE)
+    rows = {row["setting"]: row for row in json.loads(paths.summary.read_text())["serving"]}
+    assert set(rows) == set(SETTINGS)
+    assert list(rows)[:4] == ["max_batch_size", "gpu_memory_fraction", "prefix_caching", "seed"]
+    batch = rows["max_batch_size"]
+    assert (batch["asked"], batch["same"]) == ("128", True)
+    assert batch["values"]["vllm"]["told"] == "--max-num-seqs 128"
+    assert batch["values"]["ksana"]["told"] == "setting.batch_scheduler.max_batch_size: 128"
+    assert rows["prefix_caching"]["values"]["vllm"]["told"] == "--no-enable-prefix-caching"
+    assert rows["seed"]["same"] is False and rows["seed"]["values"]["ksana"]["outcome"] == "not honoured"
+    assert rows["dtype"]["same"] is None and "default" in rows["dtype"]["values"]["vllm"]["note"]
+
+    html, markdown = paths.html.read_text(), paths.markdown.read_text()
+    check(html)
+    assert "Serving settings" in html and "Serving settings" in markdown
+    for row in rows.values():
+        assert row["setting"] in html
+        for value in row["values"].values():
+            assert value["note"].split("'")[0] in html
+    assert "--max-num-seqs 128" in html and "`--max-num-seqs 128`" in markdown
+    assert "serving setting seed" in html
+    assert "launch: serving" not in html
+
+
+def test_engines_that_someone_else_set_up_are_not_claimed_to_be_equal(tmp_path):
+    paths = report(tmp_path, ASKED, {"vllm": MADE["vllm"]})
+    rows = {row["setting"]: row for row in json.loads(paths.summary.read_text())["serving"]}
+    assert rows["max_batch_size"]["same"] is None
+    assert "not known" in rows["max_batch_size"]["values"]["ksana"]["note"]
+
+
+def test_a_record_that_makes_no_sense_counts_as_none(tmp_path):
+    for broken in ("text", [1, {"setting": "seed"}], [{"value": {}}]):
+        report(tmp_path / str(len(str(broken))), ASKED, {"vllm": broken})
+
+
+def test_without_a_block_there_is_no_table(tmp_path):
+    for number, asked in enumerate((None, {}, {"seed": None}, "text")):
+        paths = report(tmp_path / str(number), asked, {})  # type: ignore[arg-type]
+        assert "Serving settings" not in paths.html.read_text()
+        assert "Serving settings" not in paths.markdown.read_text()

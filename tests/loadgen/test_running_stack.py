@@ -1,0 +1,224 @@
+"""What a race takes from the stack that runs: its form on disk, its seats, and whether it fits the scenario."""
+
+from __future__ import annotations
+
+import json
+import types
+from pathlib import Path
+
+import pytest
+
+from loadgen import running_stack as module
+from loadgen.errors import UserError
+from loadgen.hosts import docker as docker_host
+from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, read_supervisor_stack, stack_file
+from loadgen.running_stack import choose_seats, open_stack, settle_serving
+from loadgen.scenario import Scenario
+from loadgen.serving import Serving
+from tests.loadgen.hosts.fake_docker import FakeEngine
+from tests.loadgen.web import serve
+
+EMBEDDED = {
+    "key": "k",
+    "socket": "/s/sock",
+    "urls": {"locust-master": "http://127.0.0.1:8089"},
+    "engines": {
+        "vllm": {
+            "kind": "vllm",
+            "base_url": "http://127.0.0.1:8101",
+            "health_url": "http://127.0.0.1:8101/health",
+            "model": "m",
+            "api": "completions",
+            "log": "/l",
+            "launch_record": "/r",
+            "start_limit_s": 600,
+        }
+    },
+}
+
+
+def containers(url: str = "http://127.0.0.1:8089", **changes):
+    stack = {
+        "runtime": "docker",
+        "project": "bakeoff",
+        "profile": "cpu",
+        "urls": {"locust-master": url, "prometheus": "http://127.0.0.1:9090"},
+        "runs_dir": "/here/runs",
+        "inside_runs_dir": "/runs",
+        "grafana_password_file": ".env",
+    }
+    return {**stack, **changes}
+
+
+def write(checkout: Path, content: object) -> Path:
+    path = stack_file(checkout)
+    path.parent.mkdir(parents=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return checkout
+
+
+def scenario(*engines: str) -> Scenario:
+    fields = {"name": "tiny", "question": "?", "prompt_tokens": [8], "output_tokens": [2], "requests": 5}
+    return Scenario.model_validate({**fields, "load": {"concurrency": [1]}, "engines": list(engines)})
+
+
+@pytest.mark.parametrize("runtime", [{}, {"runtime": "embedded"}])
+def test_plain_processes(tmp_path, runtime):
+    stack = read_stack(write(tmp_path, {**EMBEDDED, **runtime}))
+    assert isinstance(stack, SupervisorStack)
+    assert stack.engines["vllm"].start_limit_s == 600.0
+    assert read_supervisor_stack(tmp_path) == stack
+
+
+def test_containers(tmp_path):
+    stack = read_stack(write(tmp_path, containers()))
+    assert isinstance(stack, DockerStack)
+    assert (stack.project, stack.profile, stack.runs_dir) == ("bakeoff", "cpu", Path("/here/runs"))
+    with pytest.raises(UserError, match="runs in containers"):
+        read_supervisor_stack(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"runtime": "docker"}', '{"runtime": "moon"}', '"x"'])
+def test_a_broken_file_is_no_stack(tmp_path, content):
+    with pytest.raises(UserError, match="start it with `make up`"):
+        read_stack(write(tmp_path, content))
+
+
+def test_no_file_is_no_stack(tmp_path):
+    with pytest.raises(UserError, match="start it with `make up`"):
+        open_stack(tmp_path)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """A Docker engine with the containers of profile `cpu`."""
+    made = FakeEngine("vllm-cpu", "llamacpp")
+    made["llamacpp"].live["Config"]["Labels"]["bakeoff.engine"] = "llamacpp"
+    monkeypatch.setattr(docker_host.docker, "from_env", lambda: made)
+    return made
+
+
+@pytest.fixture
+def locust():
+    """A Locust master whose routes can be changed."""
+    routes = {
+        "/bakeoff/block": (200, {"workers": 2, "state": "ready"}),
+        "/bakeoff/setup": (200, {"runs_dir": "/runs", "engines": [], "packages": {"locust": "2.47.0"}}),
+    }
+    with serve(routes) as web:
+        yield types.SimpleNamespace(url=web.url, routes=routes)
+
+
+@pytest.fixture
+def stack(tmp_path, engine, locust):
+    return open_stack(write(tmp_path, containers(locust.url)))
+
+
+def test_a_stack_of_containers(stack):
+    assert {seat.name: (seat.base_url, seat.local_url) for seat in stack.seats.values()} == {
+        "llamacpp": ("http://llamacpp:8000", "http://127.0.0.1:8101"),
+        "vllm-cpu": ("http://vllm-cpu:8000", "http://127.0.0.1:8101"),
+    }
+    assert [seat.kind for seat in stack.seats.values()] == ["llamacpp", "vllm"]
+    assert stack.runs_dir == Path("/here/runs"), "where this machine has what Locust calls /runs"
+    assert stack.prometheus_url == "http://127.0.0.1:9090"
+    assert stack.packages == {"locust": "2.47.0"}
+    assert stack.facts == {"runtime": "docker", "project": "bakeoff", "profile": "cpu", "docker_version": "28.0"}
+
+
+def test_a_foreign_locust_at_the_port(tmp_path, engine, locust):
+    locust.routes["/bakeoff/setup"] = (200, {"runs_dir": "/elsewhere", "engines": [], "packages": {}})
+    with pytest.raises(UserError, match="writes runs to /elsewhere, not to /runs"):
+        open_stack(write(tmp_path, containers(locust.url)))
+
+
+def test_containers_that_are_gone(tmp_path, engine, locust):
+    engine.all.clear()
+    with pytest.raises(UserError, match="has no engine container: `make up`"):
+        open_stack(write(tmp_path, containers(locust.url)))
+
+
+def test_locust_that_is_gone(tmp_path, engine, monkeypatch):
+    with serve({}) as gone:
+        pass
+    monkeypatch.setattr(module, "WORKER_LIMIT_S", 0.0)
+    with pytest.raises(UserError, match=r"does not answer .* `make logs S=locust-master`"):
+        open_stack(write(tmp_path, containers(gone.url)))
+
+
+def test_a_stack_without_locust(tmp_path, engine):
+    with pytest.raises(UserError, match="no Locust master"):
+        open_stack(write(tmp_path, containers(urls={"prometheus": "x"})))
+
+
+@pytest.mark.parametrize(
+    ("named", "raced", "noted"),
+    [
+        ((), ["llamacpp", "vllm-cpu"], 0),
+        (("vllm-cpu", "llamacpp"), ["vllm-cpu", "llamacpp"], 0),
+        (("llamacpp", "vllm"), ["llamacpp", "vllm-cpu"], 1),
+        (("vllm",), ["vllm-cpu"], 1),
+    ],
+)
+def test_seats_of_a_scenario(stack, named, raced, noted):
+    seats, notes = choose_seats(scenario(*named), stack)
+    assert [seat.name for seat in seats] == raced
+    assert notes == ["The scenario's vllm is vllm-cpu in this stack (containers, profile cpu)."] * noted
+
+
+@pytest.mark.parametrize("named", [("vllm", "ksana"), ("ksana",)])
+def test_a_scenario_for_other_engines(stack, named):
+    with pytest.raises(UserError) as caught:
+        choose_seats(scenario(*named), stack)
+    assert f"races {', '.join(named)}, and this stack (containers, profile cpu) has llamacpp, vllm-cpu" in str(
+        caught.value
+    )
+
+
+def test_a_kind_that_two_engines_share_is_no_name(tmp_path, engine, locust):
+    engine["llamacpp"].live["Config"]["Labels"]["bakeoff.engine"] = "vllm"
+    stack = open_stack(write(tmp_path, containers(locust.url)))
+    with pytest.raises(UserError, match="has llamacpp, vllm-cpu"):
+        choose_seats(scenario("vllm"), stack)
+
+
+def test_one_engine_under_two_names(stack):
+    with pytest.raises(UserError, match="one engine twice"):
+        choose_seats(scenario("vllm", "vllm-cpu"), stack)
+
+
+def asking(serving):
+    """A scenario with a serving block, as far as it matters here."""
+    block = None if serving is None else Serving.model_validate(serving)
+    return types.SimpleNamespace(name="tiny", serving=block)
+
+
+@pytest.mark.parametrize(
+    ("asked", "made", "fits"),
+    [
+        (None, "", True),
+        (None, "{}", True),
+        ({"dtype": "bfloat16", "seed": None}, '{"dtype": "bfloat16"}', True),
+        ({"dtype": "bfloat16"}, "", False),
+        (None, '{"dtype": "bfloat16"}', False),
+        ({"dtype": "bfloat16"}, '{"dtype": "float16"}', False),
+        ({"dtype": "bfloat16", "seed": 0}, '{"dtype": "bfloat16"}', False),
+    ],
+)
+def test_serving_settings_must_be_those_of_the_stack(tmp_path, engine, locust, asked, made, fits):
+    for each in engine.all:
+        each.live["Config"]["Env"].append(f"BAKEOFF_SERVING_JSON={made}")
+    stack = open_stack(write(tmp_path, containers(locust.url)))
+    wanted = asking(asked)
+    if fits:
+        settle_serving(wanted, "mine.yaml", stack)
+        return
+    with pytest.raises(UserError, match=r"make up SCENARIO=mine\.yaml$") as caught:
+        settle_serving(wanted, "mine.yaml", stack)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_serving_settings_that_are_none(tmp_path, engine, locust):
+    engine["llamacpp"].live["Config"]["Env"].append("BAKEOFF_SERVING_JSON=[1]")
+    with pytest.raises(UserError, match="no JSON object"):
+        open_stack(write(tmp_path, containers(locust.url)))

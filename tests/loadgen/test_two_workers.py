@@ -1,0 +1,59 @@
+"""Two workers share a block out: the master keeps and counts the sum of what both did, and the engine agrees."""
+
+from __future__ import annotations
+
+import collections
+import json
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadgen.locust_process import OwnLocust
+from loadgen.run_folder import read_records
+from loadgen.seats import Seat
+from tests.fault_server import FaultServer
+from tests.loadgen.test_web_ui import Ui
+
+pytestmark = pytest.mark.integration
+
+
+def test_the_master_has_what_both_workers_did(tmp_path):
+    log = tmp_path / "asked.jsonl"
+    with FaultServer(in_process=False, log=log, fault="normal?gap_ms=5") as server:
+        seats = [Seat(name="a", base_url=server.url)]
+        with OwnLocust(seats, tmp_path / "runs", tmp_path / "locust.log", workers=2) as client:
+            assert client.wait_for_workers(2, 30.0) == 2
+            ui = Ui(client.url, tmp_path / "runs", tmp_path / "locust.log")
+            run_id = ui.start(user_count="4", spawn_rate="4", requests="60")
+            ended = ui.wait_until_stopped()
+            page = requests.get(f"{client.url}/metrics", timeout=60).text
+    samples = [s for family in text_string_to_metric_families(page) for s in family.samples]
+
+    def total(name: str, **labels: str) -> float:
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+    records, broken = read_records(tmp_path / "runs" / run_id / "requests.jsonl")
+    assert broken == 0
+    by_worker = collections.Counter(record.worker for record in records)
+    assert len(by_worker) == 2, "each worker has a name of its own and a share of the block"
+    # What each says that it sent has arrived, and nothing else.
+    assert ended["ended_workers"] == dict(by_worker)
+    assert len({(r.worker, r.user, r.index) for r in records}) == len(records)
+    # The engine was asked as often as there are records (besides the probes for token counts, which do not stream).
+    asked = [json.loads(line) for line in log.read_text().splitlines()]
+    prompts = collections.Counter(body["messages"][0]["content"] for body in asked if body["stream"])
+    assert prompts.total() == len(records)
+    assert set(prompts.values()) == {1}, "the workers do not repeat each other's prompts"
+    # The metrics are the sum over both.
+    fine = [r for r in records if r.ok]
+    assert total("bakeoff_client_requests_total") == len(records)
+    assert total("bakeoff_client_requests_total", outcome="ok") == len(fine) >= 60
+    assert total("bakeoff_client_output_tokens_total") == sum(r.output_tokens or 0 for r in records)
+    for kind in ("ttft", "tpot", "e2e"):
+        assert total(f"bakeoff_client_{kind}_seconds_count") == len(fine)
+    assert total("bakeoff_client_itl_seconds_count") == sum(r.events - 1 for r in fine)
+    for worker in by_worker:
+        own = [r for r in records if r.worker == worker]
+        assert total("bakeoff_client_read_lag_seconds_count", worker=worker) == sum(len(r.read_lags_ns) for r in own)
+    assert total("bakeoff_client_workers") == 2
