@@ -18,6 +18,9 @@ from loadgen.errors import UserError
 from loadgen.floor import CHECKOUT
 from loadgen.manifest import git_facts
 
+BLAST_S = 5.0
+"""About what a run in blast takes beside its start."""
+
 
 class Campaign:
     """Measures peers and keeps what it has after each run."""
@@ -56,11 +59,17 @@ class Campaign:
             for _, _, result in ready:
                 kept = result.load_average if resume and result.runs else 0.0
                 result.load_average = max(kept, load_average)
-            for repeat in range(repeats):
-                for peer, python, result in ready:
-                    for load in loads[peer.name]:
-                        if not (resume and result.has(load.name, repeat)):
-                            self._one(peer, python, result, load, repeat, repeats)
+            todo = [
+                (repeat, peer, python, result, load)
+                for repeat in range(repeats)
+                for peer, python, result in ready
+                for load in loads[peer.name]
+                if not (resume and result.has(load.name, repeat))
+            ]
+            seconds = sum(peer.start_s + (BLAST_S if load.blast else load.seconds) for _, peer, _, _, load in todo)
+            self._console.print(f"{len(todo)} runs, about {max(1, seconds / 60):.0f} minutes")
+            for repeat, peer, python, result, load in todo:
+                self._one(peer, python, result, load, repeat, repeats)
         except KeyboardInterrupt:
             return False
         return True

@@ -37,6 +37,8 @@ class Measured:
     tpot_s: float
     request_id: str = ""
     """Its `X-Request-Id`; empty where the tool sends or keeps none."""
+    first: bool | None = None
+    """Whether it is its stream's first; None where the tool does not tell streams apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +72,22 @@ def compare(measured: Sequence[Measured], truth: Truth, load: Load) -> Errors:
     """Compare each request with its truth.
 
     Requests are paired by their ids where the tool kept them, else in order of sending: neighbours in that order have
-    nearly the same true timing, so a wrong pair among them changes nothing that matters. The first `load.streams`
-    requests sent are left out: they start together, and the server takes them 35 us apart.
+    nearly the same true timing, so a wrong pair among them changes nothing that matters. Each stream's first request
+    is left out; where the tool does not tell streams apart, the first `load.streams` requests that it sent.
 
     Raises:
         UserError: a request is on one side only, was not answered in full, or cannot be the one it is paired with.
     """
     answers = _answers(truth)
     own = sorted(measured, key=lambda one: one.t_send)
-    if len(own) <= load.streams:
-        raise UserError(f"it has figures of {len(own)} requests only")
+    if not own:
+        raise UserError("it has figures of no request")
     order = _pair(own, answers, load.streams)
-    judged = slice(load.streams, None)
+    judged = np.array(
+        [number >= load.streams if one.first is None else not one.first for number, one in enumerate(own)]
+    )
+    if not judged.any():
+        raise UserError("it has figures of first requests only")
     if other := set(answers.tokens[order][judged].tolist()) - {load.tokens}:
         raise UserError(f"it asked for answers of {sorted(other)} tokens where {load.tokens} were wanted")
     sent = np.array([one.t_send for one in own])

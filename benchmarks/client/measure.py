@@ -47,13 +47,14 @@ def measure(
     Raises:
         UserError: the server failed, or the peer did, or its figures do not belong to what the server answered.
     """
+    began = time.monotonic()
     run = _once(peer, python, load, folder, repeat, cores, realtime)
     if realtime and not run.oracle_valid and not load.blast:
         # A server that never sleeps loses some of each second to starved processes: sched(7).
         other = _once(peer, python, load, folder, repeat, cores, False)
         run = other if other.oracle_valid else run
     shutil.rmtree(folder, ignore_errors=True)
-    return run
+    return run.model_copy(update={"seconds": time.monotonic() - began})
 
 
 def _once(
@@ -67,9 +68,10 @@ def _once(
         job = Job(url, load, folder, tokenizer, prompts)
         command = peer.command(python, job)
         samples = _run(peer, command, job, cores[1])
+    wall_offset_s = (time.time_ns() - time.monotonic_ns()) / 1e9
     truth, summary = read_truth(folder)
     try:
-        own = peer.read(folder)
+        own = peer.read(folder, wall_offset_s)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         words = f"{type(error).__name__}: {error}\n{log_tail(folder / 'peer.log')}"
         raise UserError(f"its output cannot be read: {words}") from None

@@ -48,6 +48,9 @@ class Peer(ABC):
     blast_rounds: ClassVar[int] = 20
     """Requests of each stream in blast: so many that it takes a few seconds."""
 
+    start_s: ClassVar[float] = 5.0
+    """About what a run takes beside its load."""
+
     @abstractmethod
     def environment(self) -> Environment:
         """Its Python environment."""
@@ -57,8 +60,17 @@ class Peer(ABC):
         """The command to run, its output going to `job.folder`; may write configuration there."""
 
     @abstractmethod
-    def read(self, folder: Path) -> list[Measured]:
-        """Its successful requests. Raises OSError, ValueError or KeyError when its output is not as expected."""
+    def read(self, folder: Path, wall_offset_s: float) -> list[Measured]:
+        """Its successful requests.
+
+        Args:
+            folder: its output.
+            wall_offset_s: the wall clock minus CLOCK_MONOTONIC while it ran, for tools that keep wall times. Both
+                are slewed alike, so it does not drift.
+
+        Raises:
+            OSError, ValueError, KeyError, TypeError, IndexError: its output is not as expected.
+        """
 
     def variables(self, job: Job) -> dict[str, str]:
         """Environment variables to set."""

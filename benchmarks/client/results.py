@@ -44,6 +44,8 @@ class Run(_Model):
     oracle_valid: bool = True
     """Whether the server kept its schedule. Its real times are compared with all the same."""
     command: str = ""
+    seconds: float = 0.0
+    """What the whole run took."""
     error: str | None = None
     """Why there are no figures."""
 

@@ -18,6 +18,7 @@ class Bakeoff(Peer):
     title = "Bakeoff"
     what = "`loadgen run`, one process; stamps by the kernel's receive time; its warm-up parts the streams"
     packages = ("bakeoff", "locust", "gevent", "httptools")
+    start_s = 4.0
     blast_rounds = 60
     warmup_requests = 1
 
@@ -34,7 +35,7 @@ class Bakeoff(Peer):
         command += ["--warmup-requests", str(self.warmup_requests)]
         return [*command, "--json", str(job.folder / "result.json"), "--records", str(job.folder / "records.jsonl")]
 
-    def read(self, folder: Path) -> list[Measured]:
+    def read(self, folder: Path, wall_offset_s: float) -> list[Measured]:
         """TTFT and TPOT of each record as docs/methodology.md defines them."""
         records, broken = read_records(folder / "records.jsonl")
         if broken:
@@ -43,9 +44,9 @@ class Bakeoff(Peer):
         for record in records:
             if not record.ok or record.t_first is None or record.t_last is None or record.output_tokens is None:
                 continue
-            tpot_ns = (record.t_last - record.t_first) / (record.output_tokens - 1)
-            ttft_ns = record.t_first - record.t_send
-            found.append(Measured(record.t_send / 1e9, ttft_ns / 1e9, tpot_ns / 1e9, record.request_id))
+            ttft_s = (record.t_first - record.t_send) / 1e9
+            tpot_s = (record.t_last - record.t_first) / 1e9 / (record.output_tokens - 1)
+            found.append(Measured(record.t_send / 1e9, ttft_s, tpot_s, record.request_id, record.index == 0))
         return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 from benchmarks.client.errors import Measured
@@ -18,6 +17,7 @@ class GuideLLM(Peer):
     title = "GuideLLM"
     what = "asyncio and httpx, one worker process beside the main one; stamps when it has split off a line"
     packages = ("guidellm", "httpx")
+    start_s = 11.0
     blast_rounds = 5
 
     def environment(self) -> Environment:
@@ -38,16 +38,15 @@ class GuideLLM(Peer):
         command += ["--data", f"kind=json_file,path={job.prompts}", "--disable-console-interactive"]
         return [*command, "--output", f"kind=json,path={job.folder / 'result.json'}"]
 
-    def read(self, folder: Path) -> list[Measured]:
+    def read(self, folder: Path, wall_offset_s: float) -> list[Measured]:
         """Its TTFT, and what it calls inter-token latency: its TPOT has the first token's time in it.
 
-        Its times are the wall clock's, mapped to CLOCK_MONOTONIC here; it keeps no ids that a server sees.
+        Its times are the wall clock's; it keeps no ids that a server sees.
         """
-        offset = time.time() - time.monotonic()
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return [
             Measured(
-                request["request_start_time"] - offset,
+                request["request_start_time"] - wall_offset_s,
                 request["time_to_first_token_ms"] / 1e3,
                 request["inter_token_latency_ms"] / 1e3,
             )

@@ -21,6 +21,7 @@ class InferencePerf(Peer):
     title = "inference-perf"
     what = "asyncio and aiohttp, one worker process beside the main one; stamps when it has split off an event"
     packages = ("inference-perf", "aiohttp")
+    start_s = 9.0
     blast_rounds = 20
 
     def environment(self) -> Environment:
@@ -61,7 +62,7 @@ class InferencePerf(Peer):
             "storage": {"local_storage": {"path": str(job.folder)}},
         }
 
-    def read(self, folder: Path) -> list[Measured]:
+    def read(self, folder: Path, wall_offset_s: float) -> list[Measured]:
         """Its own metrics of each request; it has no ids. Its clock is `perf_counter`, which is CLOCK_MONOTONIC."""
         found = []
         for request in json.loads((folder / "per_request_lifecycle_metrics.json").read_text(encoding="utf-8")):

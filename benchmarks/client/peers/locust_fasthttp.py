@@ -27,13 +27,14 @@ class LocustPeer(Peer):
         wanted = {"model": job.model, "tokens": job.load.tokens, "rounds": job.load.rounds, "prompts": str(job.prompts)}
         return {"BENCH_JOB": json.dumps({**wanted, "records": str(job.folder / "records.jsonl")})}
 
-    def read(self, folder: Path) -> list[Measured]:
+    def read(self, folder: Path, wall_offset_s: float) -> list[Measured]:
         """Its clock is `perf_counter`, which is CLOCK_MONOTONIC."""
         found = []
         for line in (folder / "records.jsonl").read_text(encoding="utf-8").splitlines():
             one = json.loads(line)
             tpot = (one["t_last"] - one["t_first"]) / (one["tokens"] - 1)
-            found.append(Measured(one["t_send"], one["t_first"] - one["t_send"], tpot, one["id"]))
+            first = one["id"].endswith(".1")
+            found.append(Measured(one["t_send"], one["t_first"] - one["t_send"], tpot, one["id"], first))
         return found
 
 
@@ -44,6 +45,7 @@ class LocustReadline(LocustPeer):
     title = "Locust FastHttpUser, readline"
     what = "gevent; lines read from the response as they come, stamped when parsed"
     packages = ("locust", "gevent", "geventhttpclient")
+    start_s = 3.0
     blast_rounds = 20
     locustfile = "fasthttp_readline.py"
 

@@ -13,6 +13,7 @@ class OpenAISdk(LocustPeer):
     title = "openai SDK under Locust"
     what = "gevent; the SDK's synchronous client, shared by all users; stamped when it hands over an event"
     packages = ("openai", "httpx2", "locust", "gevent")
+    start_s = 5.0
     blast_rounds = 4
     locustfile = "openai_sdk.py"
 

