@@ -17,10 +17,10 @@ ENDPOINTS := $(findstring --engine,$(ARGS))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client test lint lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client test test-docker lint lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=llamacpp|vllm|none (up), S=PROGRAM (logs), SCENARIO=smoke (bench),'
 	@echo '           RUN=RUN-ID (report), ARGS="..." (bench, test), PYTHON=python3 (setup). Ports: .env.example'
@@ -80,6 +80,9 @@ test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name
 	@$(STACK) setup --engine llamacpp
 	@$(PY) -m pytest $(ARGS)
 
+test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
+	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
+
 lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -88,6 +91,6 @@ lint: $(STAMP) ## Check style and types
 lock: # renew all lock files (needs uv); review what changed before committing
 	embedded/lock.sh
 
-clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics); keeps runs/ and .venv
-	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down; fi
+clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics, test images); keeps runs/ and .venv
+	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down && $(PY) -m tests.docker stop; fi
 	rm -rf .bakeoff .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from embedded.settings import Paths, find_checkout, load_settings
 from embedded.stack import EmbeddedStack
 from loadgen.engine_host import SupervisorHost
 from loadgen.errors import UserError
-from loadgen.scenario import load_scenario
+from loadgen.scenario_file import load_scenario
 
 app = typer.Typer(
     help="Run engines, Locust, exporters and Prometheus as plain processes, without Docker or GPU.",

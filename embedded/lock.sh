@@ -6,6 +6,7 @@ compile() {
   uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@"
 }
 compile pyproject.toml --extra dev --output-file requirements.lock
+compile tests/docker/compose.in --output-file tests/docker/compose.lock
 compile embedded/engines/llamacpp/requirements.in --output-file embedded/engines/llamacpp/requirements.lock
 left_out=()
 while read -r name; do

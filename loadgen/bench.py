@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from loadgen.bench_progress import BenchProgress
 from loadgen.campaign import Campaign, make_folder
 from loadgen.engine_host import EngineHost, ExternalHost, SupervisorHost, read_stack
 from loadgen.errors import UserError
@@ -21,9 +22,9 @@ from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.report import report_data, terminal_table
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Scenario, load_scenario
+from loadgen.scenario import Scenario
+from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
-from loadgen.show import BenchProgress
 
 
 def run_bench(

@@ -32,7 +32,7 @@ from loadgen.floor import CHECKOUT, Errors, Floor, FloorStep, save_floor
 from loadgen.manifest import git_facts, host_facts, package_versions
 from loadgen.pinned_process import log_tail, may_realtime, pinned_process, read_truth, running_simulator
 from loadgen.record import RequestRecord
-from loadgen.run_folder import read_records
+from loadgen.record_file import read_records
 
 LADDER = (1, 16, 64, 256)
 QUICK_LADDER = (1, 64)

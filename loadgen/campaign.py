@@ -17,6 +17,7 @@ from loadgen.errors import UserError
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.parity import EngineSample, compare, sample_engine
+from loadgen.parquet import write_parquet
 from loadgen.run_folder import RunFolder
 from loadgen.scenario import Block, Scenario
 from loadgen.seats import Seat
@@ -324,7 +325,7 @@ class Campaign:
         self.manifest.ended_at = time.time()
         try:
             self._save()
-            self.folder.close()
+            write_parquet(self.folder)
         except DiskFull as error:
             if not disk_full:  # else it is told already
                 self.listener.message(str(error))

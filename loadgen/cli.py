@@ -95,16 +95,18 @@ def run(
 
     Exit code: 0 all requests succeeded, 1 some failed, 2 wrong usage, 130 interrupted.
     """
-    # First of all imports: Locust patches the standard library for gevent.
-    import locust  # noqa: F401
+    # First of all imports: a thread, such as the progress line's, must not take the interpreter from the reader.
+    from gevent import monkey
+
+    monkey.patch_all()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     from loadgen.endpoint import inspect_endpoint
     from loadgen.plan import BlockPlan
+    from loadgen.progress import QuickProgress
     from loadgen.quick import run_quick
     from loadgen.scenario import OPEN_LOOP_WARMUP, Timeouts
-    from loadgen.show import QuickProgress, show_quick
     from loadgen.tokens import make_recipe
 
     if shared_prefix_tokens >= prompt_tokens:
@@ -155,7 +157,12 @@ def run(
         request_ids=request_ids,
     )
     with progress:
-        result = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
+        measured = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
+    # Not before: the process that times requests is to be small, and figures take numpy.
+    from loadgen.quick_result import QuickResult
+    from loadgen.show import show_quick
+
+    result = QuickResult.of(measured)
     show_quick(console, result)
     if json_file is not None:
         text = json.dumps(result.to_json(), indent=2) + "\n"
@@ -163,9 +170,9 @@ def run(
             sys.stdout.write(text)
         else:
             _write(json_file, text)
-    if result.write_error is not None:
-        raise UserError(f"{result.write_error}. The file of records is not whole.")
-    if result.interrupted:
+    if measured.write_error is not None:
+        raise UserError(f"{measured.write_error}. The file of records is not whole.")
+    if measured.interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if result.failed else 0)
 
@@ -243,7 +250,7 @@ def report(
 @app.command()
 def scenarios() -> None:
     """List the scenarios that come with Bakeoff, and the question that each answers."""
-    from loadgen.scenario import load_scenario, shipped_scenarios
+    from loadgen.scenario_file import load_scenario, shipped_scenarios
 
     for name in shipped_scenarios():
         typer.echo(f"{name:16} {load_scenario(name).question}")

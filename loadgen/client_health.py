@@ -12,22 +12,18 @@ is what is measured, spends nothing on them. What only the worker can know trave
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
-
-import numpy as np
-import numpy.typing as npt
 
 from loadgen.record import RequestRecord
 
-Int64s = npt.NDArray[np.int64]
 GRID_FACTOR = 1.25
-GRID_NS: Int64s = np.rint(1e4 * np.power(GRID_FACTOR, np.arange(63, dtype=np.float64))).astype(np.int64)
+GRID_NS = tuple(round(1e4 * GRID_FACTOR**step) for step in range(63))
 """Upper bounds of the buckets in ns: 10 us to about 10 s, each 25% above the last."""
-_GRID: list[int] = GRID_NS.tolist()
 GRID_LABELS = [f"{bound / 1e9:.6g}" for bound in GRID_NS]
 NS_PER_MS = 1e6
 KEPT_LATE = 200_000
@@ -40,43 +36,36 @@ class LagHistogram:
     __slots__ = ("counts", "max_ns", "sum_ns")
 
     def __init__(self) -> None:
-        self.counts: Int64s = np.zeros(len(GRID_NS) + 1, dtype=np.int64)
+        self.counts = [0] * (len(GRID_NS) + 1)
         self.sum_ns = 0
         self.max_ns = 0
 
-    def add(self, lags_ns: Sequence[int] | Int64s) -> None:
+    def add(self, lags_ns: Iterable[int]) -> None:
         """Count lags in ns; negative ones count as 0."""
-        if len(lags_ns) == 0:
-            return
-        lags = np.maximum(np.asarray(lags_ns, dtype=np.int64), 0)
-        self.counts += np.bincount(np.searchsorted(GRID_NS, lags, side="left"), minlength=len(self.counts))
-        self.sum_ns += int(lags.sum())
-        self.max_ns = max(self.max_ns, int(lags.max()))
-
-    def add_one(self, lag_ns: int) -> None:
-        """Count one lag, ns: much cheaper than `add` for a single one."""
-        self.counts[bisect.bisect_left(_GRID, lag_ns)] += 1
-        self.sum_ns += lag_ns
-        self.max_ns = max(self.max_ns, lag_ns)
+        counts, lags = self.counts, [lag if lag > 0 else 0 for lag in lags_ns]
+        for lag in lags:
+            counts[bisect_left(GRID_NS, lag)] += 1
+        self.sum_ns += sum(lags)
+        self.max_ns = max(self.max_ns, max(lags, default=0))
 
     def merge(self, other: LagHistogram) -> None:
         """Add another histogram's counts to this one."""
-        self.counts += other.counts
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.sum_ns += other.sum_ns
         self.max_ns = max(self.max_ns, other.max_ns)
 
     @property
     def count(self) -> int:
         """How many lags were counted."""
-        return int(self.counts.sum())
+        return sum(self.counts)
 
     def quantile_ms(self, share: float) -> float | None:
         """Lag in ms that `share` of all stay at or below, rounded up to its bucket's bound; None when empty."""
         total = self.count
         if not total:
             return None
-        bucket = int(np.searchsorted(np.cumsum(self.counts), max(1, math.ceil(share * total))))
-        bound = self.max_ns if bucket >= len(GRID_NS) else min(int(GRID_NS[bucket]), self.max_ns)
+        bucket = bisect_left(list(itertools.accumulate(self.counts)), max(1, math.ceil(share * total)))
+        bound = self.max_ns if bucket >= len(GRID_NS) else min(GRID_NS[bucket], self.max_ns)
         return bound / NS_PER_MS
 
     def figures(self) -> dict[str, float | None]:
@@ -86,12 +75,11 @@ class LagHistogram:
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts by upper bound in seconds, ending with +Inf, as Prometheus wants them."""
-        return list(zip([*GRID_LABELS, "+Inf"], np.cumsum(self.counts).astype(float).tolist(), strict=True))
+        return list(zip([*GRID_LABELS, "+Inf"], map(float, itertools.accumulate(self.counts)), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data: buckets that hold something only."""
-        filled = np.flatnonzero(self.counts)
-        counts = {str(i): int(self.counts[i]) for i in filled.tolist()}
+        counts = {str(bucket): count for bucket, count in enumerate(self.counts) if count}
         return {"counts": counts, "sum_ns": self.sum_ns, "max_ns": self.max_ns}
 
     @classmethod

@@ -12,8 +12,9 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from loadgen.cell_summary import Floats, itl_ms
 from loadgen.client_health import LagHistogram, ProbeReport, schedule_lag_ns
-from loadgen.definitions import Floats, e2e_ms, itl_ms, tpot_ms, ttft_ms
+from loadgen.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.record import RequestRecord
 
 GRID_FACTOR = 1.25
@@ -81,7 +82,7 @@ class ClientMetrics(Collector):
         lags["read"].add(record.read_lags_ns)
         late = schedule_lag_ns(record)
         if late is not None:
-            lags["schedule"].add_one(late)
+            lags["schedule"].add([late])
         key: Key = (record.engine, record.model, scenario, record.cell)
         if key not in self._requests and len(self._requests) >= MAX_SERIES:
             key = ("other", "other", "other", "other")

@@ -117,9 +117,9 @@ class ClientProbe:
         """Count one wake: `due` is the first moment that it was waited for."""
         lag = max(0, now - due)
         # A stall over several periods was met by each of them, the later ones for a shorter time.
-        for each in range(lag, max(-1, lag - MAX_STALL_NS), -PERIOD_NS):
-            self._process.loop_lag.add_one(each)
-            self._block.loop_lag.add_one(each)
+        lags = range(lag, max(-1, lag - MAX_STALL_NS), -PERIOD_NS)
+        self._process.loop_lag.add(lags)
+        self._block.loop_lag.add(lags)
         if lag >= LATE_NS and len(self._late) < MAX_LATE:
             self._late.append((now, lag))
 

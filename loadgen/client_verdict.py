@@ -10,13 +10,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from loadgen.client_health import Int64s, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
+from loadgen.client_health import ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
 from loadgen.record import RequestRecord
 
 TTFT_TOLERANCE_MS = 1.0
@@ -39,8 +38,6 @@ HABIT_PERCENTILE = 75
 NEIGHBOURHOOD_NS = 2_500_000
 """Lateness is looked up in steps of this width, with the steps before and after: what a stall holds up is read, and the
 probe wakes, right after it."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,23 +204,21 @@ def _tail_ns(r: RequestRecord, late: Lateness, t_last: int) -> float:
 class Lateness:
     """How late a worker's process was around a moment, by its probe's late wakes and by all its events' read lags."""
 
-    def __init__(self, records: Sequence[RequestRecord], worker: str, probe: ProbeReport | None) -> None:
-        at: list[Int64s] = [np.empty(0, dtype=np.int64)]
-        lag: list[Int64s] = [np.empty(0, dtype=np.int64)]
+    def __init__(self, records: Iterable[RequestRecord], worker: str, probe: ProbeReport | None) -> None:
+        # The greatest lateness by step of time. A dict, since there are few steps and may be millions of events.
+        self._worst: dict[int, int] = {}
         for r in records:
-            if r.worker == worker and r.read_lags_ns and len(r.read_lags_ns) == len(r.event_offsets_ns):
-                lags = np.asarray(r.read_lags_ns, dtype=np.int64)
-                lag.append(lags)
-                at.append(np.asarray(r.event_offsets_ns, dtype=np.int64) + lags + r.t_send)
-        if probe is not None and probe.late:
-            pairs = np.asarray(probe.late, dtype=np.int64)
-            at.append(pairs[:, 0])
-            lag.append(pairs[:, 1])
-        steps = np.concatenate(at) // NEIGHBOURHOOD_NS
-        order = np.argsort(steps, kind="stable")
-        present, starts = np.unique(steps[order], return_index=True)
-        worst = np.maximum.reduceat(np.concatenate(lag)[order], starts) if len(present) else lag[0]
-        self._worst: dict[int, int] = dict(zip(present.tolist(), worst.tolist(), strict=True))
+            if r.worker == worker and len(r.read_lags_ns) == len(r.event_offsets_ns):
+                for offset, lag in zip(r.event_offsets_ns, r.read_lags_ns, strict=True):
+                    self._note(r.t_send + offset + lag, lag)
+        if probe is not None:
+            for at, lag in probe.late:
+                self._note(at, lag)
+
+    def _note(self, at_ns: int, lag_ns: int) -> None:
+        step = at_ns // NEIGHBOURHOOD_NS
+        if lag_ns > self._worst.get(step, 0):
+            self._worst[step] = lag_ns
 
     def around(self, moment_ns: int) -> int:
         """The greatest lateness near a moment of the worker's clock, ns."""

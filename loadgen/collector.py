@@ -8,20 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from loadgen.block_state import BlockState
+from loadgen.cell_summary import CellSummary, summarise
 from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
 from loadgen.client_verdict import ClientVerdict, judge
-from loadgen.definitions import CellSummary, summarise
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
-from loadgen.run_folder import JSONL, RecordFile
-from loadgen.window import Cut, cut_block
+from loadgen.record_file import RecordFile
+from loadgen.run_folder import JSONL
 
 logger = logging.getLogger(__name__)
 
-CUT_INTERVAL_S = 0.2
-MAX_SUMMARISED = 5000
-"""A block that runs until it is stopped is summarised over its newest records only."""
 KEPT_CELLS = 100
 VERDICT_INTERVAL_S = 5.0
 LIVE_RECORDS = 500
@@ -29,18 +27,10 @@ LIVE_RECORDS = 500
 
 
 @dataclasses.dataclass
-class BlockState:
-    """The block that runs, or ran last."""
+class CollectedBlock(BlockState):
+    """The same, with the workers that its records come from and what they tell of themselves."""
 
-    plan: BlockPlan
-    started: float
-    records: list[RequestRecord] = dataclasses.field(default_factory=list)
-    received: int = 0
-    errors: dict[str, int] = dataclasses.field(default_factory=dict)
-    last_error: str | None = None
-    failures_in_row: int = 0
     lost_workers: list[str] = dataclasses.field(default_factory=list)
-    complete: bool = False
     ended_workers: dict[str, int] = dataclasses.field(default_factory=dict)
     """Records that each worker says it sent, told when it has stopped."""
     workers: set[str] = dataclasses.field(default_factory=set)
@@ -52,41 +42,11 @@ class BlockState:
     judged_at: float = 0.0
     judged: tuple[int, float, bool] | None = None
     """What the verdict rests on: records, the probes' seconds, and whether the block had ended."""
-    cut: Cut | None = None
-    cut_at: float = 0.0
-    cut_records: int = -1
 
     def take(self, record: RequestRecord) -> None:
         """Count one record of this block."""
-        self.records.append(record)
+        super().take(record)
         self.workers.add(record.worker)
-        self.received += 1
-        if record.error is not None and not record.aborted:
-            self.errors[record.error] = self.errors.get(record.error, 0) + 1
-            self.last_error = f"{record.error}: {record.error_detail}"
-            self.failures_in_row += 1
-        elif record.ok:
-            self.failures_in_row = 0
-        if self.plan.requests is None and len(self.records) > 2 * MAX_SUMMARISED:
-            del self.records[:MAX_SUMMARISED]
-
-    def recut(self, *, force: bool = False) -> Cut:
-        """Cut the block into phases, at most every `CUT_INTERVAL_S`."""
-        now = time.monotonic()
-        stale = self.cut_records != self.received and (force or now - self.cut_at >= CUT_INTERVAL_S)
-        if self.cut is None or stale:
-            plan = self.plan
-            trimmed = self.received > len(self.records)
-            self.cut = cut_block(
-                self.records,
-                users=plan.users,
-                warmup_requests=0 if trimmed else plan.warmup_requests,
-                measured_requests=plan.requests,
-                open_loop=plan.rate > 0,
-            )
-            self.cut_at, self.cut_records = now, self.received
-            self.complete = self.complete or self.cut.complete
-        return self.cut
 
     def summary(self) -> CellSummary:
         """Figures of the block so far."""
@@ -113,12 +73,12 @@ class BlockState:
 
 
 class Collector:
-    """Takes records from workers (or from users in this process) and keeps one run's file open."""
+    """Takes records from workers and keeps one run's file open."""
 
     def __init__(self, runs_dir: Path | None, metrics: ClientMetrics | None = None) -> None:
         self.runs_dir = runs_dir
         self.metrics = metrics
-        self.block: BlockState | None = None
+        self.block: CollectedBlock | None = None
         self.finished: dict[tuple[str, str, str], CellSummary] = {}
         """Figures of earlier blocks, by run, engine and cell."""
         self.finished_limited: dict[tuple[str, str, str], bool] = {}
@@ -130,7 +90,7 @@ class Collector:
     def begin(self, plan: BlockPlan) -> None:
         """A block starts: its records are the ones that count from now on."""
         self.end()
-        self.block = BlockState(plan, time.time())
+        self.block = CollectedBlock(plan, time.time())
         for run_id in [run_id for run_id in self._files if run_id != plan.run_id and not self._pending.get(run_id)]:
             self._files.pop(run_id).close()
         if self.metrics is not None:
@@ -216,23 +176,12 @@ class Collector:
         block = self.block
         if block is None:
             return {"block": None, "write_error": self.write_error}
-        cut = block.recut()
         verdict = self.verdict() if block.ended else None
         return {
-            "block": block.plan.block,
-            "run_id": block.plan.run_id,
-            "received": block.received,
-            "warmed_up": cut.window is not None,
-            "measured": sum(phase == "measure" for phase in cut.phases),
-            "wanted": block.plan.requests,
-            "complete": block.complete,
-            "errors": block.errors,
-            "last_error": block.last_error,
-            "failures_in_row": block.failures_in_row,
+            **block.status(),
             "lost_workers": block.lost_workers,
             "ended_workers": block.ended_workers,
             "unconfirmed_workers": sorted(block.workers - block.ended_workers.keys() - set(block.lost_workers)),
             "write_error": self.write_error,
             "client": verdict.to_dict() if verdict is not None else None,
-            "seconds": time.time() - block.started,
         }

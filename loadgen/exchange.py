@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
+from loadgen.event_reader import EventReader
 from loadgen.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
 from loadgen.record import RequestRecord
 from loadgen.scenario import Timeouts
-from loadgen.sse import EventDecoder, SSEError, SSESplitter
-from loadgen.usage import token_count
-
-MAX_DETAIL_CHARS = 500
-MAX_FINISH_CHARS = 100
+from loadgen.sse import SSEError
 
 
 def exchange(
@@ -61,9 +57,9 @@ def exchange(
             # The server closed an idle connection just as we wrote to it: it took no request.
             attempt()
     except StreamFailure as failure:
-        _fail(record, failure.kind, str(failure))
+        record.fail(failure.kind, str(failure))
     except SSEError as failure:
-        _fail(record, "bad_event", str(failure))
+        record.fail("bad_event", str(failure))
     _check(record, count_tokens, check_output_length)
 
 
@@ -105,64 +101,23 @@ def _attempt(
 
 
 def _read_events(record: RequestRecord, response: ResponseStream, keep_text: bool) -> None:
-    splitter, decoder = SSESplitter(), EventDecoder(keep_text)
-    t_send = response.t_send
-    offsets, lags = record.event_offsets_ns, record.read_lags_ns
-    kernel = response.clock == "kernel"
     record.clock = response.clock
-    texts: list[str] = []
-    done = False
     record.http_status = response.status
-    try:
-        for t, payloads in _arrivals(response, splitter):
-            for payload in payloads:
-                event = decoder.decode(payload)
-                if event.content:
-                    offsets.append(t - t_send)
-                    if kernel:
-                        lags.append(response.read_at - t)
-                    if record.t_first is None:
-                        record.t_first = t
-                    record.t_last = t
-                    if keep_text and event.text:
-                        texts.append(event.text)
-                if event.finish_reason is not None or event.usage is not None or event.error_kind is not None:
-                    _take(record, event)
-                done = done or event.done
-    finally:
-        record.events = len(offsets)
-        if keep_text:
-            record.text = "".join(texts)
-    if record.error is None and not done and record.finish_reason is None:
-        kind = response.headers.get("content-type", "none")
-        if not offsets and not kind.startswith("text/event-stream"):
-            _fail(record, "bad_response", f"the answer is no event stream (content type {kind[:80]})")
-        else:
-            _fail(record, "truncated", "the stream ended without a finish reason and without [DONE]")
-
-
-def _arrivals(response: ResponseStream, splitter: SSESplitter) -> Iterator[tuple[int, list[bytes]]]:
-    """Event payloads by read: (arrival of the read in ns, the payloads that it completed)."""
+    events = EventReader(record, response.t_send, kernel=response.clock == "kernel", keep_text=keep_text)
+    response.skim = events.skim
     t = response.t_send
-    for t, data in response:
-        yield t, splitter.feed(data)
-    rest = splitter.close()
-    if rest is not None:
-        yield t, [rest]
-
-
-def _take(record: RequestRecord, event: Any) -> None:
-    """Keep what an event says beside text."""
-    if event.finish_reason is not None:
-        record.finish_reason = event.finish_reason[:MAX_FINISH_CHARS]
-    if event.usage is not None:
-        prompt, completion = token_count(event.usage, "prompt_tokens"), token_count(event.usage, "completion_tokens")
-        if prompt is not None:
-            record.prompt_tokens = prompt
-        if completion is not None:
-            record.output_tokens, record.token_source = completion, "usage"
-    if event.error_kind is not None:
-        _fail(record, event.error_kind, event.error or "")
+    try:
+        for t, data in response:
+            events.feed(data, t, response.read_at)
+        events.end(t, response.read_at)
+    finally:
+        events.close()
+    if record.error is None and not events.done and record.finish_reason is None:
+        kind = response.headers.get("content-type", "none")
+        if not record.events and not kind.startswith("text/event-stream"):
+            record.fail("bad_response", f"the answer is no event stream (content type {kind[:80]})")
+        else:
+            record.fail("truncated", "the stream ended without a finish reason and without [DONE]")
 
 
 def _http_error(record: RequestRecord, response: ResponseStream) -> None:
@@ -175,7 +130,7 @@ def _http_error(record: RequestRecord, response: ResponseStream) -> None:
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
         pass
-    _fail(record, f"http_{response.status}", text or "no detail")
+    record.fail(f"http_{response.status}", text or "no detail")
 
 
 def _check(record: RequestRecord, count_tokens: Callable[[str], int] | None, check_output_length: bool) -> None:
@@ -185,29 +140,20 @@ def _check(record: RequestRecord, count_tokens: Callable[[str], int] | None, che
     if record.output_tokens is None and record.text is not None and count_tokens is not None:
         record.output_tokens, record.token_source = count_tokens(record.text), "tokenizer"
     if not record.events:
-        _fail(record, "no_content", "the stream ended without any generated text")
+        record.fail("no_content", "the stream ended without any generated text")
     elif record.output_tokens is None:
-        _fail(
-            record,
+        record.fail(
             "no_usage",
             "the server sent no usage, so neither length is known; give the model's tokenizer with --tokenizer",
         )
     elif record.prompt_tokens is not None and record.prompt_tokens != record.prompt_tokens_wanted:
-        _fail(
-            record,
+        record.fail(
             "prompt_tokens",
             f"{record.prompt_tokens_wanted} prompt tokens were sent, the server counted {record.prompt_tokens}",
         )
     elif check_output_length and record.output_tokens != record.output_tokens_wanted:
-        _fail(
-            record,
+        record.fail(
             "output_tokens",
             f"{record.output_tokens_wanted} output tokens were asked for, {record.output_tokens} came "
             f"(finish_reason {record.finish_reason})",
         )
-
-
-def _fail(record: RequestRecord, kind: str, detail: str) -> None:
-    """Keep the first error: later ones follow from it."""
-    if record.error is None:
-        record.error, record.error_detail = kind, detail[:MAX_DETAIL_CHARS]

@@ -1,17 +1,16 @@
 """HTTP/1.1 over gevent sockets: one streaming POST at a time on a kept-alive connection, every read timed.
 
 Sockets and TLS come from gevent by name, so this works whether or not gevent has patched the standard library.
-De-framing (status, headers, chunked, content length) is httptools' (llhttp). Proxies are never used: the
-`http_proxy` family of environment variables is ignored, because a proxy's timing is not the engine's.
+Proxies are never used: the `http_proxy` family of environment variables is ignored, because a proxy's timing is not
+the engine's.
 
 Times are `time.monotonic_ns()` of this process. On Linux, without TLS, a read's time is when the kernel received the
-last segment that it took from (`kernel_time`); elsewhere it is when the read returned. `Connection._receive` is
-the only place that reads and stamps.
+last segment that it took from (`kernel_time`); elsewhere it is when the read returned. `TimedSocket` is the only
+place that reads and stamps, `ResponseParser` the only one that de-frames.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -21,10 +20,10 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.socket
 import gevent.ssl
-import httptools
 
-from loadgen import kernel_time
 from loadgen.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
+from loadgen.http_parser import ResponseParser
+from loadgen.timed_socket import Skim, TimedSocket
 
 __all__ = [
     "ConnectError",
@@ -37,14 +36,10 @@ __all__ = [
     "default_ssl_context",
 ]
 
-READ_BUFFER_BYTES = 32 * 1024
-MAX_HEAD_BYTES = 256 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
-
 
 _BAD_HEADER = frozenset("\r\n\0")
 _monotonic_ns = time.monotonic_ns
-_clock = kernel_time.ArrivalClock()
 
 
 class Connection:
@@ -70,11 +65,7 @@ class Connection:
         self._prefix = url.path.rstrip("/")
         self._connect_timeout_s = connect_timeout_s
         self._ssl_context = (ssl_context or default_ssl_context()) if url.scheme == "https" else None
-        self._socket: Any = None
-        self._buffer = bytearray(READ_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
-        self._buffers = (self._buffer,)
-        self._stamped = False  # the kernel tells when segments arrived
+        self._socket: TimedSocket | None = None
         self._used = False  # it has carried a whole response
         self._response: ResponseStream | None = None  # the one that is still being read
 
@@ -95,8 +86,7 @@ class Connection:
             sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
             if self._ssl_context is not None:
                 sock = self._ssl_context.wrap_socket(sock, server_hostname=self._host)
-            self._stamped = self._ssl_context is None and kernel_time.enable(sock)
-            self._socket, sock = sock, None
+            self._socket, sock = TimedSocket(sock), None
         except gevent.Timeout as timeout:
             if timeout is not timer:
                 raise
@@ -115,7 +105,7 @@ class Connection:
 
         Raises `ConnectError`.
         """
-        if self._socket is None or self._response is not None or self._is_stale():
+        if self._socket is None or self._response is not None or self._socket.is_stale():
             self.open()
 
     def close(self) -> None:
@@ -159,12 +149,13 @@ class Connection:
         message = f"POST {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
 
         self.ensure_open()
-        response = ResponseStream(self, stall_timeout_s, total_timeout_s, reused=self._used)
+        sock = self._socket
+        assert sock is not None  # noqa: S101 - ensure_open raises or opens
+        response = ResponseStream(self, sock, stall_timeout_s, total_timeout_s, reused=self._used)
         self._response = response
-        self._socket.settimeout(min(stall_timeout_s, total_timeout_s))
-        response.t_send = response._now = _monotonic_ns()
+        response.t_send = sock.arrival_ns = sock.read_ns = _monotonic_ns()
         try:
-            self._socket.sendall(message)
+            sock.send_all(message, min(stall_timeout_s, total_timeout_s))
         except TimeoutError as error:
             if error.errno is None:
                 raise response.fail(StreamTimeout("stall", stall_timeout_s)) from None
@@ -173,32 +164,8 @@ class Connection:
             pass  # the server may have answered (say 413) before it closed: reading tells
         except OSError as error:
             raise response.fail(self._cut(error, response)) from error
-        self._socket.settimeout(None)
         response._watch()
         return response
-
-    def _is_stale(self) -> bool:
-        """Whether the idle connection has ended, or holds bytes that nobody asked for."""
-        self._socket.settimeout(0.0)
-        try:
-            # TLS cannot peek; consuming is as good, for any byte here means the connection is of no use.
-            self._socket.recv(1) if self._ssl_context else self._socket.recv(1, gevent.socket.MSG_PEEK)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return False
-        except OSError:
-            return True
-        return True
-
-    def _receive(self) -> tuple[int, int, int]:
-        """Wait for bytes: (arrival in ns, moment of reading in ns, bytes at the front of the buffer; 0 = EOF)."""
-        if not self._stamped:
-            size = self._socket.recv_into(self._buffer)
-            now = _monotonic_ns()
-            return now, now, size
-        size, ancillary, _, _ = self._socket.recvmsg_into(self._buffers, kernel_time.ANCILLARY_BYTES)
-        now = _monotonic_ns()
-        arrival = _clock.arrival_ns(ancillary, now) if size else None
-        return (now if arrival is None else arrival), now, size
 
     @staticmethod
     def _cut(error: OSError, response: ResponseStream) -> ConnectionCut:
@@ -220,52 +187,62 @@ class ResponseStream:
 
     `read_at`: when this process read what the last item holds; `read_at - t_ns` is the read lag.
     `clock`: `kernel` where arrival times come from the kernel, else `user`.
+    `skim`: where it is set, it is offered what starts with a chunk's beginning, and may take whole chunks off it;
+    what it takes is not parsed, and is in no item.
     """
 
-    def __init__(self, connection: Connection, stall_timeout_s: float, total_timeout_s: float, *, reused: bool) -> None:
+    def __init__(
+        self, connection: Connection, sock: TimedSocket, stall_timeout_s: float, total_timeout_s: float, *, reused: bool
+    ) -> None:
         self.t_send = 0
         self.t_head: int | None = None
         self.t_done: int | None = None
-        self.status: int | None = None
-        self.headers: dict[str, str] = {}
         self.reused = reused
-        self.bytes_read = 0
-        self.reads = 0
+        self.read_at = 0
+        self.clock: Literal["kernel", "user"] = "kernel" if sock.stamped else "user"
+        self.skim: Skim | None = None
+        sock.reads = sock.bytes_read = 0
         self._connection = connection
+        self._socket = sock
         self._stall_s = stall_timeout_s
         self._total_s = total_timeout_s
-        self._body: list[bytes] = []
-        # One of the parser's callbacks, which it looks up when made; list.append itself, as it runs once a chunk.
-        self.on_body = self._body.append
-        self._parser = httptools.HttpResponseParser(self)
-        self._complete = False
-        self._keep_alive = False
-        self._until_close = False
-        self._problem: str | None = None
-        self.read_at = 0
-        self.clock: Literal["kernel", "user"] = "kernel" if connection._stamped else "user"
+        self._parser = ResponseParser()
         self._now = 0  # arrival of what the last read brought
-        self._waiting = False
+        self._unparsed = b""  # of the last read
+        self._first = b""  # body bytes that wait_head() came upon
         self._timed_out: StreamTimeout | None = None
         self._suspect = -1  # reads at the time when a stall was first suspected
         self._timer: Any = None
-        self._first = b""  # body bytes that wait_head() came upon
-        self._feed = self._parser.feed_data
+
+    @property
+    def status(self) -> int | None:
+        """Of the response, once its head has come."""
+        return self._parser.status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the response, once its head has come."""
+        return self._parser.headers
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that came in answer, head and framing included."""
+        return self._socket.bytes_read
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Give `(t_ns, data)` for each read that brought body bytes. Raises `StreamFailure`."""
         if self._first:
             data, self._first = self._first, b""
             yield self._now, data
-        while not self._complete:
+        while not self._parser.complete:
             if data := self._step():
                 yield self._now, data
 
     def wait_head(self) -> int:
         """Read until status and headers are known; return the status. Raises `StreamFailure`."""
-        while self.status is None:
+        while self._parser.status is None:
             self._first = self._step()
-        return self.status
+        return self._parser.status
 
     def read_body(self, limit: int = MAX_ERROR_BODY_BYTES) -> bytes:
         """Read the body whole, at most `limit` bytes of it, as for an error's detail.
@@ -285,7 +262,7 @@ class ResponseStream:
 
     def close(self) -> None:
         """Done with this response. If it is not complete its connection is closed, as no other way ends it."""
-        if not self._complete and self._connection._response is self:
+        if not self._parser.complete and self._connection._response is self:
             self._connection.close()
 
     def __enter__(self) -> ResponseStream:
@@ -313,26 +290,24 @@ class ResponseStream:
         self._timer.start(self._check_time)
 
     def _check_time(self) -> None:
-        connection, now = self._connection, _monotonic_ns()
-        if connection._response is not self:
+        sock, now = self._socket, _monotonic_ns()
+        if self._connection._response is not self:
             self._stop_timer()
             return
         total_left_s = self._total_s - (now - self.t_send) / 1e9
-        stall_left_s = self._stall_s - (now - max(self._now, self.read_at)) / 1e9
+        stall_left_s = self._stall_s - (now - max(sock.arrival_ns, sock.read_ns)) / 1e9
         if total_left_s <= 0:
             self._timed_out = StreamTimeout("total", self._total_s)
-        elif stall_left_s <= 0 and self._waiting:
+        elif stall_left_s <= 0 and sock.waiting:
             # Bytes may lie there that this process was too busy to read: the loop gets a turn to do so.
-            if self._suspect == self.reads:
+            if self._suspect == sock.reads:
                 self._timed_out = StreamTimeout("stall", self._stall_s)
-            self._suspect = self.reads
+            self._suspect = sock.reads
         self._stop_timer()
         if self._timed_out is None:
             self._arm(max(min(total_left_s, stall_left_s), 0.002))
         else:
-            # Wakes a waiting read with EOF. The plain socket's method: TLS's own would forget its state.
-            with contextlib.suppress(OSError):
-                gevent.socket.socket.shutdown(connection._socket, gevent.socket.SHUT_RDWR)
+            sock.shut_down()  # wakes a waiting read with EOF
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -341,65 +316,66 @@ class ResponseStream:
             timer.close()
 
     def _step(self) -> bytes:
-        """Do one read and return the body bytes that it brought. Stamps `_now`. Raises `StreamFailure`."""
-        if self._problem is not None:
-            raise self.fail(ProtocolError(self._problem))
-        size = self._receive()
+        """Parse some bytes, new ones where none are left over, and return what they hold of the body.
+
+        Stamps `_now`. Raises `StreamFailure`.
+        """
+        self._raise_problem()
+        parser = self._parser
+        data = self._skim_rest() or self._receive()
         now = self._now
-        if not size:
+        if not data:
             self._end_of_file()
             return b""
-        self.reads += 1
-        self.bytes_read += size
-        try:
-            self._feed(self._connection._view[:size])
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._problem = f"not a proper HTTP response: {error}"
-        if self.t_head is None:
-            self._check_head()
-        if self._problem is not None:
-            self._complete = False  # the next step raises, after the bytes that came are given
-            self.t_done = now
-        elif self._complete:
+        # No further than where the head or a chunk is likely to end: what follows may be for `skim`.
+        end = data.find(b"\n\r\n") if self.skim is not None or parser.status is None else -1
+        if end >= 0:
+            data, self._unparsed = data[: end + 3], data[end + 3 :]
+        content = parser.feed(data)
+        if parser.complete and self._unparsed:
+            content += parser.feed(self._unparsed)  # bytes behind the end: the parser says what is wrong with them
+        if self.t_head is None and parser.status is not None:
+            self.t_head = now
+        if parser.problem is not None:
+            self.t_done = now  # the next step raises, after the bytes that came are given
+        elif parser.complete:
             self.t_done = now
             self._release()
-        body = self._body
-        data = body[0] if len(body) == 1 else b"".join(body)
-        body.clear()
+        return content
+
+    def _raise_problem(self) -> None:
+        if self._parser.problem is not None:
+            raise self.fail(ProtocolError(self._parser.problem))
+
+    def _skim_rest(self) -> bytes:
+        """Return what the last read left unparsed, less what can be skimmed."""
+        data, self._unparsed = self._unparsed, b""
+        if data and self.skim is not None and self._parser.between_chunks:
+            data = data[self.skim(data, len(data), self._now, self.read_at) :]
         return data
 
-    def _receive(self) -> int:
-        """Wait for bytes, as long as the timer lets it; return how many came, 0 at the end of the connection."""
-        connection = self._connection
-        if connection._response is not self:
+    def _receive(self) -> bytes:
+        """Wait for bytes, as long as the timer lets it; b"" at the end of the connection."""
+        sock = self._socket
+        if self._connection._response is not self:
             raise self.fail(ConnectionCut("the connection was closed, or used for another request, by its owner"))
-        self._waiting = True
         try:
-            self._now, self.read_at, size = connection._receive()
+            data = sock.read(self.skim if self._parser.between_chunks else None)
         except OSError as error:
-            raise self.fail(self._timed_out or connection._cut(error, self)) from error
-        finally:
-            self._waiting = False
-        if not size and self._timed_out is not None:
+            raise self.fail(self._timed_out or self._connection._cut(error, self)) from error
+        self._now, self.read_at = sock.arrival_ns, sock.read_ns
+        if not data and self._timed_out is not None:
             raise self.fail(self._timed_out)
-        return size
-
-    def _check_head(self) -> None:
-        if self.status is not None:
-            self.t_head = self._now
-            encoding = self.headers.get("content-encoding", "identity")
-            if encoding != "identity" and self._problem is None:
-                self._problem = f"the server compressed the response ({encoding}) unasked"
-        elif self.bytes_read > MAX_HEAD_BYTES:
-            self._problem = f"the response's head is larger than {MAX_HEAD_BYTES} bytes"
+        return data
 
     def _end_of_file(self) -> None:
         self.t_done = self._now
-        if self._until_close and self.status is not None:
-            self._complete = True
+        parser = self._parser
+        if parser.until_close and parser.status is not None:
+            parser.complete = True
             self._release()
             return
-        where = "in the middle of the body" if self.status is not None else "before the response's head"
+        where = "in the middle of the body" if parser.status is not None else "before the response's head"
         retriable = self.reused and not self.bytes_read
         raise self.fail(ConnectionCut(f"the server closed the connection {where}", retriable=retriable))
 
@@ -410,30 +386,8 @@ class ResponseStream:
         if connection._response is self:
             connection._response = None
             connection._used = True
-            if not self._keep_alive:
+            if not self._parser.keep_alive:
                 connection.close()
-
-    # What llhttp calls while it is fed.
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header (or trailer) field."""
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
-
-    def on_headers_complete(self) -> None:
-        """Take the status; interim responses (1xx) are passed over."""
-        status = self._parser.get_status_code()
-        if status < 200:
-            self.headers.clear()
-            return
-        self.status = status
-        framed = "content-length" in self.headers or "transfer-encoding" in self.headers
-        self._until_close = not framed and status not in (204, 304)
-
-    def on_message_complete(self) -> None:
-        """Mark the end; whether the connection may be kept is only known in here."""
-        if self.status is not None:
-            self._complete = True
-            self._keep_alive = self._parser.should_keep_alive()
 
 
 def default_ssl_context() -> ssl.SSLContext:

@@ -10,10 +10,8 @@ import gevent
 from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadgen import form, web_tab
-from loadgen.master import Master
+from loadgen import form
 from loadgen.users import StreamingUser
-from loadgen.worker import Worker
 
 RUNS_VARIABLE = "BAKEOFF_RUNS_DIR"
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
@@ -30,11 +28,17 @@ def _add_arguments(parser: Any, **_: Any) -> None:
 
 @events.init.add_listener
 def _start(environment: Any, runner: Any, web_ui: Any = None, **_: Any) -> None:
+    # Each process loads its own side only: a worker's memory is a figure of Bakeoff's (tests/loadgen/test_imports.py).
     if isinstance(runner, MasterRunner):
+        from loadgen import web_tab
+        from loadgen.master import Master
+
         master = Master(environment, Path(os.environ.get(RUNS_VARIABLE, "runs")))
         if web_ui is not None:
             web_tab.install(web_ui, master)
     elif isinstance(runner, WorkerRunner):
+        from loadgen.worker import Worker
+
         Worker(environment)
     else:
         raise SystemExit("Bakeoff's locustfile runs as --master and --worker; for one process use `loadgen run`.")

@@ -27,6 +27,7 @@ from loadgen.manifest import (
     package_versions,
     save_manifest,
 )
+from loadgen.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RunFolder
@@ -34,9 +35,6 @@ from loadgen.seats import read_seats
 
 logger = logging.getLogger(__name__)
 
-RECORDS_MESSAGE = "bakeoff_records"
-PULSE_MESSAGE = "bakeoff_pulse"
-BLOCK_END_MESSAGE = "bakeoff_block_end"
 WATCH_INTERVAL_S = 0.1
 HOPELESS_FAILURES = 10
 """A by-hand test that only fails is stopped after so many failures in a row for each user."""

@@ -1,7 +1,12 @@
-"""Quick mode: one cell against any endpoint, in this process, through the same users, reader and definitions."""
+"""Quick mode: one cell against any endpoint, in this process, through the same users and reader as a race.
+
+No figure is worked out here: `quick_result` does that when nothing is timed any more, with libraries that a process
+that times requests has no use for.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from collections.abc import Callable
@@ -9,24 +14,38 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust.env import Environment
-from locust.runners import LocalRunner
+import gevent.event
+import gevent.pool
 
+from loadgen.block_state import BlockState
+from loadgen.client_health import ProbeReport
 from loadgen.client_probe import ClientProbe
-from loadgen.client_verdict import judge
-from loadgen.collector import Collector
-from loadgen.definitions import summarise
 from loadgen.errors import UserError
 from loadgen.plan import BlockPlan
-from loadgen.quick_result import ClientCost, QuickResult
 from loadgen.record import RequestRecord
-from loadgen.run_folder import RecordFile
-from loadgen.users import StreamingUser, Traffic
-from loadgen.window import cut_block
+from loadgen.record_file import RecordFile
+from loadgen.traffic import ClosedLoopUser, Traffic
 
 OPEN_LOOP_LEAD_NS = 100_000_000
 HOPELESS_FAILURES = 10
 """Failures in a row, for each user, after which a run is given up."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuickRun:
+    """All that was measured of one block in this process."""
+
+    plan: BlockPlan
+    worker: str
+    records: list[RequestRecord]
+    probe: ProbeReport
+    events: int
+    """Content events read."""
+    interrupted: bool
+    gave_up: bool
+    """Nothing but failures came, so the run was ended before its time."""
+    write_error: str | None
+    """Why the file of records is not whole."""
 
 
 def run_quick(
@@ -35,47 +54,45 @@ def run_quick(
     duration_s: float | None = None,
     records_file: Path | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
-) -> QuickResult:
+) -> QuickRun:
     """Run one block in this process and return what was measured.
 
     Args:
         plan: the block. `plan.requests` of None runs until `duration_s` is over.
         duration_s: stop after this many seconds, warm-up included, whatever has been measured by then.
         records_file: a `.jsonl` file to append every record to as it is made.
-        on_progress: called a few times a second with the collector's status.
+        on_progress: called a few times a second with the block's status.
 
-    SIGINT and SIGTERM end the run early, with a result of what was measured. So do failures without end: a
+    SIGINT and SIGTERM end the run early, with what was measured. So do failures without end: a
     server that answers nothing but errors is left in peace after `HOPELESS_FAILURES` in a row for each user.
 
     Raises:
         UserError: `records_file` cannot be opened, or prompts of that length cannot be made.
     """
-    environment = Environment(user_classes=[StreamingUser])
-    runner = environment.create_local_runner()
-    collector = Collector(None)
     every: list[RequestRecord] = []
     kept = _Records(records_file)
+    block = BlockState(plan, time.time())
 
     def sink(record: RequestRecord) -> None:
         every.append(record)
         kept.append(record)
-        collector.take([record])
+        block.take(record)
 
     traffic = Traffic(sink)
     traffic.begin(plan)
-    StreamingUser.traffic = traffic
-    collector.begin(plan)
     interrupted = gevent.event.Event()
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
     gave_up = False
-    dispatching: gevent.Greenlet | None = None
+    senders = gevent.pool.Group()
     probe = ClientProbe()
     try:
-        dispatching = _start(plan, traffic, runner)
+        crashed = _start(plan, traffic, senders)
         started = time.monotonic()
         while not interrupted.wait(0.1):
-            status = collector.status()
+            if crashed.ready():
+                crashed.get()
+            status = block.status()
             if on_progress is not None:
                 on_progress({**status, "in_flight": traffic.in_flight})
             if status["complete"] or (duration_s is not None and time.monotonic() - started >= duration_s):
@@ -86,44 +103,42 @@ def run_quick(
     finally:
         report = probe.report()
         probe.close()
-        runner.quit()
-        if dispatching is not None:
-            dispatching.kill()
+        senders.kill()
         for handler in handlers:
             handler.cancel()
         for number, action in previous.items():
             signal.signal(number, action)
         kept.close()
-    cost = ClientCost(report.cpu_s, traffic.events)
-    cut = cut_block(
-        every,
-        users=plan.users,
-        warmup_requests=plan.warmup_requests,
-        measured_requests=plan.requests,
-        open_loop=plan.rate > 0,
-    )
-    measured = [r for r, phase in zip(every, cut.phases, strict=True) if phase == "measure"]
-    summary = summarise([(every, measured, cut.window)])
-    return QuickResult(
+    return QuickRun(
         plan,
-        summary,
+        traffic.worker,
         every,
-        cut,
-        cost,
-        verdict=judge(measured, every, {traffic.worker: report}),
+        report,
+        traffic.events,
         interrupted=interrupted.is_set(),
         gave_up=gave_up,
         write_error=kept.error,
     )
 
 
-def _start(plan: BlockPlan, traffic: Traffic, runner: LocalRunner) -> gevent.Greenlet | None:
-    """Let Locust spawn the users of a closed loop, or return the running dispatcher of an open one."""
-    if not plan.rate:
-        runner.start(plan.users, spawn_rate=plan.users)
-        return None
-    traffic.plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
-    return gevent.spawn(traffic.dispatcher().run)
+def _start(plan: BlockPlan, traffic: Traffic, senders: gevent.pool.Group) -> gevent.event.AsyncResult:
+    """Start the users of a closed loop, or the dispatcher of an open one. Returns what tells when one has crashed."""
+    crashed = gevent.event.AsyncResult()
+    if plan.rate:
+        traffic.plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
+        senders.spawn(traffic.dispatcher().run).link_exception(crashed)
+    for _ in range(plan.users):
+        senders.spawn(_send_on, ClosedLoopUser(traffic)).link_exception(crashed)
+    return crashed
+
+
+def _send_on(user: ClosedLoopUser) -> None:
+    """One user, until it is killed."""
+    try:
+        while True:
+            user.send()
+    finally:
+        user.close()
 
 
 class _Records:

@@ -1,17 +1,17 @@
-"""The outcome of `loadgen run`."""
+"""The outcome of `loadgen run`: its figures, and whether the load generator was the limit."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
-from loadgen.client_verdict import ClientVerdict
-from loadgen.definitions import CellSummary
+from loadgen.cell_summary import CellSummary, summarise
+from loadgen.client_verdict import ClientVerdict, judge
 from loadgen.endpoint import Endpoint
 from loadgen.plan import BlockPlan
-from loadgen.record import RequestRecord
-from loadgen.window import Cut
+from loadgen.quick import QuickRun
+from loadgen.window import cut_block
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,18 +31,35 @@ class ClientCost:
 class QuickResult:
     """Outcome of `loadgen run`."""
 
-    plan: BlockPlan
+    run: QuickRun
     summary: CellSummary
-    records: list[RequestRecord]
-    cut: Cut
     client: ClientCost
     verdict: ClientVerdict
     """Whether the load generator was the limit."""
-    interrupted: bool
-    gave_up: bool = False
-    """Nothing but failures came, so the run was ended before its time."""
-    write_error: str | None = None
-    """Why the file of records is not whole."""
+
+    @classmethod
+    def of(cls, run: QuickRun) -> Self:
+        """Work out the figures of a run that has ended."""
+        plan = run.plan
+        cut = cut_block(
+            run.records,
+            users=plan.users,
+            warmup_requests=plan.warmup_requests,
+            measured_requests=plan.requests,
+            open_loop=plan.rate > 0,
+        )
+        measured = [r for r, phase in zip(run.records, cut.phases, strict=True) if phase == "measure"]
+        return cls(
+            run,
+            summarise([(run.records, measured, cut.window)]),
+            ClientCost(run.probe.cpu_s, run.events),
+            judge(measured, run.records, {run.worker: run.probe}),
+        )
+
+    @property
+    def plan(self) -> BlockPlan:
+        """What was asked for."""
+        return self.run.plan
 
     @property
     def failed(self) -> bool:
@@ -51,12 +68,12 @@ class QuickResult:
 
     def errors(self) -> dict[str, int]:
         """Failed requests of all phases by error kind, the most frequent first."""
-        kinds = Counter(r.error for r in self.records if r.error is not None and not r.aborted)
+        kinds = Counter(r.error for r in self.run.records if r.error is not None and not r.aborted)
         return dict(kinds.most_common())
 
     def last_error(self) -> str | None:
         """The newest failure in words."""
-        failed = (r for r in reversed(self.records) if r.error is not None and not r.aborted)
+        failed = (r for r in reversed(self.run.records) if r.error is not None and not r.aborted)
         return next((f"{r.error}: {r.error_detail}" for r in failed), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -83,8 +100,8 @@ class QuickResult:
             "rate": self.plan.rate or None,
             "arrival": self.plan.arrival if self.plan.rate else None,
             "prompts": self.plan.recipe.facts(),
-            "interrupted": self.interrupted,
-            "gave_up": self.gave_up,
+            "interrupted": self.run.interrupted,
+            "gave_up": self.run.gave_up,
             **{name: figures(name) for name in ("ttft_ms", "ttft_from_intended_ms", "tpot_ms", "itl_ms", "e2e_ms")},
             "output_tokens_per_s": summary.output_tokens_per_s,
             "total_tokens_per_s": summary.total_tokens_per_s,

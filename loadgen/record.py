@@ -12,6 +12,7 @@ TokenSource = Literal["usage", "tokenizer"]
 Clock = Literal["kernel", "user"]
 
 MAX_REQUEST_ID_CHARS = 120
+MAX_DETAIL_CHARS = 500
 _not_id = re.compile(r"[^A-Za-z0-9_.-]")
 
 ABORTED = "aborted"
@@ -78,6 +79,11 @@ class RequestRecord:
     def aborted(self) -> bool:
         """Whether the load generator ended it itself: neither a success nor an engine's error."""
         return self.error == ABORTED
+
+    def fail(self, kind: str, detail: str) -> None:
+        """Keep the first error: later ones follow from it."""
+        if self.error is None:
+            self.error, self.error_detail = kind, detail[:MAX_DETAIL_CHARS]
 
     @property
     def request_id(self) -> str:

@@ -1,99 +1,19 @@
-"""The run folder: `manifest.json`, `requests.jsonl` (crash-safe) and `requests.parquet` (closed)."""
+"""The run folder: `manifest.json`, `requests.jsonl` (crash-safe), and `requests.parquet` once it is closed."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import polars as pl
 
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, Manifest, load_manifest, save_manifest
-from loadgen.record import FIELD_NAMES, RequestRecord
+from loadgen.record import RequestRecord
+from loadgen.record_file import read_records
 from loadgen.window import Cut, cut_block
 
 MANIFEST = "manifest.json"
 JSONL = "requests.jsonl"
 PARQUET = "requests.parquet"
-
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    **dict.fromkeys(("run_id", "block", "engine", "model", "cell", "api", "worker"), pl.String),
-    **dict.fromkeys(("user", "index"), pl.Int32),
-    "phase": pl.String,
-    **dict.fromkeys(("t_intended", "t_send", "t_first", "t_last", "t_done", "wall_offset_ns", "connect_ns"), pl.Int64),
-    **dict.fromkeys(("prompt_tokens_wanted", "output_tokens_wanted", "prompt_tokens", "output_tokens"), pl.Int32),
-    "token_source": pl.String,
-    "events": pl.Int32,
-    "event_offsets_ns": pl.List(pl.Int64),
-    "clock": pl.String,
-    "read_lags_ns": pl.List(pl.Int64),
-    "finish_reason": pl.String,
-    "http_status": pl.Int32,
-    **dict.fromkeys(("error", "error_detail", "text"), pl.String),
-}
-
-
-class RecordFile:
-    """Appends request records to a `.jsonl` file, one line each; every append reaches the operating system."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
-        self._mend_torn_end()
-
-    def _mend_torn_end(self) -> None:
-        """Start a new line when an earlier writer was killed in the middle of one."""
-        with self.path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    os.write(self._fd, b"\n")
-
-    def append(self, records: Iterable[RequestRecord]) -> None:
-        """Write records, all or none. Raises OSError (disk full) with the file as it was before."""
-        data = b"".join(json.dumps(r.to_dict(), separators=(",", ":")).encode() + b"\n" for r in records)
-        view = memoryview(data)
-        size = os.fstat(self._fd).st_size
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError:
-            with contextlib.suppress(OSError):  # a device cannot be cut; the first error is the one to tell
-                os.ftruncate(self._fd, size)
-            raise
-
-    def close(self) -> None:
-        """Close the file; safe to call twice."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def read_records(path: Path) -> tuple[list[RequestRecord], int]:
-    """Read a `.jsonl` file. Returns the records and the number of unreadable lines (torn by a crash)."""
-    records, broken = [], 0
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if not line.strip():
-                    continue
-                try:
-                    records.append(RequestRecord.from_dict(json.loads(line)))
-                except (ValueError, TypeError, AttributeError):
-                    broken += 1
-    except FileNotFoundError:
-        return [], 0
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return records, broken
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,11 +39,6 @@ class RunData:
     manifest: Manifest
     blocks: list[BlockData]
     broken_lines: int
-
-
-def _storable(value: Any) -> Any:
-    """Replace what UTF-8 cannot hold: JSON may carry half of a surrogate pair, Parquet may not."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
 class RunFolder:
@@ -194,32 +109,3 @@ class RunFolder:
             )
             blocks.append(BlockData(facts, own, cut))
         return RunData(self.path, manifest, blocks, broken)
-
-    def close(self, data: RunData | None = None) -> Path:
-        """Write `requests.parquet` (one row a request, with its phase) from the records; returns its path.
-
-        Raises:
-            UserError: it cannot be written. `requests.jsonl` stays as it is.
-        """
-        data = data or self.load()
-        rows = [
-            {**{name: _storable(value) for name, value in record.to_dict().items()}, "phase": phase}
-            for block in data.blocks
-            for record, phase in zip(block.records, block.cut.phases, strict=True)
-        ]
-        frame = pl.DataFrame(rows, schema=SCHEMA)
-        temporary = self.parquet_path.with_suffix(".parquet.part")
-        packed = io.BytesIO()  # written by ourselves: on a full disk polars speaks of a broken transport
-        frame.write_parquet(packed)
-        try:
-            temporary.write_bytes(packed.getbuffer())
-            temporary.replace(self.parquet_path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise UserError(
-                f"{self.parquet_path}: cannot be written: {error.strerror or error}. The records are safe in {JSONL}."
-            ) from None
-        return self.parquet_path
-
-
-assert set(SCHEMA) - {"phase"} == set(FIELD_NAMES), "the parquet schema must name every field of a record"  # noqa: S101

@@ -1,21 +1,13 @@
-"""Scenarios: the YAML files that say what is measured, and the blocks they expand into."""
+"""Scenarios: what is measured, and the blocks that it expands into."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from loadgen.errors import UserError
-
-SHIPPED = Path(__file__).parent / "scenarios"
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 OPEN_LOOP_WARMUP = 10
@@ -117,7 +109,7 @@ class Block:
 
 
 class Scenario(_Strict):
-    """A whole scenario file."""
+    """A whole scenario, as its file has it (`scenario_file`)."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     question: str = Field(min_length=1, description="which question this scenario answers")
@@ -174,86 +166,3 @@ class Scenario(_Strict):
             for engine in engines if repeat % 2 else reversed(engines):
                 for cell in self.cells():
                     yield Block(engine, cell, repeat)
-
-
-def shipped_scenarios() -> list[str]:
-    """Names of the scenarios that come with Bakeoff."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-
-
-def load_scenario(name_or_path: str) -> Scenario:
-    """Read a shipped scenario by name, or any scenario file by path.
-
-    Raises:
-        UserError: there is no such scenario, or it is wrong; with file, line and a hint.
-    """
-    path = Path(name_or_path)
-    known = shipped_scenarios()
-    if name_or_path in known:
-        path = SHIPPED / f"{name_or_path}.yaml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give a scenario file or one of: {', '.join(known)}.") from None
-    except (FileNotFoundError, NotADirectoryError):
-        close = difflib.get_close_matches(name_or_path, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UserError(
-            f"There is no scenario {name_or_path!r}.{hint} Shipped scenarios: {', '.join(known)}; or give a .yaml file."
-        ) from None
-    except (OSError, ValueError) as error:
-        # A ValueError is text that is not UTF-8, or a path with a zero byte.
-        raise UserError(f"{name_or_path!r} cannot be read: {error}") from None
-    try:
-        document = YAML(typ="rt").load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(
-            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-        ) from None
-    except Exception as error:
-        # The library raises bare errors for some values (`2001-99-99`, `!!int x`, a bottomless nest).
-        raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
-    try:
-        return Scenario.model_validate(document)
-    except ValidationError as error:
-        raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
-
-
-def _explain(path: Path, document: Any, item: Any) -> str:
-    """One line a mistake: file, line, key, what is wrong, hint."""
-    location: tuple[str | int, ...] = item["loc"]
-    line, model = _line_of(document, location), Scenario
-    key = ".".join(str(step) for step in location)
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if not location:  # our own checks over several keys begin with the key they are about
-        named = re.match(r"`([a-z_.]+)`", message)
-        line = _line_of(document, named[1].split(".")) if named else line
-    if item["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts}
-        owner = nested.get(str(location[0]), model) if len(location) > 1 else model
-        close = difflib.get_close_matches(str(location[-1]), owner.model_fields, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(owner.model_fields)}"
-        message = f"unknown key; {hint}"
-    elif item["type"] == "missing":
-        message = "this key is required"
-    elif location and isinstance(item["input"], str | int | float):
-        message += f", not {str(item['input'])[:60]!r}"
-    return f"{path}:{line + 1}: {'`' + key + '`: ' if key else ''}{message}"
-
-
-def _line_of(document: Any, location: Sequence[str | int]) -> int:
-    """Line, from 0, of the deepest part of `location` that the document has."""
-    node = document
-    line = int(node.lc.line)
-    for step in location:
-        try:
-            position: Any = node.lc
-            line = (position.key if isinstance(node, dict) else position.item)(step)[0]
-            node = node[step]
-        except (AttributeError, KeyError, TypeError, IndexError):
-            break
-    return line

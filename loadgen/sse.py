@@ -113,6 +113,11 @@ class SSESplitter:
                 payloads.append(payload)
         return payloads
 
+    @property
+    def between_events(self) -> bool:
+        """Whether nothing is held back: the bytes so far end with a whole event."""
+        return not (self._held or self._after_cr)
+
     def close(self) -> bytes | None:
         """The body ended: return the payload of a last event that no blank line closed, if it has data.
 
@@ -179,7 +184,7 @@ CONTENT = StreamEvent(content=True)
 DONE = StreamEvent(done=True)
 
 # The inside of a JSON string (RFC 8259, section 7).
-_string_inside = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*').fullmatch
+string_inside = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*').fullmatch
 _TEXT_KEY = re.compile(rb'"(?:content|text|reasoning_content|reasoning)"\s*:\s*"(?!")')
 _STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*(?=")')
 
@@ -224,6 +229,11 @@ class EventDecoder:
         self.decoded = 0
         """How many payloads were decoded in full."""
 
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """The bytes before and after the text in a content event; None while they are not known."""
+        return (self._before, self._after) if self._frame_size < math.inf else None
+
     def decode(self, payload: bytes) -> StreamEvent:
         """Tell what a payload carries. Never raises."""
         size = len(payload)
@@ -231,7 +241,7 @@ class EventDecoder:
             size > self._frame_size
             and payload.startswith(self._before)
             and payload.endswith(self._after)
-            and _string_inside(payload, self._before_size, size - self._after_size)
+            and string_inside(payload, self._before_size, size - self._after_size)
             and type(payload) is bytes
         ):
             return CONTENT

@@ -11,7 +11,7 @@ from flask import Flask, Response, jsonify, request
 from locust.web import WebUI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from loadgen.definitions import CellSummary
+from loadgen.cell_summary import CellSummary
 from loadgen.errors import UserError
 from loadgen.master import Master
 from loadgen.plan import BlockPlan

@@ -15,10 +15,11 @@ from locust.runners import WorkerRunner
 
 from loadgen.client_probe import ClientProbe
 from loadgen.errors import UserError
-from loadgen.master import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
-from loadgen.users import StreamingUser, Traffic
+from loadgen.traffic import Traffic
+from loadgen.users import StreamingUser, tell_locust
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Worker:
         if not isinstance(runner, WorkerRunner):
             raise TypeError("not a Locust worker")
         self.runner = runner
-        self.traffic = Traffic(self._queue, worker=runner.client_id, environment=environment)
+        self.environment = environment
+        self.traffic = Traffic(self._take, worker=runner.client_id)
         StreamingUser.traffic = self.traffic
         self._dispatching: gevent.Greenlet | None = None
         self.probe = ClientProbe()
@@ -75,10 +77,12 @@ class Worker:
             self._block = None
             self.runner.send_message(BLOCK_END_MESSAGE, data)
 
-    def _queue(self, record: RequestRecord) -> None:
+    def _take(self, record: RequestRecord) -> None:
         """Called by a user between two requests: sending is left to another greenlet."""
         self._outbox.append(record)
         self._wake.set()
+        if not record.aborted:
+            tell_locust(self.environment, record)
 
     def _sender(self) -> None:
         while True:

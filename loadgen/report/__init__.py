@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.parquet import write_parquet
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.html import write_html
 from loadgen.report.markdown import write_markdown
@@ -49,7 +50,7 @@ def write_report(folder: RunFolder, *, prometheus_url: str | None) -> ReportPath
     """
     run = folder.load()
     if _parquet_is_stale(folder):
-        folder.close(run)
+        write_parquet(folder, run)
     data = _report_data(folder, run, prometheus_url)
     paths = ReportPaths(folder.path / "report.html", folder.path / "report.md", folder.path / "summary.json", data)
     try:

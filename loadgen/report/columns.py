@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from loadgen.definitions import CellSummary
+from loadgen.cell_summary import CellSummary
 from loadgen.report.text import number
 
 

@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from loadgen.cell_summary import CellSummary, Floats, summarise
 from loadgen.client_verdict import ClientVerdict
-from loadgen.definitions import CellSummary, Floats, summarise, tpot_ms, ttft_ms
+from loadgen.definitions import tpot_ms, ttft_ms
 from loadgen.manifest import EngineFacts, Manifest
 from loadgen.record import RequestRecord
 from loadgen.report.columns import COLUMNS, quotient

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.definitions import CellSummary, Floats
+from loadgen.cell_summary import CellSummary, Floats
 from loadgen.report.data import CellView, EngineCell, ReportData
 from loadgen.report.prometheus import Memory
 from loadgen.report.style import Palette, look

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from loadgen.run_folder import read_records
+from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import Bench, alive, one_line
 

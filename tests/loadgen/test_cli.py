@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.scenario import shipped_scenarios
+from loadgen.scenario_file import shipped_scenarios
 
 TOP = Path(__file__).resolve().parent.parent.parent
 COMMANDS = ("run", "bench", "report", "scenarios", "calibrate")
@@ -109,13 +109,13 @@ def test_interrupted_while_it_waits_for_the_endpoint(number):
     assert (out, err) == ("", "Interrupted.\n")
 
 
-def test_locust_patches_before_anything_else_is_imported():
+def test_gevent_patches_before_anything_else_is_imported():
     """A module imported before gevent's patch keeps the blocking sockets: gevent warns of the worst of it."""
     code = (
         "import json, sys, warnings; warnings.simplefilter('error')\n"
         "import loadgen.cli\n"
         "before = [name for name in ('ssl', 'requests', 'urllib3', 'locust', 'gevent') if name in sys.modules]\n"
-        "warnings.simplefilter('default'); import locust\n"
+        "warnings.simplefilter('default'); from gevent import monkey; monkey.patch_all()\n"
         "import socket, ssl, threading, gevent.socket\n"
         "print(json.dumps([before, socket.socket is gevent.socket.socket]))\n"
     )

@@ -40,7 +40,7 @@ def test_merging_and_json_lose_nothing(some, others):
     merged.merge(histogram(others))
     single = LagHistogram()
     for value in some + others:
-        single.add_one(value)
+        single.add([value])
     assert merged.to_dict() == single.to_dict() == histogram(some + others).to_dict()
     again = LagHistogram.from_dict(json.loads(json.dumps(merged.to_dict())))
     assert again.to_dict() == merged.to_dict()

@@ -16,7 +16,7 @@ import pytest
 
 from loadgen.client_verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE
 from loadgen.record import RequestRecord
-from loadgen.run_folder import read_records
+from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import one_line
 

@@ -8,6 +8,7 @@ import os
 import pytest
 from prometheus_client import CollectorRegistry
 
+from loadgen import block_state
 from loadgen import collector as module
 from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
@@ -16,7 +17,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptRecipe
 from loadgen.record import ABORTED
-from loadgen.run_folder import RecordFile, read_records
+from loadgen.record_file import RecordFile, read_records
 from tests.loadgen.records import MS, record
 
 
@@ -126,7 +127,7 @@ def test_lost_workers_are_named_once_and_only_while_it_matters(tmp_path):
 
 
 def test_block_without_an_end_stays_small(monkeypatch):
-    monkeypatch.setattr(module, "MAX_SUMMARISED", 50)
+    monkeypatch.setattr(block_state, "MAX_SUMMARISED", 50)
     collector = Collector(None)
     collector.begin(plan(requests=None))
     for start in range(0, 1000, 10):

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from loadgen.errors import UserError
 from loadgen.prompts import PromptFactory, PromptRecipe, _largest_prime
-
-WORKER_STRIDE = 64  # of loadgen.users, which cannot be imported here: it patches the standard library
+from loadgen.traffic import WORKER_STRIDE
 
 
 def words(count: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.record import RequestRecord
-from loadgen.run_folder import read_records
+from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
 
 TOP = Path(__file__).resolve().parent.parent.parent

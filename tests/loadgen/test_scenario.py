@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.errors import UserError
-from loadgen.scenario import Block, Cell, Scenario, load_scenario, shipped_scenarios
+from loadgen.scenario import Block, Cell, Scenario
+from loadgen.scenario_file import load_scenario, shipped_scenarios
 
 GOOD = """\
 name: mine

@@ -8,7 +8,7 @@ from benchmarks.client.errors import Measured
 from benchmarks.client.loads import PROMPT_TOKENS
 from benchmarks.client.peer import Job, Peer
 from benchmarks.client.peer_environment import Environment, OwnEnvironment
-from loadgen.run_folder import read_records
+from loadgen.record_file import read_records
 
 
 class Bakeoff(Peer):

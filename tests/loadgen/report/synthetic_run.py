@@ -14,7 +14,8 @@ from typing import Any
 
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.record import RequestRecord
-from loadgen.run_folder import RecordFile, RunFolder
+from loadgen.record_file import RecordFile
+from loadgen.run_folder import RunFolder
 from loadgen.scenario import Cell
 
 START = 1_790_000_000.0

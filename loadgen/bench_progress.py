@@ -1,0 +1,73 @@
+"""What `bench` shows in a terminal while it runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+
+from loadgen.campaign import Listener
+from loadgen.manifest import BlockFacts
+from loadgen.progress import StatusLine
+from loadgen.scenario import Block
+
+
+class BenchProgress(StatusLine, Listener):
+    """Progress of `loadgen bench`, with the time that is left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._block_started: tuple[str, float] = ("", 0.0)
+        self._durations: list[float] = []
+
+    def message(self, text: str) -> None:
+        """Print what happened."""
+        self.say(text, style="yellow")
+
+    def engine(self, name: str, text: str) -> None:
+        """Show an engine's start."""
+        self.line(text if text.startswith(name) else f"{name}: {text}")
+
+    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
+        """Show a block's progress."""
+        if self._block_started[0] != block.id:
+            self._block_started = (block.id, time.monotonic())
+        errors = sum(status["errors"].values())
+        measured = f"{status['measured']}/{status['wanted']}" if status["warmed_up"] else "warming up"
+        self.line(
+            f"[{number}/{total}] {block.engine} {_cell(block)}: {measured}"
+            + (f", {errors} errors" if errors else "")
+            + self._left(number, total, status)
+        )
+
+    def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
+        """Print a block's outcome."""
+        seconds = (facts.ended_at or facts.started_at) - facts.started_at
+        if facts.status == "complete":
+            self._durations.append(seconds)
+        self.say(
+            f"[{number}/{total}] {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
+            + (", client-limited" if facts.client is not None and facts.client["limited"] else "")
+            + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),
+            style=None if facts.status == "complete" else "yellow",
+        )
+
+    def _left(self, number: int, total: int, status: dict[str, Any]) -> str:
+        """Time left: this block's by its own pace, the others' by the mean of those that were completed."""
+        running = time.monotonic() - self._block_started[1]
+        measured, wanted = status["measured"], status["wanted"] or 0
+        if measured:
+            own = running / measured * max(wanted - measured, 0)
+        elif self._durations:
+            own = max(sum(self._durations) / len(self._durations) - running, 0)
+        else:
+            return ""
+        durations = self._durations or [running + own]
+        left = own + sum(durations) / len(durations) * (total - number)
+        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+
+
+def _cell(block: Block) -> str:
+    cell = block.cell
+    return f"{cell.prompt_tokens} prompt tokens x {cell.load_text}"

@@ -1,0 +1,139 @@
+"""The figures of a block, or of an engine's cell, over all its requests; `definitions` says what each one means."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from loadgen.definitions import NS_PER_MS, e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
+from loadgen.record import RequestRecord
+from loadgen.window import Window
+
+PERCENTILES = (50, 90, 95, 99)
+Floats = npt.NDArray[np.float64]
+
+
+def itl_ms(record: RequestRecord) -> Floats:
+    """Gaps between successive content events in ms, shape (events - 1,)."""
+    return np.diff(np.asarray(record.event_offsets_ns, dtype=np.float64)) / NS_PER_MS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Distribution:
+    """Summary of one metric over requests (or gaps): milliseconds. `None` everywhere when nothing was measured."""
+
+    count: int
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    max: float | None
+
+    @classmethod
+    def of(cls, values: Floats | Sequence[float]) -> Distribution:
+        """Summarise raw values. Percentiles interpolate linearly between order statistics (numpy's default)."""
+        array = np.asarray(values, dtype=np.float64)
+        if array.size == 0:
+            return cls(0, None, None, None, None, None, None)
+        p50, p90, p95, p99 = (float(p) for p in np.percentile(array, PERCENTILES))
+        return cls(int(array.size), float(array.mean()), p50, p90, p95, p99, float(array.max()))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CellSummary:
+    """All figures of one block, or of one engine's cell, from its raw records."""
+
+    requests: int
+    """Measured requests, failed ones included."""
+    errors: dict[str, int]
+    """Failed measured requests by error kind."""
+    window_s: float | None
+    ttft_ms: Distribution
+    ttft_from_intended_ms: Distribution
+    tpot_ms: Distribution
+    itl_ms: Distribution
+    e2e_ms: Distribution
+    output_tokens_per_s: float | None
+    total_tokens_per_s: float | None
+    requests_per_s: float | None
+    tokens_per_event: float | None
+    prompt_tokens: int
+    output_tokens: int
+
+
+def _values(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _all_gaps_ms(records: Sequence[RequestRecord]) -> Floats:
+    """`itl_ms` of all records in one array, filled in place: there may be millions of gaps."""
+    gaps = np.empty(sum(max(len(record.event_offsets_ns) - 1, 0) for record in records))
+    filled = 0
+    for record in records:
+        own = itl_ms(record)
+        gaps[filled : filled + len(own)] = own
+        filled += len(own)
+    return gaps
+
+
+def tokens_in_window(records: Sequence[RequestRecord], window: Window) -> tuple[float, float]:
+    """Return (output tokens, prompt tokens) that fall inside the window; see `definitions.DEFINITIONS`.
+
+    A request that was cut off has no token count: its events are taken to carry the tokens that the other
+    requests' events carried on average.
+    """
+    usual = tokens_per_event(records) or 1.0
+    output = prompt = 0.0
+    for record in records:
+        if not record.event_offsets_ns or record.t_first is None:
+            continue
+        arrivals = np.asarray(record.event_offsets_ns, dtype=np.int64) + (record.t_send + record.wall_offset_ns)
+        inside = int(np.count_nonzero((arrivals >= window.start_ns) & (arrivals <= window.end_ns)))
+        each = usual if record.output_tokens is None else record.output_tokens / len(arrivals)
+        output += inside * each
+        if window.start_ns <= arrivals[0] <= window.end_ns:
+            prompt += record.prompt_tokens if record.prompt_tokens is not None else record.prompt_tokens_wanted
+    return output, prompt
+
+
+def summarise(
+    blocks: Sequence[tuple[Sequence[RequestRecord], Sequence[RequestRecord], Window | None]],
+) -> CellSummary:
+    """Summarise one or more blocks of the same engine and cell.
+
+    Args:
+        blocks: for each block (all its records, its measured records, its window). Latencies come from the
+            measured records that succeeded; throughput from all records, clipped to the window.
+    """
+    measured = [record for _, chosen, _ in blocks for record in chosen]
+    good = [record for record in measured if record.ok]
+    seconds = output = prompt = finished = 0.0
+    for every, _, window in blocks:
+        if window is None or window.end_ns <= window.start_ns:
+            continue
+        seconds += (window.end_ns - window.start_ns) / 1e9
+        block_output, block_prompt = tokens_in_window(every, window)
+        output += block_output
+        prompt += block_prompt
+        finished += sum(r.ok and window.start_ns <= r.t_done + r.wall_offset_ns <= window.end_ns for r in every)
+    return CellSummary(
+        requests=len(measured),
+        errors=dict(Counter(record.error for record in measured if record.error is not None)),
+        window_s=seconds or None,
+        ttft_ms=Distribution.of(_values(map(ttft_ms, good))),
+        ttft_from_intended_ms=Distribution.of(_values(map(ttft_from_intended_ms, good))),
+        tpot_ms=Distribution.of(_values(map(tpot_ms, good))),
+        itl_ms=Distribution.of(_all_gaps_ms(good)),
+        e2e_ms=Distribution.of(_values(map(e2e_ms, good))),
+        output_tokens_per_s=output / seconds if seconds else None,
+        total_tokens_per_s=(output + prompt) / seconds if seconds else None,
+        requests_per_s=finished / seconds if seconds else None,
+        tokens_per_event=tokens_per_event(good),
+        prompt_tokens=sum(record.prompt_tokens or 0 for record in good),
+        output_tokens=sum(record.output_tokens or 0 for record in good),
+    )

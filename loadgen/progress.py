@@ -1,0 +1,63 @@
+"""What the terminal shows while `run` and `bench` are at work: one line that is rewritten."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_INTERVAL_S = 10.0
+"""Where output is no terminal, a progress line is printed this often."""
+
+
+class StatusLine:
+    """One line that is rewritten in a terminal, and printed now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
+        self._printed_at = 0.0
+        self._printed = ""
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def line(self, text: str) -> None:
+        """Show how things stand."""
+        if self._live is not None:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        elif time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S and text != self._printed:
+            self._printed_at, self._printed = time.monotonic(), text
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print something that stays."""
+        self._console.print(Text(text, style=style or ""), highlight=False, soft_wrap=True)
+
+
+class QuickProgress(StatusLine):
+    """Progress of `loadgen run`."""
+
+    def update(self, status: dict[str, Any]) -> None:
+        """Show the block's status."""
+        errors = sum(status["errors"].values())
+        wanted = status["wanted"]
+        self.line(
+            f"{status['seconds']:5.0f} s  "
+            + ("warming up" if not status["warmed_up"] else f"measured {status['measured']}")
+            + (f" of {wanted}" if wanted and status["warmed_up"] else "")
+            + f"  in flight {status['in_flight']}"
+            + (f"  errors {errors} ({status['last_error']})" if errors else "")
+        )
