@@ -107,7 +107,8 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     minutes = (time.monotonic() - began) / 60
     results = [store.load(peer.name, None) for peer in PEERS]
     here = [result for result in results if campaign.same_machine(result)]
-    console.print(terminal_table(rows(here, {peer.name: peer.title for peer in PEERS})))
+    if shown := rows(here, {peer.name: peer.title for peer in PEERS}):
+        console.print(terminal_table(shown))
     console.print(f"{minutes:.1f} minutes. Results are in {store.folder}")
     if interrupted:
         console.print("Interrupted: what was measured is kept; --resume goes on with it.", style="yellow")

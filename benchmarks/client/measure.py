@@ -114,8 +114,11 @@ def _group(command: list[str], core: int, variables: dict[str, str], out: int) -
         try:
             yield process
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM if process.poll() is None else signal.SIGKILL)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
 
 
 def _figures(errors: Errors, samples: list[Sample], truth: dict[str, np.ndarray], load: Load) -> Run:
