@@ -94,7 +94,7 @@ def compare(measured: Sequence[Measured], truth: Truth, load: Load) -> Errors:
     if (early := answers.arrived[order] - sent).min() < -SLACK_S:
         raise UserError(f"a request arrived {-1e3 * early.min():.1f} ms before it was sent, by its own clock")
     true_ttft = (answers.first - answers.arrived)[order]
-    true_tpot = ((answers.last - answers.first) / (answers.tokens - 1))[order]
+    true_tpot = ((answers.last - answers.first) / np.maximum(1, answers.tokens - 1))[order]
     ttft = np.array([one.ttft_s for one in own]) - true_ttft
     tpot = np.array([one.tpot_s for one in own]) - true_tpot
     if load.blast:

@@ -72,7 +72,7 @@ def _once(
     truth, summary = read_truth(folder)
     try:
         own = peer.read(folder, wall_offset_s)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
         words = f"{type(error).__name__}: {error}\n{log_tail(folder / 'peer.log')}"
         raise UserError(f"its output cannot be read: {words}") from None
     errors = compare(own, truth, load)

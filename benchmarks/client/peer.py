@@ -69,7 +69,7 @@ class Peer(ABC):
                 are slewed alike, so it does not drift.
 
         Raises:
-            OSError, ValueError, KeyError, TypeError, IndexError: its output is not as expected.
+            OSError, ValueError, KeyError, TypeError, IndexError, ArithmeticError: its output is not as expected.
         """
 
     def variables(self, job: Job) -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_ids_decide_over_the_order_of_sending():
 
 
 def test_first_requests_may_have_other_lengths_and_no_others():
-    short = truth([("a", 100, [150, 160]), ("b", 101, [151, 161]), ("c", 200, [250, 260, 270])])
+    short = truth([("a", 100, [150]), ("b", 101, [151, 161]), ("c", 200, [250, 260, 270])])
     assert len(compare(MEASURED[1:], short, LOAD).ttft_ms) == 1
     with pytest.raises(UserError, match=r"answers of \[3\] tokens where 4"):
         compare(MEASURED[1:], short, replace(LOAD, tokens=4))

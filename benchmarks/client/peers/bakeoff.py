@@ -45,7 +45,7 @@ class Bakeoff(Peer):
             if not record.ok or record.t_first is None or record.t_last is None or record.output_tokens is None:
                 continue
             ttft_s = (record.t_first - record.t_send) / 1e9
-            tpot_s = (record.t_last - record.t_first) / 1e9 / (record.output_tokens - 1)
+            tpot_s = (record.t_last - record.t_first) / 1e9 / max(1, record.output_tokens - 1)
             found.append(Measured(record.t_send / 1e9, ttft_s, tpot_s, record.request_id, record.index == 0))
         return found
 
