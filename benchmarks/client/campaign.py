@@ -30,14 +30,14 @@ class Campaign:
     ) -> None:
         self.failures = 0
         self._store = store
-        self._machine = dict(machine)
+        self.machine = dict(machine)
         self._cores = cores
         self._realtime = realtime
         self._console = console
 
     def same_machine(self, result: PeerResult) -> bool:
         """Whether a result was measured on this machine, on these cores."""
-        return all(result.basis.get(key) == value for key, value in self._machine.items())
+        return all(result.basis.get(key) == value for key, value in self.machine.items())
 
     def measure(
         self, peers: Sequence[Peer], loads: Mapping[str, Sequence[Load]], repeats: int, *, resume: bool
@@ -79,10 +79,10 @@ class Campaign:
         for peer in peers:
             try:
                 python = peer.environment().ensure()
-                basis = {**self._machine, **versions(python, peer.packages), **_commit(peer)}
+                basis = {**self.machine, **versions(python, peer.packages), **_commit(peer)}
             except (UserError, OSError) as error:
                 self._console.print(f"{peer.title}: left out: {error}", style="yellow", markup=False)
-                self._store.save(PeerResult(peer=peer.name, basis=self._machine, skipped=str(error)))
+                self._store.save(PeerResult(peer=peer.name, basis=self.machine, skipped=str(error)))
                 continue
             result = self._store.load(peer.name, basis)
             result.skipped = None

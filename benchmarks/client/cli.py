@@ -17,10 +17,10 @@ from rich.console import Console
 
 from benchmarks.client import loads as known_loads
 from benchmarks.client.campaign import Campaign
-from benchmarks.client.document import Setting, document
+from benchmarks.client.document import BUSY_LOAD, Setting, document
 from benchmarks.client.loads import BLAST, Load
 from benchmarks.client.peers import PEERS
-from benchmarks.client.results import PeerResult, Store
+from benchmarks.client.results import Store
 from benchmarks.client.table import rows, terminal_table
 from loadgen.errors import UserError
 from loadgen.floor import CHECKOUT
@@ -91,6 +91,8 @@ def _interrupt(*_: object) -> None:
 def _run(args: argparse.Namespace, console: Console) -> int:
     if not sys.platform.startswith("linux"):
         raise UserError("This benchmark needs Linux: the simulator runs on nothing else.")
+    if args.output is not None and not args.output.absolute().parent.is_dir():
+        raise UserError(f"{args.output}: there is no such folder")
     chosen = [peer for peer in PEERS if peer.name in (args.only or ([PEERS[0].name] if args.self_only else []))]
     chosen = chosen or list(PEERS)
     kind = "self" if args.self_only else "quick" if args.quick else "full"
@@ -116,7 +118,16 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     complete = kind == "full" and args.streams is None and repeats >= REPEATS
     if complete or args.output:
         whole = args.only is None and not args.resume
-        _write(args.output or DOCUMENT, here, repeats, realtime, minutes if whole else None)
+        setting = Setting(
+            date=datetime.date.today().isoformat(),
+            host=campaign.machine,
+            load_average=max(result.load_average for result in here),
+            command=_as_typed(args),
+            minutes=minutes if whole else None,
+            repeats=repeats,
+            realtime=realtime,
+        )
+        _write(args.output or DOCUMENT, document(here, PEERS, setting))
         console.print(f"Written to {args.output or DOCUMENT}")
     return 1 if campaign.failures else 0
 
@@ -149,23 +160,19 @@ def _notes(cores: tuple[int, int], realtime: bool) -> list[str]:
         return ["there is one core only, so server and tools share it: the figures are pessimistic"]
     busy = os.getloadavg()[0]
     notes = [] if realtime else ["SCHED_FIFO is not permitted (needs root), so other processes can disturb the server"]
-    return notes + [f"the machine is busy (load average {busy:.1f}): figures are pessimistic"] * (busy > 0.5)
+    return notes + [f"the machine is busy (load average {busy:.1f}): figures are pessimistic"] * (busy > BUSY_LOAD)
 
 
-def _write(path: Path, results: list[PeerResult], repeats: int, realtime: bool, minutes: float | None) -> None:
-    measured = [result for result in results if result.runs]
-    if not measured:
-        raise UserError("nothing was measured, so there is nothing to write")
-    setting = Setting(
-        date=datetime.date.today().isoformat(),
-        host=measured[0].basis,
-        load_average=max(result.load_average for result in measured),
-        command="make bench-client",
-        minutes=minutes,
-        repeats=repeats,
-        realtime=realtime,
-    )
+def _as_typed(args: argparse.Namespace) -> str:
+    """The command without what only says where files go."""
+    words = [*(["--only", *args.only] if args.only else []), *(["--streams", *args.streams] if args.streams else [])]
+    words += ["--repeats", str(args.repeats)] if args.repeats else []
+    words += [f"--{name.replace('_', '-')}" for name in ("quick", "self_only", "resume") if getattr(args, name)]
+    return f'make bench-client ARGS="{" ".join(words)}"' if words else "make bench-client"
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(document(results, PEERS, setting), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None

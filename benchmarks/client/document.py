@@ -30,7 +30,7 @@ one core, all of it (one worker process where it has workers), `/v1/completions`
   for good, over the events that the server wrote in between. Start and evaluation are not in it.
 - **Memory** is the highest sum of resident memory over the tool's processes at any of these readings, start and
   evaluation included; pages that its processes share count for each.
-- Each figure is the median of {repeats} runs. Tools take turns, so that a busy spell hits all of them.
+- {repeats} Tools take turns, so that a busy spell hits all of them.
 """
 CAVEATS = """\
 ## What to keep in mind
@@ -44,6 +44,9 @@ CAVEATS = """\
   `iter_lines` waits for 1 KB, so its TTFT is not a matter of load.
 - The p99 of a single stream is over few requests.
 """
+
+
+BUSY_LOAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,22 @@ def document(results: Sequence[PeerResult], peers: Sequence[Peer], setting: Sett
     """The whole Markdown text."""
     shown = rows(results, {peer.name: peer.title for peer in peers})
     parts = [_head(setting), *(_table(load, shown) for load in dict.fromkeys(row.load for row in shown))]
-    parts += [_notes(results, shown, peers), METHOD.format(repeats=setting.repeats), _tools(results, peers), CAVEATS]
+    often = (
+        f"Each figure is the median of {setting.repeats} runs." if setting.repeats > 1 else "Each figure is of one run."
+    )
+    parts += [_notes(results, shown, peers), METHOD.format(repeats=often), _tools(results, peers), CAVEATS]
     return "\n".join(part for part in parts if part)
 
 
 def _head(setting: Setting) -> str:
     host = setting.host
     took = f", {setting.minutes:.0f} minutes" if setting.minutes is not None else ""
-    return f"""\
+    busy = ""
+    if setting.load_average > BUSY_LOAD:
+        busy = (
+            "That is a busy machine: other work took part of both cores, and the figures of all tools are pessimistic."
+        )
+    text = f"""\
 # The load generator beside others
 
 Made by `{setting.command}` on {setting.date}{took}; do not edit. How far off each tool's own figures are against a
@@ -81,7 +92,9 @@ server whose timing is known, and what the tool costs. Server and tool had a cor
 
 Machine: {host["cpu"]}, {host["cores"]} cores, {host["memory"]}, Linux {host["kernel"]}. Load average before the runs:
 {setting.load_average:.1f} at most. The server ran {"with SCHED_FIFO" if setting.realtime else "at ordinary priority"}.
+{busy}
 """
+    return text.rstrip("\n") + "\n"
 
 
 def _table(load: str, shown: Sequence[Row]) -> str:
