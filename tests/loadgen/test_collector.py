@@ -191,7 +191,8 @@ def test_the_load_generator_is_judged_with_what_its_workers_tell():
     collector.take_probe("run1", "b1", "w1", ProbeReport(wall_s=2.0, late=late[3:]))
     told = collector.status()["client"]
     assert told["limited"] and told["reasons"][0].startswith("TTFT")
-    assert told["ttft_error_ms"] == pytest.approx(4.0)
+    # 4 ms were seen, and up to 2 more may have passed; but all of it took 5.
+    assert told["ttft_error_ms"] == pytest.approx(5.0)
     assert told["workers"][0]["worker"] == "w1"
     assert metrics.limited == ("e", "p0004-o0002-c001", True)
     assert collector.block.judge() is collector.block.judge(), "what has not changed is not judged again"
