@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from benchmarks.client.peer_environment import OwnEnvironment, versions
 from benchmarks.client.results import PeerResult, Run, Store
 from loadgen.errors import UserError
 from loadgen.floor import CHECKOUT
-from loadgen.manifest import git_facts
 
 BLAST_S = 5.0
 """About what a run in blast takes beside its start."""
@@ -105,11 +105,20 @@ class Campaign:
 
 
 def _commit(peer: Peer) -> dict[str, str]:
-    """The commit of the checkout, for the peer that comes from it."""
+    """The last commit of the load generator's code, for the peer that comes from this checkout."""
     if not isinstance(peer.environment(), OwnEnvironment):
         return {}
-    facts = git_facts(CHECKOUT)
-    return {"commit": facts["commit"][:10] + (" with changes" if facts["dirty"] else "")} if facts else {}
+    git = ["git", "-C", str(CHECKOUT)]
+    try:
+        commit = _output([*git, "log", "-1", "--format=%h", "--", "loadgen"])
+        changed = _output([*git, "status", "--porcelain", "--", "loadgen"])
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit + (" with changes" if changed else "")}
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
 def _words(run: Run) -> str:

@@ -18,8 +18,8 @@ class LocustPeer(Peer):
 
     def command(self, python: Path, job: Job) -> list[str]:
         """All users start at once, and the last one to finish ends the run."""
-        command = [str(python.with_name("locust")), "--headless", "--only-summary", "--host", job.url]
-        command += ["--locustfile", str(HERE / "programs" / self.locustfile)]
+        command = [str(python.with_name("locust")), "--headless", "--only-summary", "--loglevel", "WARNING"]
+        command += ["--host", job.url, "--locustfile", str(HERE / "programs" / self.locustfile)]
         return [*command, "--users", str(job.load.streams), "--spawn-rate", str(job.load.streams)]
 
     def variables(self, job: Job) -> dict[str, str]:
