@@ -75,14 +75,14 @@ class ContainerStack:
         files = ("compose.yaml", *((LAN_FILE,) if settings.lan_address else ()))
         return Compose(self._program, self.paths.checkout, environment, profiles, files)
 
-    def up(self, profile: str, asked: str | None, *, serving: str = "", build: bool = True) -> list[str]:
+    def up(self, profile: str, asked: str | None, *, serving: str = "", offline: bool = False) -> list[str]:
         """Bring up all services of a profile, one engine running and the others made.
 
         Args:
             profile: one of PROFILES, or several with commas between.
             asked: the engine to start; None is the usual one, `none` is none: one that serves goes on.
             serving: the scenario's serving block as JSON; empty is the engines' defaults.
-            build: whether images of ours are built; else they must be there.
+            offline: take the images that are here: build and pull none.
 
         Returns:
             What is missing and can be done without, a line each.
@@ -100,6 +100,7 @@ class ContainerStack:
 
         settings = self._keep_workers(settings)
         services = self.compose(settings, profiles).services()
+        all_engines = {engine.name for engine in engine_services(services)}
         engines = only(engine_services(services), settings.engines)
         chosen = choose_engine(engines, asked)
         if chosen and "gpu" in profiles and chosen.name in ("vllm", "ksana"):
@@ -110,7 +111,7 @@ class ContainerStack:
 
         with self._client() as client:
             images = Images(self.compose(settings, profiles), client, services, self._log)
-            engines, lacking = self._have_images(images, engines, chosen, build=build)
+            engines, lacking = self._have_images(images, engines, chosen, offline=offline)
             left_out = [name for name in OPTIONAL if not images.is_here(name)]
             compose = self.compose(settings, profiles, self._worked_out(engines, serving))
             if any(engine.name == "vllm" for engine in engines):
@@ -124,6 +125,8 @@ class ContainerStack:
                 except UserError as error:
                     left_out.append(name)
                     lacking.append(f"{error}\nWithout it {without}.")
+            if unwanted := sorted(all_engines - {engine.name for engine in engines}):
+                compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
             self._write_stack_file(settings, profile, left_out)
@@ -156,13 +159,14 @@ class ContainerStack:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | readable)
 
     def _have_images(
-        self, images: Images, engines: list[EngineService], chosen: EngineService | None, *, build: bool
+        self, images: Images, engines: list[EngineService], chosen: EngineService | None, *, offline: bool
     ) -> tuple[list[EngineService], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
         names = [*ESSENTIAL, *OPTIONAL, *(engine.name for engine in engines)]
-        failed = images.build(names) if build else {}
-        failed |= images.pull(names)
-        failed |= dict.fromkeys(images.missing(names), "  | it is not here, and --no-build was given") | failed
+        if offline:
+            failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
+        else:
+            failed = {**images.build(names), **images.pull(names)}
         needed = [*ESSENTIAL, *((chosen.name,) if chosen else ())]
         for name in needed:
             if name in failed:
