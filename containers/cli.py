@@ -132,8 +132,8 @@ def _print_states(stack: ContainerStack) -> None:
         # Docker asks an engine seldom; one that answers is up, whatever Docker has not asked yet.
         answers = each.word == "starting" and urls and http_status(f"{urls[0]}/health") == 200
         table.add_row(each.service, "healthy" if answers else each.word, each.container, " ".join(urls))
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+    # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
+    Console(highlight=False, width=200).print(table, soft_wrap=True)
 
 
 def main() -> None:

@@ -36,6 +36,8 @@ OPTIONAL = {
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
     "grafana": "there are no dashboards; Locust's page and the report still work",
 }
+NO_IMAGE = "none"
+"""What the variable of an optional service's image is set to by who does not want the service."""
 CACHE = "gpu-cache"
 IMAGES_DISK_GB = 3.0
 RUNS_INSIDE = "/runs"
@@ -111,8 +113,9 @@ class ContainerStack:
 
         with self._client() as client:
             images = Images(self.compose(settings, profiles), client, services, self._log)
-            engines, lacking = self._have_images(images, engines, chosen, offline=offline)
-            left_out = [name for name in OPTIONAL if not images.is_here(name)]
+            declined = [name for name in OPTIONAL if services[name]["image"] == NO_IMAGE]
+            engines, lacking = self._have_images(images, engines, chosen, declined, offline=offline)
+            left_out = [name for name in OPTIONAL if name in declined or not images.is_here(name)]
             compose = self.compose(settings, profiles, self._worked_out(engines, serving))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
@@ -159,10 +162,17 @@ class ContainerStack:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | readable)
 
     def _have_images(
-        self, images: Images, engines: list[EngineService], chosen: EngineService | None, *, offline: bool
+        self,
+        images: Images,
+        engines: list[EngineService],
+        chosen: EngineService | None,
+        declined: Sequence[str],
+        *,
+        offline: bool,
     ) -> tuple[list[EngineService], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
-        names = [*ESSENTIAL, *OPTIONAL, *(engine.name for engine in engines)]
+        optional = [name for name in OPTIONAL if name not in declined]
+        names = [*ESSENTIAL, *optional, *(engine.name for engine in engines)]
         if offline:
             failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
         else:
