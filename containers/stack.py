@@ -24,7 +24,7 @@ from containers.watch import ServiceState, bring_up, service_states
 from embedded import setup as engine_setup
 from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
-from embedded.scrape_config import Target, render_scrape_config
+from embedded.scrape_config import Target, prometheus_files, write_prometheus_files
 from embedded.settings import Paths, Settings, load_settings
 from loadgen.errors import UserError
 from loadgen.hosts.docker import DockerHost
@@ -189,20 +189,18 @@ class ContainerStack:
 
     def _worked_out(self, engines: Sequence[EngineService], serving: str) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
-        text = render_scrape_config(
+        files = prometheus_files(
             self.paths.checkout,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
             prometheus="127.0.0.1:9090",
             engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
-        path = self.paths.stack / "prometheus" / "prometheus.yml"
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o644)
+        write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
             "BAKEOFF_ENGINES_JSON": seats_json(engines),
             "BAKEOFF_SERVING_JSON": serving,
-            "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16],
         }
 
     def _open_cache(self, client: docker.DockerClient, settings: Settings, services: Mapping[str, Any]) -> None:
