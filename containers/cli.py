@@ -56,11 +56,11 @@ def up(
     profile: Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}, or several with commas between.")] = "cpu",
     engine: Annotated[str, typer.Option(help="Engine to start, or `none`; default: the profile's usual one.")] = "",
     scenario: Annotated[str, typer.Option(help="Set the engines up as this scenario's serving block says.")] = "",
-    build: Annotated[bool, typer.Option(help="Build our images; else they must be there.")] = True,
+    offline: Annotated[bool, typer.Option(help="Take the images that are here: build and pull none.")] = False,
 ) -> None:
     """Bring the stack up: all services of a profile, one engine started and the others made."""
     stack = open_stack(find_checkout())
-    lacking = stack.up(profile, engine or None, serving=serving_of(scenario), build=build)
+    lacking = stack.up(profile, engine or None, serving=serving_of(scenario), offline=offline)
     for line in lacking:
         say(line)
     _print_states(stack)
