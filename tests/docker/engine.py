@@ -33,7 +33,7 @@ class Engine:
     def environment(self) -> dict[str, str]:
         """This process' environment, so that `docker`, `docker-compose` and SDK clients find the engine."""
         variables = {**os.environ, "DOCKER_HOST": self.host, "PATH": SYSTEM_PATH}
-        if len(self.compose) == 1:
+        if len(self.compose) == 1 and Path(self.compose[0]).is_absolute():
             variables["PATH"] = os.pathsep.join((str(Path(self.compose[0]).parent), SYSTEM_PATH))
         return variables
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.docker import engine
-from tests.docker.commands import EngineError, NoEngineError, run
+from tests.docker.commands import SYSTEM_PATH, EngineError, NoEngineError, run
 from tests.docker.local_engine import LocalEngine
 
 
@@ -30,6 +30,12 @@ def test_compose_1_and_programs_that_are_not_there_are_passed_over(tmp_path, mon
         engine, "COMPOSE_COMMANDS", (("absent-compose",), (str(tmp_path / "old"),), (str(tmp_path / "new"),))
     )
     assert engine.find_compose(tmp_path) == (str(tmp_path / "new"),)
+
+
+def test_a_compose_of_its_own_is_found_first_and_one_on_path_adds_no_folder():
+    own = engine.Engine("unix:///x", ("/somewhere/bin/docker-compose",)).environment()["PATH"]
+    assert own.startswith("/somewhere/bin" + os.pathsep)
+    assert engine.Engine("unix:///x", ("docker-compose",)).environment()["PATH"] == SYSTEM_PATH
 
 
 def test_sockets_have_short_paths_and_checkouts_folders_of_their_own(tmp_path):
