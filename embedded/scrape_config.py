@@ -23,7 +23,13 @@ class Target:
 
 
 def prometheus_files(
-    checkout: Path, *, client: str, engine_exporter: str, prometheus: str, engines: Sequence[Target]
+    checkout: Path,
+    *,
+    client: str,
+    engine_exporter: str,
+    prometheus: str,
+    engines: Sequence[Target],
+    gpu_exporter: str | None = None,
 ) -> dict[str, str]:
     """The text of each file of Prometheus' configuration by its name; they lie in one folder.
 
@@ -34,7 +40,12 @@ def prometheus_files(
     )
     template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
     config = template.render(
-        client=client, engine_exporter=engine_exporter, prometheus=prometheus, engines=engines, rules=RULES
+        client=client,
+        engine_exporter=engine_exporter,
+        prometheus=prometheus,
+        engines=engines,
+        rules=RULES,
+        gpu_exporter=gpu_exporter,
     )
     rules = {name: (checkout / FOLDER / name).read_text(encoding="utf-8") for name in RULES}
     return {CONFIG: config, **rules}
