@@ -83,6 +83,17 @@ class ContainerStack:
         files = ("compose.yaml", *(file for file, wanted in chosen if wanted))
         return Compose(self._program, self.paths.checkout, environment, profiles, files)
 
+    def settings(self) -> Settings:
+        """The settings; the project is that of the stack that is up, unless another one is named."""
+        settings = load_settings(self.paths.checkout)
+        if "project" in settings.model_fields_set:
+            return settings
+        try:
+            facts = json.loads(stack_file(self.paths.checkout).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return settings
+        return settings.model_copy(update={"project": facts["project"]}) if "project" in facts else settings
+
     def up(self, profile: str, asked: str | None, *, serving: str = "", offline: bool = False) -> list[str]:
         """Bring up all services of a profile, one engine running and the others made.
 
@@ -102,7 +113,7 @@ class ContainerStack:
         env_file = self.paths.checkout / ".env"
         if write_env_file(env_file):
             say(f"wrote {env_file.name} with a password for Grafana")
-        settings = load_settings(self.paths.checkout)
+        settings = self.settings()
         need_password(settings.grafana_password, env_file)
         need_disk(self.paths.state, IMAGES_DISK_GB, "running the containers")
 
@@ -270,7 +281,7 @@ class ContainerStack:
 
     def states(self) -> list[ServiceState]:
         """Every container of the project. Raises UserError if there is none."""
-        settings = load_settings(self.paths.checkout)
+        settings = self.settings()
         with self._client() as client:
             found = service_states(client, settings.project)
         if not found:
@@ -280,11 +291,11 @@ class ContainerStack:
     def exists(self) -> bool:
         """Whether the project has any container."""
         with self._client() as client:
-            return bool(service_states(client, load_settings(self.paths.checkout).project))
+            return bool(service_states(client, self.settings().project))
 
     def down(self, *, volumes: bool = False) -> None:
         """Remove the project's containers and networks; its volumes too if asked. Raises UserError if one is left."""
-        settings = load_settings(self.paths.checkout)
+        settings = self.settings()
         with self._client() as client:
             count = len(service_states(client, settings.project))
             if count:

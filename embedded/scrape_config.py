@@ -42,10 +42,10 @@ def prometheus_files(
     config = template.render(
         client=client,
         engine_exporter=engine_exporter,
+        gpu_exporter=gpu_exporter,
         prometheus=prometheus,
         engines=engines,
         rules=RULES,
-        gpu_exporter=gpu_exporter,
     )
     rules = {name: (checkout / FOLDER / name).read_text(encoding="utf-8") for name in RULES}
     return {CONFIG: config, **rules}
