@@ -1,4 +1,4 @@
-"""Prometheus' configuration, from the files that both stacks share: jobs, labels, rules and alerts are the same in both."""
+"""Prometheus' configuration: both stacks share its files, so jobs, labels, rules and alerts are the same in both."""
 
 from __future__ import annotations
 
