@@ -19,7 +19,7 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry, generate_latest
 
-from embedded.scrape_config import Target, prometheus_files, write_prometheus_files
+from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from loadgen.client_metrics import ClientMetrics
 from tests.loadgen.records import MS, record
 from tests.prometheus.conftest import CHECKOUT
@@ -142,14 +142,14 @@ def low_free_port():
 def query(prometheus_binary, serve, pages, tmp_path):
     """Ask a Prometheus that scrapes the pages."""
     port = low_free_port()
-    files = prometheus_files(
+    config = render_scrape_config(
         CHECKOUT,
         client=serve(pages["client"]),
         engine_exporter=serve(pages["ksana"]),
         prometheus=f"127.0.0.1:{port}",
         engines=[Target(name, serve(pages[name])) for name in ("vllm", "vllm-cpu", "llamacpp")],
     )
-    write_prometheus_files(tmp_path, files)
+    write_prometheus_files(tmp_path, prometheus_files(CHECKOUT, config))
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [
