@@ -20,17 +20,6 @@ class Target:
     address: str
 
 
-def render_scrape_config(
-    checkout: Path, *, client: str, engine_exporter: str, prometheus: str, engines: Sequence[Target]
-) -> str:
-    """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
-    environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(client=client, engine_exporter=engine_exporter, prometheus=prometheus, engines=engines)
-
-
 def prometheus_files(checkout: Path, scrape_config: str) -> dict[str, str]:
     """The text of each file of the configuration by its name: the scrape configuration, and beside it the rules."""
     rules = {name: (checkout / TEMPLATE).with_name(name).read_text(encoding="utf-8") for name in RULES}
@@ -43,3 +32,14 @@ def write_prometheus_files(folder: Path, files: Mapping[str, str]) -> None:
         path = folder / name
         path.write_text(text, encoding="utf-8")
         path.chmod(0o644)
+
+
+def render_scrape_config(
+    checkout: Path, *, client: str, engine_exporter: str, prometheus: str, engines: Sequence[Target]
+) -> str:
+    """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
+    environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(client=client, engine_exporter=engine_exporter, prometheus=prometheus, engines=engines)
