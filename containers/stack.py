@@ -24,7 +24,7 @@ from containers.watch import ServiceState, bring_up, service_states
 from embedded import setup as engine_setup
 from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
-from embedded.scrape_config import Target, prometheus_files, write_prometheus_files
+from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from embedded.settings import Paths, Settings, load_settings
 from loadgen.errors import UserError
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
@@ -212,7 +212,7 @@ class ContainerStack:
 
     def _worked_out(self, engines: Sequence[EngineService], serving: str, *, gpu: bool) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
-        files = prometheus_files(
+        text = render_scrape_config(
             self.paths.checkout,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
@@ -220,6 +220,7 @@ class ContainerStack:
             prometheus="127.0.0.1:9090",
             engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
+        files = prometheus_files(self.paths.checkout, text)
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
             "BAKEOFF_ENGINES_JSON": seats_json(engines),
