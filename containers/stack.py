@@ -33,6 +33,7 @@ from loadgen.hosts.stack_file import stack_file
 PROFILES = ("gpu", "cpu", "sim")
 ESSENTIAL = ("locust", "locust-worker", "engine-exporter")
 OPTIONAL = {
+    "ksana-exporter": "KsanaLLM's own metrics are not recorded",
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
     "grafana": "there are no dashboards; Locust's page and the report still work",
 }
@@ -111,12 +112,14 @@ class ContainerStack:
         with self._client() as client:
             images = Images(self.compose(settings, profiles), client, services, self._log)
             engines, lacking = self._have_images(images, engines, chosen, build=build)
-            left_out = [name for name in OPTIONAL if not images.is_here(name)]
-            compose = self.compose(settings, profiles, self._worked_out(engines, serving))
+            optional = {name: without for name, without in OPTIONAL.items() if name in services}
+            left_out = [name for name in optional if not images.is_here(name)]
+            ksana = "ksana-exporter" in services and "ksana-exporter" not in left_out
+            compose = self.compose(settings, profiles, self._worked_out(engines, serving, ksana=ksana))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
             bring_up(compose, client, settings.project, ESSENTIAL, self._log)
-            for name, without in OPTIONAL.items():
+            for name, without in optional.items():
                 if name in left_out:
                     continue
                 try:
@@ -126,7 +129,7 @@ class ContainerStack:
                     lacking.append(f"{error}\nWithout it {without}.")
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
-            self._write_stack_file(settings, profile, left_out)
+            self._write_stack_file(settings, profile, [*left_out, *(OPTIONAL.keys() - optional.keys())])
             if chosen:
                 self._start(client, settings, chosen)
         return lacking
@@ -159,7 +162,7 @@ class ContainerStack:
         self, images: Images, engines: list[EngineService], chosen: EngineService | None, *, build: bool
     ) -> tuple[list[EngineService], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
-        names = [*ESSENTIAL, *OPTIONAL, *(engine.name for engine in engines)]
+        names = [*ESSENTIAL, *(name for name in OPTIONAL if images.has(name)), *(engine.name for engine in engines)]
         failed = images.build(names) if build else {}
         failed |= images.pull(names)
         failed |= dict.fromkeys(images.missing(names), "  | it is not here, and --no-build was given") | failed
@@ -173,12 +176,13 @@ class ContainerStack:
         ]
         return [engine for engine in engines if engine.name not in failed], lacking
 
-    def _worked_out(self, engines: Sequence[EngineService], serving: str) -> dict[str, str]:
+    def _worked_out(self, engines: Sequence[EngineService], serving: str, *, ksana: bool) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
         text = render_scrape_config(
             self.paths.checkout,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
+            ksana_exporter="ksana-exporter:9103" if ksana else None,
             prometheus="127.0.0.1:9090",
             engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
@@ -209,6 +213,7 @@ class ContainerStack:
         urls = {
             "locust-master": settings.locust_port,
             "engine-exporter": settings.engine_exporter_port,
+            "ksana-exporter": settings.ksana_exporter_port,
             "prometheus": settings.prometheus_port,
             "grafana": settings.grafana_port,
         }

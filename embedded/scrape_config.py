@@ -20,11 +20,23 @@ class Target:
 
 
 def render_scrape_config(
-    checkout: Path, *, client: str, engine_exporter: str, prometheus: str, engines: Sequence[Target]
+    checkout: Path,
+    *,
+    client: str,
+    engine_exporter: str,
+    prometheus: str,
+    engines: Sequence[Target],
+    ksana_exporter: str | None = None,
 ) -> str:
     """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
     environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(client=client, engine_exporter=engine_exporter, prometheus=prometheus, engines=engines)
+    return template.render(
+        client=client,
+        engine_exporter=engine_exporter,
+        ksana_exporter=ksana_exporter,
+        prometheus=prometheus,
+        engines=engines,
+    )
