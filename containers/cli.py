@@ -21,6 +21,7 @@ from containers.stack import PROFILES, ContainerStack
 from embedded.commands import say
 from embedded.settings import find_checkout, load_settings
 from loadgen.errors import UserError
+from loadgen.http_probe import http_status
 from loadgen.scenario_file import load_scenario
 from loadgen.serving import serving_json
 
@@ -55,11 +56,11 @@ def up(
     profile: Annotated[str, typer.Option(help=f"{', '.join(PROFILES)}, or several with commas between.")] = "cpu",
     engine: Annotated[str, typer.Option(help="Engine to start, or `none`; default: the profile's usual one.")] = "",
     scenario: Annotated[str, typer.Option(help="Set the engines up as this scenario's serving block says.")] = "",
-    build: Annotated[bool, typer.Option(help="Build our images; else they must be there.")] = True,
+    offline: Annotated[bool, typer.Option(help="Take the images that are here: build and pull none.")] = False,
 ) -> None:
     """Bring the stack up: all services of a profile, one engine started and the others made."""
     stack = open_stack(find_checkout())
-    lacking = stack.up(profile, engine or None, serving=serving_of(scenario), build=build)
+    lacking = stack.up(profile, engine or None, serving=serving_of(scenario), offline=offline)
     for line in lacking:
         say(line)
     _print_states(stack)
@@ -127,10 +128,12 @@ def _print_states(stack: ContainerStack) -> None:
     for heading in ("service", "state", "container", "url"):
         table.add_column(heading, no_wrap=True)
     for each in stack.states():
-        urls = " ".join(f"http://{address}" for address in each.ports)
-        table.add_row(each.service, each.word, each.container, urls)
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+        urls = [f"http://{address}" for address in each.ports]
+        # Docker asks an engine seldom; one that answers is up, whatever Docker has not asked yet.
+        answers = each.word == "starting" and urls and http_status(f"{urls[0]}/health") == 200
+        table.add_row(each.service, "healthy" if answers else each.word, each.container, " ".join(urls))
+    # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
+    Console(highlight=False, width=200).print(table, soft_wrap=True)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from containers.watch import ServiceState, bring_up, service_states
 from embedded import setup as engine_setup
 from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
-from embedded.scrape_config import Target, render_scrape_config
+from embedded.scrape_config import Target, prometheus_files, write_prometheus_files
 from embedded.settings import Paths, Settings, load_settings
 from loadgen.errors import UserError
 from loadgen.hosts.docker import DockerHost
@@ -37,6 +37,8 @@ OPTIONAL = {
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
     "grafana": "there are no dashboards; Locust's page and the report still work",
 }
+NO_IMAGE = "none"
+"""What the variable of an optional service's image is set to by who does not want the service."""
 CACHE = "gpu-cache"
 IMAGES_DISK_GB = 3.0
 RUNS_INSIDE = "/runs"
@@ -76,14 +78,14 @@ class ContainerStack:
         files = ("compose.yaml", *((LAN_FILE,) if settings.lan_address else ()))
         return Compose(self._program, self.paths.checkout, environment, profiles, files)
 
-    def up(self, profile: str, asked: str | None, *, serving: str = "", build: bool = True) -> list[str]:
+    def up(self, profile: str, asked: str | None, *, serving: str = "", offline: bool = False) -> list[str]:
         """Bring up all services of a profile, one engine running and the others made.
 
         Args:
             profile: one of PROFILES, or several with commas between.
             asked: the engine to start; None is the usual one, `none` is none: one that serves goes on.
             serving: the scenario's serving block as JSON; empty is the engines' defaults.
-            build: whether images of ours are built; else they must be there.
+            offline: take the images that are here: build and pull none.
 
         Returns:
             What is missing and can be done without, a line each.
@@ -101,6 +103,7 @@ class ContainerStack:
 
         settings = self._keep_workers(settings)
         services = self.compose(settings, profiles).services()
+        all_engines = {engine.name for engine in engine_services(services)}
         engines = only(engine_services(services), settings.engines)
         chosen = choose_engine(engines, asked)
         if chosen and "gpu" in profiles and chosen.name in ("vllm", "ksana"):
@@ -111,10 +114,11 @@ class ContainerStack:
 
         with self._client() as client:
             images = Images(self.compose(settings, profiles), client, services, self._log)
-            engines, lacking = self._have_images(images, engines, chosen, build=build)
             optional = {name: without for name, without in OPTIONAL.items() if name in services}
-            left_out = [name for name in optional if not images.is_here(name)]
-            ksana = "ksana-exporter" in services and "ksana-exporter" not in left_out
+            declined = [name for name in optional if services[name]["image"] == NO_IMAGE]
+            engines, lacking = self._have_images(images, engines, chosen, declined, offline=offline)
+            left_out = [name for name in optional if name in declined or not images.is_here(name)]
+            ksana = "ksana-exporter" in optional and "ksana-exporter" not in left_out
             compose = self.compose(settings, profiles, self._worked_out(engines, serving, ksana=ksana))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
@@ -127,6 +131,8 @@ class ContainerStack:
                 except UserError as error:
                     left_out.append(name)
                     lacking.append(f"{error}\nWithout it {without}.")
+            if unwanted := sorted(all_engines - {engine.name for engine in engines}):
+                compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
             self._write_stack_file(settings, profile, [*left_out, *(OPTIONAL.keys() - optional.keys())])
@@ -159,13 +165,21 @@ class ContainerStack:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | readable)
 
     def _have_images(
-        self, images: Images, engines: list[EngineService], chosen: EngineService | None, *, build: bool
+        self,
+        images: Images,
+        engines: list[EngineService],
+        chosen: EngineService | None,
+        declined: Sequence[str],
+        *,
+        offline: bool,
     ) -> tuple[list[EngineService], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
-        names = [*ESSENTIAL, *(name for name in OPTIONAL if images.has(name)), *(engine.name for engine in engines)]
-        failed = images.build(names) if build else {}
-        failed |= images.pull(names)
-        failed |= dict.fromkeys(images.missing(names), "  | it is not here, and --no-build was given") | failed
+        optional = [name for name in OPTIONAL if images.has(name) and name not in declined]
+        names = [*ESSENTIAL, *optional, *(engine.name for engine in engines)]
+        if offline:
+            failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
+        else:
+            failed = {**images.build(names), **images.pull(names)}
         needed = [*ESSENTIAL, *((chosen.name,) if chosen else ())]
         for name in needed:
             if name in failed:
@@ -178,7 +192,7 @@ class ContainerStack:
 
     def _worked_out(self, engines: Sequence[EngineService], serving: str, *, ksana: bool) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
-        text = render_scrape_config(
+        files = prometheus_files(
             self.paths.checkout,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
@@ -186,13 +200,11 @@ class ContainerStack:
             prometheus="127.0.0.1:9090",
             engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
-        path = self.paths.stack / "prometheus" / "prometheus.yml"
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o644)
+        write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
             "BAKEOFF_ENGINES_JSON": seats_json(engines),
             "BAKEOFF_SERVING_JSON": serving,
-            "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16],
         }
 
     def _open_cache(self, client: docker.DockerClient, settings: Settings, services: Mapping[str, Any]) -> None:

@@ -8,6 +8,8 @@ compile() {
 compile pyproject.toml --extra dev --output-file requirements.lock
 compile tests/docker/compose.in --output-file tests/docker/compose.lock
 compile embedded/engines/llamacpp/requirements.in --output-file embedded/engines/llamacpp/requirements.lock
+compile docker/llamacpp/requirements.in --constraint embedded/engines/llamacpp/requirements.lock \
+  --output-file docker/llamacpp/requirements.lock
 # Images hold the very versions that the tests ran with.
 for image in traffic exporter simulator; do
   compile "docker/$image/requirements.in" --constraint requirements.lock --output-file "docker/$image/requirements.lock"

@@ -192,7 +192,7 @@ class Paths:
     @property
     def prometheus_config(self) -> Path:
         """The rendered Prometheus configuration."""
-        return self.stack / "prometheus.yml"
+        return self.stack / "prometheus" / "prometheus.yml"
 
     @property
     def supervisor_log(self) -> Path:

@@ -88,7 +88,7 @@ def up(
     scenario: Annotated[str, typer.Option(help="Containers: set engines up by its serving block.")] = "",
     runtime: Runtime = "",
     profile: Profile = "",
-    build: Annotated[bool, typer.Option(help="Containers: build our images.")] = True,
+    offline: Annotated[bool, typer.Option(help="Containers: build and pull no images.")] = False,
 ) -> None:
     """Bring the stack up."""
     choice = decide(runtime, profile)
@@ -96,7 +96,9 @@ def up(
     if choice.runtime == "embedded":
         run("embedded", "up", "--engine", engine or EMBEDDED_ENGINE)
     options = ["--profile", choice.profile, "--engine", engine, "--scenario", scenario]
-    run("containers", "up", *options, *([] if build else ["--no-build"]))
+    # A race takes the images that the stack was brought up with.
+    offline = offline or (engine == "none" and running_runtime() == "docker")
+    run("containers", "up", *options, *(["--offline"] if offline else []))
 
 
 @app.command()

@@ -17,7 +17,7 @@ from embedded.programs import (
     stack_environment,
     stack_key,
 )
-from embedded.scrape_config import render_scrape_config
+from embedded.scrape_config import CONFIG, prometheus_files
 from embedded.settings import Paths, load_settings
 from loadgen.errors import UserError
 
@@ -118,7 +118,9 @@ def test_a_path_supervisor_cannot_take_is_refused(tmp_path):
 
 def test_prometheus_scrapes_traffic_exporter_and_engines(checkout):
     settings, paths, _ = stack_of(checkout, BAKEOFF_VLLM_PORT="7001")
-    config = YAML(typ="safe").load(render_prometheus(settings, paths))
+    files = render_prometheus(settings, paths)
+    config = YAML(typ="safe").load(files["prometheus.yml"])
+    assert config["rule_files"] == ["rules.yml", "alerts.yml"] == sorted(set(files) - {"prometheus.yml"}, reverse=True)
     jobs = {job["job_name"]: job["static_configs"][0] for job in config["scrape_configs"]}
     assert jobs["bakeoff-client"]["targets"] == ["127.0.0.1:8089"]
     assert jobs["engine-exporter"]["targets"] == ["127.0.0.1:9101"]
@@ -130,7 +132,7 @@ def test_prometheus_scrapes_traffic_exporter_and_engines(checkout):
 def test_prometheus_scrapes_the_exporter_of_pushed_metrics_where_there_is_one(checkout):
     given = {"client": "a:1", "engine_exporter": "b:2", "prometheus": "c:3", "engines": []}
     for address in (None, "ksana-exporter:9103"):
-        config = YAML(typ="safe").load(render_scrape_config(checkout, **given, ksana_exporter=address))
+        config = YAML(typ="safe").load(prometheus_files(checkout, **given, ksana_exporter=address)[CONFIG])
         found = [job["static_configs"] for job in config["scrape_configs"] if job["job_name"] == "ksana-exporter"]
         assert found == ([[{"targets": [address]}]] if address else [])
 
