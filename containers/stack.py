@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ PROFILES = ("gpu", "cpu", "sim")
 ESSENTIAL = ("locust", "locust-worker", "engine-exporter")
 OPTIONAL = {
     "gpu-exporter": "GPU memory, power, clocks and throttling are not recorded",
+    "ksana-exporter": "KsanaLLM's own metrics are not recorded",
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
     "grafana": "there are no dashboards; Locust's page and the report still work",
 }
@@ -134,8 +135,8 @@ class ContainerStack:
             declined = [name for name in optional if services[name]["image"] == NO_IMAGE]
             engines, lacking = self._have_images(images, engines, chosen, declined, offline=offline)
             left_out = [name for name in optional if name in declined or not images.is_here(name)]
-            gpu = "gpu-exporter" in services and "gpu-exporter" not in left_out
-            compose = self.compose(settings, profiles, self._worked_out(engines, serving, gpu=gpu))
+            exporters = {name for name in optional if name.endswith("-exporter") and name not in left_out}
+            compose = self.compose(settings, profiles, self._worked_out(engines, serving, exporters))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
             bring_up(compose, client, settings.project, ESSENTIAL, self._log)
@@ -151,7 +152,7 @@ class ContainerStack:
                 compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
-            if gpu:
+            if "gpu-exporter" in exporters:
                 self._write_container_map(client, settings)
             self._write_stack_file(settings, profile, [*left_out, *(OPTIONAL.keys() - optional.keys())])
             if chosen:
@@ -210,13 +211,14 @@ class ContainerStack:
         ]
         return [engine for engine in engines if engine.name not in failed], lacking
 
-    def _worked_out(self, engines: Sequence[EngineService], serving: str, *, gpu: bool) -> dict[str, str]:
+    def _worked_out(self, engines: Sequence[EngineService], serving: str, exporters: Collection[str]) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
         text = render_scrape_config(
             self.paths.checkout,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
-            gpu_exporter="gpu-exporter:9102" if gpu else None,
+            gpu_exporter="gpu-exporter:9102" if "gpu-exporter" in exporters else None,
+            ksana_exporter="ksana-exporter:9103" if "ksana-exporter" in exporters else None,
             prometheus="127.0.0.1:9090",
             engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
@@ -257,6 +259,7 @@ class ContainerStack:
             "locust-master": settings.locust_port,
             "engine-exporter": settings.engine_exporter_port,
             "gpu-exporter": settings.gpu_exporter_port,
+            "ksana-exporter": settings.ksana_exporter_port,
             "prometheus": settings.prometheus_port,
             "grafana": settings.grafana_port,
         }

@@ -42,6 +42,7 @@ def render_scrape_config(
     prometheus: str,
     engines: Sequence[Target],
     gpu_exporter: str | None = None,
+    ksana_exporter: str | None = None,
 ) -> str:
     """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
     environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
@@ -52,6 +53,7 @@ def render_scrape_config(
         client=client,
         engine_exporter=engine_exporter,
         gpu_exporter=gpu_exporter,
+        ksana_exporter=ksana_exporter,
         prometheus=prometheus,
         engines=engines,
     )

@@ -35,6 +35,7 @@ class Settings(BaseModel):
     locust_master_port: Port = Field(5557, alias="BAKEOFF_LOCUST_MASTER_PORT")
     engine_exporter_port: Port = Field(9101, alias="BAKEOFF_ENGINE_EXPORTER_PORT")
     gpu_exporter_port: Port = Field(9102, alias="BAKEOFF_GPU_EXPORTER_PORT")
+    ksana_exporter_port: Port = Field(9103, alias="BAKEOFF_KSANA_EXPORTER_PORT")
     prometheus_port: Port = Field(9090, alias="BAKEOFF_PROMETHEUS_PORT")
     grafana_port: Port = Field(3000, alias="BAKEOFF_GRAFANA_PORT")
     vllm_port: Port = Field(8101, alias="BAKEOFF_VLLM_PORT")

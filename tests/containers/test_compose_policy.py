@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 CHECKOUT = Path(__file__).resolve().parents[2]
 FILE = CHECKOUT / "compose.yaml"
 PROFILES = {"gpu": {"vllm", "ksana"}, "cpu": {"vllm-cpu", "llamacpp"}, "sim": {"sim-vllm", "sim-ksana"}}
-BESIDE = {"gpu": {"gpu-exporter"}}
+BESIDE = {"gpu": {"gpu-exporter", "ksana-exporter"}, "sim": {"ksana-exporter"}}
 ALWAYS = {"locust", "locust-worker", "engine-exporter", "prometheus", "grafana"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?([-?])((?:[^{}]|\$\{[^{}]*\})*))?\}")
 Service = dict[str, Any]
@@ -234,6 +234,14 @@ def test_engines_say_what_they_are(services: dict[str, Service]) -> None:
         assert [published(port)[1] for port in services[name]["ports"]] == [labels["bakeoff.port"]]
         assert float(labels["bakeoff.start-limit-s"]) >= 60
         assert "BAKEOFF_SERVING_JSON" in services[name]["environment"]
+
+
+def test_ksana_pushes_to_its_exporter_under_its_own_name() -> None:
+    sim, gpu = read_yaml("sim"), read_yaml("gpu")
+    (port,) = gpu["ksana-exporter"]["ports"]
+    address = f"http://ksana-exporter:{published(port)[1]}"
+    assert gpu["ksana"]["environment"]["BAKEOFF_METRICS_URL"] == f"{address}/v1/metrics"
+    assert f"--metrics-export-url={address}/sim-ksana/v1/metrics" in sim["sim-ksana"]["command"]
 
 
 def test_only_vllm_gets_the_token(services: dict[str, Service]) -> None:

@@ -20,7 +20,7 @@ def stack(tmp_path, monkeypatch):
 
 
 def test_stack_json_is_what_a_race_reads(stack, tmp_path):
-    stack._write_stack_file(stack.settings(), "cpu", ["grafana", "gpu-exporter"])
+    stack._write_stack_file(stack.settings(), "cpu", ["grafana", "gpu-exporter", "ksana-exporter"])
     assert read_stack(tmp_path) == DockerStack(
         project="bakeoff",
         profile="cpu",
@@ -46,7 +46,7 @@ def test_prometheus_scrapes_services_by_name(stack, tmp_path):
         EngineService("vllm-cpu", "vllm", 8101, "m", "completions"),
         EngineService("sim-ksana", "ksana", 8112, "m", "chat"),
     ]
-    variables = stack._worked_out(engines, '{"seed": 1}', gpu=False)
+    variables = stack._worked_out(engines, '{"seed": 1}', ())
     text = (tmp_path / ".bakeoff/stack/prometheus/prometheus.yml").read_text()
     for address in ("locust:8089", "engine-exporter:9101", "vllm-cpu:8101"):
         assert f'targets: ["{address}"]' in text
@@ -54,7 +54,7 @@ def test_prometheus_scrapes_services_by_name(stack, tmp_path):
     assert variables["BAKEOFF_SERVING_JSON"] == '{"seed": 1}'
     assert [seat["name"] for seat in json.loads(variables["BAKEOFF_ENGINES_JSON"])] == ["vllm-cpu", "sim-ksana"]
     assert "gpu-exporter" not in text
-    other = stack._worked_out(engines[1:], "", gpu=True)
+    other = stack._worked_out(engines[1:], "", {"gpu-exporter"})
     assert other["BAKEOFF_PROMETHEUS_CONFIG_HASH"] != variables["BAKEOFF_PROMETHEUS_CONFIG_HASH"]
 
 
