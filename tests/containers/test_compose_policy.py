@@ -250,6 +250,16 @@ def test_gpus_are_reserved_by_id() -> None:
         assert [device["device_ids"] for device in devices] == ([["0"]] if name in PROFILES["gpu"] else [])
 
 
+def test_workers_elsewhere_find_the_same_ports() -> None:
+    lan = YAML(typ="safe").load((CHECKOUT / "docker/lan.yaml").read_text(encoding="utf-8"))["services"]
+    for profile, names in PROFILES.items():
+        services = read_yaml(profile)
+        for name in names:
+            port = services[name]["labels"]["bakeoff.port"]
+            assert lan.pop(name) == {"ports": [f"${{BAKEOFF_LAN_ADDRESS:?}}:{port}:{port}"]}
+    assert lan == {"locust": {"ports": ["${BAKEOFF_LAN_ADDRESS:?}:5557:5557"]}}
+
+
 def test_every_image_is_named_once() -> None:
     text = FILE.read_text(encoding="utf-8")
     for name in ("PYTHON_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "VLLM_IMAGE", "KSANA_IMAGE"):
