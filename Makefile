@@ -21,10 +21,11 @@ ENDPOINTS := $(findstring --engine,$(ARGS))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report calibrate test test-docker pin lint lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client test test-docker pin lint lock \
+        clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
@@ -78,6 +79,9 @@ report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest)
 
 calibrate: $(STAMP) ## Measure the load generator's own error on this machine (ARGS=--quick)
 	@$(PY) -m loadgen calibrate $(ARGS)
+
+bench-client: $(STAMP) ## Measure the load generator beside others (half an hour; ARGS=--quick)
+	@$(PY) -m benchmarks.client $(ARGS)
 
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(EMBEDDED) setup --engine llamacpp

@@ -125,16 +125,15 @@ def pin() -> None:
 def _print_states(stack: ContainerStack) -> None:
     """The table of `up` and `ps`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("service", "state", "container"):
+    for heading in ("service", "state", "container", "url"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("url", overflow="fold")
     for each in stack.states():
         urls = [f"http://{address}" for address in each.ports]
         # Docker asks an engine seldom; one that answers is up, whatever Docker has not asked yet.
         answers = each.word == "starting" and urls and http_status(f"{urls[0]}/health") == 200
-        table.add_row(each.service, "healthy" if answers else each.word, each.container, "\n".join(urls))
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+        table.add_row(each.service, "healthy" if answers else each.word, each.container, " ".join(urls))
+    # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
+    Console(highlight=False, width=200).print(table, soft_wrap=True)
 
 
 def main() -> None:

@@ -24,22 +24,29 @@ from containers.watch import ServiceState, bring_up, service_states
 from embedded import setup as engine_setup
 from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
-from embedded.scrape_config import Target, render_scrape_config
+from embedded.scrape_config import Target, prometheus_files, write_prometheus_files
 from embedded.settings import Paths, Settings, load_settings
 from loadgen.errors import UserError
+from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
 from loadgen.hosts.stack_file import stack_file
 
 PROFILES = ("gpu", "cpu", "sim")
 ESSENTIAL = ("locust", "locust-worker", "engine-exporter")
 OPTIONAL = {
+    "gpu-exporter": "GPU memory, power, clocks and throttling are not recorded",
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
     "grafana": "there are no dashboards; Locust's page and the report still work",
 }
+NO_IMAGE = "none"
+"""What the variable of an optional service's image is set to by who does not want the service."""
 CACHE = "gpu-cache"
 IMAGES_DISK_GB = 3.0
 RUNS_INSIDE = "/runs"
+# Folders of the stack's working state that containers read.
+MOUNTED = ("prometheus", "gpu")
 LAN_FILE = "docker/lan.yaml"
+GPU_PROCESSES_FILE = "docker/gpu-processes.yaml"
 
 
 class ContainerStack:
@@ -72,7 +79,8 @@ class ContainerStack:
         )
         # What is not up needs no password to be taken down or listed.
         environment.setdefault("BAKEOFF_GRAFANA_PASSWORD", "unset")
-        files = ("compose.yaml", *((LAN_FILE,) if settings.lan_address else ()))
+        chosen = ((LAN_FILE, settings.lan_address), (GPU_PROCESSES_FILE, settings.gpu_processes and "gpu" in profiles))
+        files = ("compose.yaml", *(file for file, wanted in chosen if wanted))
         return Compose(self._program, self.paths.checkout, environment, profiles, files)
 
     def settings(self) -> Settings:
@@ -122,13 +130,16 @@ class ContainerStack:
 
         with self._client() as client:
             images = Images(self.compose(settings, profiles), client, services, self._log)
-            engines, lacking = self._have_images(images, engines, chosen, offline=offline)
-            left_out = [name for name in OPTIONAL if not images.is_here(name)]
-            compose = self.compose(settings, profiles, self._worked_out(engines, serving))
+            optional = {name: without for name, without in OPTIONAL.items() if name in services}
+            declined = [name for name in optional if services[name]["image"] == NO_IMAGE]
+            engines, lacking = self._have_images(images, engines, chosen, declined, offline=offline)
+            left_out = [name for name in optional if name in declined or not images.is_here(name)]
+            gpu = "gpu-exporter" in services and "gpu-exporter" not in left_out
+            compose = self.compose(settings, profiles, self._worked_out(engines, serving, gpu=gpu))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
             bring_up(compose, client, settings.project, ESSENTIAL, self._log)
-            for name, without in OPTIONAL.items():
+            for name, without in optional.items():
                 if name in left_out:
                     continue
                 try:
@@ -140,7 +151,9 @@ class ContainerStack:
                 compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
-            self._write_stack_file(settings, profile, left_out)
+            if gpu:
+                self._write_container_map(client, settings)
+            self._write_stack_file(settings, profile, [*left_out, *(OPTIONAL.keys() - optional.keys())])
             if chosen:
                 self._start(client, settings, chosen)
         return lacking
@@ -156,9 +169,11 @@ class ContainerStack:
     def _prepare_folders(self, settings: Settings) -> None:
         """Make the folders that containers mount, so that Docker does not make them as root's."""
         runs = self.paths.checkout / settings.runs_dir
-        for folder in (runs, self.paths.models, self.paths.stack / "prometheus", self.paths.logs):
+        mounted = [self.paths.stack / name for name in MOUNTED]
+        for folder in (runs, self.paths.models, *mounted, self.paths.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.paths.stack / "prometheus").chmod(0o755)
+        for folder in mounted:
+            folder.chmod(0o755)
         if os.getuid() == 0:
             os.chown(runs, *service_user(0, 0))
 
@@ -170,10 +185,17 @@ class ContainerStack:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | readable)
 
     def _have_images(
-        self, images: Images, engines: list[EngineService], chosen: EngineService | None, *, offline: bool
+        self,
+        images: Images,
+        engines: list[EngineService],
+        chosen: EngineService | None,
+        declined: Sequence[str],
+        *,
+        offline: bool,
     ) -> tuple[list[EngineService], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
-        names = [*ESSENTIAL, *OPTIONAL, *(engine.name for engine in engines)]
+        optional = [name for name in OPTIONAL if images.has(name) and name not in declined]
+        names = [*ESSENTIAL, *optional, *(engine.name for engine in engines)]
         if offline:
             failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
         else:
@@ -188,22 +210,21 @@ class ContainerStack:
         ]
         return [engine for engine in engines if engine.name not in failed], lacking
 
-    def _worked_out(self, engines: Sequence[EngineService], serving: str) -> dict[str, str]:
+    def _worked_out(self, engines: Sequence[EngineService], serving: str, *, gpu: bool) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
-        text = render_scrape_config(
+        files = prometheus_files(
             self.paths.checkout,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
+            gpu_exporter="gpu-exporter:9102" if gpu else None,
             prometheus="127.0.0.1:9090",
             engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
-        path = self.paths.stack / "prometheus" / "prometheus.yml"
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o644)
+        write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
             "BAKEOFF_ENGINES_JSON": seats_json(engines),
             "BAKEOFF_SERVING_JSON": serving,
-            "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256(text.encode()).hexdigest()[:16],
+            "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16],
         }
 
     def _open_cache(self, client: docker.DockerClient, settings: Settings, services: Mapping[str, Any]) -> None:
@@ -220,10 +241,21 @@ class ContainerStack:
         mount = docker.types.Mount("/cache", name, type="volume")
         client.containers.create(services["engine-exporter"]["image"], mounts=[mount]).remove()
 
+    def _write_container_map(self, client: docker.DockerClient, settings: Settings) -> None:
+        """Tell the GPU exporter which container is which engine: it has no Docker socket to ask."""
+        labels = [f"{PROJECT_LABEL}={settings.project}", KIND_LABEL]
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": labels})
+        path = self.paths.stack / "gpu" / "containers.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({each.id: each.labels[SERVICE_LABEL] for each in found}), encoding="utf-8")
+        partial.chmod(0o644)
+        partial.replace(path)
+
     def _write_stack_file(self, settings: Settings, profile: str, left_out: Iterable[str]) -> None:
         urls = {
             "locust-master": settings.locust_port,
             "engine-exporter": settings.engine_exporter_port,
+            "gpu-exporter": settings.gpu_exporter_port,
             "prometheus": settings.prometheus_port,
             "grafana": settings.grafana_port,
         }
@@ -271,7 +303,8 @@ class ContainerStack:
             flags = ["--remove-orphans", *(["--volumes"] if volumes else [])]
             self.compose(settings, PROFILES).run("down", *flags)
             stack_file(self.paths.checkout).unlink(missing_ok=True)
-            shutil.rmtree(self.paths.stack / "prometheus", ignore_errors=True)
+            for name in MOUNTED:
+                shutil.rmtree(self.paths.stack / name, ignore_errors=True)
             if left := service_states(client, settings.project):
                 raise UserError(f"these containers are left: {', '.join(each.container for each in left)}")
         kept = "no volume left either" if volumes else "volumes are kept (`make clean` removes them)"

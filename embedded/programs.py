@@ -17,7 +17,7 @@ from embedded.binaries import Grafana
 from embedded.cpus import CpuPlan, format_cpus
 from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
-from embedded.scrape_config import Target, render_scrape_config
+from embedded.scrape_config import Target, prometheus_files
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
 from loadgen.errors import UserError
@@ -253,9 +253,9 @@ def render_supervisor(stack: Sequence[Program], paths: Paths) -> str:
     )
 
 
-def render_prometheus(settings: Settings, paths: Paths) -> str:
-    """Prometheus' configuration."""
-    return render_scrape_config(
+def render_prometheus(settings: Settings, paths: Paths) -> dict[str, str]:
+    """Prometheus' configuration: the text of each file by its name."""
+    return prometheus_files(
         paths.checkout,
         client=f"127.0.0.1:{settings.locust_port}",
         engine_exporter=f"127.0.0.1:{settings.engine_exporter_port}",

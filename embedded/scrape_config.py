@@ -1,14 +1,17 @@
-"""Prometheus' configuration, from the one template that both stacks share: jobs and labels are the same in both."""
+"""Prometheus' configuration, from files that both stacks share: jobs, labels, rules and alerts are the same in both."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
-TEMPLATE = Path("prometheus") / "prometheus.yml.j2"
+FOLDER = Path("prometheus")
+TEMPLATE = FOLDER / "prometheus.yml.j2"
+RULES = ("rules.yml", "alerts.yml")
+CONFIG = "prometheus.yml"
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,38 @@ class Target:
     address: str
 
 
-def render_scrape_config(
-    checkout: Path, *, client: str, engine_exporter: str, prometheus: str, engines: Sequence[Target]
-) -> str:
-    """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
+def prometheus_files(
+    checkout: Path,
+    *,
+    client: str,
+    engine_exporter: str,
+    prometheus: str,
+    engines: Sequence[Target],
+    gpu_exporter: str | None = None,
+) -> dict[str, str]:
+    """The text of each file of Prometheus' configuration by its name; they lie in one folder.
+
+    The addresses are HOST:PORT; `engines` are those that serve metrics.
+    """
     environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(client=client, engine_exporter=engine_exporter, prometheus=prometheus, engines=engines)
+    config = template.render(
+        client=client,
+        engine_exporter=engine_exporter,
+        gpu_exporter=gpu_exporter,
+        prometheus=prometheus,
+        engines=engines,
+        rules=RULES,
+    )
+    rules = {name: (checkout / FOLDER / name).read_text(encoding="utf-8") for name in RULES}
+    return {CONFIG: config, **rules}
+
+
+def write_prometheus_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write the files where another user's Prometheus can read them; the folder is there."""
+    for name, text in files.items():
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)

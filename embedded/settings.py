@@ -34,6 +34,7 @@ class Settings(BaseModel):
     locust_port: Port = Field(8089, alias="BAKEOFF_LOCUST_PORT")
     locust_master_port: Port = Field(5557, alias="BAKEOFF_LOCUST_MASTER_PORT")
     engine_exporter_port: Port = Field(9101, alias="BAKEOFF_ENGINE_EXPORTER_PORT")
+    gpu_exporter_port: Port = Field(9102, alias="BAKEOFF_GPU_EXPORTER_PORT")
     prometheus_port: Port = Field(9090, alias="BAKEOFF_PROMETHEUS_PORT")
     grafana_port: Port = Field(3000, alias="BAKEOFF_GRAFANA_PORT")
     vllm_port: Port = Field(8101, alias="BAKEOFF_VLLM_PORT")
@@ -65,6 +66,7 @@ class Settings(BaseModel):
     ksana_gpus: str = Field("", alias="BAKEOFF_KSANA_GPUS")
     gpu_engine_memory: str = Field("", alias="BAKEOFF_GPU_ENGINE_MEMORY")
     cpu_engine_memory: str = Field("", alias="BAKEOFF_CPU_ENGINE_MEMORY")
+    gpu_processes: Annotated[bool, BeforeValidator(_flag)] = Field(False, alias="BAKEOFF_GPU_PROCESSES")
     shm_size: str = Field("", alias="BAKEOFF_SHM_SIZE")
     python_image: str = Field("", alias="PYTHON_IMAGE")
     prometheus_image: str = Field("", alias="PROMETHEUS_IMAGE")
@@ -191,7 +193,7 @@ class Paths:
     @property
     def prometheus_config(self) -> Path:
         """The rendered Prometheus configuration."""
-        return self.stack / "prometheus.yml"
+        return self.stack / "prometheus" / "prometheus.yml"
 
     @property
     def supervisor_log(self) -> Path:

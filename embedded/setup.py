@@ -79,7 +79,7 @@ def ensure_venv(paths: Paths, engine: str) -> None:
         raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
     if engine == "vllm":
-        _install_torch(pip, log)
+        install_torch(pip, log)
     command = [*pip, "--require-hashes", "--only-binary=:all:", "-r", str(_lock(paths, engine))]
     if not run_logged(command, what=f"installing {TITLES[engine]}", log=log):
         raise failure(f"Installing {TITLES[engine]}", log, NETWORK_ADVICE)
@@ -87,7 +87,7 @@ def ensure_venv(paths: Paths, engine: str) -> None:
     say(f"{TITLES[engine]}: environment made in {time.monotonic() - began:.0f} s")
 
 
-def _install_torch(pip: list[str], log: Path) -> None:
+def install_torch(pip: list[str], log: Path) -> None:
     """Install torch's CPU build from pip's configured sources, else from PyTorch's own CPU index.
 
     Its own needs are in the lock. The sources come first because a mirror may be all that a machine can reach.

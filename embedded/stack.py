@@ -27,6 +27,7 @@ from embedded.programs import (
     stack_environment,
     stack_key,
 )
+from embedded.scrape_config import write_prometheus_files
 from embedded.settings import Paths, Settings, main_python, private_folder
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import read_supervisor_stack, serving_file, stack_file
@@ -128,7 +129,8 @@ class EmbeddedStack:
         datasources = self.paths.stack / "grafana" / "datasources"
         datasources.mkdir(parents=True, exist_ok=True)
         (datasources / "prometheus.yaml").write_text(render_grafana_datasource(self.settings), encoding="utf-8")
-        self.paths.prometheus_config.write_text(render_prometheus(self.settings, self.paths), encoding="utf-8")
+        self.paths.prometheus_config.parent.mkdir(exist_ok=True)
+        write_prometheus_files(self.paths.prometheus_config.parent, render_prometheus(self.settings, self.paths))
         self.paths.supervisor_config.write_text(render_supervisor(stack, self.paths), encoding="utf-8")
         for path in (self.paths.socket, self.paths.supervisor_pid):
             path.unlink(missing_ok=True)

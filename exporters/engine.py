@@ -6,35 +6,30 @@ scrape answers at once whatever an engine does.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import html
 import json
 import logging
 import math
 import os
 import re
-import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from exporters.log import set_up_logging
 from exporters.probe import EngineProbe, Identity, ProbeError
 from exporters.process_tree import ProcessTree, TreeSample
+from exporters.web import LOG_LEVELS, ArgumentParser, bind, exposition, port_number, seconds, serve
 from loadgen.errors import UserError
 
 IDENTITY_EVERY_S = 30.0
@@ -242,8 +237,7 @@ class Exporter:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self.registry), headers={"Content-Type": content_type})
+        return exposition(self.registry, request)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         dead = sum(task.done() for task in self._tasks)
@@ -264,71 +258,11 @@ class Exporter:
         return web.Response(text=page, content_type="text/html")
 
 
-async def serve(exporter: Exporter, listening: socket.socket) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(exporter.application(), access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listening).start()
-        host, port = listening.getsockname()[:2]
-        names = ",".join(watch.target.name for watch in exporter.watches)
-        log.info("listening", extra={"fields": {"host": host, "port": port, "engines": names}})
-        await stop.wait()
-        log.info("stopping")
-    finally:
-        await runner.cleanup()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Bind and listen. Raises UserError with the cause when that is impossible."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(128)
-        except OSError:
-            listening.close()
-            raise
-    except OSError as error:
-        why = "the port is in use; stop what holds it, or choose another with --port"
-        reason = why if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise UserError(f"Cannot listen on {host}:{port}: {reason}.") from None
-    return listening
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0.1):
-        raise ValueError
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise ValueError
-    return value
-
-
-_seconds.__name__, _port.__name__ = "number of seconds (0.1 or more)", "port number"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns the exit code."""
-    parser = _Parser(prog="python -m exporters.engine", description=(__doc__ or "").splitlines()[0])
+    parser = ArgumentParser(prog="python -m exporters.engine", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=_port, default=9101, help="port to listen on (default %(default)s)")
+    parser.add_argument("--port", type=port_number, default=9101, help="port to listen on (default %(default)s)")
     parser.add_argument(
         "--engine",
         action="append",
@@ -336,9 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         help=f"engine to watch; repeatable (default: those in {ENGINES_VARIABLE})",
     )
-    parser.add_argument("--interval", type=_seconds, default=1.0, help="seconds between probes (default %(default)s)")
-    parser.add_argument("--timeout", type=_seconds, default=2.0, help="limit of one question (default %(default)s s)")
-    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    parser.add_argument("--interval", type=seconds, default=1.0, help="seconds between probes (default %(default)s)")
+    parser.add_argument("--timeout", type=seconds, default=2.0, help="limit of one question (default %(default)s s)")
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
     try:
         options = parser.parse_args(arguments)
         targets = [parse_target(text) for text in options.engine] or targets_of_environment()
@@ -354,7 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     set_up_logging(options.log_level)
     with contextlib.closing(listening):
-        asyncio.run(serve(Exporter(targets, interval=options.interval, timeout=options.timeout), listening))
+        exporter = Exporter(targets, interval=options.interval, timeout=options.timeout)
+        asyncio.run(serve(exporter.application(), listening, log, engines=",".join(names)))
     return 0
 
 

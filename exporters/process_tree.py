@@ -131,7 +131,7 @@ class ProcessTree:
         Args:
             answers: whether something is known to listen. If so, a lost listener is searched for at once.
         """
-        root = self._find(answers)
+        root = self.find(answers=answers)
         if root is None:
             return None
         try:
@@ -149,7 +149,8 @@ class ProcessTree:
             cpu_seconds=self.cpu.update(sum(member.cpu for member in members)),
         )
 
-    def _find(self, answers: bool) -> psutil.Process | None:
+    def find(self, *, answers: bool = True) -> psutil.Process | None:
+        """Return the top of the tree; None when there is none to be found. `answers` is as in `sample`."""
         now = self._clock()
         if self._listener is not None and self._root is not None and _alive(self._listener) and _alive(self._root):
             if now < self._next_confirm:

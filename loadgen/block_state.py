@@ -11,6 +11,8 @@ from loadgen.record import RequestRecord
 from loadgen.window import Cut, cut_block
 
 CUT_INTERVAL_S = 0.2
+CUT_REST = 10
+"""Cutting takes the longer the more records there are: it rests for so many times as long as the last cut took."""
 MAX_SUMMARISED = 5000
 """A block that runs until it is stopped is summarised over its newest records only."""
 
@@ -29,6 +31,7 @@ class BlockState:
     complete: bool = False
     cut: Cut | None = None
     cut_at: float = 0.0
+    cut_rest_s: float = 0.0
     cut_records: int = -1
 
     def take(self, record: RequestRecord) -> None:
@@ -45,9 +48,9 @@ class BlockState:
             del self.records[:MAX_SUMMARISED]
 
     def recut(self, *, force: bool = False) -> Cut:
-        """Cut the block into phases, at most every `CUT_INTERVAL_S`."""
+        """Cut the block into phases, unless that was done just now."""
         now = time.monotonic()
-        stale = self.cut_records != self.received and (force or now - self.cut_at >= CUT_INTERVAL_S)
+        stale = self.cut_records != self.received and (force or now - self.cut_at >= self.cut_rest_s)
         if self.cut is None or stale:
             plan = self.plan
             trimmed = self.received > len(self.records)
@@ -58,7 +61,8 @@ class BlockState:
                 measured_requests=plan.requests,
                 open_loop=plan.rate > 0,
             )
-            self.cut_at, self.cut_records = now, self.received
+            self.cut_at, self.cut_records = time.monotonic(), self.received
+            self.cut_rest_s = max(CUT_INTERVAL_S, CUT_REST * (self.cut_at - now))
             self.complete = self.complete or self.cut.complete
         return self.cut
 

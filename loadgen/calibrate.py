@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import io
 import json
 import os
 import platform
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from rich.table import Table
 from loadgen.errors import UserError
 from loadgen.floor import CHECKOUT, Errors, Floor, FloorStep, save_floor
 from loadgen.manifest import git_facts, host_facts, package_versions
+from loadgen.pinned_process import log_tail, may_realtime, pinned_process, read_truth, running_simulator
 from loadgen.record import RequestRecord
 from loadgen.record_file import read_records
 
@@ -118,7 +116,7 @@ def calibrate(
     notes = []
     if len(cores) == 1:
         notes.append("there is one core only, so client and simulator share it: the figures are pessimistic")
-    realtime = len(cores) > 1 and _may_realtime()
+    realtime = len(cores) > 1 and may_realtime()
     if len(cores) > 1 and not realtime:
         notes.append("SCHED_FIFO is not permitted (needs root), so other processes can disturb the simulator")
     if isolate and not realtime:
@@ -214,14 +212,10 @@ def _step(streams: int, rounds: int, cores: tuple[int, int], realtime: bool, iso
     """One load: a fresh simulator, one `loadgen run`, and their comparison."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-calibrate-") as name:
         folder = Path(name)
-        with _simulator(folder, cores[0], realtime) as url:
+        timing = ["--ttft-ms", str(TTFT_MS), "--tpot-ms", str(TPOT_MS)]
+        with running_simulator(folder, cores[0], timing, realtime=realtime) as url:
             peak_kb = _client(folder, url, streams, rounds, cores[1], isolate)
-        try:
-            with np.load(folder / "truth.npz", allow_pickle=False) as file:
-                truth = {key: file[key] for key in file.files}
-        except (OSError, ValueError) as error:
-            raise UserError(f"the simulator left no truth log: {error}\n{_tail(folder / 'simulator.log')}") from None
-        summary = json.loads(str(truth.pop("summary")))
+        truth, summary = read_truth(folder)
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         records, _ = read_records(folder / "records.jsonl")
     errors = compare(records, truth)
@@ -251,24 +245,6 @@ def _step(streams: int, rounds: int, cores: tuple[int, int], realtime: bool, iso
     )
 
 
-@contextlib.contextmanager
-def _simulator(folder: Path, core: int, realtime: bool) -> Iterator[str]:
-    """A simulator with a truth log in `folder`; gives its URL. It has ended, and written, when this does."""
-    command = [sys.executable, "-m", "simulator", "--port", "0", "--cpu", str(core)]
-    command += ["--ttft-ms", str(TTFT_MS), "--tpot-ms", str(TPOT_MS), "--truth", str(folder / "truth.npz")]
-    log = folder / "simulator.log"
-    with log.open("wb") as err, _process(command + ["--realtime"] * realtime, stdout=subprocess.PIPE, stderr=err) as p:
-        line = io.TextIOWrapper(p.stdout).readline() if p.stdout is not None else ""
-        if "http://" not in line:
-            p.wait(10)
-            raise UserError(f"the simulator did not start:\n{_tail(log)}")
-        yield line.split()[1]
-        if p.poll() is not None:
-            raise UserError(f"the simulator ended by itself:\n{_tail(log)}")
-        p.send_signal(signal.SIGTERM)
-        p.wait(60)
-
-
 def _client(folder: Path, url: str, streams: int, rounds: int, core: int, isolate: bool) -> int:
     """Run the client on its core to its end; return its peak memory in kB (0 where the system does not tell)."""
     command = [sys.executable, "-m", "loadgen", "run", "--base-url", url, "--concurrency", str(streams)]
@@ -277,48 +253,18 @@ def _client(folder: Path, url: str, streams: int, rounds: int, core: int, isolat
     command += ["--records", str(folder / "records.jsonl")]
     log = folder / "client.log"
     limit = time.monotonic() + 60 + 10 * STREAM_S * (rounds + 2)
-    with log.open("wb") as out, _process(command, core=core, stdout=out, stderr=out) as process:
+    with log.open("wb") as out, pinned_process(command, core=core, stdout=out, stderr=out) as process:
         peak = 0
         if isolate:
             os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(5))
         while process.poll() is None:
             peak = max(peak, _peak_kb(process.pid))
             if time.monotonic() > limit:
-                raise UserError(f"{streams} streams: the client did not end:\n{_tail(log)}")
+                raise UserError(f"{streams} streams: the client did not end:\n{log_tail(log)}")
             time.sleep(0.1)
     if process.returncode:
-        raise UserError(f"{streams} streams: the client failed (exit {process.returncode}):\n{_tail(log)}")
+        raise UserError(f"{streams} streams: the client failed (exit {process.returncode}):\n{log_tail(log)}")
     return peak
-
-
-@contextlib.contextmanager
-def _process(command: list[str], *, core: int | None = None, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is gone when this ends, whatever ends it."""
-    usable = os.sched_getaffinity(0)
-    # A child inherits its parent's cores: so it never runs elsewhere, not even while it starts.
-    os.sched_setaffinity(0, {core} if core is not None else usable)
-    try:
-        process = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, **streams)
-    finally:
-        os.sched_setaffinity(0, usable)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _may_realtime() -> bool:
-    """Whether a process of ours may use SCHED_FIFO; tried in a child."""
-    code = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=30).returncode == 0
 
 
 def _peak_kb(pid: int) -> int:
@@ -363,9 +309,3 @@ def _limit_words(floor: Floor) -> str:
         return f"The client was not the limit at up to {judged[-1].streams} streams."
     reasons = next(step.limit_reasons for step in judged if step.limited)
     return f"The client was the limit from {floor.limited_at} streams on: {'; '.join(reasons)}"
-
-
-def _tail(log: Path, lines: int = 8) -> str:
-    with contextlib.suppress(OSError):
-        return "\n".join(f"  | {line}" for line in log.read_text("utf-8", "replace").splitlines()[-lines:])
-    return ""

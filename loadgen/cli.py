@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from loadgen.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     add_completion=False,
@@ -273,6 +275,8 @@ def calibrate(
 
     Exit code: 0 the simulator kept its schedule at every load, 1 not so, 2 an error, 130 interrupted.
     """
+    from rich.console import Console
+
     from loadgen.calibrate import calibrate as run_calibration
     from loadgen.floor import FLOOR_FILE
 
@@ -292,6 +296,8 @@ def default_runs_dir() -> Path:
 
 def _console(*, stderr: bool = False) -> Console:
     """The terminal. One narrower than our tables wraps their lines itself: figures are never cut."""
+    from rich.console import Console
+
     console = Console(stderr=stderr)
     return console if console.width >= MIN_WIDTH else Console(stderr=stderr, width=MIN_WIDTH)
 

@@ -26,8 +26,10 @@ GRID_NS = tuple(round(1e4 * GRID_FACTOR**step) for step in range(63))
 """Upper bounds of the buckets in ns: 10 us to about 10 s, each 25% above the last."""
 GRID_LABELS = [f"{bound / 1e9:.6g}" for bound in GRID_NS]
 NS_PER_MS = 1e6
+PROBE_PERIOD_NS = 2_000_000
+"""How often the probe looks. What goes by between two looks it cannot see, so a stall may be that much longer."""
 KEPT_LATE = 200_000
-"""Late wakes that are kept of a worker and block, the newest: more than a quarter of an hour of nothing else."""
+"""Late wakes that are kept of a worker and block, the newest: more than six minutes of nothing else."""
 
 
 class LagHistogram:

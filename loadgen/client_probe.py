@@ -1,6 +1,6 @@
 """Watches this process's own event loop, CPU and garbage collector, for `client_health`.
 
-The loop's lag is measured by a timer of the kernel's (timerfd) that is due every 5 ms on an absolute schedule and is
+The loop's lag is measured by a timer of the kernel's (timerfd) that is due every 2 ms on an absolute schedule and is
 waited for like any socket, so its lag is what a socket's event meets too. A timer of gevent's own would not do: libev
 rounds it up to whole milliseconds, and so an idle process would look 1 ms late. That one is the fall-back where there
 is no timerfd, with the millisecond taken off.
@@ -21,9 +21,8 @@ from typing import Any
 
 import gevent
 
-from loadgen.client_health import LagHistogram, ProbeReport
+from loadgen.client_health import PROBE_PERIOD_NS, LagHistogram, ProbeReport
 
-PERIOD_NS = 5_000_000
 LATE_NS = 100_000
 """Wakes that are later than this are told one by one, with their time."""
 MAX_STALL_NS = 10_000_000_000
@@ -53,7 +52,7 @@ class ClientProbe:
         self._process.start(self._waiting_s())
         gc.callbacks.append(self._on_gc)
         try:
-            self._timer = _KernelTimer(PERIOD_NS)
+            self._timer = _KernelTimer(PROBE_PERIOD_NS)
         except (OSError, AttributeError):
             self._greenlet = gevent.spawn(self._sleep_and_look)
         else:
@@ -106,18 +105,18 @@ class ClientProbe:
                 self._note(due, _monotonic_ns())
 
     def _sleep_and_look(self) -> None:
-        due = _monotonic_ns() + PERIOD_NS
+        due = _monotonic_ns() + PROBE_PERIOD_NS
         while True:
             gevent.sleep(max(0, due - _monotonic_ns()) / 1e9)
             now = _monotonic_ns()
             self._note(min(due + EVENT_LOOP_STEP_NS, now), now)
-            due += PERIOD_NS * max(1, -(-(now - due) // PERIOD_NS))
+            due += PROBE_PERIOD_NS * max(1, -(-(now - due) // PROBE_PERIOD_NS))
 
     def _note(self, due: int, now: int) -> None:
         """Count one wake: `due` is the first moment that it was waited for."""
         lag = max(0, now - due)
         # A stall over several periods was met by each of them, the later ones for a shorter time.
-        lags = range(lag, max(-1, lag - MAX_STALL_NS), -PERIOD_NS)
+        lags = range(lag, max(-1, lag - MAX_STALL_NS), -PROBE_PERIOD_NS)
         self._process.loop_lag.add(lags)
         self._block.loop_lag.add(lags)
         if lag >= LATE_NS and len(self._late) < MAX_LATE:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.client_health import ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
+from loadgen.client_health import PROBE_PERIOD_NS, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
 from loadgen.record import RequestRecord
 
 TTFT_TOLERANCE_MS = 1.0
@@ -34,7 +34,11 @@ WAITING_SHARE = 0.2
 TARGET_SHARE = 0.6
 """What one worker should use of its core at most, so that it has a reserve."""
 HABIT_PERCENTILE = 75
-"""What follows the last content event is taken to follow as closely as in so many percent of the requests at least."""
+"""What follows an event is taken to follow as closely as in so many percent of the requests at least."""
+HABIT_REQUESTS = 5
+"""With fewer requests to judge by, a server's habit is not known."""
+EVIDENT_NS = 1_000_000
+"""A process that was later than this was held up, and may have been so from just after the probe's last look on."""
 NEIGHBOURHOOD_NS = 2_500_000
 """Lateness is looked up in steps of this width, with the steps before and after: what a stall holds up is read, and the
 probe wakes, right after it."""
@@ -159,12 +163,13 @@ def possible_errors(
     ]
     tails = [_tail_ns(r, late[r.worker], t_last) for r, _, t_last in known]
     habit = float(np.percentile(tails, HABIT_PERCENTILE)) if tails else 0.0
+    leads = _Leads([r for r, _, _ in known if _stamped(r)], late)
     ttft: list[float] = []
     tpot: list[float] = []
     for (r, t_first, t_last), tail in zip(known, tails, strict=True):
         if _stamped(r):
             last = min(tail, habit) if r.t_done == t_last else 0.0
-            first = _first_error_ns(r, late[r.worker], t_first, last)
+            first = _first_error_ns(r, late[r.worker], t_first, leads) if len(r.event_offsets_ns) > 1 else last
         else:
             first, last = late[r.worker].around(t_first), late[r.worker].around(t_last)
         first = min(first, t_first - r.t_send)
@@ -180,14 +185,48 @@ def _stamped(r: RequestRecord) -> bool:
     return r.clock == "kernel" and 0 < len(r.read_lags_ns) == len(r.event_offsets_ns)
 
 
-def _first_error_ns(r: RequestRecord, late: Lateness, t_first: int, tail_ns: float) -> float:
-    """By how much the kernel's stamp of the first content event may be too late."""
-    if len(r.event_offsets_ns) == 1:
-        return tail_ns
-    if r.event_offsets_ns[1] != r.event_offsets_ns[0]:
+def _first_error_ns(r: RequestRecord, late: Lateness, t_first: int, leads: _Leads) -> float:
+    """By how much the kernel's stamp of the first content event may be too late.
+
+    It is that of the last event in the same read, so it is off by as much as the first usually precedes that one; but
+    by no more than the process was later than this read's own lag says.
+    """
+    merged = _merged(r)
+    if merged == 1:
         return 0.0
     lag = r.read_lags_ns[0]
-    return max(0, late.around(t_first + lag) - lag)
+    lateness = late.around(t_first + lag)
+    if lateness < EVIDENT_NS:
+        return max(0, lateness - lag)
+    most = max(0, lateness + PROBE_PERIOD_NS - lag)
+    usual = leads.usual_ns(merged)
+    return most if usual is None else min(most, usual)
+
+
+def _merged(r: RequestRecord) -> int:
+    """How many content events share the first one's stamp, itself included."""
+    first = r.event_offsets_ns[0]
+    return next((n for n, offset in enumerate(r.event_offsets_ns) if offset != first), len(r.event_offsets_ns))
+
+
+class _Leads:
+    """How long the first content event usually precedes a later one: a server's habit, seen by a punctual reader."""
+
+    def __init__(self, stamped: Sequence[RequestRecord], late: Mapping[str, Lateness]) -> None:
+        self._punctual = [
+            r.event_offsets_ns
+            for r in stamped
+            if late[r.worker].around(r.t_send + r.event_offsets_ns[0] + r.read_lags_ns[0]) < EVIDENT_NS
+        ]
+        self._known: dict[int, float | None] = {}
+
+    def usual_ns(self, number: int) -> float | None:
+        """From the first to the `number`-th content event (counted from 1), ns; None where too little is known."""
+        if number not in self._known:
+            leads = [offsets[number - 1] - offsets[0] for offsets in self._punctual if len(offsets) >= number]
+            enough = len(leads) >= HABIT_REQUESTS
+            self._known[number] = float(np.percentile(leads, HABIT_PERCENTILE)) if enough else None
+        return self._known[number]
 
 
 def _tail_ns(r: RequestRecord, late: Lateness, t_last: int) -> float:

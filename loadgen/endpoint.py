@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import json
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
+import urllib3
+from urllib3 import exceptions
 
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.errors import UserError
@@ -69,12 +71,10 @@ class Client:
 
     def __init__(self, base_url: str, api_key: str | None = None) -> None:
         self.base_url = base_url
-        self._session = requests.Session()
-        self._session.trust_env = False
-        # As the measured connections do, which follow OpenSSL's own variable.
-        self._session.verify = os.environ.get("SSL_CERT_FILE") or True
-        if api_key:
-            self._session.headers["Authorization"] = f"Bearer {api_key}"
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        # The system's authorities, as for the measured connections: both follow OpenSSL's own SSL_CERT_FILE.
+        context = ssl.create_default_context() if base_url.startswith("https:") else None
+        self._pool = urllib3.PoolManager(ssl_context=context)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the JSON answer.
@@ -83,30 +83,36 @@ class Client:
             UserError: nothing answers (`UnreachableError`), the status is not 2xx, or the answer is not JSON.
         """
         url = self.base_url + path
+        data, headers = None, self._headers
+        if body is not None:
+            data, headers = json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
         try:
             # No redirect is followed: measured requests go where the URL says.
-            response = self._session.request(method, url, json=body, timeout=timeout_s, allow_redirects=False)
-        except requests.exceptions.SSLError as error:
+            response = self._pool.request(
+                method, url, body=data, headers=headers, timeout=timeout_s, redirect=False, retries=False
+            )
+        except exceptions.SSLError as error:
             raise UnreachableError(
                 f"{self.base_url}: no TLS connection: {_innermost(error)}. "
                 "A private authority's certificate can be named in SSL_CERT_FILE."
             ) from None
-        except requests.Timeout:
-            raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
-        except requests.ConnectionError:
+        except (exceptions.NewConnectionError, exceptions.ProtocolError):
             raise UnreachableError(
                 f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?"
             ) from None
-        except requests.RequestException as error:
+        except exceptions.TimeoutError:
+            raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
+        except exceptions.HTTPError as error:
             raise UserError(f"{method} {url}: {error}") from None
-        if not 200 <= response.status_code < 300:
-            hint = ". Give the API key with --api-key-env." if response.status_code in (401, 403) else ""
-            detail = response.headers.get("Location") or response.text.strip()[:300] or "no detail"
-            raise UserError(f"{method} {url}: HTTP {response.status_code}: {detail}{hint}")
+        text = response.data.decode("utf-8", "replace").strip()
+        if not 200 <= response.status < 300:
+            hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
+            detail = response.headers.get("Location") or text[:300] or "no detail"
+            raise UserError(f"{method} {url}: HTTP {response.status}: {detail}{hint}")
         try:
-            return response.json()
-        except requests.JSONDecodeError:
-            raise UserError(f"{method} {url}: the answer is not JSON: {response.text.strip()[:120]!r}") from None
+            return json.loads(response.data)
+        except ValueError:
+            raise UserError(f"{method} {url}: the answer is not JSON: {text[:120]!r}") from None
 
     def try_call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any | None:
         """Return the JSON answer, or None when the route is not there."""

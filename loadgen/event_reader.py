@@ -49,9 +49,9 @@ class EventReader:
             if self._kernel:
                 self._lags.append(read_at - t)
         elif events:
-            self._offsets += [t - self._t_send] * events
+            self._offsets.extend([t - self._t_send] * events)
             if self._kernel:
-                self._lags += [read_at - t] * events
+                self._lags.extend([read_at - t] * events)
         return used
 
     def end(self, t: int, read_at: int) -> None:

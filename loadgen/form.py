@@ -1,50 +1,10 @@
-"""The fields that Bakeoff adds to Locust's start form and command line, and the block plan they make."""
+"""The fields that Bakeoff adds to Locust's start form and command line."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
 from locust.argument_parser import LocustArgumentParser
-from locust.util.timespan import parse_timespan
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from loadgen.endpoint import Endpoint
-from loadgen.errors import UserError
-from loadgen.manifest import new_run_id
-from loadgen.plan import BlockPlan
-from loadgen.prompts import PromptFactory, PromptRecipe
-from loadgen.scenario import Cell, Timeouts
-from loadgen.seats import Seat, read_seats
-from loadgen.tokens import make_recipe
-
-BY_HAND = "web-ui"
-OPEN_LOOP_LEAD_NS = 1_500_000_000
-"""An open loop starts this long after its plan was made: time for every worker to be told."""
-
-
-class BlockForm(BaseModel):
-    """What the form, or the campaign in its place, asks for. Texts come in; wrong ones are named one by one."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    engine: str
-    user_count: int = Field(ge=1, le=10_000)
-    spawn_rate: float = Field(gt=0, allow_inf_nan=False)
-    run_time: str = ""
-    prompt_tokens: int = Field(ge=1)
-    output_tokens: int = Field(ge=1)
-    requests: int = Field(ge=0)
-    warmup_requests: int = Field(ge=0)
-    shared_prefix_tokens: int = Field(ge=0)
-    rate: float = Field(default=0.0, ge=0, le=100_000, allow_inf_nan=False)
-    arrival: Literal["poisson", "constant"] = "poisson"
-    seed: str = Field(max_length=200)
-    scenario: str = ""
-    run_id: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$|^$")
-    block: str = Field(default="", max_length=200)
-    timeouts: str = ""
+from loadgen.seats import read_seats
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:
@@ -77,84 +37,3 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     parser.add_argument("--seed", type=str, default="", help="empty: new prompts each time")
     for flag in ("--scenario", "--run-id", "--block", "--timeouts", "--plan"):
         parser.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
-
-
-class Planner:
-    """Turns a submitted form into a block plan; remembers how each engine counts tokens."""
-
-    def __init__(self, seats: list[Seat]) -> None:
-        self._seats = {seat.name: seat for seat in seats}
-        self._recipes: dict[Endpoint, PromptRecipe] = {}
-
-    def names(self) -> list[str]:
-        """Names of the engines that can be asked for."""
-        return list(self._seats)
-
-    def plan(self, values: Mapping[str, Any], workers: Sequence[str]) -> BlockPlan:
-        """Return the plan for these field values, to be shared out among these workers.
-
-        Raises:
-            UserError: a field is wrong, the engine does not answer, or such prompts cannot be made.
-        """
-        try:
-            form = BlockForm.model_validate(dict(values))
-            timeouts = Timeouts.model_validate_json(form.timeouts) if form.timeouts else Timeouts()
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]).replace("_", " ") or "a field"
-            raise UserError(f"{field}: {first['msg']}") from None
-        # Locust checks these two as well, but only once the block has begun here.
-        try:
-            parse_timespan(form.run_time or "1s")
-        except ValueError:
-            raise UserError(
-                f"run time: {form.run_time!r} is none; give one such as 20, 20s, 3m, 2h or 1h20m."
-            ) from None
-        seat = self._seats.get(form.engine)
-        if seat is None:
-            raise UserError(f"There is no engine {form.engine!r}. Known: {', '.join(self._seats) or 'none'}.")
-        if form.shared_prefix_tokens >= form.prompt_tokens:
-            raise UserError("Shared prefix tokens must be fewer than prompt tokens.")
-        endpoint = seat.inspect()
-        needed = form.prompt_tokens + form.output_tokens
-        if endpoint.context_length is not None and needed > endpoint.context_length:
-            raise UserError(
-                f"{form.prompt_tokens} prompt and {form.output_tokens} output tokens do not fit: "
-                f"{endpoint.name} serves a context of {endpoint.context_length} tokens."
-            )
-        recipe = self._recipe(endpoint)
-        users = 0 if form.rate else form.user_count
-        cell = Cell(form.prompt_tokens, form.output_tokens, users, form.rate)
-        plan = BlockPlan(
-            run_id=form.run_id or new_run_id(BY_HAND),
-            scenario=form.scenario or BY_HAND,
-            block=form.block or f"{endpoint.name}.{cell.id}.r1",
-            endpoint=endpoint,
-            recipe=recipe,
-            prompt_tokens=form.prompt_tokens,
-            output_tokens=form.output_tokens,
-            users=users,
-            rate=form.rate,
-            arrival=form.arrival,
-            start_wall_ns=time.time_ns() + OPEN_LOOP_LEAD_NS,
-            workers=tuple(workers),
-            requests=form.requests or None,
-            warmup_requests=form.warmup_requests,
-            shared_prefix_tokens=form.shared_prefix_tokens,
-            prompt_seed=form.seed or str(time.time_ns()),
-            timeouts=timeouts,
-        )
-        # Made once here too, so that an impossible length is told to the person who asked for it.
-        PromptFactory(
-            recipe,
-            prompt_tokens=plan.prompt_tokens,
-            seed="check",
-            shared_prefix_tokens=plan.shared_prefix_tokens,
-        )
-        return plan
-
-    def _recipe(self, endpoint: Endpoint) -> PromptRecipe:
-        """Recipes hold for an engine's version and model; a restart of the same one need not be probed again."""
-        if endpoint not in self._recipes:
-            self._recipes[endpoint] = make_recipe(endpoint)
-        return self._recipes[endpoint]

@@ -16,7 +16,6 @@ from loadgen.client_metrics import ClientMetrics
 from loadgen.collector import Collector
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
-from loadgen.form import BY_HAND, Planner
 from loadgen.manifest import (
     BlockFacts,
     EngineFacts,
@@ -29,6 +28,7 @@ from loadgen.manifest import (
 )
 from loadgen.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.plan import BlockPlan
+from loadgen.planner import BY_HAND, Planner
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RunFolder
 from loadgen.seats import read_seats

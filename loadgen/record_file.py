@@ -54,7 +54,7 @@ class RecordFile:
 
 def _line(record: RequestRecord) -> bytes:
     try:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(record, list, orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # half a surrogate pair, or a number beyond 64 bits, which a server may send
         return json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
 

@@ -85,8 +85,9 @@ class StreamShape(_Strict):
     )
     usage: Literal["auto", "own", "last", "finish", "none"] = Field(
         default="auto",
-        description="own: an event with empty choices; finish: an event with an empty delta and finish_reason; "
-        "last: the last content event; auto: the personality's place, if stream_options.include_usage asks for it",
+        description="own: an event with empty choices (ksana: as finish); finish: an event with an empty delta and "
+        "finish_reason; last: the last content event; auto: the personality's place, if stream_options.include_usage "
+        "asks for it",
     )
     early_head: bool = True
     eos_after: Positive | None = Field(

@@ -21,6 +21,7 @@ SO_TIMESTAMPNS = 35
 """Linux's socket option and control message of that name; Python's socket module does not have it."""
 MAX_BODY = 32 * 1024 * 1024
 RECEIVE_BYTES = 65536
+CLOCKS_APART_NS = 10_000
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict",
            413: "Content Too Large", 429: "Too Many Requests", 500: "Internal Server Error",
            503: "Service Unavailable"}  # fmt: skip
@@ -65,6 +66,15 @@ def error_body(message: str, status: int) -> bytes:
     """Return an error as OpenAI-compatible engines do."""
     kind = "BadRequestError" if status < 500 else "InternalServerError"
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": status}}).encode()
+
+
+def _both_clocks() -> tuple[int, int]:
+    """Return one moment by CLOCK_MONOTONIC and CLOCK_REALTIME, also where another process cuts in between."""
+    for _ in range(5):
+        before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        if after - before < CLOCKS_APART_NS:
+            break
+    return (before + after) // 2, wall
 
 
 class Connection:
@@ -145,9 +155,10 @@ class Connection:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
                 seconds, nanoseconds = struct.unpack("@ll", value[:16])
                 # Realtime to monotonic by the age of the stamp: a clock step can spoil one request, slew none.
-                age = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
+                now, wall = _both_clocks()
+                age = wall - (seconds * 1_000_000_000 + nanoseconds)
                 if 0 <= age < 1_000_000_000:
-                    self._t_arrived = time.monotonic_ns() - age
+                    self._t_arrived = min(now - age, self._t_read)
         self._parser.feed_data(data)
         return True
 

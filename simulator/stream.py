@@ -215,16 +215,14 @@ class Stream:
         return self.next_due()
 
     def _act(self, kind: int) -> None:
-        self.truth.outcome = "fault"
-        if kind == END:
-            self.conn.write(LAST_CHUNK)
-            self.end("fault")
-            return
+        # First, so that `t_end` is before all that the client may see of it.
         self.end("fault")
         if kind == RESET:
             self.conn.close(reset=True)
-        else:
+        elif kind == CLOSE:
             self.conn.close_when_sent = True
+        else:
+            self.conn.write(LAST_CHUNK)
 
     def drained(self) -> None:
         """Log writes that had to wait: the client has room again and all bytes are with the kernel."""

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 CHECKOUT = Path(__file__).resolve().parents[2]
 FILE = CHECKOUT / "compose.yaml"
 PROFILES = {"gpu": {"vllm", "ksana"}, "cpu": {"vllm-cpu", "llamacpp"}, "sim": {"sim-vllm", "sim-ksana"}}
+BESIDE = {"gpu": {"gpu-exporter"}}
 ALWAYS = {"locust", "locust-worker", "engine-exporter", "prometheus", "grafana"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?([-?])((?:[^{}]|\$\{[^{}]*\})*))?\}")
 Service = dict[str, Any]
@@ -74,7 +75,7 @@ if command := compose():
 def services(request: pytest.FixtureRequest) -> dict[str, Service]:
     reader, profile = request.param
     found = READERS[reader](profile)
-    assert set(found) == ALWAYS | PROFILES[profile]
+    assert set(found) == ALWAYS | PROFILES[profile] | BESIDE.get(profile, set())
     return found
 
 
@@ -225,7 +226,7 @@ def test_dependencies_are_healthy(services: dict[str, Service]) -> None:
 
 
 def test_engines_say_what_they_are(services: dict[str, Service]) -> None:
-    for name in set(services) - ALWAYS:
+    for name in set(services) & set().union(*PROFILES.values()):
         labels = services[name]["labels"]
         assert labels["bakeoff.engine"] in ("vllm", "ksana", "llamacpp")
         assert labels["bakeoff.api"] in ("chat", "completions")
@@ -244,10 +245,18 @@ def test_locust_ends_by_interrupt(services: dict[str, Service]) -> None:
     assert {services[name]["stop_signal"] for name in ("locust", "locust-worker")} == {"SIGINT"}
 
 
-def test_gpus_are_reserved_by_id() -> None:
+def test_gpus_are_reserved_by_id_and_the_exporter_sees_all() -> None:
     for name, service in read_yaml("gpu").items():
         devices = ((service.get("deploy") or {}).get("resources") or {}).get("reservations", {}).get("devices", [])
-        assert [device["device_ids"] for device in devices] == ([["0"]] if name in PROFILES["gpu"] else [])
+        if name == "gpu-exporter":
+            assert devices == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu", "utility"]}], "no CUDA"
+        else:
+            assert [device["device_ids"] for device in devices] == ([["0"]] if name in PROFILES["gpu"] else [])
+
+
+def test_what_shows_the_gpu_exporter_this_machines_processes_does_that_only() -> None:
+    override = YAML(typ="safe").load((CHECKOUT / "docker/gpu-processes.yaml").read_text(encoding="utf-8"))
+    assert override == {"services": {"gpu-exporter": {"pid": "host", "init": False}}}
 
 
 def test_workers_elsewhere_find_the_same_ports() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,19 @@ from containers.stack import ContainerStack, read_profiles
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import DockerStack, read_stack
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def stack(tmp_path, monkeypatch):
     monkeypatch.delenv("COMPOSE_PROJECT_NAME", raising=False)
     (tmp_path / ".bakeoff" / "stack" / "prometheus").mkdir(parents=True)
-    (tmp_path / "prometheus").mkdir()
-    template = __file__.rsplit("/tests/", 1)[0] + "/prometheus/prometheus.yml.j2"
-    (tmp_path / "prometheus" / "prometheus.yml.j2").write_text(Path(template).read_text())
+    shutil.copytree(CHECKOUT / "prometheus", tmp_path / "prometheus")
     return ContainerStack(tmp_path, DockerEngine("unix:///docker.sock", "27", gpu_runtime=False), ["docker", "compose"])
 
 
 def test_stack_json_is_what_a_race_reads(stack, tmp_path):
-    stack._write_stack_file(stack.settings(), "cpu", ["grafana"])
+    stack._write_stack_file(stack.settings(), "cpu", ["grafana", "gpu-exporter"])
     assert read_stack(tmp_path) == DockerStack(
         project="bakeoff",
         profile="cpu",
@@ -47,14 +48,14 @@ def test_prometheus_scrapes_services_by_name(stack, tmp_path):
         EngineService("vllm-cpu", "vllm", 8101, "m", "completions"),
         EngineService("sim-ksana", "ksana", 8112, "m", "chat"),
     ]
-    variables = stack._worked_out(engines, '{"seed": 1}')
+    variables = stack._worked_out(engines, '{"seed": 1}', gpu=False)
     text = (tmp_path / ".bakeoff/stack/prometheus/prometheus.yml").read_text()
     for address in ("locust:8089", "engine-exporter:9101", "vllm-cpu:8101"):
         assert f'targets: ["{address}"]' in text
     assert "sim-ksana" not in text  # it pushes its metrics
     assert variables["BAKEOFF_SERVING_JSON"] == '{"seed": 1}'
     assert [seat["name"] for seat in json.loads(variables["BAKEOFF_ENGINES_JSON"])] == ["vllm-cpu", "sim-ksana"]
-    other = stack._worked_out(engines[1:], "")
+    other = stack._worked_out(engines[1:], "", gpu=False)
     assert other["BAKEOFF_PROMETHEUS_CONFIG_HASH"] != variables["BAKEOFF_PROMETHEUS_CONFIG_HASH"]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 _steps: list[tuple[str, float]] = []
+_notes: list[str] = []
 
 
 class EngineError(RuntimeError):
@@ -60,3 +61,13 @@ def step(name: str) -> Iterator[None]:
 def steps() -> list[tuple[str, float]]:
     """Each step so far and its time in seconds, in order."""
     return list(_steps)
+
+
+def note(text: str) -> None:
+    """Keep a line to be shown when the tests have ended."""
+    _notes.append(text)
+
+
+def notes() -> list[str]:
+    """Each line so far."""
+    return list(_notes)

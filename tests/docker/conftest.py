@@ -23,9 +23,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if commands.steps():
-        terminalreporter.section("docker tier: set-up")
+        terminalreporter.section("docker tier")
         for name, seconds in commands.steps():
             terminalreporter.write_line(f"{seconds:7.1f} s  {name}")
+        for line in commands.notes():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

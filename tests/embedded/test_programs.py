@@ -117,7 +117,9 @@ def test_a_path_supervisor_cannot_take_is_refused(tmp_path):
 
 def test_prometheus_scrapes_traffic_exporter_and_engines(checkout):
     settings, paths, _ = stack_of(checkout, BAKEOFF_VLLM_PORT="7001")
-    config = YAML(typ="safe").load(render_prometheus(settings, paths))
+    files = render_prometheus(settings, paths)
+    config = YAML(typ="safe").load(files["prometheus.yml"])
+    assert config["rule_files"] == ["rules.yml", "alerts.yml"] == sorted(set(files) - {"prometheus.yml"}, reverse=True)
     jobs = {job["job_name"]: job["static_configs"][0] for job in config["scrape_configs"]}
     assert jobs["bakeoff-client"]["targets"] == ["127.0.0.1:8089"]
     assert jobs["engine-exporter"]["targets"] == ["127.0.0.1:9101"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from loadgen.record import RequestRecord
+from loadgen.record import RequestRecord, int64s
 
 MS = 1_000_000
 INT64 = st.integers(0, 2**62)
@@ -21,7 +21,7 @@ def record(send=0, offsets=(), *, done=None, **fields) -> RequestRecord:
         **dict.fromkeys(("run_id", "block", "engine", "model", "cell", "api", "worker"), "x"),
         **{"user": 0, "index": 0, "t_intended": send, "t_send": send, "wall_offset_ns": 0},
         **{"prompt_tokens_wanted": 4, "output_tokens_wanted": 2},
-        **{"events": len(offsets), "event_offsets_ns": offsets, "t_done": send},
+        **{"events": len(offsets), "event_offsets_ns": int64s(offsets), "t_done": send},
     }
     if offsets:
         known |= {"t_first": send + offsets[0], "t_last": send + offsets[-1], "t_done": send + offsets[-1]}
@@ -38,6 +38,6 @@ any_record = st.builds(
     **dict.fromkeys(("t_first", "t_last"), st.none() | INT64),
     **dict.fromkeys(("prompt_tokens", "output_tokens", "http_status"), st.none() | INT32),
     token_source=st.sampled_from([None, "usage", "tokenizer"]),
-    event_offsets_ns=st.lists(INT64, max_size=5),
+    event_offsets_ns=st.lists(INT64, max_size=5).map(int64s),
     **dict.fromkeys(("finish_reason", "error", "error_detail", "text"), st.none() | TEXT),
 )

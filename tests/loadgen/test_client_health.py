@@ -121,7 +121,7 @@ def test_probe_sees_a_loop_that_is_held_up(probe):
     assert all(at >= spun_from + 60 * MS for at, _ in late)
     # Each period of the stall met it: it weighs as much as it lasted.
     held = sum(report.loop_lag.counts[np.searchsorted(GRID_NS, MS) :])
-    assert held >= (60 * MS - client_probe.EVENT_LOOP_STEP_NS) // client_probe.PERIOD_NS - 2
+    assert held >= (60 * MS - client_probe.EVENT_LOOP_STEP_NS) // client_health.PROBE_PERIOD_NS - 2
     assert report.wall_s >= 0.11 and report.cpu_s > 0
     assert probe.report().late == [] or probe.report().loop_lag.count >= report.loop_lag.count
 

@@ -58,8 +58,8 @@ def compare(records: Sequence[RequestRecord], truth: Truth) -> Findings:
             if not record.aborted:
                 found.problems.append(f"{name}: the server never saw it")
             continue
-        _check_sending(record, request, last_write, found)
-        _check_arrivals(record, request, found)
+        check_sending(record, request, last_write, found)
+        check_arrivals(record, request, found)
         if not record.aborted:
             content = [w for w in request["events"] if w[3] & CONTENT]
             sent = (len(content), request["tokens_written"], request["prompt_tokens"])
@@ -69,7 +69,7 @@ def compare(records: Sequence[RequestRecord], truth: Truth) -> Findings:
     return found
 
 
-def _check_sending(record: RequestRecord, request: dict[str, Any], last_write: dict[Any, int], found: Findings) -> None:
+def check_sending(record: RequestRecord, request: dict[str, Any], last_write: dict[Any, int], found: Findings) -> None:
     """It was sent before it arrived, and after the last answer to that user was written."""
     if not record.t_send <= request["t_arrived"] + SLACK_NS <= request["t_read"] + 2 * SLACK_NS:
         found.problems.append(f"{record.request_id}: sent {record.t_send - request['t_arrived']} ns after it arrived")
@@ -78,7 +78,8 @@ def _check_sending(record: RequestRecord, request: dict[str, Any], last_write: d
         found.problems.append(f"{record.request_id}: sent {earliest - record.t_send} ns before the last answer's end")
 
 
-def _check_arrivals(record: RequestRecord, request: dict[str, Any], found: Findings) -> None:
+def check_arrivals(record: RequestRecord, request: dict[str, Any], found: Findings) -> None:
+    """Each event arrived while it was written."""
     writes = request["events"]
     content = [number for number, write in enumerate(writes) if write[3] & CONTENT]
     times = [record.t_send + offset for offset in record.event_offsets_ns]

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from simulator import http
 from tests.simulator.client import Answer, Client, Simulator, chat, completion, running
 
 MS = 1_000_000
@@ -337,3 +339,10 @@ def test_the_truth_is_not_told_while_a_stream_is_open(vllm: Simulator) -> None:
     with Client(vllm.port, timeout=0.5) as client:
         client.ask("POST", "/v1/completions", completion(), X_Sim_Fault="stall:after=1")
         assert vllm.ask("GET", "/truth/summary").status == 409
+
+
+def test_a_process_that_cuts_in_between_two_clocks_spoils_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0, 1, 9_000_000, 9_000_100, 9_000_300, 9_000_500])
+    clocks = SimpleNamespace(monotonic_ns=lambda: next(moments), time_ns=lambda: next(moments) + 10**18)
+    monkeypatch.setattr(http, "time", clocks)
+    assert http._both_clocks() == (9_000_300, 9_000_300 + 10**18)

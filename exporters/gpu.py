@@ -1,0 +1,180 @@
+"""Prometheus exporter: what NVIDIA's GPUs do, and how much of their memory each engine has.
+
+Run it as `python -m exporters.gpu`. GPUs are watched in a thread of their own, so a scrape answers at once whatever
+the driver does. Without a GPU or a driver it serves `bakeoff_gpu_devices 0`, and looks again now and then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from exporters.engine import ENGINES_VARIABLE, parse_target, targets_of_environment
+from exporters.gpu_monitor import GpuMonitor
+from exporters.gpu_owner import OTHER, GpuOwners
+from exporters.gpu_series import metrics
+from exporters.log import set_up_logging
+from exporters.nvml import Nvml
+from exporters.process_tree import ProcessTree
+from exporters.web import LOG_LEVELS, ArgumentParser, bind, exposition, port_number, seconds, serve
+from loadgen.errors import UserError
+
+STOP_LIMIT_S = 2.0
+
+log = logging.getLogger("exporters.gpu")
+
+
+def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners:
+    """Return who owns which process, from `NAME=PID` and `NAME=URL`. Raises UserError for what is neither."""
+    pids: dict[str, int] = {}
+    trees: dict[str, ProcessTree] = {}
+
+    def listeners() -> list[int]:
+        return [tree.listener_pid for tree in trees.values() if tree.listener_pid]
+
+    targets = [] if engines else targets_of_environment()
+    for text in engines:
+        name, _, value = text.partition("=")
+        if value.isascii() and value.isdigit():
+            parse_target(f"{name}=http://localhost")  # the name
+            if name in pids:
+                raise UserError(f"--engine names {name!r} twice; each engine needs its own name")
+            pids[name] = int(value)
+        else:
+            targets.append(parse_target(text))
+    for target in targets:
+        if target.name in trees or target.name in pids:
+            raise UserError(f"--engine names {target.name!r} twice; each engine needs its own name")
+        trees[target.name] = ProcessTree(target.host, target.port, others=listeners)
+    if OTHER in pids or OTHER in trees:
+        raise UserError(f"--engine: {OTHER!r} is what processes of no engine are counted as; choose another name")
+    return GpuOwners(pids, trees, container_map)
+
+
+class GpuCollector(Collector):
+    """Turns what the monitor knows into metrics."""
+
+    def __init__(self, monitor: GpuMonitor) -> None:
+        self._monitor = monitor
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric families."""
+        return metrics(*self._monitor.scrape())
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield nothing: being registered is no scrape."""
+        return iter(())
+
+
+class Exporter:
+    """The watching threads and the web application."""
+
+    def __init__(self, monitor: GpuMonitor, owners: GpuOwners) -> None:
+        self._stop = threading.Event()
+        # Daemons: a driver that hangs must not keep the exporter from ending.
+        self._threads = [
+            threading.Thread(target=self._watch, args=(watch.run,), name=type(watch).__name__, daemon=True)
+            for watch in (monitor, owners)
+        ]
+        self._registry = CollectorRegistry()
+        self._registry.register(GpuCollector(monitor))
+        ProcessCollector(registry=self._registry)
+
+    def application(self) -> web.Application:
+        """Return the application with `/`, `/metrics` and `/healthz`."""
+        app = web.Application()
+        app.router.add_get("/", self._index)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.cleanup_ctx.append(self._lifespan)
+        return app
+
+    def _watch(self, run: Callable[[threading.Event], None]) -> None:
+        try:
+            run(self._stop)
+        except Exception:  # a defect must show: /healthz tells, the log has the reason
+            log.exception("watch_ended", extra={"fields": {"thread": threading.current_thread().name}})
+
+    async def _lifespan(self, _: web.Application) -> AsyncIterator[None]:
+        for thread in self._threads:
+            thread.start()
+        yield
+        self._stop.set()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, STOP_LIMIT_S)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return exposition(self._registry, request)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        ended = [thread.name for thread in self._threads if not thread.is_alive()]
+        text = f"ended: {', '.join(ended)}; see the log\n" if ended else "ok\n"
+        return web.Response(text=text, status=500 if ended else 200)
+
+    async def _index(self, _: web.Request) -> web.Response:
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Bakeoff GPU exporter</title>'
+            '<h1>Bakeoff GPU exporter</h1><p><a href="/metrics">metrics</a> <a href="/healthz">health</a></p></html>'
+        )
+        return web.Response(text=page, content_type="text/html")
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line. Raises UserError."""
+    parser = ArgumentParser(prog="python -m exporters.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=port_number, default=9102, help="port to listen on (default %(default)s)")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        metavar="NAME=PID|URL",
+        default=[],
+        help="engine whose processes are told apart, by the pid at the top of its tree or by the URL that it "
+        f"listens on; repeatable (default: those in {ENGINES_VARIABLE})",
+    )
+    parser.add_argument(
+        "--containers",
+        type=Path,
+        metavar="FILE",
+        help="JSON object of container id: engine, read again whenever an unknown process appears",
+    )
+    parser.add_argument(
+        "--peak-window",
+        type=seconds,
+        default=2.0,
+        help="a memory peak stays visible at least this long, so scrapers at intervals of up to this each see all "
+        "(default %(default)s s)",
+    )
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter; returns the exit code."""
+    try:
+        options = parse_arguments(arguments)
+        owners = find_owners(options.engine, options.containers)
+        listening = bind(options.host, options.port)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    set_up_logging(options.log_level)
+    monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
+    with contextlib.closing(listening):
+        asyncio.run(serve(Exporter(monitor, owners).application(), listening, log))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

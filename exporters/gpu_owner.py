@@ -1,0 +1,149 @@
+"""Which engine a process on a GPU belongs to: by its container, else by the process tree it is in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from exporters.process_tree import ProcessTree
+
+OTHER = "other"
+"""The owner of processes that are no engine's."""
+RETRY_FIRST_S, RETRY_LAST_S = 2.0, 60.0
+"""An unknown process is asked about anew after these pauses: engines use the GPU long before they listen."""
+REFRESH_EVERY_S = 1.0
+CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+SHORTEST_ID = 12
+
+log = logging.getLogger("exporters.gpu")
+
+
+def containers_of(cgroup: str) -> list[str]:
+    """Ids of the containers in the text of `/proc/PID/cgroup` (cgroups(7)), innermost last.
+
+    Docker, Podman, containerd and CRI-O all name a container's cgroup by its id, of 64 hexadecimal digits.
+    """
+    return CONTAINER_ID.findall(cgroup)
+
+
+def read_container_map(path: Path) -> dict[str, str]:
+    """Read `{container id: engine}`; ids may be shortened to 12 digits. Raises ValueError and OSError."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object of container id: engine")
+    for container, engine in found.items():
+        if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},64}}", container) or not isinstance(engine, str) or not engine:
+            raise ValueError(f"{container!r} is no container id of {SHORTEST_ID} to 64 digits, or has no engine's name")
+    return found
+
+
+@dataclasses.dataclass(slots=True)
+class _Known:
+    process: psutil.Process
+    engine: str | None = None
+    retry_at: float = 0.0
+    pause: float = RETRY_FIRST_S
+
+
+class GpuOwners:
+    """Maps pids to engines, and remembers.
+
+    `engines_of` answers at once from what is known; `run` finds out, in a thread of its own, because looking for a
+    listener may wait for the kernel and for name servers.
+
+    Args:
+        pids: engine -> pid of the top of its process tree.
+        trees: engine -> the tree of the service that listens at its URL.
+        container_map: file as `read_container_map` reads it; read again whenever a process is unknown.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        pids: Mapping[str, int],
+        trees: Mapping[str, ProcessTree],
+        container_map: Path | None = None,
+        *,
+        proc: Path = Path("/proc"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pids, self._trees = pids, trees
+        self._container_map, self._proc, self._clock = container_map, proc, clock
+        self._asked: frozenset[int] = frozenset()
+        self._known: dict[int, _Known] = {}
+        self._engines: dict[int, str] = {}
+        self._complaint = ""
+
+    def engines_of(self, pids: Sequence[int]) -> dict[int, str]:
+        """Return the engine, or OTHER, of each pid; a pid that is new is left out until the next `refresh`."""
+        self._asked = frozenset(pids)
+        engines = self._engines
+        return {pid: engines[pid] for pid in pids if pid in engines}
+
+    def run(self, stop: threading.Event) -> None:
+        """Refresh until `stop` is set."""
+        while not stop.wait(REFRESH_EVERY_S):
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Find out about the pids asked for last, and forget the others. For one thread."""
+        asked = self._asked
+        self._known = {pid: known for pid, known in self._known.items() if pid in asked}
+        self._engines = {pid: self._engine_of(pid) or OTHER for pid in asked}
+
+    def _engine_of(self, pid: int) -> str | None:
+        now = self._clock()
+        known = self._known.get(pid)
+        if known is None or not known.process.is_running():  # a pid may be another process by now
+            try:
+                known = self._known[pid] = _Known(psutil.Process(pid))
+            except psutil.Error:
+                self._known.pop(pid, None)
+                return None  # not of this pid namespace, or just gone
+        if known.engine is None and now >= known.retry_at:
+            known.engine = self._by_container(pid) or self._by_tree(known.process)
+            known.retry_at, known.pause = now + known.pause, min(known.pause * 2, RETRY_LAST_S)
+        return known.engine
+
+    def _by_container(self, pid: int) -> str | None:
+        if self._container_map is None:
+            return None
+        try:
+            engines = read_container_map(self._container_map)
+            complaint = ""
+        except (OSError, ValueError) as error:
+            engines, complaint = {}, str(error)
+        if complaint != self._complaint:
+            self._complaint = complaint
+            if complaint:
+                log.warning("container_map_unreadable", extra={"fields": {"reason": complaint}})
+        try:
+            inside = containers_of((self._proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
+        except OSError:
+            return None
+        for container in reversed(inside):
+            for id_, engine in engines.items():
+                if container.startswith(id_):
+                    return engine
+        return None
+
+    def _by_tree(self, process: psutil.Process) -> str | None:
+        roots = dict(self._pids)
+        for engine, tree in self._trees.items():
+            root = tree.find(answers=False)
+            if root is not None:
+                roots[engine] = root.pid
+        try:
+            lineage = [process.pid, *(parent.pid for parent in process.parents())]
+        except psutil.Error:
+            return None
+        by_root = {root: engine for engine, root in roots.items()}
+        return next((by_root[pid] for pid in lineage if pid in by_root), None)

@@ -1,0 +1,216 @@
+"""Prometheus exporter: takes KsanaLLM's OTLP/HTTP metric pushes and serves them as `ksana_*` series.
+
+Run it as `python -m exporters.ksana` and set KsanaLLM's `setting.profiler.metrics_export_url` to its `/v1/metrics`, or
+to `/NAME/v1/metrics` to have the series labelled `engine="NAME"` in place of `engine="ksana"`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import logging
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from aiohttp import http_exceptions, web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporters.ksana_exposition import families
+from exporters.ksana_names import UnnameableError, place_of
+from exporters.log import set_up_logging
+from exporters.otlp_cumulative import Cumulator
+from exporters.otlp_decode import Push
+from exporters.otlp_http import MAX_BODY, Reason, RefusedError, accepted, read_push, refused
+from exporters.web import LOG_LEVELS, ArgumentParser, bind, exposition, port_number, serve
+from loadgen.errors import UserError
+
+PORT_VARIABLE = "BAKEOFF_KSANA_EXPORTER_PORT"
+DEFAULT_ENGINE = "ksana"
+MAX_SERIES = 1000
+MAX_ENGINES = 16
+BODY_LIMIT_S = 10.0
+UNNAMEABLE = "unnameable"
+
+log = logging.getLogger("exporters.ksana")
+
+
+class Receiver(Collector):
+    """Takes pushes, counts what became of them, and shows the series. It holds all in memory."""
+
+    def __init__(self, max_series: int = MAX_SERIES) -> None:
+        self._series = Cumulator(max_series)
+        self._pushed_at: dict[str, float] = {}
+        self._pushes: Counter[str] = Counter()
+        self._points: Counter[tuple[str, str]] = Counter()
+        self._refused: Counter[Reason] = Counter()
+        self._last_refusal = ""
+
+    @property
+    def engines(self) -> list[str]:
+        """Who has pushed, in the order of the first push."""
+        return list(self._pushed_at)
+
+    def take(self, engine: str, push: Push) -> tuple[int, str]:
+        """Add a push to the series; returns how many of its points were dropped, and why."""
+        if engine not in self._pushed_at:
+            log.info("first_push", extra={"fields": {"engine": engine}})
+        self._pushed_at[engine] = time.time()
+        self._pushes[engine] += 1
+        now = time.monotonic()
+        dropped: Counter[str] = Counter()
+        for outcome, count in push.unread.items():
+            self._drop(dropped, engine, outcome, "", count)
+        for point in push.points:
+            try:
+                outcome = self._series.add(place_of(engine, point.stream), point, now)
+            except UnnameableError as error:
+                self._drop(dropped, engine, UNNAMEABLE, str(error))
+                continue
+            if outcome.changes_series:
+                self._points[engine, outcome] += 1
+            else:
+                self._drop(dropped, engine, outcome, point.stream.name)
+        return dropped.total(), ", ".join(f"{outcome}: {count}" for outcome, count in sorted(dropped.items()))
+
+    def _drop(self, dropped: Counter[str], engine: str, outcome: str, what: str, count: int = 1) -> None:
+        """Count points that were not taken; the first of each sort is logged."""
+        if (engine, outcome) not in self._points:
+            log.warning("point_dropped", extra={"fields": {"engine": engine, "outcome": outcome, "what": what[:120]}})
+        self._points[engine, outcome] += count
+        dropped[outcome] += count
+
+    def refuse(self, error: RefusedError) -> None:
+        """Count a request that was not taken."""
+        self._refused[error.reason] += 1
+        if str(error) != self._last_refusal:  # a sender that is wrong for an hour is one line
+            self._last_refusal = str(error)
+            log.warning("push_refused", extra={"fields": {"reason": error.reason, "why": str(error)}})
+
+    def check_engine(self, engine: str) -> None:
+        """Raises RefusedError for a name that is none, and where there are MAX_ENGINES others."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", engine):
+            raise RefusedError("engine", "an engine's name has letters, digits, '_', '.' and '-' only, 63 at most")
+        if engine not in self._pushed_at and len(self._pushed_at) >= MAX_ENGINES:
+            raise RefusedError("engine", f"{MAX_ENGINES} engines have pushed already, and there may be no more")
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the series, and the exporter's own."""
+        yield from families(self._series.families, time.monotonic())
+        pushes = CounterMetricFamily("bakeoff_ksana_pushes", "Pushes that were taken", labels=["engine"])
+        last = GaugeMetricFamily(
+            "bakeoff_ksana_last_push_timestamp_seconds", "When the newest push came", labels=["engine"]
+        )
+        for engine, moment in self._pushed_at.items():
+            pushes.add_metric([engine], self._pushes[engine])
+            last.add_metric([engine], moment)
+        points = CounterMetricFamily(
+            "bakeoff_ksana_points",
+            "Data points by what became of them: added and gap are in the series, all others were dropped",
+            labels=["engine", "outcome"],
+        )
+        for (engine, outcome), count in self._points.items():
+            points.add_metric([engine, outcome], count)
+        refusals = CounterMetricFamily(
+            "bakeoff_ksana_refused_pushes", "Requests answered with 400, 404, 413 or 415", labels=["reason"]
+        )
+        for reason in get_args(Reason):
+            refusals.add_metric([reason], self._refused[reason])
+        series = GaugeMetricFamily("bakeoff_ksana_series", f"Series that are held, {MAX_SERIES} at most")
+        series.add_metric([], len(self._series))
+        yield from (pushes, last, points, refusals, series)
+
+
+class Exporter:
+    """The web application: `/v1/metrics` and `/NAME/v1/metrics` take pushes, `/metrics` shows the series."""
+
+    def __init__(self) -> None:
+        self.receiver = Receiver()
+        self._registry = CollectorRegistry()
+        self._registry.register(self.receiver)
+        ProcessCollector(registry=self._registry)
+
+    def application(self) -> web.Application:
+        """Return the application with `/`, `/metrics`, `/healthz` and the paths for pushes."""
+        # Bodies are unpacked by gunzip(), which knows a limit.
+        app = web.Application(client_max_size=MAX_BODY, handler_args={"auto_decompress": False})
+        app.router.add_get("/", self._index)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_post("/v1/metrics", self._push)
+        app.router.add_post("/{engine}/v1/metrics", self._push)
+        return app
+
+    async def _push(self, request: web.Request) -> web.Response:
+        engine = request.match_info.get("engine", DEFAULT_ENGINE)
+        try:
+            self.receiver.check_engine(engine)
+            push = read_push(await _body(request), request.content_type, request.headers.get("Content-Encoding", ""))
+            self.receiver.check_engine(engine)  # another may have taken the last place while the body came
+        except RefusedError as error:
+            self.receiver.refuse(error)
+            return refused(error, request.content_type)
+        dropped, why = self.receiver.take(engine, push)
+        return accepted(request.content_type, dropped, why)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return exposition(self._registry, request)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _index(self, _: web.Request) -> web.Response:
+        rows = "".join(f"<li>{html.escape(engine)}</li>" for engine in self.receiver.engines)
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Bakeoff KsanaLLM exporter</title>'
+            f"<h1>Bakeoff KsanaLLM exporter</h1><p>Pushed so far:</p><ul>{rows or '<li>nobody</li>'}</ul>"
+            '<p><a href="/metrics">metrics</a> <a href="/healthz">health</a></p></html>'
+        )
+        return web.Response(text=page, content_type="text/html")
+
+
+async def _body(request: web.Request) -> bytes:
+    """The body as sent. Raises RefusedError where it is too large, too slow or cut off."""
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise RefusedError("too_large", f"the body has more than {MAX_BODY} bytes") from None
+    except TimeoutError:
+        raise RefusedError("cut_off", f"the body did not come within {BODY_LIMIT_S:g} s") from None
+    except (web.RequestPayloadError, http_exceptions.HttpProcessingError):
+        raise RefusedError("cut_off", "the body is cut off or malformed") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter; returns the exit code."""
+    parser = ArgumentParser(prog="python -m exporters.ksana", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument(
+        "--port",
+        type=port_number,
+        default=os.environ.get(PORT_VARIABLE) or "9103",
+        help=f"port to listen on (default: {PORT_VARIABLE}, else 9103)",
+    )
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
+    try:
+        options = parser.parse_args(arguments)
+        listening = bind(options.host, options.port)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    set_up_logging(options.log_level)
+    with contextlib.closing(listening):
+        asyncio.run(serve(Exporter().application(), listening, log))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

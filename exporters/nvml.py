@@ -1,0 +1,221 @@
+"""NVML, NVIDIA's management library: what each GPU says of itself, in base units. The only file that talks to it.
+
+Calls, units and field numbers are those of NVIDIA's NVML API Reference Guide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+
+Handle = Any
+"""NVML's own handle of a GPU; good until the library is opened anew."""
+Readings = dict[tuple[str, str], float]
+"""(metric name after `bakeoff_gpu_`, label value or "") -> value in that metric's unit."""
+
+KINDS: dict[int, str] = {
+    code: name.removeprefix("NVML_ERROR_").lower()
+    for name, code in vars(pynvml).items()
+    if name.startswith("NVML_ERROR_") and isinstance(code, int)
+}
+THROTTLE_REASONS = {
+    "idle": pynvml.nvmlClocksEventReasonGpuIdle,
+    "application_clocks": pynvml.nvmlClocksEventReasonApplicationsClocksSetting,
+    "power_cap": pynvml.nvmlClocksEventReasonSwPowerCap,
+    "hardware_slowdown": pynvml.nvmlClocksEventReasonHwSlowdown,
+    "sync_boost": pynvml.nvmlClocksEventReasonSyncBoost,
+    "software_thermal": pynvml.nvmlClocksEventReasonSwThermalSlowdown,
+    "hardware_thermal": pynvml.nvmlClocksEventReasonHwThermalSlowdown,
+    "power_brake": pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown,
+    "display_clocks": pynvml.nvmlClocksEventReasonDisplayClockSetting,
+}
+ALL_LINKS = 0xFFFFFFFF
+KIB, MHZ = 1024, 1_000_000
+
+
+class NvmlError(Exception):
+    """NVML refused or could not be reached; `kind` is its error's name, for example `gpu_is_lost`."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+class NotSupported(NvmlError):
+    """This card or this driver has no such figure."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of one GPU, bytes."""
+
+    total: int
+    used: int
+    """What processes hold; without `reserved`, unless the driver is too old to tell that."""
+    reserved: int | None
+    """What driver and firmware keep for themselves."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that computes on a GPU."""
+
+    pid: int
+    used: int | None
+    """Bytes; None where the driver does not tell."""
+
+
+class Nvml:
+    """One opened NVML.
+
+    Args:
+        api: pynvml, or what stands in for it.
+
+    Every method raises NvmlError, and NotSupported for figures that the card does not have.
+    """
+
+    def __init__(self, api: Any = pynvml) -> None:
+        self._api = api
+        self.readers: tuple[Callable[[Handle], Readings], ...] = (
+            self._utilization,
+            self._power,
+            self._power_limit,
+            self._energy,
+            self._temperature,
+            self._memory_temperature,
+            self._clocks,
+            self._throttle,
+            self._ecc,
+            self._nvlink,
+            *(self._pcie(direction) for direction in ("transmit", "receive")),
+        )
+        """What is read now and then, one quick call or two each; those of PCIe wait 20 ms."""
+
+    def open(self) -> int:
+        """Open the library; returns how many GPUs the driver knows."""
+        self._call("nvmlInit")
+        return int(self._call("nvmlDeviceGetCount"))
+
+    def close(self) -> None:
+        """Close the library, opened or not."""
+        with contextlib.suppress(NvmlError):
+            self._call("nvmlShutdown")
+
+    def handle(self, index: int) -> Handle:
+        """Return the handle of the GPU that nvidia-smi gives this index."""
+        return self._call("nvmlDeviceGetHandleByIndex", index)
+
+    def identity(self, handle: Handle) -> tuple[str, str]:
+        """Return UUID and name."""
+        return str(self._call("nvmlDeviceGetUUID", handle)), str(self._call("nvmlDeviceGetName", handle))
+
+    def memory(self, handle: Handle) -> Memory:
+        """Read the memory. Costs below 0.1 ms."""
+        try:
+            info = self._call("nvmlDeviceGetMemoryInfo", handle, self._api.nvmlMemory_v2)
+        except NotSupported:  # a driver older than 510
+            info = self._call("nvmlDeviceGetMemoryInfo", handle)
+            return Memory(int(info.total), int(info.used), None)
+        return Memory(int(info.total), int(info.used), int(info.reserved))
+
+    def processes(self, handle: Handle) -> list[GpuProcess]:
+        """List the processes that compute on the GPU, as far as this process' pid namespace shows them."""
+        return [
+            GpuProcess(int(one.pid), None if one.usedGpuMemory is None else int(one.usedGpuMemory))
+            for one in self._call("nvmlDeviceGetComputeRunningProcesses", handle)
+        ]
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._api, function)(*arguments)
+        except pynvml.NVMLError as error:
+            raise _error(error.value) from None
+
+    def _field(self, handle: Handle, *fields: Any) -> list[int]:
+        """Read NVML's numbered fields, all of unsigned integers."""
+        found = []
+        for answer in self._call("nvmlDeviceGetFieldValues", handle, list(fields)):
+            if answer.nvmlReturn != pynvml.NVML_SUCCESS:
+                raise _error(answer.nvmlReturn)
+            narrow = answer.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+            found.append(int(answer.value.uiVal if narrow else answer.value.ullVal))
+        return found
+
+    def _utilization(self, handle: Handle) -> Readings:
+        rates = self._call("nvmlDeviceGetUtilizationRates", handle)  # percent
+        return {
+            ("utilization_ratio", ""): rates.gpu / 100,
+            ("memory_bandwidth_utilization_ratio", ""): rates.memory / 100,
+        }
+
+    def _power(self, handle: Handle) -> Readings:
+        return {("power_watts", ""): self._call("nvmlDeviceGetPowerUsage", handle) / 1000}  # mW
+
+    def _power_limit(self, handle: Handle) -> Readings:
+        return {("power_limit_watts", ""): self._call("nvmlDeviceGetEnforcedPowerLimit", handle) / 1000}  # mW
+
+    def _energy(self, handle: Handle) -> Readings:
+        return {("energy_joules", ""): self._call("nvmlDeviceGetTotalEnergyConsumption", handle) / 1000}  # mJ
+
+    def _temperature(self, handle: Handle) -> Readings:
+        degrees = self._call("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
+        return {("temperature_celsius", "gpu"): float(degrees)}
+
+    def _memory_temperature(self, handle: Handle) -> Readings:
+        (degrees,) = self._field(handle, pynvml.NVML_FI_DEV_MEMORY_TEMP)
+        if not degrees:  # cards without the sensor say 0
+            raise NotSupported("not_supported")
+        return {("temperature_celsius", "memory"): float(degrees)}
+
+    def _clocks(self, handle: Handle) -> Readings:
+        return {
+            ("clock_hertz", label): float(self._call("nvmlDeviceGetClockInfo", handle, clock) * MHZ)
+            for label, clock in (("sm", pynvml.NVML_CLOCK_SM), ("memory", pynvml.NVML_CLOCK_MEM))
+        }
+
+    def _throttle(self, handle: Handle) -> Readings:
+        try:
+            bits = self._call("nvmlDeviceGetCurrentClocksEventReasons", handle)
+        except NotSupported:  # a driver older than 535 has it by its former name
+            bits = self._call("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+        return {("throttle", reason): float(bool(bits & bit)) for reason, bit in THROTTLE_REASONS.items()}
+
+    def _ecc(self, handle: Handle) -> Readings:
+        kinds = (
+            ("corrected", pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
+            ("uncorrected", pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
+        )
+        return {
+            ("ecc_errors", label): float(
+                self._call("nvmlDeviceGetTotalEccErrors", handle, kind, pynvml.NVML_VOLATILE_ECC)
+            )
+            for label, kind in kinds
+        }
+
+    def _nvlink(self, handle: Handle) -> Readings:
+        transmit, receive = self._field(
+            handle,
+            (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, ALL_LINKS),
+            (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, ALL_LINKS),
+        )
+        return {("nvlink_bytes", "transmit"): float(transmit * KIB), ("nvlink_bytes", "receive"): float(receive * KIB)}
+
+    def _pcie(self, direction: str) -> Callable[[Handle], Readings]:
+        # A rate of 20 ms: NVML's byte counters of PCIe have 32 bits, which a busy link fills in 0.1 s.
+        counter = {"transmit": pynvml.NVML_PCIE_UTIL_TX_BYTES, "receive": pynvml.NVML_PCIE_UTIL_RX_BYTES}[direction]
+
+        def read(handle: Handle) -> Readings:
+            rate = self._call("nvmlDeviceGetPcieThroughput", handle, counter)  # KB/s
+            return {("pcie_bytes_per_second", direction): rate * 1000.0}
+
+        return read
+
+
+def _error(code: int) -> NvmlError:
+    if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+        return NotSupported("not_supported")
+    return NvmlError(KINDS.get(code, f"error_{code}"))

@@ -1,0 +1,30 @@
+"""The policy for every service, on each profile as Compose itself resolves it: `gpu` and Grafana do not run here."""
+
+import pytest
+
+from tests.containers.test_compose_policy import (  # noqa: F401 - tests of `services` run here with Compose's own
+    ALWAYS,
+    PROFILES,
+    read_with_compose,
+    test_dependencies_are_healthy,
+    test_engines_say_what_they_are,
+    test_every_service,
+    test_locust_ends_by_interrupt,
+    test_only_vllm_gets_the_token,
+)
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def services(request, engine):
+    found = read_with_compose(list(engine.compose), request.param)
+    assert set(found) == ALWAYS | PROFILES[request.param]
+    return found
+
+
+def test_gpus_are_reserved_by_id_as_compose_resolves_it(engine):
+    for name, service in read_with_compose(list(engine.compose), "gpu").items():
+        reserved = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
+        assert [each["device_ids"] for each in reserved] == ([["0"]] if name in PROFILES["gpu"] else [])
+        assert all(each["driver"] == "nvidia" and "gpu" in each["capabilities"] for each in reserved)

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from embedded.binaries import fetch_prometheus, find_prometheus
+from embedded.settings import Paths, load_settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def prometheus_binary() -> Path:
+    """Prometheus as the embedded stack finds it, or fetches it where there is none."""
+    paths = Paths(CHECKOUT)
+    found = find_prometheus(load_settings(CHECKOUT), paths)
+    if found is None:
+        why = fetch_prometheus(paths)
+        found = find_prometheus(load_settings(CHECKOUT), paths)
+        if found is None:
+            pytest.skip(f"there is no Prometheus: {why}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def promtool(prometheus_binary: Path) -> Path:
+    """Prometheus' packages hold both."""
+    tool = prometheus_binary.resolve().with_name("promtool")
+    if not tool.is_file():
+        pytest.skip(f"there is no promtool beside {prometheus_binary}")
+    return tool
