@@ -267,6 +267,16 @@ def test_what_shows_the_gpu_exporter_this_machines_processes_does_that_only() ->
     assert override == {"services": {"gpu-exporter": {"pid": "host", "init": False}}}
 
 
+def test_workers_elsewhere_find_the_same_ports() -> None:
+    lan = YAML(typ="safe").load((CHECKOUT / "docker/lan.yaml").read_text(encoding="utf-8"))["services"]
+    for profile, names in PROFILES.items():
+        services = read_yaml(profile)
+        for name in names:
+            port = services[name]["labels"]["bakeoff.port"]
+            assert lan.pop(name) == {"ports": [f"${{BAKEOFF_LAN_ADDRESS:?}}:{port}:{port}"]}
+    assert lan == {"locust": {"ports": ["${BAKEOFF_LAN_ADDRESS:?}:5557:5557"]}}
+
+
 def test_every_image_is_named_once() -> None:
     text = FILE.read_text(encoding="utf-8")
     for name in ("PYTHON_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "VLLM_IMAGE", "KSANA_IMAGE"):
