@@ -299,6 +299,7 @@ def test_a_final_layer_has_no_root_and_no_build_tool(dockerfile: Path) -> None:
     assert user
     assert "0" not in user[-1]
     assert not re.search(r"apt-get|pip install|gcc|g\+\+|curl|git ", final)
+    assert "-perm /6000 -exec chmod a-s {} +" in final
 
 
 def test_the_traffic_image_is_without_grafana_client() -> None:
