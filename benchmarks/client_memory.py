@@ -129,6 +129,7 @@ def main() -> None:
     )
     parser.add_argument("--limit-s", type=float, default=420, help="give up after so many seconds [420]")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: nothing is left running
     server = [sys.executable, "-m", "simulator", "--port", "0", "--ttft-ms", str(args.ttft_ms)]
     server += ["--tpot-ms", str(TPOT_MS), "--ttft-jitter", "uniform:200"]
     print(f"load average {os.getloadavg()[0]:.2f}")

@@ -169,7 +169,7 @@ class Check:
         """Steps of known size: the exporter's figure beside NVML's and nvidia-smi's at the same moment."""
         time.sleep(2)
         base = self.nvml_used()
-        for size in [0, *sizes, 0]:
+        for step, size in enumerate([0, *sizes, 0]):
             load.tell("free")
             if size:
                 load.tell(f"alloc {size}")
@@ -180,7 +180,7 @@ class Check:
             used = own["memory_used_bytes", ()]
             process = own.get(("engine_memory_bytes", (ENGINE,)))
             self.expect(
-                f"memory with {size // MIB} MiB allocated",
+                f"memory, step {step}: {size // MIB} MiB allocated",
                 abs(used - nvml) <= MEMORY_TOLERANCE
                 and abs(used / MIB - float(smi[0])) <= 1
                 and abs(own["memory_reserved_bytes", ()] / MIB - float(smi[1])) <= 1

@@ -19,7 +19,7 @@ from containers.docker_engine import engine_address, find_engine
 from containers.pin import pinned_images, with_digests
 from containers.stack import PROFILES, ContainerStack
 from embedded.commands import say
-from embedded.settings import find_checkout, load_settings
+from embedded.settings import find_checkout
 from loadgen.errors import UserError
 from loadgen.http_probe import http_status
 from loadgen.scenario_file import load_scenario
@@ -92,7 +92,7 @@ def logs(
     known = sorted({each.service for each in stack.states()})
     if service not in known:
         raise UserError(f"no service {name!r}: there are {', '.join(known)}")
-    compose = stack.compose(load_settings(stack.paths.checkout), PROFILES)
+    compose = stack.compose(stack.settings(), PROFILES)
     command = compose.command("logs", "--tail", str(lines), *(["--follow"] if follow else []), service)
     sys.stdout.flush()
     os.execvpe(command[0], command, dict(compose.environment))  # noqa: S606

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,18 @@ from containers.watch import ServiceState, bring_up, service_states
 from embedded import setup as engine_setup
 from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
-from embedded.scrape_config import Target, prometheus_files, write_prometheus_files
+from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from embedded.settings import Paths, Settings, load_settings
 from loadgen.errors import UserError
+from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
 from loadgen.hosts.stack_file import stack_file
 
 PROFILES = ("gpu", "cpu", "sim")
 ESSENTIAL = ("locust", "locust-worker", "engine-exporter")
 OPTIONAL = {
+    "gpu-exporter": "GPU memory, power, clocks and throttling are not recorded",
+    "ksana-exporter": "KsanaLLM's own metrics are not recorded",
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
     "grafana": "there are no dashboards; Locust's page and the report still work",
 }
@@ -41,7 +44,10 @@ NO_IMAGE = "none"
 CACHE = "gpu-cache"
 IMAGES_DISK_GB = 3.0
 RUNS_INSIDE = "/runs"
+# Folders of the stack's working state that containers read.
+MOUNTED = ("prometheus", "gpu")
 LAN_FILE = "docker/lan.yaml"
+GPU_PROCESSES_FILE = "docker/gpu-processes.yaml"
 
 
 class ContainerStack:
@@ -74,8 +80,20 @@ class ContainerStack:
         )
         # What is not up needs no password to be taken down or listed.
         environment.setdefault("BAKEOFF_GRAFANA_PASSWORD", "unset")
-        files = ("compose.yaml", *((LAN_FILE,) if settings.lan_address else ()))
+        chosen = ((LAN_FILE, settings.lan_address), (GPU_PROCESSES_FILE, settings.gpu_processes and "gpu" in profiles))
+        files = ("compose.yaml", *(file for file, wanted in chosen if wanted))
         return Compose(self._program, self.paths.checkout, environment, profiles, files)
+
+    def settings(self) -> Settings:
+        """The settings; the project is that of the stack that is up, unless another one is named."""
+        settings = load_settings(self.paths.checkout)
+        if "project" in settings.model_fields_set:
+            return settings
+        try:
+            facts = json.loads(stack_file(self.paths.checkout).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return settings
+        return settings.model_copy(update={"project": facts["project"]}) if "project" in facts else settings
 
     def up(self, profile: str, asked: str | None, *, serving: str = "", offline: bool = False) -> list[str]:
         """Bring up all services of a profile, one engine running and the others made.
@@ -96,7 +114,7 @@ class ContainerStack:
         env_file = self.paths.checkout / ".env"
         if write_env_file(env_file):
             say(f"wrote {env_file.name} with a password for Grafana")
-        settings = load_settings(self.paths.checkout)
+        settings = self.settings()
         need_password(settings.grafana_password, env_file)
         need_disk(self.paths.state, IMAGES_DISK_GB, "running the containers")
 
@@ -113,14 +131,16 @@ class ContainerStack:
 
         with self._client() as client:
             images = Images(self.compose(settings, profiles), client, services, self._log)
-            declined = [name for name in OPTIONAL if services[name]["image"] == NO_IMAGE]
+            optional = {name: without for name, without in OPTIONAL.items() if name in services}
+            declined = [name for name in optional if services[name]["image"] == NO_IMAGE]
             engines, lacking = self._have_images(images, engines, chosen, declined, offline=offline)
-            left_out = [name for name in OPTIONAL if name in declined or not images.is_here(name)]
-            compose = self.compose(settings, profiles, self._worked_out(engines, serving))
+            left_out = [name for name in optional if name in declined or not images.is_here(name)]
+            exporters = {name for name in optional if name.endswith("-exporter") and name not in left_out}
+            compose = self.compose(settings, profiles, self._worked_out(engines, serving, exporters))
             if any(engine.name == "vllm" for engine in engines):
                 self._open_cache(client, settings, services)
             bring_up(compose, client, settings.project, ESSENTIAL, self._log)
-            for name, without in OPTIONAL.items():
+            for name, without in optional.items():
                 if name in left_out:
                     continue
                 try:
@@ -132,7 +152,9 @@ class ContainerStack:
                 compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
-            self._write_stack_file(settings, profile, left_out)
+            if "gpu-exporter" in exporters:
+                self._write_container_map(client, settings)
+            self._write_stack_file(settings, profile, [*left_out, *(OPTIONAL.keys() - optional.keys())])
             if chosen:
                 self._start(client, settings, chosen)
         return lacking
@@ -148,9 +170,11 @@ class ContainerStack:
     def _prepare_folders(self, settings: Settings) -> None:
         """Make the folders that containers mount, so that Docker does not make them as root's."""
         runs = self.paths.checkout / settings.runs_dir
-        for folder in (runs, self.paths.models, self.paths.stack / "prometheus", self.paths.logs):
+        mounted = [self.paths.stack / name for name in MOUNTED]
+        for folder in (runs, self.paths.models, *mounted, self.paths.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.paths.stack / "prometheus").chmod(0o755)
+        for folder in mounted:
+            folder.chmod(0o755)
         if os.getuid() == 0:
             os.chown(runs, *service_user(0, 0))
 
@@ -171,7 +195,7 @@ class ContainerStack:
         offline: bool,
     ) -> tuple[list[EngineService], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
-        optional = [name for name in OPTIONAL if name not in declined]
+        optional = [name for name in OPTIONAL if images.has(name) and name not in declined]
         names = [*ESSENTIAL, *optional, *(engine.name for engine in engines)]
         if offline:
             failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
@@ -187,15 +211,18 @@ class ContainerStack:
         ]
         return [engine for engine in engines if engine.name not in failed], lacking
 
-    def _worked_out(self, engines: Sequence[EngineService], serving: str) -> dict[str, str]:
+    def _worked_out(self, engines: Sequence[EngineService], serving: str, exporters: Collection[str]) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
-        files = prometheus_files(
+        text = render_scrape_config(
             self.paths.checkout,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
+            gpu_exporter="gpu-exporter:9102" if "gpu-exporter" in exporters else None,
+            ksana_exporter="ksana-exporter:9103" if "ksana-exporter" in exporters else None,
             prometheus="127.0.0.1:9090",
             engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
+        files = prometheus_files(self.paths.checkout, text)
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
             "BAKEOFF_ENGINES_JSON": seats_json(engines),
@@ -217,10 +244,22 @@ class ContainerStack:
         mount = docker.types.Mount("/cache", name, type="volume")
         client.containers.create(services["engine-exporter"]["image"], mounts=[mount]).remove()
 
+    def _write_container_map(self, client: docker.DockerClient, settings: Settings) -> None:
+        """Tell the GPU exporter which container is which engine: it has no Docker socket to ask."""
+        labels = [f"{PROJECT_LABEL}={settings.project}", KIND_LABEL]
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": labels})
+        path = self.paths.stack / "gpu" / "containers.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({each.id: each.labels[SERVICE_LABEL] for each in found}), encoding="utf-8")
+        partial.chmod(0o644)
+        partial.replace(path)
+
     def _write_stack_file(self, settings: Settings, profile: str, left_out: Iterable[str]) -> None:
         urls = {
             "locust-master": settings.locust_port,
             "engine-exporter": settings.engine_exporter_port,
+            "gpu-exporter": settings.gpu_exporter_port,
+            "ksana-exporter": settings.ksana_exporter_port,
             "prometheus": settings.prometheus_port,
             "grafana": settings.grafana_port,
         }
@@ -246,7 +285,7 @@ class ContainerStack:
 
     def states(self) -> list[ServiceState]:
         """Every container of the project. Raises UserError if there is none."""
-        settings = load_settings(self.paths.checkout)
+        settings = self.settings()
         with self._client() as client:
             found = service_states(client, settings.project)
         if not found:
@@ -256,11 +295,11 @@ class ContainerStack:
     def exists(self) -> bool:
         """Whether the project has any container."""
         with self._client() as client:
-            return bool(service_states(client, load_settings(self.paths.checkout).project))
+            return bool(service_states(client, self.settings().project))
 
     def down(self, *, volumes: bool = False) -> None:
         """Remove the project's containers and networks; its volumes too if asked. Raises UserError if one is left."""
-        settings = load_settings(self.paths.checkout)
+        settings = self.settings()
         with self._client() as client:
             count = len(service_states(client, settings.project))
             if count:
@@ -268,7 +307,8 @@ class ContainerStack:
             flags = ["--remove-orphans", *(["--volumes"] if volumes else [])]
             self.compose(settings, PROFILES).run("down", *flags)
             stack_file(self.paths.checkout).unlink(missing_ok=True)
-            shutil.rmtree(self.paths.stack / "prometheus", ignore_errors=True)
+            for name in MOUNTED:
+                shutil.rmtree(self.paths.stack / name, ignore_errors=True)
             if left := service_states(client, settings.project):
                 raise UserError(f"these containers are left: {', '.join(each.container for each in left)}")
         kept = "no volume left either" if volumes else "volumes are kept (`make clean` removes them)"

@@ -21,6 +21,8 @@ from loadgen.hosts.container_facts import PROJECT_LABEL, SERVICE_LABEL, Containe
 
 SIGN_OF_LIFE_S = 5.0
 UP_LIMIT_S = 300
+MAX_RESTARTS = 3
+"""A service that ends this often at its start will not come up by waiting."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class ServiceState:
     @property
     def failed(self) -> bool:
         """Whether it will not become healthy by waiting."""
-        return self.state.status in ("exited", "dead", "restarting") or self.word == "unhealthy"
+        gone = self.state.status in ("exited", "dead", "restarting") or self.word == "unhealthy"
+        return gone or (self.state.restarts > 0 and self.word != "healthy")
 
     @property
     def how(self) -> str:
@@ -92,6 +95,10 @@ def bring_up(compose: Compose, client: docker.DockerClient, project: str, servic
                 if now - said >= SIGN_OF_LIFE_S:
                     said = now
                     states = [each for each in service_states(client, project) if each.service in names]
+                    if any(each.failed and each.state.restarts >= MAX_RESTARTS for each in states):
+                        process.terminate()
+                        process.wait()
+                        break
                     waiting = [f"{each.service} ({each.word})" for each in states if each.word != "healthy"]
                     say(f"  {now - began:.0f} s: waiting for {', '.join(waiting) or 'containers to be made'}")
         except BaseException:

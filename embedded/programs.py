@@ -17,7 +17,7 @@ from embedded.binaries import Grafana
 from embedded.cpus import CpuPlan, format_cpus
 from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
-from embedded.scrape_config import Target, prometheus_files
+from embedded.scrape_config import Target, prometheus_files, render_scrape_config
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
 from loadgen.errors import UserError
@@ -255,13 +255,14 @@ def render_supervisor(stack: Sequence[Program], paths: Paths) -> str:
 
 def render_prometheus(settings: Settings, paths: Paths) -> dict[str, str]:
     """Prometheus' configuration: the text of each file by its name."""
-    return prometheus_files(
+    config = render_scrape_config(
         paths.checkout,
         client=f"127.0.0.1:{settings.locust_port}",
         engine_exporter=f"127.0.0.1:{settings.engine_exporter_port}",
         prometheus=f"127.0.0.1:{settings.prometheus_port}",
         engines=[Target(engine, f"127.0.0.1:{engine_port(settings, engine)}") for engine in engines_here()],
     )
+    return prometheus_files(paths.checkout, config)
 
 
 def render_grafana_datasource(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""Prometheus' configuration, from the files that both stacks share: jobs, labels, rules and alerts are the same in both."""
+"""Prometheus' configuration: both stacks share its files, so jobs, labels, rules and alerts are the same in both."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import jinja2
 
-FOLDER = Path("prometheus")
-TEMPLATE = FOLDER / "prometheus.yml.j2"
+TEMPLATE = Path("prometheus") / "prometheus.yml.j2"
 RULES = ("rules.yml", "alerts.yml")
-CONFIG = "prometheus.yml"
 
 
 @dataclass(frozen=True)
@@ -22,27 +20,40 @@ class Target:
     address: str
 
 
-def prometheus_files(
-    checkout: Path, *, client: str, engine_exporter: str, prometheus: str, engines: Sequence[Target]
-) -> dict[str, str]:
-    """The text of each file of Prometheus' configuration by its name; they lie in one folder.
-
-    The addresses are HOST:PORT; `engines` are those that serve metrics.
-    """
-    environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
-    config = template.render(
-        client=client, engine_exporter=engine_exporter, prometheus=prometheus, engines=engines, rules=RULES
-    )
-    rules = {name: (checkout / FOLDER / name).read_text(encoding="utf-8") for name in RULES}
-    return {CONFIG: config, **rules}
+def prometheus_files(checkout: Path, scrape_config: str) -> dict[str, str]:
+    """The text of each file of the configuration by its name: the scrape configuration, and beside it the rules."""
+    rules = {name: (checkout / TEMPLATE).with_name(name).read_text(encoding="utf-8") for name in RULES}
+    return {"prometheus.yml": scrape_config, **rules}
 
 
 def write_prometheus_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write the files where another user's Prometheus can read them; the folder is there."""
+    """Write the files so that another user's Prometheus can read them; the folder is there."""
     for name, text in files.items():
         path = folder / name
         path.write_text(text, encoding="utf-8")
         path.chmod(0o644)
+
+
+def render_scrape_config(
+    checkout: Path,
+    *,
+    client: str,
+    engine_exporter: str,
+    prometheus: str,
+    engines: Sequence[Target],
+    gpu_exporter: str | None = None,
+    ksana_exporter: str | None = None,
+) -> str:
+    """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
+    environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        client=client,
+        engine_exporter=engine_exporter,
+        gpu_exporter=gpu_exporter,
+        ksana_exporter=ksana_exporter,
+        prometheus=prometheus,
+        engines=engines,
+    )

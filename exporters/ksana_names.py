@@ -12,6 +12,8 @@ PREFIX = "ksana_"
 MAX_NAME = 120
 MAX_LABELS = 12
 MAX_LABEL_VALUE = 200
+MAX_IDENTITY = 4096
+"""Characters of all that tells a sender apart but is no label: its resource, scope and unit."""
 RESERVED_LABELS = ("engine", "le", "quantile")
 INSTANCE_ID = "service.instance.id"
 """The one resource attribute that is a label: by it a conforming sender tells its instances apart."""
@@ -27,13 +29,16 @@ class UnnameableError(ValueError):
     """A stream that gets no series: a name or a label is missing or beyond the limits."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def place_of(engine: str, stream: Stream) -> Place:
     """The family, labels and unit of a stream that was pushed for `engine`. Raises UnnameableError."""
     if not stream.name:
         raise UnnameableError("a metric without a name")
     if len(stream.name) > MAX_NAME:
         raise UnnameableError(f"a metric's name of {len(stream.name)} characters (limit {MAX_NAME})")
+    identity = sum(len(key) + len(value) for key, value in stream.resource) + len(stream.scope) + len(stream.unit)
+    if identity > MAX_IDENTITY:
+        raise UnnameableError(f"a resource of {identity} characters (limit {MAX_IDENTITY})")
     family, divisor = _family(stream.name, stream.unit)
     if stream.kind == "counter":
         family = family.removesuffix("_total")

@@ -16,6 +16,7 @@ from enum import StrEnum
 from exporters.otlp_decode import Attributes, Distribution, Kind, Point, Stream
 
 EXTREMES_S = 5.0
+MAX_BUCKETS = 64
 
 
 class Outcome(StrEnum):
@@ -94,7 +95,7 @@ class Series:
     count: int = 0
     bounds: tuple[float, ...] = ()
     buckets: list[int] = field(default_factory=list)
-    """Empty where points came with different bounds: they cannot be added up."""
+    """Empty where points came with different bounds, which cannot be added up, or with more than MAX_BUCKETS."""
     extremes: Extremes = field(default_factory=Extremes)
 
 
@@ -231,7 +232,7 @@ def _accumulate(series: Series, point: Point, *, is_new: bool, now: float) -> bo
         if not math.isfinite(total):
             return False
         series.value = total
-        if is_new:
+        if is_new and len(value.buckets) <= MAX_BUCKETS:
             series.bounds, series.buckets = value.bounds, list(value.buckets)
         elif series.buckets and series.bounds == value.bounds:
             series.buckets = [one + other for one, other in zip(series.buckets, value.buckets, strict=True)]

@@ -29,6 +29,7 @@ class Campaign:
         self, store: Store, machine: Mapping[str, str], cores: tuple[int, int], realtime: bool, console: Console
     ) -> None:
         self.failures = 0
+        self._load_average = 0.0
         self._store = store
         self.machine = dict(machine)
         self._cores = cores
@@ -53,12 +54,9 @@ class Campaign:
         Raises:
             UserError: results cannot be written.
         """
-        load_average = os.getloadavg()[0]
+        self._load_average = os.getloadavg()[0]
         try:
             ready = self._set_up(peers)
-            for _, _, result in ready:
-                kept = result.load_average if resume and result.runs else 0.0
-                result.load_average = max(kept, load_average)
             todo = [
                 (repeat, peer, python, result, load)
                 for repeat in range(repeats)
@@ -100,6 +98,7 @@ class Campaign:
             self.failures += 1
             run = Run(peer=peer.name, load=load.name, repeat=repeat, error=str(error))
             self._console.print(f"{where}: failed: {error}", style="red", markup=False)
+        run.load_average = self._load_average
         result.put(run)
         self._store.save(result)
 

@@ -109,19 +109,20 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     minutes = (time.monotonic() - began) / 60
     results = [store.load(peer.name, None) for peer in PEERS]
     here = [result for result in results if campaign.same_machine(result)]
-    if shown := rows(here, {peer.name: peer.title for peer in PEERS}):
+    shown = rows(here, {peer.name: peer.title for peer in PEERS})
+    if shown:
         console.print(terminal_table(shown))
     console.print(f"{minutes:.1f} minutes. Results are in {store.folder}")
     if interrupted:
         console.print("Interrupted: what was measured is kept; --resume goes on with it.", style="yellow")
         return 130
     complete = kind == "full" and args.streams is None and repeats >= REPEATS
-    if complete or args.output:
+    if (complete or args.output) and shown:
         whole = args.only is None and not args.resume
         setting = Setting(
             date=datetime.date.today().isoformat(),
             host=campaign.machine,
-            load_average=max(result.load_average for result in here),
+            load_average=max(run.load_average for result in here for run in result.runs),
             command=_as_typed(args),
             minutes=minutes if whole else None,
             repeats=repeats,

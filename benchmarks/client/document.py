@@ -36,8 +36,8 @@ CAVEATS = """\
 ## What to keep in mind
 
 - Loopback, one client core, a server that does not slow down: this shows what a tool adds, not how it copes with a
-  network or with many cores. vLLM's bench, inference-perf and GuideLLM can spread over cores; errors come later then,
-  and the CPU per event stays.
+  network. inference-perf, GuideLLM and Bakeoff's stack can spread over cores: then errors come at a higher load, and
+  the CPU per event stays.
 - A closed loop of equal streams moves in step: all streams' answers begin, and end, at nearly the same time. That is
   the hardest case for a reader that stamps when it gets round to reading, and it is also what engines that batch do.
 - Bakeoff's warm-up parts its streams, as `loadgen run` always does; "in step" is Bakeoff without it. Where its core is
@@ -49,6 +49,10 @@ CAVEATS = """\
 
 
 BUSY_LOAD = 0.5
+REALTIME = "with SCHED_FIFO, and once more without where it missed its schedule"
+ORDINARY = "at ordinary priority"
+SHOWN_LOAD = "64"
+"""Whose command is shown, if it was measured."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,12 @@ def _head(setting: Setting) -> str:
     text = f"""\
 # The load generator beside others
 
-Made by `{setting.command}` on {setting.date}{took}; do not edit. How far off each tool's own figures are against a
-server whose timing is known, and what the tool costs. Server and tool had a core each.
+Made by `{setting.command}` on {setting.date}{took}; do not edit.
+How far off each tool's own figures are against a server whose timing is known, and what the tool costs: columns of
+TTFT and TPOT are errors. Server and tool had a core each.
 
-Machine: {host["cpu"]}, {host["cores"]} cores, {host["memory"]}, Linux {host["kernel"]}. Load average before the runs:
-{setting.load_average:.1f} at most. The server ran {"with SCHED_FIFO" if setting.realtime else "at ordinary priority"}.
+Machine: {host["cpu"]}, {host["cores"]} cores, {host["memory"]}, Linux {host["kernel"]}. Load average before
+the runs: {setting.load_average:.1f} at most. The server ran {REALTIME if setting.realtime else ORDINARY}.
 {busy}
 """
     return text.rstrip("\n") + "\n"
@@ -149,6 +154,7 @@ def _tools(results: Sequence[PeerResult], peers: Sequence[Peer]) -> str:
         )
         commit = f", commit {result.basis['commit']}" if "commit" in result.basis else ""
         lines.append(f"**{peer.title}**: {peer.what}. {versions}{commit}. Measured {result.measured_at[:10]}.\n")
-        command = next((run.command for run in reversed(result.runs) if run.command), "")
-        lines.append(f"```\n{command}\n```\n")
+        commands = {run.load: run.command for run in result.runs if run.command}
+        if commands:
+            lines.append(f"```\n{commands.get(SHOWN_LOAD) or next(iter(commands.values()))}\n```\n")
     return "\n".join(lines)

@@ -46,6 +46,8 @@ class Run(_Model):
     command: str = ""
     seconds: float = 0.0
     """What the whole run took."""
+    load_average: float = 0.0
+    """Before the first run of the command that made this one."""
     error: str | None = None
     """Why there are no figures."""
 
@@ -57,8 +59,6 @@ class PeerResult(_Model):
     basis: dict[str, str] = Field(default_factory=dict)
     """Versions and machine: runs of another basis are not put beside these."""
     measured_at: str = ""
-    load_average: float = 0.0
-    """Before the first of these runs."""
     skipped: str | None = None
     """Why it could not be set up."""
     runs: list[Run] = Field(default_factory=list)

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 CHECKOUT = Path(__file__).resolve().parents[2]
 FILE = CHECKOUT / "compose.yaml"
 PROFILES = {"gpu": {"vllm", "ksana"}, "cpu": {"vllm-cpu", "llamacpp"}, "sim": {"sim-vllm", "sim-ksana"}}
+BESIDE = {"gpu": {"gpu-exporter", "ksana-exporter"}, "sim": {"ksana-exporter"}}
 ALWAYS = {"locust", "locust-worker", "engine-exporter", "prometheus", "grafana"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?([-?])((?:[^{}]|\$\{[^{}]*\})*))?\}")
 Service = dict[str, Any]
@@ -74,7 +75,7 @@ if command := compose():
 def services(request: pytest.FixtureRequest) -> dict[str, Service]:
     reader, profile = request.param
     found = READERS[reader](profile)
-    assert set(found) == ALWAYS | PROFILES[profile]
+    assert set(found) == ALWAYS | PROFILES[profile] | BESIDE.get(profile, set())
     return found
 
 
@@ -225,7 +226,7 @@ def test_dependencies_are_healthy(services: dict[str, Service]) -> None:
 
 
 def test_engines_say_what_they_are(services: dict[str, Service]) -> None:
-    for name in set(services) - ALWAYS:
+    for name in set(services) & set().union(*PROFILES.values()):
         labels = services[name]["labels"]
         assert labels["bakeoff.engine"] in ("vllm", "ksana", "llamacpp")
         assert labels["bakeoff.api"] in ("chat", "completions")
@@ -233,6 +234,14 @@ def test_engines_say_what_they_are(services: dict[str, Service]) -> None:
         assert [published(port)[1] for port in services[name]["ports"]] == [labels["bakeoff.port"]]
         assert float(labels["bakeoff.start-limit-s"]) >= 60
         assert "BAKEOFF_SERVING_JSON" in services[name]["environment"]
+
+
+def test_ksana_pushes_to_its_exporter_under_its_own_name() -> None:
+    sim, gpu = read_yaml("sim"), read_yaml("gpu")
+    (port,) = gpu["ksana-exporter"]["ports"]
+    address = f"http://ksana-exporter:{published(port)[1]}"
+    assert gpu["ksana"]["environment"]["BAKEOFF_METRICS_URL"] == f"{address}/v1/metrics"
+    assert f"--metrics-export-url={address}/sim-ksana/v1/metrics" in sim["sim-ksana"]["command"]
 
 
 def test_only_vllm_gets_the_token(services: dict[str, Service]) -> None:
@@ -244,10 +253,28 @@ def test_locust_ends_by_interrupt(services: dict[str, Service]) -> None:
     assert {services[name]["stop_signal"] for name in ("locust", "locust-worker")} == {"SIGINT"}
 
 
-def test_gpus_are_reserved_by_id() -> None:
+def test_gpus_are_reserved_by_id_and_the_exporter_sees_all() -> None:
     for name, service in read_yaml("gpu").items():
         devices = ((service.get("deploy") or {}).get("resources") or {}).get("reservations", {}).get("devices", [])
-        assert [device["device_ids"] for device in devices] == ([["0"]] if name in PROFILES["gpu"] else [])
+        if name == "gpu-exporter":
+            assert devices == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu", "utility"]}], "no CUDA"
+        else:
+            assert [device["device_ids"] for device in devices] == ([["0"]] if name in PROFILES["gpu"] else [])
+
+
+def test_what_shows_the_gpu_exporter_this_machines_processes_does_that_only() -> None:
+    override = YAML(typ="safe").load((CHECKOUT / "docker/gpu-processes.yaml").read_text(encoding="utf-8"))
+    assert override == {"services": {"gpu-exporter": {"pid": "host", "init": False}}}
+
+
+def test_workers_elsewhere_find_the_same_ports() -> None:
+    lan = YAML(typ="safe").load((CHECKOUT / "docker/lan.yaml").read_text(encoding="utf-8"))["services"]
+    for profile, names in PROFILES.items():
+        services = read_yaml(profile)
+        for name in names:
+            port = services[name]["labels"]["bakeoff.port"]
+            assert lan.pop(name) == {"ports": [f"${{BAKEOFF_LAN_ADDRESS:?}}:{port}:{port}"]}
+    assert lan == {"locust": {"ports": ["${BAKEOFF_LAN_ADDRESS:?}:5557:5557"]}}
 
 
 def test_every_image_is_named_once() -> None:

@@ -17,6 +17,7 @@ from embedded.programs import (
     stack_environment,
     stack_key,
 )
+from embedded.scrape_config import render_scrape_config
 from embedded.settings import Paths, load_settings
 from loadgen.errors import UserError
 
@@ -126,6 +127,14 @@ def test_prometheus_scrapes_traffic_exporter_and_engines(checkout):
     assert jobs["llamacpp"] == {"targets": ["127.0.0.1:8102"], "labels": {"engine": "llamacpp"}}
     if "vllm" in jobs:
         assert jobs["vllm"] == {"targets": ["127.0.0.1:7001"], "labels": {"engine": "vllm"}}
+
+
+def test_prometheus_scrapes_the_exporter_of_pushed_metrics_where_there_is_one(checkout):
+    given = {"client": "a:1", "engine_exporter": "b:2", "prometheus": "c:3", "engines": []}
+    for address in (None, "ksana-exporter:9103"):
+        config = YAML(typ="safe").load(render_scrape_config(checkout, **given, ksana_exporter=address))
+        found = [job["static_configs"] for job in config["scrape_configs"] if job["job_name"] == "ksana-exporter"]
+        assert found == ([[{"targets": [address]}]] if address else [])
 
 
 def test_locust_is_told_the_engines(checkout):

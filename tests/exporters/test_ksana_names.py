@@ -59,6 +59,8 @@ def test_labels():
         {"name": "x" * 121},
         {"attributes": [("k", "v" * 201)]},
         {"attributes": [("k" * 121, "v")]},
+        {"resource": [("host.name", "h" * 4097)]},
+        {"unit": "u" * 4097},
         {"attributes": [(f"k{number}", "v") for number in range(13)]},
     ],
 )

@@ -148,6 +148,15 @@ def test_buckets_add_up_until_the_bounds_change():
     assert (series.count, series.value) == (24, 36.0)
 
 
+def test_too_many_buckets_are_not_kept():
+    store = Store()
+    for end in (10, 20):
+        many = Distribution(65, 9.0, 0, 3, tuple(map(float, range(64))), (1,) * 65)
+        assert store.add(many, end - 10, end, kind="histogram") == "added"
+    series = store.cumulator.families["m"].series[()]
+    assert (series.buckets, series.bounds, series.count) == ([], (), 130)
+
+
 def test_gauges_and_up_and_down_counters():
     store = Store()
     assert [store.add(value, 0, end, kind="gauge") for value, end in ((5, 10), (3, 20), (9, 15))] == [

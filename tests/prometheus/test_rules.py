@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from embedded.scrape_config import Target, prometheus_files, write_prometheus_files
+from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.rule_files import FOLDER, Rule, all_rules, load, rule_tests
 
@@ -15,10 +15,10 @@ def run(*command):
 
 
 def test_promtool_accepts_the_whole_configuration(promtool, tmp_path):
-    files = prometheus_files(
+    config = render_scrape_config(
         CHECKOUT, client="c:1", engine_exporter="e:2", prometheus="p:3", engines=[Target("vllm", "v:4")]
     )
-    write_prometheus_files(tmp_path, files)
+    write_prometheus_files(tmp_path, prometheus_files(CHECKOUT, config))
     result = run(promtool, "check", "config", tmp_path / "prometheus.yml")
     assert result.returncode == 0, result.stdout + result.stderr
     counts = [int(count) for count in re.findall(r"SUCCESS: (\d+) rules found", result.stdout)]

@@ -7,12 +7,13 @@ import gzip
 import json
 import re
 from collections.abc import Set
-from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from exporters.engine import EngineCollector
+from exporters.gpu_series import metrics as gpu_metrics
+from exporters.ksana import Receiver
 from loadgen.client_metrics import ClientMetrics
 from tests.loadgen.records import record
 from tests.prometheus.conftest import CHECKOUT
@@ -74,13 +75,9 @@ def client_names() -> set[str]:
     return own_names(metrics)
 
 
-def gpu_names() -> set[str]:
-    series = pytest.importorskip("exporters.gpu_series")
-    return own_names(SimpleNamespace(collect=lambda: series.metrics(0, [])))
-
-
-def ksana_exporter_names() -> set[str]:
-    return own_names(pytest.importorskip("exporters.ksana").Receiver())
+class GpuCollector:
+    def collect(self):
+        return gpu_metrics(0, [])
 
 
 SERVED = {
@@ -89,8 +86,8 @@ SERVED = {
     "llama.cpp (llamacpp-b11549)": ("llamacpp:", lambda: samples((DATA / "llamacpp-b11549.metrics.txt").read_text())),
     "KsanaLLM (ksana-c451219)": ("ksana_", ksana_names),
     "the client": ("bakeoff_client_", client_names),
-    "the KsanaLLM exporter": ("bakeoff_ksana_", ksana_exporter_names),
-    "the GPU exporter": ("bakeoff_gpu_", gpu_names),
+    "the KsanaLLM exporter": ("bakeoff_ksana_", lambda: own_names(Receiver())),
+    "the GPU exporter": ("bakeoff_gpu_", lambda: own_names(GpuCollector())),
     "the engine exporter": ("bakeoff_engine_", lambda: own_names(EngineCollector([]))),
 }
 

@@ -19,7 +19,10 @@ class InferencePerf(Peer):
 
     name = "inference-perf"
     title = "inference-perf"
-    what = "asyncio and aiohttp, one worker process beside the main one; stamps when it has split off an event"
+    what = (
+        "asyncio and aiohttp, one worker process beside the main one; stamps when it has split off an event; its "
+        "configuration is in benchmarks/client/peers/inference_perf.py"
+    )
     packages = ("inference-perf", "aiohttp")
     start_s = 9.0
     blast_rounds = 20

@@ -1,0 +1,166 @@
+"""Whose process is it: real processes, and cgroup files as the container engines write them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from exporters.gpu_owner import OTHER, RETRY_LAST_S, GpuOwners, containers_of, read_container_map
+from exporters.process_tree import ProcessTree
+
+A, B = "a1" * 32, "b2" * 32
+PARENT = "import subprocess as s; p = s.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "found"),
+    [
+        (f"0::/system.slice/docker-{A}.scope\n", [A]),
+        (f"0::/docker/{A}\n", [A]),
+        (f"0::/../docker-{A}.scope\n", [A]),
+        (f"12:memory:/docker/{A}\n3:cpu,cpuacct:/docker/{A}\n", [A, A]),
+        (f"0::/kubepods.slice/kubepods-pod0f1e2d3c_4b5a.slice/cri-containerd-{A}.scope\n", [A]),
+        (f"0::/machine.slice/libpod-{A}.scope/container\n", [A]),
+        (f"0::/docker/{A}/docker/{B}\n", [A, B]),
+        ("0::/user.slice/user-1000.slice/session-3.scope\n", []),
+        ("0::/\n", []),
+        ("", []),
+    ],
+)
+def test_containers_of_a_cgroup(cgroup, found):
+    assert containers_of(cgroup) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"vllm": "a1a1a1a1a1a1"}', f'{{"{A}": 3}}', f'{{"{A}": ""}}', '{"a1a1": "vllm"}', f'{{"{A}0": "x"}}'],
+)
+def test_a_broken_container_map_is_refused(tmp_path, text):
+    path = tmp_path / "map.json"
+    path.write_text(text)
+    with pytest.raises(ValueError):
+        read_container_map(path)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def child():
+    """A process with a child of its own; pids (process, child)."""
+    started = []
+
+    def start():
+        process = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process.pid, int(process.stdout.readline())
+
+    yield start
+    for process in started:
+        for one in psutil.Process(process.pid).children():
+            one.kill()
+        process.kill()
+        process.communicate()
+
+
+def ask(owners, *pids):
+    owners.engines_of(pids)
+    owners.refresh()
+    return owners.engines_of(pids)
+
+
+def cgroup(proc, pid, container):
+    (proc / str(pid)).mkdir(exist_ok=True)
+    (proc / str(pid) / "cgroup").write_text(f"0::/system.slice/docker-{container}.scope\n")
+
+
+def test_by_the_tree_of_a_pid(child):
+    one, two = child(), child()
+    owners = GpuOwners({"vllm": one[0], "ksana": two[1]}, {})
+    assert owners.engines_of([one[1]]) == {}, "not looked up yet, so left out"
+    assert ask(owners, *one, *two, os.getpid()) == {
+        one[0]: "vllm", one[1]: "vllm", two[0]: OTHER, two[1]: "ksana", os.getpid(): OTHER,
+    }  # fmt: skip
+
+
+def test_the_nearest_of_two_trees_wins(child):
+    outer, inner = child()
+    assert ask(GpuOwners({"outer": outer, "inner": inner}, {}), outer, inner) == {outer: "outer", inner: "inner"}
+
+
+def test_by_the_url_of_the_engine(fake_engine):
+    fake = fake_engine(launch=True)
+    owners = GpuOwners({}, {"vllm": ProcessTree("127.0.0.1", fake.port)})
+    worker = fake.control("fork")["pid"]
+    assert ask(owners, worker, fake.pid, fake.process.pid) == dict.fromkeys(
+        [worker, fake.pid, fake.process.pid], "vllm"
+    )
+
+
+def test_by_container_before_tree(child, tmp_path):
+    (_, one), (_, two) = child(), child()
+    cgroup(tmp_path, one, A)
+    cgroup(tmp_path, two, B)
+    path = tmp_path / "map.json"
+    path.write_text(json.dumps({A[:12]: "vllm"}))
+    owners = GpuOwners({"tree": one, "tree2": two}, {}, path, proc=tmp_path)
+    assert ask(owners, one, two) == {one: "vllm", two: "tree2"}
+
+
+def test_a_container_that_is_named_later_and_one_that_nobody_names(child, tmp_path, clock):
+    (_, one), (_, two) = child(), child()
+    cgroup(tmp_path, one, A)
+    cgroup(tmp_path, two, B)
+    path = tmp_path / "map.json"
+    owners = GpuOwners({}, {}, path, proc=tmp_path, clock=clock)
+    assert ask(owners, one, two) == {one: OTHER, two: OTHER}
+    path.write_text("{ not json")
+    clock.now += RETRY_LAST_S
+    assert ask(owners, one, two) == {one: OTHER, two: OTHER}
+    path.write_text(json.dumps({A: "vllm"}))
+    clock.now += RETRY_LAST_S
+    assert ask(owners, one, two) == {one: "vllm", two: OTHER}
+    path.unlink()
+    clock.now += RETRY_LAST_S
+    assert ask(owners, one) == {one: "vllm"}, "who owns a process does not change"
+
+
+def test_the_unknown_is_asked_about_ever_more_seldom(child, clock):
+    pid, _ = child()
+    looked = []
+
+    class Tree:
+        def find(self, *, answers):
+            looked.append(clock.now)
+
+    owners = GpuOwners({}, {"vllm": Tree()}, clock=clock)
+    for second in range(600):
+        clock.now = float(second)
+        assert ask(owners, pid) == {pid: OTHER}
+    assert 10 <= len(looked) <= 20
+    assert looked[1] - looked[0] <= 5 and looked[-1] - looked[-2] <= RETRY_LAST_S + 1
+
+
+def test_processes_that_are_gone_or_of_another_namespace(child):
+    outer, inner = child()
+    owners = GpuOwners({"vllm": outer}, {})
+    absent = 4_000_000  # above what Linux gives by default
+    assert ask(owners, inner, absent) == {inner: "vllm", absent: OTHER}
+    psutil.Process(inner).kill()
+    psutil.wait_procs([psutil.Process(inner)] if psutil.pid_exists(inner) else [], timeout=30)
+    assert ask(owners, inner) == {inner: OTHER}
+    assert ask(owners) == {}
+    assert owners._known == {}
