@@ -60,7 +60,7 @@ def ask(server: FaultServer, fault="normal", *, connection=None, api="completion
 def check_times(record: RequestRecord, served: Served | None, events: int) -> None:
     """The record's times are in order, and none is earlier than the server's own of the same thing."""
     assert record.events == len(record.event_offsets_ns) == events
-    assert record.event_offsets_ns == sorted(record.event_offsets_ns)
+    assert list(record.event_offsets_ns) == sorted(record.event_offsets_ns)
     assert record.t_intended == record.t_send <= record.t_done
     if not events:
         assert record.t_first is record.t_last is None
