@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
+IDLE_CLOSE_NS = 100_000_000
+"""A server that closed an idle connection as a request was on its way is heard of within a round trip. One that ends it
+later had the request, so that is its failure, and not to be covered up by trying again."""
 
 _BAD_HEADER = frozenset("\r\n\0")
 _monotonic_ns = time.monotonic_ns
@@ -169,9 +172,7 @@ class Connection:
 
     @staticmethod
     def _cut(error: OSError, response: ResponseStream) -> ConnectionCut:
-        return ConnectionCut(
-            f"the connection broke: {error.strerror or error}", retriable=response.reused and not response.bytes_read
-        )
+        return ConnectionCut(f"the connection broke: {error.strerror or error}", retriable=response.was_idle())
 
 
 class ResponseStream:
@@ -228,6 +229,10 @@ class ResponseStream:
     def bytes_read(self) -> int:
         """Bytes that came in answer, head and framing included."""
         return self._socket.bytes_read
+
+    def was_idle(self) -> bool:
+        """Whether an end that comes now is that of an idle connection: the request never got to anyone."""
+        return self.reused and not self.bytes_read and _monotonic_ns() - self.t_send < IDLE_CLOSE_NS
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Give `(t_ns, data)` for each read that brought body bytes. Raises `StreamFailure`."""
@@ -376,8 +381,7 @@ class ResponseStream:
             self._release()
             return
         where = "in the middle of the body" if parser.status is not None else "before the response's head"
-        retriable = self.reused and not self.bytes_read
-        raise self.fail(ConnectionCut(f"the server closed the connection {where}", retriable=retriable))
+        raise self.fail(ConnectionCut(f"the server closed the connection {where}", retriable=self.was_idle()))
 
     def _release(self) -> None:
         """The response is complete: hand the connection back, or close it."""

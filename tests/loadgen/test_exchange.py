@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from loadgen import http_stream
 from loadgen.exchange import exchange
 from loadgen.http_stream import Connection
 from loadgen.record import RequestRecord
@@ -282,6 +283,9 @@ class Scripted:
                             break
                         head += data
                     self.requests += 1
+                    if answer == b"wait":
+                        time.sleep(3 * http_stream.IDLE_CLOSE_NS / 1e9)
+                        continue
                     sock.sendall(answer)
             # Closed with all of the request read: a FIN, not a reset.
 
@@ -313,8 +317,9 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
 WHOLE = answer(delta(), delta(), finish(usage=USAGE), b"[DONE]")
 
 
-def test_a_kept_connection_that_dies_under_a_request_is_tried_once_more():
+def test_a_kept_connection_that_dies_under_a_request_is_tried_once_more(monkeypatch):
     """The second request reaches a server that closes without a byte of an answer; a new connection serves it."""
+    monkeypatch.setattr(http_stream, "IDLE_CLOSE_NS", LONG.total_s * 10**9)  # however slow this machine is
     records, server = exchange_scripted([WHOLE, b""], [WHOLE], count=2)
     assert [r.error for r in records] == [None, None]
     assert server.requests == 3
@@ -327,7 +332,13 @@ def test_a_new_connection_that_dies_is_not_tried_again():
     assert record.error == "connection_cut" and server.requests == 1
 
 
-def test_a_retry_that_dies_as_well_is_an_error():
+def test_a_server_that_had_the_request_for_a_while_is_not_asked_again():
+    records, server = exchange_scripted([WHOLE, b"wait"], [WHOLE], count=2)
+    assert records[1].error == "connection_cut" and server.requests == 2
+
+
+def test_a_retry_that_dies_as_well_is_an_error(monkeypatch):
+    monkeypatch.setattr(http_stream, "IDLE_CLOSE_NS", LONG.total_s * 10**9)
     records, server = exchange_scripted([WHOLE, b""], [b""], [WHOLE], count=2)
     assert records[1].error == "connection_cut" and server.requests == 3
 
