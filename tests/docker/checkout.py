@@ -22,8 +22,7 @@ from docker.models.containers import Container
 from embedded.settings import variables
 from tests.docker.engine import CHECKOUT, Engine
 
-PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP", "KSANA")
-PORTS += ("SIM_VLLM", "SIM_KSANA")
+PORTS = tuple(name for name in variables() if name.endswith("_PORT"))
 FIRST_PORT = 21_000
 COMMAND_LIMIT_S = 600
 PROJECT_LABEL = "com.docker.compose.project"
@@ -148,7 +147,7 @@ def copy_checkout(folder: Path, engine: Engine, project: str, settings: Mapping[
     dropped = {*variables(), "BAKEOFF_UID", "BAKEOFF_GID", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS"}
     environment = {
         **{name: value for name, value in engine.environment().items() if name not in dropped},
-        **{f"BAKEOFF_{name}_PORT": str(port) for name, port in ports},
+        **{name: str(port) for name, port in ports},
         "COMPOSE_PROJECT_NAME": project,
         **settings,
     }

@@ -4,6 +4,7 @@ import pytest
 
 from tests.containers.test_compose_policy import (  # noqa: F401 - tests of `services` run here with Compose's own
     ALWAYS,
+    BESIDE,
     PROFILES,
     read_with_compose,
     test_dependencies_are_healthy,
@@ -19,12 +20,13 @@ pytestmark = pytest.mark.docker
 @pytest.fixture(scope="module", params=PROFILES)
 def services(request, engine):
     found = read_with_compose(list(engine.compose), request.param)
-    assert set(found) == ALWAYS | PROFILES[request.param]
+    assert set(found) == ALWAYS | PROFILES[request.param] | BESIDE.get(request.param, set())
     return found
 
 
 def test_gpus_are_reserved_by_id_as_compose_resolves_it(engine):
     for name, service in read_with_compose(list(engine.compose), "gpu").items():
         reserved = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
-        assert [each["device_ids"] for each in reserved] == ([["0"]] if name in PROFILES["gpu"] else [])
+        ids = [each.get("device_ids") for each in reserved]
+        assert ids == ([["0"]] if name in PROFILES["gpu"] else [None] if name == "gpu-exporter" else [])
         assert all(each["driver"] == "nvidia" and "gpu" in each["capabilities"] for each in reserved)

@@ -16,7 +16,7 @@ from tests.docker.commands import step
 pytestmark = pytest.mark.docker
 
 ENGINES = {"sim-vllm", "sim-ksana"}
-SERVICES = {"locust", "locust-worker", "engine-exporter", "prometheus", *ENGINES}
+SERVICES = {"locust", "locust-worker", "engine-exporter", "ksana-exporter", "prometheus", *ENGINES}
 
 
 def wait_for(get, limit_s=60.0, what="it"):
@@ -155,8 +155,16 @@ def test_prometheus_has_the_engines_own_series(checkout, raced):
     answered = sum(r.output_tokens or 0 for b in run.blocks if b.facts.engine == "sim-vllm" for r in b.records)
     # The engine answered the parity check and the tokens' probe too, and the last second may not have been scraped.
     assert tokens["sim-vllm"] > answered / 2
+    # KsanaLLM pushes its metrics to an exporter.
+    pushed = checkout.query("sum by (engine) (max_over_time(ksana_time_to_first_token_seconds_count[10m]))")
+    assert pushed["sim-ksana"] > 0
     up = checkout.query("sum by (job) (max_over_time(up[10m]))")
-    assert {job for job, value in up.items() if value} >= {"bakeoff-client", "engine-exporter", "sim-vllm"}
+    assert {job for job, value in up.items() if value} >= {
+        "bakeoff-client",
+        "engine-exporter",
+        "ksana-exporter",
+        "sim-vllm",
+    }
 
 
 def test_the_report_has_both_engines(checkout, raced):
