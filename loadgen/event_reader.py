@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadgen.event_frame import EventFrame
-from loadgen.record import RequestRecord
+from loadgen.record import RequestRecord, int64s
 from loadgen.sse import EventDecoder, SSESplitter, StreamEvent
 from loadgen.usage import token_count
 
@@ -49,9 +49,9 @@ class EventReader:
             if self._kernel:
                 self._lags.append(read_at - t)
         elif events:
-            self._offsets.extend([t - self._t_send] * events)
+            self._offsets.extend(int64s((t - self._t_send,)) * events)
             if self._kernel:
-                self._lags.extend([read_at - t] * events)
+                self._lags.extend(int64s((read_at - t,)) * events)
         return used
 
     def end(self, t: int, read_at: int) -> None:
