@@ -18,7 +18,7 @@ from containers.compose import find_compose
 from containers.docker_engine import engine_address, find_engine
 from containers.pin import pinned_images, with_digests
 from containers.stack import PROFILES, ContainerStack
-from embedded.commands import say
+from embedded.commands import run_command, say
 from embedded.settings import find_checkout
 from loadgen.errors import UserError
 from loadgen.http_probe import http_status
@@ -138,11 +138,4 @@ def _print_states(stack: ContainerStack) -> None:
 
 def main() -> None:
     """Run, and print what the user can mend without a traceback."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    run_command(app)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embedded import setup as engine_setup
-from embedded.commands import say
+from embedded.commands import run_command, say
 from embedded.programs import engines_here
 from embedded.settings import Paths, find_checkout, load_settings
 from embedded.stack import EmbeddedStack
@@ -161,11 +161,4 @@ def _duration(seconds: int) -> str:
 
 def main() -> None:
     """Run, and print what the user can mend without a traceback."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    run_command(app)

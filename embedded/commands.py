@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
@@ -94,3 +94,15 @@ def need_disk(folder: Path, gigabytes: float, what: str) -> None:
 def is_linux() -> bool:
     """Whether this is Linux (a function, so that type checkers do not skip what follows)."""
     return sys.platform.startswith("linux")
+
+
+def run_command(app: Callable[[], object]) -> None:
+    """Run a command line, and print what the user can mend without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

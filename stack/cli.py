@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from embedded.commands import say
+from embedded.commands import run_command, say
 from embedded.settings import find_checkout, load_settings
-from loadgen.errors import UserError
 from loadgen.hosts.stack_file import stack_file
 from stack.choice import Choice, Found, choose
 
@@ -132,11 +131,4 @@ def logs(name: Annotated[str, typer.Argument(help="As `ps` names it.")] = FIRST_
 
 def main() -> None:
     """Run, and print what the user can mend without a traceback."""
-    try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    run_command(app)
