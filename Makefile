@@ -77,8 +77,8 @@ ifeq ($(ENDPOINTS),)
 endif
 	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN_FOLDER)",$(SCENARIO)) $(ARGS)
 
-report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest)
-	@$(PY) -m loadgen report $(RUN)
+report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest; ARGS="--lang zh")
+	@$(PY) -m loadgen report $(RUN) $(ARGS)
 
 calibrate: $(STAMP) ## Measure the load generator's own error on this machine (ARGS=--quick)
 	@$(PY) -m loadgen calibrate $(ARGS)

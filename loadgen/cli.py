@@ -49,6 +49,13 @@ class ArrivalChoice(enum.StrEnum):
     trace = "trace"
 
 
+class LanguageChoice(enum.StrEnum):
+    """What a report is written in."""
+
+    en = "en"
+    zh = "zh"
+
+
 @app.command()
 def run(
     base_url: Annotated[str, typer.Option(help="Endpoint, such as http://127.0.0.1:8000.")],
@@ -242,9 +249,12 @@ def report(
     ] = None,
     runs_dir: RunsDir = None,
     prometheus_url: Annotated[
-        str | None, typer.Option(help="Prometheus to ask for the engines' memory (default: the one of the run).")
+        str | None, typer.Option(help="Prometheus to ask for memory and energy (default: the one of the run).")
     ] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
+    lang: Annotated[
+        LanguageChoice, typer.Option(help="Language of the pages; zh writes report.zh.html and report.zh.md.")
+    ] = LanguageChoice.en,
 ) -> None:
     """Write report.html, report.md and summary.json into a run's folder, and print its table."""
     from loadgen.manifest import load_manifest
@@ -253,7 +263,7 @@ def report(
 
     folder = RunFolder.find(runs_dir or default_runs_dir(), run_name)
     url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
-    paths = write_report(folder, prometheus_url=url)
+    paths = write_report(folder, prometheus_url=url, language=lang.value)
     console = _console()
     if not brief:
         console.print(terminal_table(paths.data))

@@ -8,7 +8,9 @@ from pathlib import Path
 from loadgen.errors import UserError
 from loadgen.parquet import write_parquet
 from loadgen.report.data import ReportData, build_report_data
+from loadgen.report.energy import engine_energy
 from loadgen.report.html import write_html
+from loadgen.report.language import ENGLISH, language_of
 from loadgen.report.markdown import write_markdown
 from loadgen.report.prometheus import engine_memory
 from loadgen.report.summary import write_summary
@@ -37,26 +39,32 @@ def report_data(folder: RunFolder, *, prometheus_url: str | None) -> ReportData:
     return _report_data(folder, folder.load(), prometheus_url)
 
 
-def write_report(folder: RunFolder, *, prometheus_url: str | None) -> ReportPaths:
+def write_report(folder: RunFolder, *, prometheus_url: str | None, language: str = "en") -> ReportPaths:
     """Write the report of a run into its folder; also `requests.parquet` when it is missing or out of date.
+
+    A language other than English has its code in the files' names (`report.zh.html`); `summary.json` is always English.
 
     Args:
         folder: the run; it may be partial, still running, or without any record.
         prometheus_url: where the engines' memory can be asked for; without it, or when it does not answer, the
             snapshot in the folder is used, and failing that the report says what is missing.
+        language: `en` or `zh`.
 
     Raises:
-        UserError: the folder's manifest or records cannot be read, or the report cannot be written.
+        UserError: the folder's manifest or records cannot be read, the report cannot be written, or there is none in
+            this language.
     """
+    told = language_of(language)
     run = folder.load()
     if _parquet_is_stale(folder):
         write_parquet(folder, run)
     data = _report_data(folder, run, prometheus_url)
-    paths = ReportPaths(folder.path / "report.html", folder.path / "report.md", folder.path / "summary.json", data)
+    name = "report" if told is ENGLISH else f"report.{told.code}"
+    paths = ReportPaths(folder.path / f"{name}.html", folder.path / f"{name}.md", folder.path / "summary.json", data)
     try:
         write_summary(data, paths.summary)
-        write_markdown(data, paths.markdown)
-        write_html(data, paths.html)
+        write_markdown(data, paths.markdown, told)
+        write_html(data, paths.html, told)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
@@ -67,7 +75,9 @@ def write_report(folder: RunFolder, *, prometheus_url: str | None) -> ReportPath
 
 
 def _report_data(folder: RunFolder, run: RunData, prometheus_url: str | None) -> ReportData:
-    return build_report_data(run, engine_memory(folder.path, run.manifest, prometheus_url))
+    ended = run.manifest.status != "running"
+    energy = engine_energy(folder.path, run.blocks, prometheus_url, ended=ended)
+    return build_report_data(run, engine_memory(folder.path, run.manifest, prometheus_url), energy)
 
 
 def _parquet_is_stale(folder: RunFolder) -> bool:

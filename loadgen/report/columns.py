@@ -39,7 +39,7 @@ COLUMNS: tuple[Column, ...] = (
     TPOT_MEAN,
     Column("tpot_ms.p95", "TPOT p95", "ms", lambda s: s.tpot_ms.p95, "lower"),
     THROUGHPUT,
-    Column("requests_per_s", "requests", "req/s", lambda s: s.requests_per_s, "higher"),
+    Column("requests_per_s", "requests", "req/s", lambda s: s.requests_per_s, "higher", wide_only=True),
     Column("tokens_per_event", "tokens", "per event", lambda s: s.tokens_per_event, None, wide_only=True),
 )
 HEADLINE_COLUMNS = (TTFT_P50, TPOT_MEAN, THROUGHPUT)

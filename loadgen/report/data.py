@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,13 +12,18 @@ from loadgen.cell_summary import CellSummary, Floats, summarise
 from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import tpot_ms, ttft_ms
 from loadgen.manifest import EngineFacts, Manifest
-from loadgen.record import RequestRecord
 from loadgen.report.columns import COLUMNS, quotient
+from loadgen.report.comparison import Interval, block_figures, comparisons, intervals, samples_of
+from loadgen.report.energy import Energy
 from loadgen.report.fairness import FairnessRow, fairness_rows
+from loadgen.report.language import joined, mark, say
+from loadgen.report.prefill import PrefillFit, prefill_fits
 from loadgen.report.prometheus import Memory
 from loadgen.report.serving import ServingRow, serving_rows
+from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
 from loadgen.run_folder import BlockData, RunData
 from loadgen.scenario import Cell
+from loadgen.statistics.result import CellResult, Statistics
 
 CellStatus = Literal["complete", "partial", "missing"]
 
@@ -38,6 +42,10 @@ class EngineCell:
     """Record ids of the blocks the figures come from."""
     ttft: Floats
     tpot: Floats
+    intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    """95% interval by column key, of the figures that have one."""
+    block_figures: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    """The headline figures of each of `blocks`."""
     limited: bool = False
     """Whether the load generator was the limit in any of its blocks: then it decides nothing."""
 
@@ -88,32 +96,6 @@ class BlockView:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ErrorRow:
-    """Failed requests of one engine by kind, with the first detail seen."""
-
-    engine: str
-    kind: str
-    measured: int
-    all: int
-    """Warm-up and drain requests included."""
-    cells: list[str]
-    example: str | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ClientFacts:
-    """What the load generator did."""
-
-    workers: int
-    requests: int
-    events: int
-    aborted: int
-    connections: int
-    connect_ms_p50: float | None
-    connect_ms_max: float | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class ReportData:
     """All that a report shows."""
 
@@ -128,6 +110,20 @@ class ReportData:
     client: ClientFacts
     memory: Memory
     broken_lines: int
+    comparisons: list[Statistics] = dataclasses.field(default_factory=list)
+    """The first seat against each other one; empty where only one engine ran."""
+    energy: Energy = dataclasses.field(default_factory=Energy)
+    prefill: list[PrefillFit] = dataclasses.field(default_factory=list)
+    """By engine; empty where the run has fewer than two prompt lengths."""
+
+    def comparison(self, engine: str) -> Statistics | None:
+        """The first seat against this one."""
+        return next((found for found in self.comparisons if found.b == engine), None)
+
+    def compared(self, engine: str, cell_id: str) -> CellResult | None:
+        """One cell of that."""
+        found = self.comparison(engine)
+        return next((cell for cell in found.cells if cell.id == cell_id), None) if found else None
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -142,17 +138,29 @@ class ReportData:
         """The manifest's facts of an engine."""
         return next((facts for facts in self.manifest.engines if facts.name == engine), None)
 
+    def row_label(self, cell_id: str) -> str:
+        """A cell as a short label: `512 → 128 × 16`, or `512 × 16` where all outputs are of one length."""
+        cell = next((view.cell for view in self.cells if view.id == cell_id), None)
+        if cell is None:
+            return cell_id
+        several = len({view.cell.output_tokens for view in self.cells if view.cell is not None}) > 1
+        lengths = f"{cell.prompt_tokens} → {cell.output_tokens}" if several else f"{cell.prompt_tokens}"
+        return f"{lengths} × {cell.load:g}"
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether the load is a rate."""
+        return any(view.cell.open_loop for view in self.cells if view.cell is not None)
+
     @property
     def load_axis(self) -> str:
         """What the load is counted in: `concurrency`, or requests a second in an open loop."""
-        return (
-            "offered requests/s" if any(c.cell.open_loop for c in self.cells if c.cell is not None) else "concurrency"
-        )
+        return mark("offered requests/s") if self.open_loop else mark("concurrency")
 
     @property
     def load_column(self) -> str:
         """Heading of a column of loads."""
-        return "users" if self.load_axis == "concurrency" else "req/s offered"
+        return mark("req/s offered") if self.open_loop else mark("users")
 
     @property
     def measured_requests(self) -> int:
@@ -172,8 +180,14 @@ class ReportData:
         )
 
 
-def build_report_data(run: RunData, memory: Memory) -> ReportData:
-    """Work out everything the report shows from a run's records and manifest."""
+def build_report_data(
+    run: RunData, memory: Memory, energy: Energy | None = None, compared: Sequence[Statistics] | None = None
+) -> ReportData:
+    """Work out everything the report shows from a run's records and manifest.
+
+    Args:
+        compared: the statistics, where they are not those of the engines of one run, block by block.
+    """
     engines = _engine_names(run)
     by_cell: dict[str, dict[str, list[BlockData]]] = {cell_id: {} for cell_id in _expected_cells(run.manifest)}
     for block in run.blocks:
@@ -189,12 +203,15 @@ def build_report_data(run: RunData, memory: Memory) -> ReportData:
         engines=engines,
         cells=views,
         blocks=[_block_view(block, used) for block in run.blocks],
-        errors=_errors(run.blocks),
+        errors=error_rows(run.blocks),
         fairness=fairness_rows(run, engines),
         serving=serving_rows(run.manifest, engines),
-        client=_client(run.blocks),
+        client=client_facts(run.blocks),
         memory=memory,
         broken_lines=run.broken_lines,
+        comparisons=comparisons(run, engines) if compared is None else list(compared),
+        energy=energy or Energy(),
+        prefill=prefill_fits(run.blocks, engines, used),
     )
 
 
@@ -239,28 +256,39 @@ def _engine_cell(engine: str, blocks: Sequence[BlockData]) -> EngineCell:
     """Choose the blocks that count: the complete ones, else whatever was measured, flagged as partial."""
     chosen = [block for block in blocks if block.facts.status == "complete" and block.measured]
     status: CellStatus = "complete"
-    notes = []
+    notes: list[str] = []
     if not chosen:
         chosen = [block for block in blocks if block.measured]
         status = "partial" if chosen else "missing"
         if chosen:
-            notes.append(f"only from blocks that did not end well ({', '.join(sorted(_states(chosen)))})")
+            states = joined(", ", [say(state) for state in sorted(_states(chosen))])
+            notes.append(say("only from blocks that did not end well ({states})", states=states))
         else:
-            notes.append("never started" if not blocks else "no request was measured")
+            notes.append(say("never started") if not blocks else say("no request was measured"))
     for block in chosen:
         wanted = block.facts.measured_requests
         if wanted is not None and len(block.measured) < wanted:
-            notes.append(f"{len(block.measured)} of {wanted} requests were measured in repeat {block.facts.repeat}")
+            notes.append(
+                say(
+                    "{count} of {wanted} requests were measured in repeat {repeat}",
+                    count=len(block.measured),
+                    wanted=wanted,
+                    repeat=block.facts.repeat,
+                )
+            )
     verdicts = [_verdict(block) for block in chosen]
+    samples = samples_of(chosen)
     measured = [record for block in chosen for record in block.measured if record.ok]
     return EngineCell(
         engine=engine,
         status=status,
-        note="; ".join(notes) or None,
+        note=joined("; ", notes) if notes else None,
         summary=summarise([(b.records, b.measured, b.cut.window) for b in chosen]) if chosen else None,
         blocks=[block.facts.record_id for block in chosen],
         ttft=_sorted([ttft_ms(record) for record in measured]),
         tpot=_sorted([tpot_ms(record) for record in measured]),
+        intervals=intervals(samples),
+        block_figures=block_figures(samples),
         limited=any(verdict is not None and verdict.limited for verdict in verdicts),
     )
 
@@ -274,7 +302,8 @@ def _verdict(block: BlockData) -> ClientVerdict | None:
 
 
 def _states(blocks: Sequence[BlockData]) -> set[str]:
-    return {"never ended" if block.facts.status == "running" else block.facts.status for block in blocks}
+    words = {"running": mark("never ended"), "interrupted": mark("interrupted"), "failed": mark("failed")}
+    return {words.get(block.facts.status, block.facts.status) for block in blocks}
 
 
 def _sorted(values: Sequence[float | None]) -> Floats:
@@ -300,39 +329,4 @@ def _block_view(block: BlockData, used: set[str]) -> BlockView:
         started_at=facts.started_at,
         ended_at=facts.ended_at,
         client=_verdict(block),
-    )
-
-
-def _errors(blocks: Sequence[BlockData]) -> list[ErrorRow]:
-    found: dict[tuple[str, str], list[tuple[RequestRecord, bool]]] = {}
-    for block in blocks:
-        for record, phase in zip(block.records, block.cut.phases, strict=True):
-            if record.error is not None and not record.aborted:
-                found.setdefault((block.facts.engine, record.error), []).append((record, phase == "measure"))
-    rows = [
-        ErrorRow(
-            engine=engine,
-            kind=kind,
-            measured=sum(measured for _, measured in entries),
-            all=len(entries),
-            cells=sorted({record.cell for record, _ in entries}),
-            example=next((record.error_detail for record, _ in entries if record.error_detail), None),
-        )
-        for (engine, kind), entries in found.items()
-    ]
-    return sorted(rows, key=lambda row: (-row.all, row.engine, row.kind))
-
-
-def _client(blocks: Sequence[BlockData]) -> ClientFacts:
-    records = [record for block in blocks for record in block.records]
-    opened = np.asarray([record.connect_ns / 1e6 for record in records if record.connect_ns > 0])
-    outcomes = Counter("aborted" if record.aborted else "ended" for record in records)
-    return ClientFacts(
-        workers=len({record.worker for record in records}),
-        requests=len(records),
-        events=sum(record.events for record in records),
-        aborted=outcomes["aborted"],
-        connections=int(opened.size),
-        connect_ms_p50=float(np.median(opened)) if opened.size else None,
-        connect_ms_max=float(opened.max()) if opened.size else None,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from loadgen.manifest import EngineFacts
 from loadgen.record import RequestRecord
+from loadgen.report.language import mark, say
 from loadgen.report.text import DASH, command_line, gibibytes, number, plain
 from loadgen.run_folder import RunData
 
@@ -20,6 +21,18 @@ APART = frozenset(
 """Facts that differ from engine to engine by nature: shown, never judged."""
 NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state"})
 """Launch facts of no use to a reader, or shown elsewhere."""
+
+PREFLIGHT = (
+    mark("model name"),
+    mark("context length"),
+    mark("prompt tokens"),
+    mark("measured prompts"),
+    mark("greedy text"),
+    mark("the name that each engine serves"),
+    mark("served context in tokens, as the engine says it"),
+    mark("whether both engines get the very same prompts in the race"),
+)
+"""Checks made before a race, and what is said of them, that other languages have."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,36 +66,42 @@ def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
         good[block.facts.engine] += [record for record in block.records if record.ok]
     if not any(good.values()):
         return []
-    exact_prompts, exact_outputs, sources, off = {}, {}, {}, {"prompt": 0, "output": 0}
+    exact_prompts: dict[str, str] = {}
+    exact_outputs: dict[str, str] = {}
+    sources, off = {}, {"prompt": 0, "output": 0}
     for engine, records in good.items():
         counted = [r for r in records if r.prompt_tokens is not None]
         right = sum(r.prompt_tokens == r.prompt_tokens_wanted for r in counted)
-        exact_prompts[engine] = f"{right:,d} of {len(records):,d} exact" if records else DASH
+        exact_prompts[engine] = _exact(right, len(records)) if records else DASH
         off["prompt"] += len(records) - right
         right = sum(r.output_tokens == r.output_tokens_wanted for r in records)
-        exact_outputs[engine] = f"{right:,d} of {len(records):,d} exact" if records else DASH
+        exact_outputs[engine] = _exact(right, len(records)) if records else DASH
         off["output"] += len(records) - right
         sources[engine] = plain(sorted({r.token_source or "unknown" for r in records}))
     return [
         FairnessRow(
-            "prompt length",
+            mark("prompt length"),
             off["prompt"] == 0,
-            "prompt tokens that the engine itself counted, against those asked for, over all successful requests",
+            mark("prompt tokens that the engine itself counted, against those asked for, over all successful requests"),
             exact_prompts,
         ),
         FairnessRow(
-            "output length",
+            mark("output length"),
             off["output"] == 0,
-            "output tokens generated, against those asked for, over all successful requests",
+            mark("output tokens generated, against those asked for, over all successful requests"),
             exact_outputs,
         ),
         FairnessRow(
-            "source of output token counts",
+            mark("source of output token counts"),
             len({value for engine, value in sources.items() if good[engine]}) == 1,
-            "usage: the server's own count; tokenizer: counted from the text",
+            mark("usage: the server's own count; tokenizer: counted from the text"),
             sources,
         ),
     ]
+
+
+def _exact(right: int, total: int) -> str:
+    return say("{right} of {total} exact", right=f"{right:,d}", total=f"{total:,d}")
 
 
 def _order(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
@@ -98,11 +117,16 @@ def _order(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     means = {engine: sum(own) / len(own) for engine, own in places.items()}
     return [
         FairnessRow(
-            "place in the run's order",
+            mark("place in the run's order"),
             max(means.values()) - min(means.values()) <= 1,
-            "mean place of its blocks. One pass runs one engine after the other, so a machine that warms up or slows "
-            "down in between counts as a difference between engines; more repeats alternate the order.",
-            {engine: f"{number(mean)} of {len(ordered)}" for engine, mean in means.items()},
+            mark(
+                "mean place of its blocks. One pass runs one engine after the other, so a machine that warms up or "
+                "slows down in between counts as a difference between engines; more repeats alternate the order."
+            ),
+            {
+                engine: say("{place} of {blocks}", place=number(mean), blocks=len(ordered))
+                for engine, mean in means.items()
+            },
         )
     ]
 
@@ -134,12 +158,12 @@ def _flat(entry: EngineFacts | None) -> dict[str, Any]:
     if entry is None:
         return {}
     flat: dict[str, Any] = {
-        "engine: version": entry.version,
-        "engine: kind": entry.kind,
-        "engine: api": entry.api,
-        "engine: base_url": entry.base_url,
-        "model: name": entry.model,
-        "model: context length": entry.context_length,
+        mark("engine: version"): entry.version,
+        mark("engine: kind"): entry.kind,
+        mark("engine: api"): entry.api,
+        mark("engine: base_url"): entry.base_url,
+        mark("model: name"): entry.model,
+        mark("model: context length"): entry.context_length,
     }
     flat.update({f"prompts: {key}": value for key, value in entry.prompts.items()})
     for key, value in entry.launch.items():

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from loadgen.report.data import ReportData
+from loadgen.report.language import ENGLISH, Language, mark, say
 from loadgen.report.plots import (
     LOAD_PLOTS,
     Titles,
@@ -28,7 +30,7 @@ from loadgen.report.plots import (
     load_id,
 )
 from loadgen.report.style import PAPER, PLACEHOLDERS, VARIABLES, Palette, look
-from loadgen.report.text import shape_words
+from loadgen.report.text import load_words, shape_words
 
 SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -44,7 +46,12 @@ SETTINGS: Any = {
     "figure.constrained_layout.w_pad": 0.03,
 }
 PNG_DPI = 130
-METRICS = (("ttft", "Time to first token"), ("tpot", "Time per output token"))
+METRICS = (("ttft", mark("Time to first token")), ("tpot", mark("Time per output token")))
+CJK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "SimHei", "Noto Sans CJK JP", "Droid Sans Fallback"),
+)
+"""Fonts with Chinese characters, the best first. matplotlib sees only one face of a collection: often the Japanese."""
 
 Draw = Callable[[Any, Palette, str], Titles]
 
@@ -68,44 +75,66 @@ class Picture:
     caption: str
 
 
+def chinese_font() -> str | None:
+    """The font that PNG files can have Chinese in; None where this machine has none."""
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CJK_FONTS if name in known), None)
+
+
+def png_language(language: Language) -> Language:
+    """The language of the words in PNG files: English where there is no font for it. SVG takes the reader's fonts."""
+    return ENGLISH if language.code == "zh" and chinese_font() is None else language
+
+
 @contextlib.contextmanager
-def _drawing() -> Iterator[None]:
+def drawing(language: Language = ENGLISH) -> Iterator[None]:
     """Our settings; and no warnings about signs that the drawing font lacks, for browsers have fonts of their own."""
-    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+    settings = SETTINGS
+    if language.code == "zh" and (font := chinese_font()):
+        settings = SETTINGS | {"font.family": ["DejaVu Sans", font]}
+    with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
 
 
-def svg_shapes(data: ReportData) -> list[Shape]:
+def svg_shapes(data: ReportData, language: Language = ENGLISH) -> list[Shape]:
     """Draw the load plots and the distributions of every shape."""
-    with _drawing():
-        return [_svg_shape(data, shape) for shape in data.shapes]
+    palette = dataclasses.replace(PLACEHOLDERS, language=language)
+    with drawing(language):
+        return [_svg_shape(data, shape, palette) for shape in data.shapes]
 
 
-def svg_memory(data: ReportData) -> str | None:
+def svg_memory(data: ReportData, language: Language = ENGLISH) -> str | None:
     """Draw memory over time; None when there is none to show."""
     if not data.memory.series:
         return None
-    with _drawing():
-        return _svg(
+    with drawing(language):
+        return draw_svg(
             (11.5, 3.0),
             "memory",
-            "Engine memory over the run",
+            language("Engine memory over the run"),
             lambda axes, palette, prefix: draw_memory(axes, data, data.memory, palette, prefix),
+            dataclasses.replace(PLACEHOLDERS, language=language),
         )
 
 
-def _svg_shape(data: ReportData, shape: tuple[int, int]) -> Shape:
-    cells = data.cells_of(shape)
+def shape_name(shape: tuple[int, int]) -> str:
+    """A shape as a part of ids and of file names."""
+    return f"p{shape[0]}-o{shape[1]}"
+
+
+def _svg_shape(data: ReportData, shape: tuple[int, int], palette: Palette) -> Shape:
+    cells, told = data.cells_of(shape), palette.language
     words = shape_words(*shape)
-    name = f"p{shape[0]}-o{shape[1]}"
+    name = shape_name(shape)
     loads = []
     for plot in LOAD_PLOTS:
 
         def draw(axes: Any, palette: Palette, prefix: str, plot: Any = plot) -> Titles:
             return draw_load(axes, data, cells, plot, palette, prefix)
 
-        loads.append(_svg((4.0, 2.75), f"{name}-{plot.key}", f"{plot.title} against {data.load_axis}, {words}", draw))
+        label = f"{told(plot.title)}, {told(data.load_axis)}, {told(words)}"
+        loads.append(draw_svg((4.0, 2.75), f"{name}-{plot.key}", label, draw, palette))
     distributions = []
     for metric, title in METRICS:
         limits = ecdf_limits(cells, metric)
@@ -118,21 +147,24 @@ def _svg_shape(data: ReportData, shape: tuple[int, int]) -> Shape:
                 return draw_ecdf(axes, data, view, m, ends, palette, prefix)
 
             level = load_id(view.cell.load) if view.cell else "x"
-            load = view.cell.load_text if view.cell else view.id
-            label = f"Distribution of {title.lower()}, {words}, {load}"
-            panels.append(_svg((2.9, 1.95), f"{name}-c{level}-{metric}-ecdf", label, draw_one))
+            load = told(load_words(view.cell)) if view.cell else view.id
+            label = f"{told('Distribution of latencies')}: {told(title)}, {told(words)}, {load}"
+            panels.append(draw_svg((2.9, 1.95), f"{name}-c{level}-{metric}-ecdf", label, draw_one, palette))
         distributions.append((title, panels))
     return Shape(name, words, loads, distributions)
 
 
-def _svg(size: tuple[float, float], prefix: str, label: str, draw: Draw) -> str:
+def draw_svg(
+    size: tuple[float, float], prefix: str, label: str, draw: Draw, palette: Palette, *, left: float = 0.5
+) -> str:
+    """Draw one SVG of a size in inches, `left` of it left of the axis; `label` is what screen readers say."""
     figure = Figure(figsize=size)
     figure.patch.set_alpha(0)
     # Fixed margins, in inches: panels of a column line up, and a layout engine would take most of the time.
     width, height = size
-    axes = figure.add_axes((0.5 / width, 0.46 / height, 1 - 0.6 / width, 1 - 0.72 / height))
+    axes = figure.add_axes((left / width, 0.46 / height, 1 - (left + 0.1) / width, 1 - 0.72 / height))
     axes.patch.set_alpha(0)
-    titles = draw(axes, PLACEHOLDERS, prefix)
+    titles = draw(axes, palette, prefix)
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     canvas: Any = FigureCanvasSVG(figure)
@@ -168,7 +200,7 @@ def _own(name: str, prefix: str) -> str:
     return name if name.startswith(prefix) else f"{prefix}-{name}"
 
 
-def write_pngs(data: ReportData, folder: Path) -> dict[str, list[Picture]]:
+def write_pngs(data: ReportData, folder: Path, language: Language = ENGLISH) -> dict[str, list[Picture]]:
     """Write the PNG files of the Markdown report; returns them by section (`load`, `distribution`, `memory`).
 
     Raises:
@@ -176,43 +208,44 @@ def write_pngs(data: ReportData, folder: Path) -> dict[str, list[Picture]]:
     """
     folder.mkdir(exist_ok=True)
     pictures: dict[str, list[Picture]] = {"load": [], "distribution": [], "memory": []}
-    with _drawing():
+    palette = dataclasses.replace(PAPER, language=language)
+    with drawing(language):
         for shape in data.shapes:
-            pictures["load"].append(_png_load(data, shape, folder))
-            pictures["distribution"].append(_png_distribution(data, shape, folder))
+            pictures["load"].append(_png_load(data, shape, folder, palette))
+            pictures["distribution"].append(_png_distribution(data, shape, folder, palette))
         if data.memory.series:
             figure = Figure(figsize=(10, 3), layout="constrained", facecolor=PAPER.background)
-            draw_memory(figure.add_subplot(), data, data.memory, PAPER, "m")
-            _legend(figure, data)
-            pictures["memory"].append(_save(figure, folder / "memory.png", "Engine memory over the run"))
+            draw_memory(figure.add_subplot(), data, data.memory, palette, "m")
+            legend(figure, data)
+            pictures["memory"].append(save(figure, folder / "memory.png", say("Engine memory over the run")))
     return pictures
 
 
-def _png_load(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture:
+def _png_load(data: ReportData, shape: tuple[int, int], folder: Path, palette: Palette) -> Picture:
     figure = Figure(figsize=(11, 3.3), layout="constrained", facecolor=PAPER.background)
     for axes, plot in zip(figure.subplots(1, len(LOAD_PLOTS)), LOAD_PLOTS, strict=True):
-        draw_load(axes, data, data.cells_of(shape), plot, PAPER, "l")
-    _legend(figure, data)
-    words = shape_words(*shape)
-    return _save(figure, folder / f"load-p{shape[0]}-o{shape[1]}.png", f"Figures against {data.load_axis}, {words}")
+        draw_load(axes, data, data.cells_of(shape), plot, palette, "l")
+    legend(figure, data)
+    caption = say("Figures by load, {shape}", shape=shape_words(*shape))
+    return save(figure, folder / f"load-{shape_name(shape)}.png", caption)
 
 
-def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture:
+def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path, palette: Palette) -> Picture:
     cells = data.cells_of(shape)
     figure = Figure(figsize=(max(5.5, 2.9 * len(cells)), 4.6), layout="constrained", facecolor=PAPER.background)
     grid = figure.subplots(len(METRICS), len(cells), squeeze=False)
     for row, (metric, title) in zip(grid, METRICS, strict=True):
         limits = ecdf_limits(cells, metric)
         for axes, view in zip(row, cells, strict=True):
-            draw_ecdf(axes, data, view, metric, limits, PAPER, "d")
-        row[0].set_ylabel(title, color=PAPER.text)
-    _legend(figure, data)
-    words = shape_words(*shape)
-    path = folder / f"distribution-p{shape[0]}-o{shape[1]}.png"
-    return _save(figure, path, f"Distribution of latencies over requests, {words}")
+            draw_ecdf(axes, data, view, metric, limits, palette, "d")
+        row[0].set_ylabel(palette.language(title), color=PAPER.text)
+    legend(figure, data)
+    caption = say("Distribution of latencies over requests, {shape}", shape=shape_words(*shape))
+    return save(figure, folder / f"distribution-{shape_name(shape)}.png", caption)
 
 
-def _legend(figure: Figure, data: ReportData) -> None:
+def legend(figure: Figure, data: ReportData) -> None:
+    """Name the engines above the plots."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -224,7 +257,8 @@ def _legend(figure: Figure, data: ReportData) -> None:
     figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), frameon=False)
 
 
-def _save(figure: Figure, path: Path, caption: str) -> Picture:
+def save(figure: Figure, path: Path, caption: str) -> Picture:
+    """Write a PNG file. Raises OSError."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=PNG_DPI, facecolor=PAPER.background, metadata={"Software": None})
     return Picture(path, caption)

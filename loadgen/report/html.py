@@ -3,41 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from loadgen.report.data import ReportData
 from loadgen.report.figures import svg_memory, svg_shapes
+from loadgen.report.figures_compare import svg_comparison
+from loadgen.report.language import ENGLISH, Language
 from loadgen.report.page import context, environment
 from loadgen.report.style import LOOKS
 
 
-def render_html(data: ReportData) -> str:
-    """Return the page. All text is escaped; only our own drawings are inserted as they are."""
-    shapes = [
+def drawings(data: ReportData, language: Language = ENGLISH) -> list[dict[str, Any]]:
+    """The plots of each shape, as the templates take them."""
+    return [
         {
             "words": shape.words,
-            "loads": [Markup(svg) for svg in shape.loads],  # noqa: S704 (drawn by us, texts in them escaped)
-            "distributions": [
-                (title, [Markup(svg) for svg in panels])  # noqa: S704
-                for title, panels in shape.distributions
-            ],
+            "loads": _markup(shape.loads),
+            "distributions": [(title, _markup(panels)) for title, panels in shape.distributions],
         }
-        for shape in svg_shapes(data)
+        for shape in svg_shapes(data, language)
     ]
-    memory = svg_memory(data)
+
+
+def comparison_drawings(data: ReportData, language: Language = ENGLISH) -> dict[str, Any]:
+    """The plots of the comparison, as the templates take them."""
+    drawn = svg_comparison(data, language)
+    return {
+        "differences": [_markup(panels) for panels in drawn.differences],
+        "frontiers": [(words, _markup(panels)) for words, panels in drawn.frontiers],
+        "prefill": None if drawn.prefill is None else _markup([drawn.prefill])[0],
+        "drift": _markup(drawn.drift),
+    }
+
+
+def _markup(drawn: list[str]) -> list[Markup]:
+    """Drawings to be inserted as they are: we drew them, and escaped the texts in them."""
+    return [Markup(svg) for svg in drawn]  # noqa: S704
+
+
+def render_html(data: ReportData, language: Language = ENGLISH) -> str:
+    """Return the page. All text is escaped; only our own drawings are inserted as they are."""
+    memory = svg_memory(data, language)
     return (
-        environment(autoescape=True)
+        environment(autoescape=True, language=language)
         .get_template("report.html.j2")
         .render(
             **context(data),
-            shapes=shapes,
-            memory=None if memory is None else Markup(memory),  # noqa: S704
+            shapes=drawings(data, language),
+            plots=comparison_drawings(data, language),
+            memory=None if memory is None else _markup([memory])[0],
             looks=LOOKS,
         )
     )
 
 
-def write_html(data: ReportData, path: Path) -> None:
+def write_html(data: ReportData, path: Path, language: Language = ENGLISH) -> None:
     """Write the page. Raises OSError."""
-    path.write_text(render_html(data), encoding="utf-8", errors="replace")
+    path.write_text(render_html(data, language), encoding="utf-8", errors="replace")

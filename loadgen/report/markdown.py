@@ -6,24 +6,42 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from loadgen.report.data import ReportData
-from loadgen.report.figures import Picture, write_pngs
+from loadgen.report.figures import png_language, write_pngs
+from loadgen.report.figures_compare import write_comparison_pngs
+from loadgen.report.language import ENGLISH, Language, say
 from loadgen.report.page import context, environment
 
 FILES = "report_files"
 
 
-def write_markdown(data: ReportData, path: Path) -> None:
+def write_markdown(data: ReportData, path: Path, language: Language = ENGLISH) -> None:
     """Write the Markdown report beside its pictures. Raises OSError."""
-    pictures = write_pngs(data, path.parent / FILES)
-    path.write_text(render_markdown(data, pictures), encoding="utf-8", errors="replace")
+    files = FILES if language is ENGLISH else f"{FILES}.{language.code}"
+    told = png_language(language)
+    pictures = write_pngs(data, path.parent / files, told)
+    pictures |= write_comparison_pngs(data, path.parent / files, told)
+    note = None if told is language else say("Words in the pictures are English: this machine has no font for Chinese.")
+    rendered = markdown_environment(files, language).get_template("report.md.j2")
+    text = tidy(rendered.render(**context(data), pictures=pictures, picture_note=note))
+    path.write_text(text, encoding="utf-8", errors="replace")
 
 
-def render_markdown(data: ReportData, pictures: dict[str, list[Picture]]) -> str:
-    """Return the report as GitHub-flavoured Markdown."""
-    made = environment(autoescape=False)
-    made.filters.update(md=escape, code=code, image=_image)
-    rendered = made.get_template("report.md.j2").render(**context(data), pictures=pictures)
+def markdown_environment(files: str, language: Language = ENGLISH) -> jinja2.Environment:
+    """Return a template environment for Markdown whose pictures lie in the folder `files` beside it."""
+    made = environment(autoescape=False, language=language)
+    made.filters.update(
+        md=lambda value: escape(language.shown(value)),
+        code=lambda value: code(language.shown(value)),
+        image=lambda picture: f"![{escape(language.shown(picture.caption))}]({files}/{picture.path.name})",
+    )
+    return made
+
+
+def tidy(rendered: str) -> str:
+    """Leave one empty line where templates leave several."""
     return re.sub(r"\n{3,}", "\n\n", rendered)
 
 
@@ -42,7 +60,3 @@ def code(value: Any) -> str:
     fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
     pad = " " if "`" in line else ""
     return f"{fence}{pad}{line}{pad}{fence}".replace("|", "\\|")
-
-
-def _image(picture: Picture) -> str:
-    return f"![{picture.caption}]({FILES}/{picture.path.name})"

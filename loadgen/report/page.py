@@ -8,29 +8,60 @@ import jinja2
 
 from loadgen.definitions import DEFINITIONS
 from loadgen.report import text
-from loadgen.report.columns import COLUMNS, ahead
+from loadgen.report.columns import COLUMNS
 from loadgen.report.data import CellView, EngineCell, ReportData
 from loadgen.report.fairness import LONG
-from loadgen.report.headline import headline, notices, tiles
+from loadgen.report.headline import basis, headline, notices, tiles, verdict_text
+from loadgen.report.language import ENGLISH, Language, Text, mark, say
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
-from loadgen.report.style import LOOKS, look
+from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, look, verdict_mark
+from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, verdict_tables
 
+STATUS_WORDS = {
+    "complete": say("complete"),
+    "interrupted": say("interrupted"),
+    "failed": say("failed"),
+    "running": say("not ended"),
+}
+TILE_TITLES = {
+    "ttft_ms.p50": mark("Median time to first token"),
+    "tpot_ms.mean": mark("Time per output token"),
+    "output_tokens_per_s": mark("Output throughput"),
+}
+CLIENT_COLUMNS = (
+    (mark("TTFT off by"), "ms"),
+    (mark("TPOT off by"), "%"),
+    ("CPU", mark("% of a core")),
+    (mark("kept from CPU"), "%"),
+    (mark("read lag p99"), "ms"),
+    (mark("loop lag p99"), "ms"),
+    (mark("schedule lag p99"), "ms"),
+    (mark("longest GC pause"), "ms"),
+    (mark("events"), mark("a second")),
+)
+SIGNS = ((EQUAL, mark("no difference that matters")), (OPEN, mark("undecided")), (NONE, mark("not comparable")))
 ORDER = {"bad": 0, "warn": 1, "info": 2}
 
 
-def environment(*, autoescape: bool) -> jinja2.Environment:
-    """Return a template environment with our filters. Undefined names are errors."""
+def environment(*, autoescape: bool, language: Language = ENGLISH) -> jinja2.Environment:
+    """Return a template environment with our filters, and `_` that says a text. Undefined names are errors."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("loadgen.report", "templates"),
         autoescape=autoescape,  # noqa: S701 (off for Markdown only, which has an escaping of its own)
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=language.shown,
     )
+    made.globals.update(_=language, language=language)
     made.filters.update(
         number=text.number,
         count=text.count,
         ratio=text.ratio,
+        ratio_interval=text.ratio_interval,
+        interval=text.interval,
+        short_ids=text.short_ids,
+        p_value=text.p_value,
         moment=text.moment,
         plural=text.plural,
         cell=text.cell_words,
@@ -48,8 +79,12 @@ def context(data: ReportData) -> dict[str, Any]:
         "title": manifest.scenario.get("name") or manifest.run_id,
         "question": manifest.scenario.get("question"),
         "headline": headline(data),
+        "basis": basis(data),
         "notices": sorted(notices(data), key=lambda notice: ORDER[notice.level]),
         "tiles": tiles(data),
+        "tile_titles": TILE_TITLES,
+        "row_axis": _row_axis(data),
+        "client_columns": CLIENT_COLUMNS,
         "engines": [{"name": e, "seat": i % len(LOOKS), "look": look(i)} for i, e in enumerate(data.engines)],
         "columns": COLUMNS,
         "load_axis": data.load_axis,
@@ -60,15 +95,24 @@ def context(data: ReportData) -> dict[str, Any]:
         "repeat": repeat_facts(data),
         "client": client_facts(data),
         "client_blocks": client_blocks(data),
-        "status_words": {
-            "complete": "complete",
-            "interrupted": "interrupted",
-            "failed": "failed",
-            "running": "not ended",
-        },
+        "status_words": STATUS_WORDS,
+        "verdicts": verdict_tables(data),
+        "left_out": left_out_rows(data),
+        "drift": drift_lines(data),
+        "drift_summary": drift_summary(data),
+        "prefill": prefill_rows(data),
+        "energy": energy_rows(data),
+        "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "dash": text.DASH,
         "long": LONG,
     }
+
+
+def _row_axis(data: ReportData) -> Text:
+    """What the labels of a difference plot's rows mean."""
+    several = len({view.cell.output_tokens for view in data.cells if view.cell is not None}) > 1
+    lengths = say("prompt → output tokens") if several else say("prompt tokens")
+    return say("{lengths} × {load}", lengths=lengths, load=say(data.load_axis))
 
 
 def _groups(data: ReportData) -> list[dict[str, Any]]:
@@ -76,13 +120,12 @@ def _groups(data: ReportData) -> list[dict[str, Any]]:
     groups = [{"words": text.shape_words(*s), "cells": [_cell(data, v) for v in data.cells_of(s)]} for s in data.shapes]
     strangers = [_cell(data, view) for view in data.cells if view.cell is None]
     if strangers:
-        groups.append({"words": "other cells", "cells": strangers})
+        groups.append({"words": say("other cells"), "cells": strangers})
     return groups
 
 
 def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
     return {
-        "name": view.cell.load_text if view.cell else view.id,
         "level": f"{view.cell.load:g}" if view.cell else view.id,
         "rows": [_row(view.engines[engine], seat) for seat, engine in enumerate(data.engines)],
         "ratios": [_ratio_row(data, view, seat) for seat in range(1, len(data.engines))],
@@ -97,26 +140,72 @@ def _row(entry: EngineCell, seat: int) -> dict[str, Any]:
         "status": entry.status,
         "note": entry.note,
         "limited": entry.limited,
-        "figures": [column.text(entry.summary) for column in COLUMNS],
+        "figures": [
+            {"text": column.text(entry.summary), "interval": text.interval(entry.intervals.get(column.key))}
+            for column in COLUMNS
+        ],
         "errors": text.DASH if entry.summary is None else text.count(sum(entry.summary.errors.values())),
         "failed": bool(entry.summary and entry.summary.errors),
     }
 
 
 def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
-    """Ratios to the first seat, each with the seat that is ahead in it (None where neither is)."""
-    ratios = view.ratios(data.engines[0], data.engines[seat])
-    figures = []
+    """Ratios to the first seat with their intervals and verdicts; of a column that is not compared the bare ratio."""
+    engine = data.engines[seat]
+    bare = view.ratios(data.engines[0], engine)
+    statistics, cell = data.comparison(engine), data.compared(engine, view.id)
+    figures: list[dict[str, Any]] = []
     for column in COLUMNS:
-        value = ratios[column.key]
-        lead = None if value is None or round(value, 2) == 1 else ahead(column, value)
-        winner = None if lead is None else seat if lead else 0
+        judged = cell.metrics.get(column.key) if cell else None
+        if judged is None or statistics is None:
+            figures.append({"text": text.ratio(bare[column.key]), "interval": "", "mark": None, "verdict": ""})
+            continue
         figures.append(
             {
-                "text": text.ratio(value),
-                "seat": None if winner is None else winner % len(LOOKS),
-                "glyph": "" if winner is None else look(winner).glyph,
-                "engine": "" if winner is None else data.engines[winner],
+                "text": text.ratio(judged.ratio.estimate if judged.ratio else None),
+                "interval": text.ratio_interval(judged.ratio.ci95 if judged.ratio else None),
+                "mark": verdict_mark(judged.verdict, seat),
+                "verdict": verdict_text(judged, statistics),
             }
         )
-    return {"engine": data.engines[seat], "figures": figures}
+    return {"engine": engine, "figures": figures}
+
+
+def prefill_rows(data: ReportData) -> list[dict[str, Any]]:
+    """Each engine's fitted prefill rate."""
+    return [
+        {
+            "engine": fit.engine,
+            "seat": data.engines.index(fit.engine) % len(LOOKS),
+            "glyph": look(data.engines.index(fit.engine)).glyph,
+            "rate": text.number(fit.rate),
+            "interval": text.interval(fit.ci95),
+            "fixed": text.number(fit.fixed_ms),
+            "requests": text.count(len(fit.ttft_ms)),
+            "load": f"{fit.load:g}",
+            "repeats": fit.repeats,
+        }
+        for fit in data.prefill
+    ]
+
+
+def energy_rows(data: ReportData) -> list[dict[str, Any]]:
+    """Energy by cell and engine."""
+    rows = []
+    for view in data.cells:
+        for seat, engine in enumerate(data.engines):
+            row = next((row for row in data.energy.rows if row.cell == view.id and row.engine == engine), None)
+            if row is not None:
+                rows.append(
+                    {
+                        "cell": text.cell_words(view.id),
+                        "engine": engine,
+                        "seat": seat % len(LOOKS),
+                        "glyph": look(seat).glyph,
+                        "joules": text.number(row.joules),
+                        "watts": text.number(row.watts),
+                        "tokens_per_joule": text.number(row.tokens_per_joule),
+                        "blocks": row.blocks,
+                    }
+                )
+    return rows

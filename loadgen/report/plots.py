@@ -11,9 +11,10 @@ import numpy as np
 
 from loadgen.cell_summary import CellSummary, Floats
 from loadgen.report.data import CellView, EngineCell, ReportData
+from loadgen.report.language import Language, mark
 from loadgen.report.prometheus import Memory
 from loadgen.report.style import Palette, look
-from loadgen.report.text import number
+from loadgen.report.text import load_words, number, plural
 
 SECONDS_FROM_MS = 5000.0
 """An axis that reaches this many milliseconds counts in seconds."""
@@ -39,9 +40,24 @@ class LoadPlot:
 
 
 LOAD_PLOTS: tuple[LoadPlot, ...] = (
-    LoadPlot("ttft", "Time to first token", "ms", lambda s: s.ttft_ms.p50, lambda s: s.ttft_ms.p95, "p50", "p95"),
-    LoadPlot("tpot", "Time per output token", "ms", lambda s: s.tpot_ms.mean, lambda s: s.tpot_ms.p95, "mean", "p95"),
-    LoadPlot("throughput", "Output throughput", "tok/s", lambda s: s.output_tokens_per_s, lambda _: None, "output"),
+    LoadPlot("ttft", mark("Time to first token"), "ms", lambda s: s.ttft_ms.p50, lambda s: s.ttft_ms.p95, "p50", "p95"),
+    LoadPlot(
+        "tpot",
+        mark("Time per output token"),
+        "ms",
+        lambda s: s.tpot_ms.mean,
+        lambda s: s.tpot_ms.p95,
+        mark("mean"),
+        "p95",
+    ),
+    LoadPlot(
+        "throughput",
+        mark("Output throughput"),
+        "tok/s",
+        lambda s: s.output_tokens_per_s,
+        lambda _: None,
+        mark("output"),
+    ),
 )
 
 
@@ -50,7 +66,7 @@ class _Point:
     seat: int
     engine: str
     load: float
-    load_text: str
+    words: str
     value: float
     upper: float | None
     partial: bool
@@ -67,7 +83,7 @@ def draw_load(
         if (point := _point(plot, seat, view, view.engines[engine])) is not None
     ]
     if not points:
-        return _nothing(axes, palette)
+        return nothing(axes, palette)
     top = max(point.upper or point.value for point in points)
     scale, unit = (1e-3, "s") if plot.unit == "ms" and top >= SECONDS_FROM_MS else (1.0, plot.unit)
     levels = sorted({view.cell.load for view in cells if view.cell is not None})
@@ -98,8 +114,8 @@ def draw_load(
                 gid=gid,
                 zorder=4,
             )
-            titles[gid] = _title(plot, engine, point)
-    _load_axes(axes, data, levels, f"{plot.title}, {unit}", palette)
+            titles[gid] = _title(plot, engine, point, palette.language)
+    _load_axes(axes, data, levels, f"{palette.language(plot.title)}, {unit}", palette)
     values = [p.value * scale for p in points] + [(p.upper or p.value) * scale for p in points]
     _value_axis(axes, values)
     return titles
@@ -117,27 +133,27 @@ def _point(plot: LoadPlot, seat: int, view: CellView, entry: EngineCell) -> _Poi
     if value is None:
         return None
     upper = plot.upper(entry.summary)
-    return _Point(seat, entry.engine, view.cell.load, view.cell.load_text, value, upper, entry.status == "partial")
+    return _Point(seat, entry.engine, view.cell.load, load_words(view.cell), value, upper, entry.status == "partial")
 
 
-def _title(plot: LoadPlot, engine: str, point: _Point) -> str:
-    text = f"{engine}, {point.load_text}: {plot.value_name} {number(point.value)} {plot.unit}"
+def _title(plot: LoadPlot, engine: str, point: _Point, language: Language) -> str:
+    text = f"{engine}, {language(point.words)}: {language(plot.value_name)} {number(point.value)} {plot.unit}"
     if plot.upper_name and point.upper is not None:
         text += f", {plot.upper_name} {number(point.upper)} {plot.unit}"
-    return text + (" (partial)" if point.partial else "")
+    return text + (f" ({language('partial')})" if point.partial else "")
 
 
 def _load_axes(axes: Any, data: ReportData, levels: Sequence[float], title: str, palette: Palette) -> None:
     axes.set_title(title, loc="left", color=palette.text)
     if len(levels) == 1:
-        axes.set_xticks(range(len(data.engines)), [_short(engine) for engine in data.engines])
+        axes.set_xticks(range(len(data.engines)), [short(engine) for engine in data.engines])
         axes.set_xlim(-0.7, len(data.engines) - 0.3)
-        axes.set_xlabel(f"{data.load_axis} {levels[0]:g}", color=palette.muted)
+        axes.set_xlabel(f"{palette.language(data.load_axis)} {levels[0]:g}", color=palette.muted)
     else:
         axes.set_xticks([math.log2(level) for level in levels], [f"{level:g}" for level in levels])
         margin = 0.06 * (math.log2(levels[-1]) - math.log2(levels[0])) + 0.12
         axes.set_xlim(math.log2(levels[0]) - margin, math.log2(levels[-1]) + margin)
-        axes.set_xlabel(data.load_axis, color=palette.muted)
+        axes.set_xlabel(palette.language(data.load_axis), color=palette.muted)
     finish(axes, palette)
 
 
@@ -192,9 +208,15 @@ def draw_ecdf(
         )
         median = float(np.median(values))
         axes.plot([median * scale], [0.5], marker=look(seat).marker, markersize=6, color=colour, linestyle="none")
-        titles[gid] = f"{engine}: {values.size} requests, p50 {number(median)} ms, max {number(float(values[-1]))} ms"
+        titles[gid] = palette.language(
+            "{engine}: {requests}, p50 {median} ms, max {most} ms",
+            engine=engine,
+            requests=plural(values.size, "request"),
+            median=number(median),
+            most=number(float(values[-1])),
+        )
     if not titles:
-        return _nothing(axes, palette)
+        return nothing(axes, palette)
     low, high = limits[0] * scale, limits[1] * scale
     if low > 0 and high / low > LOG_FROM_RATIO:
         log_axis(axes.xaxis, low, high)
@@ -205,7 +227,7 @@ def draw_ecdf(
     axes.set_yticks([0, 0.5, 0.95], ["0", "50 %", "95 %"])
     axes.set_xlabel(unit, color=palette.muted)
     if view.cell is not None:
-        axes.set_title(f"{data.load_axis} {view.cell.load:g}", loc="left", color=palette.text)
+        axes.set_title(f"{palette.language(data.load_axis)} {view.cell.load:g}", loc="left", color=palette.text)
     finish(axes, palette)
     return titles
 
@@ -241,7 +263,7 @@ def draw_memory(axes: Any, data: ReportData, memory: Memory, palette: Palette, p
             gid = f"{prefix}-b{index}"
             colour = palette.engines[seat % len(palette.engines)]
             axes.axvspan(left / unit, right / unit, facecolor=colour, alpha=0.13, linewidth=0, gid=gid, zorder=0)
-            titles[gid] = f"{block.record_id}: {block.status}, {block.measured} measured requests"
+            titles[gid] = f"{block.record_id}: {palette.language(block.status)}"
     for series in memory.series:
         seat = data.engines.index(series.engine)
         gid = f"{prefix}-e{seat}"
@@ -253,14 +275,17 @@ def draw_memory(axes: Any, data: ReportData, memory: Memory, palette: Palette, p
         colour = palette.engines[seat % len(palette.engines)]
         axes.plot(np.insert(at, gaps, np.nan), np.insert(gib, gaps, np.nan), color=colour, linewidth=1.8, gid=gid)
         axes.plot(at[peak], gib[peak], marker=look(seat).marker, markersize=7, color=colour, linestyle="none")
-        titles[gid] = f"{series.engine}: at most {number(float(gib[peak]))} GiB"
+        titles[gid] = palette.language(
+            "{engine}: at most {peak} GiB", engine=series.engine, peak=number(float(gib[peak]))
+        )
     if not memory.series:
-        return _nothing(axes, palette)
+        return nothing(axes, palette)
     axes.set_ylim(0, max(value for s in memory.series for _, value in s.samples) / 2**30 * 1.12 or 1.0)
     ends = [at for series in memory.series for at, _ in series.samples]
     axes.set_xlim(min(0.0, (min(ends) - start) / unit), max((latest - start) / unit, 1e-9))
-    axes.set_title("Engine memory, GiB", loc="left", color=palette.text)
-    axes.set_xlabel("seconds since the run began" if seconds else "minutes since the run began", color=palette.muted)
+    axes.set_title(f"{palette.language('Engine memory')}, GiB", loc="left", color=palette.text)
+    words = mark("seconds since the run began") if seconds else mark("minutes since the run began")
+    axes.set_xlabel(palette.language(words), color=palette.muted)
     finish(axes, palette)
     return titles
 
@@ -283,11 +308,13 @@ def finish(axes: Any, palette: Palette) -> None:
     axes.tick_params(axis="x", color=palette.muted, length=3)
 
 
-def _nothing(axes: Any, palette: Palette) -> Titles:
+def nothing(axes: Any, palette: Palette) -> Titles:
+    """Say that there is nothing to draw."""
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "nothing was measured", ha="center", va="center", color=palette.muted)
+    axes.text(0.5, 0.5, palette.language("nothing was measured"), ha="center", va="center", color=palette.muted)
     return {}
 
 
-def _short(name: str, most: int = 16) -> str:
+def short(name: str, most: int = 16) -> str:
+    """Cut a long name."""
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -15,6 +15,7 @@ from typing import Any
 import requests
 
 from loadgen.manifest import Manifest
+from loadgen.report.language import say
 
 SNAPSHOT = "metrics.json"
 METRIC = "bakeoff_engine_memory_bytes"
@@ -55,28 +56,34 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
     names = [engine.name for engine in manifest.engines] or sorted({block.engine for block in manifest.blocks})
     span = _span(manifest)
     if span is None or not names:
-        return Memory(missing=["Engine memory: nothing ran, so there is no span of time to show."])
+        return Memory(missing=[say("Engine memory: nothing ran, so there is no span of time to show.")])
     path = folder / SNAPSHOT
     kept = _read_snapshot(path, names)
     if len(kept) == len(names):
-        return Memory(kept, f"kept in {SNAPSHOT}")
-    problem = "this report was made without a Prometheus"
+        return Memory(kept, say("kept in {file}", file=SNAPSHOT))
+    problem: str = say("this report was made without a Prometheus")
     found: list[MemorySeries] = []
     if prometheus_url:
         try:
             found = [series for name in names if (series := query_memory(prometheus_url, name, *span)).samples]
-            problem = f"Prometheus at {prometheus_url} holds no samples of {METRIC} for the time of the run"
+            problem = say(
+                "Prometheus at {url} holds no samples of {metric} for the time of the run",
+                url=prometheus_url,
+                metric=METRIC,
+            )
         except PrometheusError as error:
             problem = str(error)
-    source = f"Prometheus at {prometheus_url}"
+    source = say("Prometheus at {url}", url=prometheus_url)
     if found and len(found) >= len(kept):
         if manifest.status != "running":
             _write_snapshot(path, found, span, prometheus_url or "")
     else:
-        found, source = kept, f"kept in {SNAPSHOT}"
+        found, source = kept, say("kept in {file}", file=SNAPSHOT)
     have = {series.engine for series in found}
     lacking = [name for name in names if name not in have]
-    missing = [f"Memory over time of {', '.join(lacking)}: {problem}."] if lacking else []
+    missing: list[str] = []
+    if lacking:
+        missing = [say("Memory over time of {engines}: {problem}.", engines=", ".join(lacking), problem=problem)]
     return Memory(found, source if found else None, missing)
 
 
@@ -88,13 +95,21 @@ def query_memory(url: str, engine: str, start: float, end: float) -> MemorySerie
     """
     label = engine.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     step = max(1.0, math.ceil((end - start) / POINTS))
-    parameters: dict[str, str | float] = {
-        # Proportional shares add up to what the processes really hold; resident sizes count shared pages twice.
-        "query": f'max({METRIC}{{engine="{label}",kind="pss"}}) or max({METRIC}{{engine="{label}"}})',
-        "start": start,
-        "end": end,
-        "step": step,
-    }
+    # Proportional shares add up to what the processes really hold; resident sizes count shared pages twice.
+    query = f'max({METRIC}{{engine="{label}",kind="pss"}}) or max({METRIC}{{engine="{label}"}})'
+    rows = query_range(url, query, start, end, step)
+    return MemorySeries(engine, rows[0][1] if rows else [])
+
+
+def query_range(
+    url: str, query: str, start: float, end: float, step: float
+) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+    """Ask Prometheus for series between two moments: their labels, and (seconds since the Unix epoch, value).
+
+    Raises:
+        PrometheusError: it does not answer within 5 s, or answers with an error.
+    """
+    parameters: dict[str, str | float] = {"query": query, "start": start, "end": end, "step": step}
     try:
         with requests.Session() as session:
             session.trust_env = False  # a proxy for the outside world must not stand before a local Prometheus
@@ -102,8 +117,7 @@ def query_memory(url: str, engine: str, start: float, end: float) -> MemorySerie
         body = answer.json()
         if body.get("status") != "success":
             raise PrometheusError(f"Prometheus at {url} refused the query: {body.get('error') or answer.status_code}")
-        rows = body["data"]["result"]
-        return MemorySeries(engine, _samples(rows[0]["values"] if rows else []))
+        return [(dict(row.get("metric") or {}), _samples(row["values"])) for row in body["data"]["result"]]
     except requests.exceptions.JSONDecodeError:
         raise PrometheusError(f"{url} answers, but not as a Prometheus does") from None
     except requests.RequestException as error:

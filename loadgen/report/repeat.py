@@ -8,6 +8,7 @@ from typing import Any
 from loadgen.client_verdict import ClientVerdict
 from loadgen.floor import floor_words
 from loadgen.report.data import ReportData
+from loadgen.report.language import mark, say
 from loadgen.report.text import DASH, count, duration, gibibytes, moment, number, plain
 
 Facts = list[tuple[str, str]]
@@ -24,29 +25,29 @@ def repeat_facts(data: ReportData) -> Facts:
     scenario, git, host = manifest.scenario, manifest.git, manifest.host
     commit = plain(git.get("commit"))
     if git.get("dirty"):
-        commit += " with uncommitted changes"
+        commit = say("{commit} with uncommitted changes", commit=commit)
     memory = host.get("memory_bytes")
     facts: Facts = [
-        ("run", manifest.run_id),
-        ("made by", "hand, in the web UI" if manifest.source == "web-ui" else "a campaign"),
-        ("started, ended", f"{moment(manifest.started_at)}, {moment(manifest.ended_at)}"),
-        ("took", DASH if manifest.ended_at is None else duration(manifest.ended_at - manifest.started_at)),
-        ("scenario", plain(scenario.get("name"))),
-        ("seed", plain(scenario.get("seed"))),
-        ("requests a cell", plain(scenario.get("requests"))),
-        ("warm-up requests a user", plain(scenario.get("warmup_requests"))),
-        ("repeats", plain(scenario.get("repeats"))),
-        ("shared prefix", plain(scenario.get("shared_prefix_tokens"))),
-        ("git commit", commit),
-        ("packages", plain(manifest.packages)),
-        ("stack", plain(manifest.stack)),
-        ("operating system", plain(host.get("os"))),
-        ("Python", plain(host.get("python"))),
-        ("processor", plain(host.get("cpu"))),
-        ("cores, usable", f"{plain(host.get('cpus'))}, {plain(host.get('cpus_usable'))}"),
-        ("memory", gibibytes(memory) if isinstance(memory, (int, float)) else DASH),
-        ("GPUs", "; ".join(_gpu(gpu) for gpu in host.get("gpus") or []) or "none"),
-        ("clock", plain(manifest.clock)),
+        (mark("run"), manifest.run_id),
+        (mark("made by"), say("hand, in the web UI") if manifest.source == "web-ui" else say("a campaign")),
+        (mark("started, ended"), f"{moment(manifest.started_at)}, {moment(manifest.ended_at)}"),
+        (mark("took"), DASH if manifest.ended_at is None else duration(manifest.ended_at - manifest.started_at)),
+        (mark("scenario"), plain(scenario.get("name"))),
+        (mark("seed"), plain(scenario.get("seed"))),
+        (mark("requests a cell"), plain(scenario.get("requests"))),
+        (mark("warm-up requests a user"), plain(scenario.get("warmup_requests"))),
+        (mark("repeats"), plain(scenario.get("repeats"))),
+        (mark("shared prefix"), plain(scenario.get("shared_prefix_tokens"))),
+        (mark("git commit"), commit),
+        (mark("packages"), plain(manifest.packages)),
+        (mark("stack"), plain(manifest.stack)),
+        (mark("operating system"), plain(host.get("os"))),
+        (mark("Python"), plain(host.get("python"))),
+        (mark("processor"), plain(host.get("cpu"))),
+        (mark("cores, usable"), f"{plain(host.get('cpus'))}, {plain(host.get('cpus_usable'))}"),
+        (mark("memory"), gibibytes(memory) if isinstance(memory, (int, float)) else DASH),
+        (mark("GPUs"), "; ".join(_gpu(gpu) for gpu in host.get("gpus") or []) or "none"),
+        (mark("clock"), plain(manifest.clock)),
     ]
     return [(name, value) for name, value in facts if value != DASH]
 
@@ -56,14 +57,19 @@ def client_facts(data: ReportData) -> Facts:
     client = data.client
     opened = count(client.connections)
     if client.connections:
-        opened += f" (median {number(client.connect_ms_p50)} ms, at most {number(client.connect_ms_max)} ms to open)"
+        opened = say(
+            "{count} (median {median} ms, at most {most} ms to open)",
+            count=opened,
+            median=number(client.connect_ms_p50),
+            most=number(client.connect_ms_max),
+        )
     return [
-        ("workers", count(client.workers)),
-        ("requests, warm-up and drain included", count(client.requests)),
-        ("of these ended by the load generator itself at the end of a block", count(client.aborted)),
-        ("content events received", count(client.events)),
-        ("connections opened, never counted in TTFT", opened),
-        ("client floor on this host", floor_words(data.manifest.floor)),
+        (mark("workers"), count(client.workers)),
+        (mark("requests, warm-up and drain included"), count(client.requests)),
+        (mark("of these ended by the load generator itself at the end of a block"), count(client.aborted)),
+        (mark("content events received"), count(client.events)),
+        (mark("connections opened, never counted in TTFT"), opened),
+        (mark("client floor on this host"), say(floor_words(data.manifest.floor))),
     ]
 
 

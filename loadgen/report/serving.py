@@ -8,11 +8,12 @@ from typing import Any
 
 from loadgen.engines.serving import SETTINGS, plain
 from loadgen.manifest import EngineFacts, Manifest
+from loadgen.report.language import mark
 from loadgen.report.text import DASH
 
-UNKNOWN = "not known: Bakeoff did not set this engine up"
+UNKNOWN = mark("not known: Bakeoff did not set this engine up")
 DEFAULT = "default"
-SHORT = ("differs", "not honoured")
+SHORT = (mark("differs"), mark("not honoured"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

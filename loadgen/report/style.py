@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from loadgen.report.language import ENGLISH, Language
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Look:
@@ -37,6 +39,27 @@ def look(index: int) -> Look:
     return LOOKS[index % len(LOOKS)]
 
 
+EQUAL, OPEN, NONE = "=", "?", "–"
+"""Signs of a verdict without a winner: no difference, undecided, not comparable."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mark:
+    """A verdict as one sign: the winner's marker, `=` for no difference, `?` for undecided."""
+
+    sign: str
+    seat: int | None
+    """Index of the winner's look; None without a winner."""
+
+
+def verdict_mark(verdict: str, seat: int) -> Mark:
+    """The sign of a verdict on the first engine (`a`) and the one in `seat` (`b`)."""
+    winner = {"a": 0, "b": seat}.get(verdict)
+    if winner is not None:
+        return Mark(look(winner).glyph, winner % len(LOOKS))
+    return Mark({"none": EQUAL, "undecided": OPEN}.get(verdict, NONE), None)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Palette:
     """The colours that a plot is drawn with."""
@@ -46,6 +69,8 @@ class Palette:
     grid: str
     background: str
     engines: tuple[str, ...]
+    language: Language = ENGLISH
+    """What its words are in."""
 
 
 PAPER = Palette("#1c2024", "#5c6670", "#dfe3e7", "#ffffff", tuple(entry.light for entry in LOOKS))

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.report.data import CellView, EngineCell, ReportData
-from loadgen.report.headline import headline, notices, tiles
+from loadgen.report.energy import EnergyRow
+from loadgen.report.headline import basis, headline, notices, tiles
+from loadgen.report.prefill import PrefillFit
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def summary(data: ReportData) -> dict[str, Any]:
@@ -26,12 +28,16 @@ def summary(data: ReportData) -> dict[str, Any]:
         "started_at": manifest.started_at,
         "ended_at": manifest.ended_at,
         "headline": headline(data),
+        "basis": basis(data),
         "notices": [dataclasses.asdict(notice) for notice in notices(data)],
         "engines": [_engine(data, engine) for engine in data.engines],
         "overall_ratios": {
             tile.column.key: {"geometric_mean": tile.mean, "min": tile.low, "max": tile.high, "cells": tile.cells}
             for tile in tiles(data)
         },
+        "statistics": [found.model_dump(mode="json") for found in data.comparisons],
+        "prefill": [_prefill(fit) for fit in data.prefill],
+        "energy": [_energy(row) for row in data.energy.rows],
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
         "errors": [dataclasses.asdict(row) for row in data.errors],
@@ -41,7 +47,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "measured_requests": data.measured_requests,
         "failed_requests": data.failed_requests,
         "unreadable_lines": data.broken_lines,
-        "missing": list(data.memory.missing),
+        "missing": [*data.memory.missing, *([data.energy.missing] if data.energy.missing else [])],
     }
 
 
@@ -55,6 +61,15 @@ def _engine(data: ReportData, engine: str) -> dict[str, Any]:
     peak = next((max(v for _, v in s.samples) for s in data.memory.series if s.engine == engine), None)
     known = {} if facts is None else {key: getattr(facts, key) for key in ("kind", "api", "model", "version")}
     return {"name": engine, **known, "peak_memory_bytes": peak}
+
+
+def _prefill(fit: PrefillFit) -> dict[str, Any]:
+    figures = {"tokens_per_s": fit.rate, "ci95": fit.ci95, "fixed_ms": fit.fixed_ms, "ms_a_token": fit.ms_a_token}
+    return {"engine": fit.engine, "load": fit.load, "requests": len(fit.ttft_ms), "repeats": fit.repeats, **figures}
+
+
+def _energy(row: EnergyRow) -> dict[str, Any]:
+    return dataclasses.asdict(row) | {"watts": row.watts, "output_tokens_per_joule": row.tokens_per_joule}
 
 
 def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
@@ -76,5 +91,6 @@ def _entry(entry: EngineCell) -> dict[str, Any]:
         "note": entry.note,
         "client_limited": entry.limited,
         "blocks": entry.blocks,
+        "ci95": entry.intervals,
         "summary": dataclasses.asdict(entry.summary) if entry.summary else None,
     }

@@ -7,10 +7,11 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.report.columns import COLUMNS, quotient
+from loadgen.report.columns import COLUMNS, Column
 from loadgen.report.data import CellView, ReportData
 from loadgen.report.headline import headline, notices
-from loadgen.report.text import DASH, count, printable, ratio
+from loadgen.report.style import EQUAL, NONE, OPEN, look, verdict_mark
+from loadgen.report.text import DASH, count, printable, ratio, ratio_interval
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
@@ -30,10 +31,11 @@ class TerminalTable:
             if notice.level != "info":
                 yield Text(printable(notice.text), style=LEVEL_STYLES[notice.level])
         if self.data.cells and self.data.engines:
-            yield self._table(options.max_width >= WIDE)
+            yield self.cells(options.max_width >= WIDE)
         yield Text(printable(headline(self.data)), style="bold")
 
-    def _table(self, wide: bool) -> Table:
+    def cells(self, wide: bool) -> Table:
+        """The table alone."""
         columns = [column for column in COLUMNS if wide or not column.wide_only]
         load = "users" if self.data.load_axis == "concurrency" else "req/s"
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -54,21 +56,39 @@ class TerminalTable:
                     *(column.text(entry.summary) for column in columns),
                     Text(failed, style="red" if failed not in (DASH, "0") else ""),
                 )
-            base = view.engines[self.data.engines[0]]
-            for engine in self.data.engines[1:]:
-                other = view.engines[engine]
-                both = base.decides and other.decides
-                ratios = [ratio(quotient(c, base.summary, other.summary) if both else None) for c in columns]
+            for seat, engine in enumerate(self.data.engines[1:], start=1):
                 label = "ratio" if len(self.data.engines) == 2 else f"{printable(engine)} ÷"
-                table.add_row("", Text(label), *ratios, "", style="dim")
+                table.add_row("", Text(label, style="dim"), *(self._ratio(view, seat, c) for c in columns), "")
             table.add_section()
         if len(self.data.engines) > 1:
-            table.caption = Text(f"ratio: a figure divided by that of {printable(self.data.engines[0])}")
+            table.caption = self._caption()
         if any(entry.status == "partial" for view in self.data.cells for entry in view.engines.values()):
             table.caption = Text.assemble(table.caption or "", "  * partial")
         if any(entry.limited for view in self.data.cells for entry in view.engines.values()):
             table.caption = Text.assemble(table.caption or "", "  ! client-limited: decides nothing")
         return table
+
+    def _ratio(self, view: CellView, seat: int, column: Column) -> Text:
+        """A ratio with the mark of its verdict, and its 95% interval below."""
+        engine = self.data.engines[seat]
+        cell = self.data.compared(engine, view.id)
+        judged = cell.metrics.get(column.key) if cell else None
+        if judged is None or judged.ratio is None:
+            bare = view.ratios(self.data.engines[0], engine)[column.key] if judged is None else None
+            return Text(ratio(bare), style="dim")
+        sign = verdict_mark(judged.verdict, seat)
+        style = "dim" if sign.seat is None else ENGINE_STYLES[sign.seat % len(ENGINE_STYLES)]
+        found = Text(f"{ratio(judged.ratio.estimate)} {sign.sign}", style=style)
+        ends = ratio_interval(judged.ratio.ci95, fine=False)
+        return found.append(f"\n{ends}", style="dim") if ends else found
+
+    def _caption(self) -> Text:
+        """What the signs of ratios mean."""
+        found = Text(f"ratio: a figure divided by that of {printable(self.data.engines[0])}, with its 95% interval;")
+        for seat, engine in enumerate(self.data.engines):
+            style = ENGINE_STYLES[seat % len(ENGINE_STYLES)]
+            found.append(f" {look(seat).glyph}", style=style).append(f" {printable(engine)} is faster,")
+        return found.append(f" {EQUAL} no difference that matters, {OPEN} undecided, {NONE} not comparable")
 
 
 def _cell_name(view: CellView, wide: bool) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from loadgen.report.language import Text, joined, say
 from loadgen.scenario import Cell
 
 DASH = "–"
@@ -35,6 +37,31 @@ def count(value: int | None) -> str:
     return DASH if value is None else f"{value:,d}"
 
 
+def interval(ends: tuple[float, float] | None) -> str:
+    """Return an interval such as `12.3–13.1`, three digits or four where it is narrow; "" for None."""
+    if ends is None or not all(map(math.isfinite, ends)):
+        return ""
+    low, high = ends
+    size = max(abs(low), abs(high))
+    if size >= 1e7 or size == 0:
+        return f"{low:.3g}–{high:.3g}"
+    digits = 2 - math.floor(math.log10(size))
+    if high - low < 0.02 * size:
+        digits += 1
+    digits = max(0, min(digits, 9))
+    return f"{low:,.{digits}f}–{high:,.{digits}f}"
+
+
+def ratio_interval(ends: tuple[float, float] | None, *, fine: bool = True) -> str:
+    """Return the interval of a ratio, such as `1.19–1.26`, with a digit more where it is narrow; "" for None."""
+    if ends is None or not all(map(math.isfinite, ends)):
+        return ""
+    if max(ends) >= 9.995 or min(ends) < 0.0995:
+        return "–".join(number(end) for end in ends)
+    digits = 3 if fine and ends[1] - ends[0] < 0.02 else 2
+    return "–".join(f"{end:.{digits}f}" for end in ends)
+
+
 def ratio(value: float | None) -> str:
     """Return a ratio such as `1.23×`; a dash for None."""
     if value is None or not math.isfinite(value):
@@ -42,17 +69,33 @@ def ratio(value: float | None) -> str:
     return f"{value:.2f}×" if 0.0995 <= value < 9.995 else f"{number(value)}×"
 
 
-def plural(amount: int, word: str) -> str:
-    """Return `1 request`, `2 requests`."""
-    return f"{amount:,d} {word}{'' if amount == 1 else 's'}"
+def plural(amount: int, word: str) -> Text:
+    """Return `1 request`, `2 requests`. The catalogue has both, as `{count} request` and `{count} requests`."""
+    return say(f"{{count}} {word}{'' if amount == 1 else 's'}", count=f"{amount:,d}")
 
 
 def listing(words: Sequence[str], *, most: int = 6) -> str:
     """Join words as in a sentence, and say how many were left out."""
-    shown = list(words[:most])
+    shown: list[str] = list(words[:most])
     if len(words) > most:
-        shown.append(f"{len(words) - most} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+        shown.append(say("{count} more", count=len(words) - most))
+    if len(shown) < 2:
+        return shown[0] if shown else ""
+    return say("{some} and {last}", some=joined(", ", shown[:-1]), last=shown[-1])
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value: two digits, and no more certainty than `< 0.001`; a dash for None."""
+    if value is None:
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def short_ids(value: str) -> str:
+    """Cut every digest and container id in a text to its first 12 digits."""
+    if isinstance(value, Text):
+        return value
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", "\\1…", value)
 
 
 def moment(seconds: float | None) -> str:
@@ -90,12 +133,22 @@ def cell_words(cell_id: str) -> str:
         cell = Cell.parse(cell_id)
     except ValueError:
         return cell_id
-    return f"{cell.prompt_tokens:,d} prompt tokens, {cell.output_tokens:,d} output tokens, {cell.load_text}"
+    return say(
+        "{prompt} prompt tokens, {output} output tokens, {load}",
+        prompt=f"{cell.prompt_tokens:,d}",
+        output=f"{cell.output_tokens:,d}",
+        load=load_words(cell),
+    )
+
+
+def load_words(cell: Cell) -> str:
+    """Return a cell's load in words."""
+    return cell.load_text if cell.open_loop else plural(cell.concurrency, "user")
 
 
 def shape_words(prompt_tokens: int, output_tokens: int) -> str:
     """Return the token counts of a cell in words."""
-    return f"{prompt_tokens:,d} prompt → {output_tokens:,d} output tokens"
+    return say("{prompt} prompt → {output} output tokens", prompt=f"{prompt_tokens:,d}", output=f"{output_tokens:,d}")
 
 
 def plain(value: Any) -> str:

@@ -67,10 +67,12 @@ def made(tmp_path: Path) -> tuple[SyntheticRun, RunFolder]:
     return run, run.write(tmp_path)
 
 
-def known(run: SyntheticRun) -> Answer:
+def known(run: SyntheticRun, gpus: list[dict[str, Any]] | None = None) -> Answer:
     memory = run.memory()
 
     def answer(query: dict[str, str]) -> tuple[int, bytes]:
+        if "gpu_energy" in query["query"]:
+            return 200, json.dumps({"status": "success", "data": {"result": gpus or []}}).encode()
         engine = query["query"].split('engine="')[1].split('"')[0]
         values = [[at, str(value)] for at, value in memory.get(engine, [])] + [[START + 9999, "NaN"]]
         result = [{"metric": {}, "values": values}] if engine in memory else []
@@ -88,7 +90,7 @@ def test_memory_is_asked_for_once_and_outlives_prometheus(
     paths = write_report(folder, prometheus_url=prometheus.url + "/")
     assert paths.data.memory.missing == []
     assert [series.engine for series in paths.data.memory.series] == ["llamacpp", "vllm"]
-    query = prometheus.asked[0]
+    query = next(query for query in prometheus.asked if "memory" in query["query"])
     assert query["path"] == "/api/v1/query_range"
     memory = "bakeoff_engine_memory_bytes"
     assert query["query"] == f'max({memory}{{engine="llamacpp",kind="pss"}}) or max({memory}{{engine="llamacpp"}})'

@@ -47,7 +47,7 @@ def dig(tree: dict[str, Any], path: str) -> Any:
 
 def test_summary_agrees_with_the_oracle_in_every_cell(complete: ReportPaths) -> None:
     document = summary_of(complete)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert len(document["cells"]) == 6
     checked = 0
     for cell in document["cells"]:
@@ -75,9 +75,11 @@ def test_ratios_are_second_seat_over_first(complete: ReportPaths) -> None:
 
 def test_every_plot_has_data_for_both_engines(complete: ReportPaths) -> None:
     page = check(complete.html.read_text(encoding="utf-8"))
-    # 2 shapes x 3 figures, 6 cells x 2 distributions, 1 memory plot
-    assert len(page.svgs) == 2 * 3 + 6 * 2 + 1
+    # 2 shapes x 3 figures, 6 cells x 2 distributions, 1 memory plot, 2 x 2 frontiers, 1 prefill, 3 drift, 3 differences
+    assert len(page.svgs) == 2 * 3 + 6 * 2 + 1 + 2 * 2 + 1 + 3 + 3
     for ids in page.svgs:
+        if any(name.startswith("diff") for name in ids):
+            continue  # these show winners
         assert any("-e0" in name for name in ids) and any("-e1" in name for name in ids), ids[:5]
     loads = [ids for ids in page.svgs if any("-ttft-e0-c" in name for name in ids)]
     assert all(f"-c{c}" in " ".join(ids) for ids in loads for c in (1, 4, 8))
@@ -86,7 +88,7 @@ def test_every_plot_has_data_for_both_engines(complete: ReportPaths) -> None:
 def test_page_holds_everything_a_reader_needs(complete: ReportPaths) -> None:
     page = check(complete.html.read_text(encoding="utf-8"))
     assert complete.data.manifest.run_id in page.text
-    assert "no confidence interval yet" in page.text
+    assert summary_of(complete)["basis"] in page.text
     for name, words in DEFINITIONS.items():
         assert name in page.text and words in page.text
     assert "python -m loadgen bench synthetic --seed 7" in page.text
@@ -97,7 +99,7 @@ def test_page_holds_everything_a_reader_needs(complete: ReportPaths) -> None:
 def test_markdown_shows_its_pictures(complete: ReportPaths) -> None:
     text = complete.markdown.read_text(encoding="utf-8")
     pictures = sorted(path.name for path in (complete.markdown.parent / "report_files").iterdir())
-    assert len(pictures) == 2 + 2 + 1
+    assert len(pictures) == 2 + 2 + 1 + 2 + 1 + 1 + 1
     for name in pictures:
         assert f"(report_files/{name})" in text
         assert (complete.markdown.parent / "report_files" / name).stat().st_size > 10_000
@@ -187,7 +189,7 @@ def test_a_partial_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
     assert partial["engines"]["vllm"]["summary"]["requests"] > 0
     assert set(partial["ratios"]["vllm"].values()) == {"llamacpp", None}
     assert partial["engines"]["vllm"]["summary"]["errors"] == {}, "requests that we aborted are not errors"
-    assert "1 of 6 cells" in document["headline"]
+    assert "1 of 6 cells" in document["basis"]
     assert "vllm *" in table_text(paths)
 
 
@@ -213,7 +215,7 @@ def test_a_client_limited_cell_decides_nothing(tmp_path: Path) -> None:
     assert bad["engines"]["vllm"]["summary"]["requests"] == 10, "its figures are shown"
     assert set(bad["ratios"]["vllm"].values()) == {"llamacpp", None}
     assert None not in good["ratios"]["vllm"].values()
-    assert "only 1 of 2 cells count" in document["headline"]
+    assert "only 1 of 2 cells count" in document["basis"]
     assert all(tile["cells"] == 1 for tile in document["overall_ratios"].values())
     words = "is client-limited and decides nothing: TTFT may be off by up to 8.1 ms"
     page = check(paths.html.read_text(encoding="utf-8"))

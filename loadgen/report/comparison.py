@@ -1,0 +1,93 @@
+"""The statistics of a run: its first engine against each of the others, and every figure's own interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import ValidationError
+
+from loadgen.floor import Floor
+from loadgen.manifest import Manifest
+from loadgen.run_folder import BlockData, RunData
+from loadgen.scenario import Cell
+from loadgen.statistics.compare import compare
+from loadgen.statistics.drift import within_block
+from loadgen.statistics.from_run import block_sample, cell_samples
+from loadgen.statistics.interval import from_log, jackknife
+from loadgen.statistics.metrics import HEADLINE, METRICS, BlockSample, Metric
+from loadgen.statistics.result import Settings, Statistics
+
+Interval = tuple[float, float]
+
+
+def comparisons(run: RunData, engines: Sequence[str]) -> list[Statistics]:
+    """Compare the first engine with each of the others; nothing where only one ran."""
+    settings = Settings(floors_ms=floors_ms(run.manifest, [block.facts.cell for block in run.blocks]))
+    return [compare(engines[0], other, cell_samples(run.blocks, engines[0], other), settings) for other in engines[1:]]
+
+
+def floors_ms(manifest: Manifest, cells: Sequence[str]) -> dict[str, float]:
+    """The load generator's own error by source, from its calibration at the highest load of these cells.
+
+    TTFT only: the p99 of one request's error, which is the most that a percentile may be off by. TPOT is off by a share
+    of a per mille, far less than any margin.
+    """
+    try:
+        floor = Floor.model_validate(manifest.floor)
+    except ValidationError:
+        return {}
+    steps = sorted((step for step in floor.steps if step.valid), key=lambda step: step.streams)
+    if not steps:
+        return {}
+    streams = max(map(_streams, cells), default=1)
+    step = next((step for step in steps if step.streams >= streams), steps[-1])
+    return {"ttft_ms": step.ttft_error_ms.p99}
+
+
+def block_figures(samples: Sequence[BlockSample]) -> list[dict[str, float]]:
+    """The headline metrics of each block."""
+    metrics = [metric for metric in METRICS if metric.key in HEADLINE]
+    return [
+        {metric.key: metric.pooled([unit]) for metric in metrics if (unit := metric.unit_of(sample)) is not None}
+        for sample in samples
+    ]
+
+
+def samples_of(blocks: Sequence[BlockData]) -> list[BlockSample]:
+    """The raw values of blocks, whether or not they decide anything."""
+    return [block_sample(block, None) for block in blocks]
+
+
+def intervals(samples: Sequence[BlockSample]) -> dict[str, Interval]:
+    """95% interval of each metric over one engine's blocks of a cell; metrics without one are left out."""
+    found = {metric.key: interval(metric, samples) for metric in METRICS}
+    return {key: ends for key, ends in found.items() if ends is not None}
+
+
+def interval(metric: Metric, samples: Sequence[BlockSample]) -> Interval | None:
+    """95% interval of one engine's figure: from the scatter of its blocks, of a single one from that within it.
+
+    The same estimate and the same method as in `statistics.measure`, which takes pairs of blocks.
+    """
+    units = [unit for sample in samples if (unit := metric.unit_of(sample)) is not None]
+    if not units:
+        return None
+    if len(units) == 1:
+        spread = within_block(metric, units[0])
+    else:
+        without = np.array([metric.pooled(units[:i] + units[i + 1 :]) for i in range(len(units))])
+        whole = metric.pooled(units)
+        positive = whole > 0 and bool((without > 0).all())
+        spread = jackknife(float(np.log(whole)), np.log(without)) if positive else None
+    if spread is None:
+        return None
+    low, high = spread.interval()
+    return from_log(low), from_log(high)
+
+
+def _streams(cell_id: str) -> int:
+    try:
+        return Cell.parse(cell_id).concurrency
+    except ValueError:
+        return 1

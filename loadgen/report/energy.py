@@ -1,0 +1,155 @@
+"""Energy that the GPUs used while each engine was measured, and the output tokens that a joule bought.
+
+The counter is read at both ends of every block's window, on a straight line between its samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from loadgen.cell_summary import summarise
+from loadgen.report.language import say
+from loadgen.report.prometheus import PrometheusError, query_range
+from loadgen.run_folder import BlockData
+
+SNAPSHOT = "gpu_energy.json"
+METRIC = "bakeoff_gpu_energy_joules_total"
+STEP_S = 1.0
+AROUND_S = 5.0
+"""How far beyond a window samples are asked for, so that both its ends lie between two."""
+WIDEST_GAP_S = 10.0
+MOST_STEPS = 10_000
+
+Samples = list[tuple[float, float]]
+"""(seconds since the Unix epoch, joules) of one GPU, in order of time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EnergyRow:
+    """What one engine's blocks of a cell used."""
+
+    engine: str
+    cell: str
+    joules: float
+    seconds: float
+    output_tokens: float
+    blocks: int
+
+    @property
+    def watts(self) -> float:
+        """Mean power."""
+        return self.joules / self.seconds
+
+    @property
+    def tokens_per_joule(self) -> float | None:
+        """Output tokens that a joule bought; None where none was used."""
+        return self.output_tokens / self.joules if self.joules > 0 else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Energy:
+    """What is known of energy; without rows, why."""
+
+    rows: list[EnergyRow] = dataclasses.field(default_factory=list)
+    gpus: int = 0
+    missing: str | None = None
+
+
+def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str | None, *, ended: bool) -> Energy:
+    """Work out the energy of every complete block; never raises for a Prometheus that is gone.
+
+    Prometheus' answer is kept in the folder once the run has ended.
+    """
+    spans = {block.facts.record_id: _span(block) for block in blocks if block.facts.status == "complete"}
+    windows = [span for span in spans.values() if span is not None]
+    if not windows:
+        return Energy(missing=say("Energy: no block was completed."))
+    kept = _read(folder / SNAPSHOT)
+    if kept is None:
+        if not prometheus_url:
+            return Energy(missing=say("Energy: this report was made without a Prometheus."))
+        try:
+            kept = query_energy(prometheus_url, min(start for start, _ in windows), max(end for _, end in windows))
+        except PrometheusError as error:
+            return Energy(missing=say("Energy: {problem}.", problem=str(error)))
+        if kept and ended:
+            _write(folder / SNAPSHOT, kept)
+    if not kept:
+        return Energy(missing=say("Energy: Prometheus holds no {metric}, so no GPU told what it used.", metric=METRIC))
+    return Energy(energy_rows(blocks, kept), len(kept))
+
+
+def query_energy(url: str, start: float, end: float) -> dict[str, Samples]:
+    """Ask Prometheus for every GPU's energy counter. Raises PrometheusError."""
+    found: dict[str, Samples] = {}
+    at, end = start - AROUND_S, end + AROUND_S
+    while at < end:
+        until = min(end, at + MOST_STEPS * STEP_S)
+        for labels, samples in query_range(url, METRIC, at, until, STEP_S):
+            name = labels.get("uuid") or labels.get("gpu", "")
+            found.setdefault(name, []).extend(samples)
+        at = until + STEP_S
+    return {name: sorted(set(samples)) for name, samples in found.items()}
+
+
+def energy_rows(blocks: Sequence[BlockData], gpus: dict[str, Samples]) -> list[EnergyRow]:
+    """Sum up by engine and cell; a block whose window the samples do not cover is left out."""
+    sums: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    for block in blocks:
+        span = _span(block)
+        if block.facts.status != "complete" or span is None:
+            continue
+        used = [joules(samples, *span) for samples in gpus.values()]
+        if any(one is None for one in used):
+            continue
+        summary = summarise([(block.records, block.measured, block.cut.window)])
+        seconds = span[1] - span[0]
+        tokens = (summary.output_tokens_per_s or 0.0) * seconds
+        total = sum(one for one in used if one is not None)
+        sums.setdefault((block.facts.engine, block.facts.cell), []).append((total, seconds, tokens))
+    rows = []
+    for (engine, cell), parts in sums.items():
+        total, seconds, tokens = (float(one) for one in np.sum(parts, axis=0))
+        rows.append(EnergyRow(engine, cell, total, seconds, tokens, len(parts)))
+    return rows
+
+
+def joules(samples: Samples, start: float, end: float) -> float | None:
+    """How much a counter rose between two moments; None where samples are too far apart, or it began again."""
+    at = np.array([moment for moment, _ in samples])
+    value = np.array([reading for _, reading in samples])
+    if not at.size or at[0] > start or at[-1] < end:
+        return None
+    first, last = int(np.searchsorted(at, start, side="right")) - 1, int(np.searchsorted(at, end))
+    if (np.diff(at[first : last + 1]) > WIDEST_GAP_S).any() or (np.diff(value[first : last + 1]) < 0).any():
+        return None
+    low, high = np.interp([start, end], at, value)
+    return float(high - low)
+
+
+def _span(block: BlockData) -> tuple[float, float] | None:
+    window = block.cut.window
+    return None if window is None or window.end_ns <= window.start_ns else (window.start_ns / 1e9, window.end_ns / 1e9)
+
+
+def _read(path: Path) -> dict[str, Samples] | None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))["energy_joules"]
+        return {str(name): [(float(at), float(value)) for at, value in samples] for name, samples in kept.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _write(path: Path, gpus: dict[str, Samples]) -> None:
+    document = {"schema_version": 1, "metric": METRIC, "energy_joules": gpus}
+    temporary = path.with_suffix(".json.part")
+    try:
+        temporary.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError:  # the report itself does not depend on it
+        temporary.unlink(missing_ok=True)

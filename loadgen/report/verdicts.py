@@ -1,0 +1,177 @@
+"""The verdicts as tables: by cell and metric, the blocks that decide nothing, and drift."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from loadgen.report.data import ReportData
+from loadgen.report.headline import verdict_text
+from loadgen.report.language import Text, mark, say
+from loadgen.report.style import Mark, verdict_mark
+from loadgen.report.text import cell_words, plural
+from loadgen.statistics.result import Judged, Statistics
+from loadgen.statistics.words import drift_words, family_words, metric_words
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VerdictEntry:
+    """One metric's verdict."""
+
+    mark: Mark
+    text: Text
+    p_adjusted: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """One cell's verdicts on the headline metrics; those over all cells have no cell."""
+
+    cell: str | None
+    words: str
+    mark: Mark
+    entries: list[VerdictEntry]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VerdictTable:
+    """The first engine against another one."""
+
+    a: str
+    b: str
+    metrics: list[Text]
+    rows: list[VerdictRow]
+    family: Text
+    blocks: int
+    """Repeats with a valid block of both engines, at most."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftOutRow:
+    """A block that decides nothing."""
+
+    engine: str
+    cell: str
+    repeat: int
+    reason: str
+
+
+def verdict_tables(data: ReportData) -> list[VerdictTable]:
+    """A table for each comparison."""
+    return [_table(data, found) for found in data.comparisons]
+
+
+def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
+    seat = data.engines.index(statistics.b) if statistics.b in data.engines else 1
+    keys = [key for key in statistics.settings.headline if key in statistics.overall]
+
+    def entry(judged: Judged) -> VerdictEntry:
+        return VerdictEntry(verdict_mark(judged.verdict, seat), verdict_text(judged, statistics), judged.p_adjusted)
+
+    rows = []
+    if len(statistics.cells) > 1:
+        overall = [entry(statistics.overall[key]) for key in keys]
+        rows.append(VerdictRow(None, say("all cells"), verdict_mark(statistics.verdict, seat), overall))
+    cells = {cell.id: cell for cell in statistics.cells}
+    for view in data.cells:
+        cell = cells.get(view.id)
+        if cell is not None:
+            entries = [entry(cell.metrics[key]) for key in keys]
+            rows.append(VerdictRow(view.id, data.row_label(view.id), verdict_mark(cell.verdict, seat), entries))
+    return VerdictTable(
+        a=statistics.a,
+        b=statistics.b,
+        metrics=[_metric(key) for key in keys],
+        rows=rows,
+        family=Text(lambda language: family_words(statistics, language.verdicts)),
+        blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
+    )
+
+
+def _metric(key: str) -> Text:
+    return Text(lambda language: metric_words(key, language.verdicts))
+
+
+def left_out_rows(data: ReportData) -> list[LeftOutRow]:
+    """Every block that decides nothing, and why, each once."""
+    found: dict[tuple[str, str, int, str], LeftOutRow] = {}
+    for statistics in data.comparisons:
+        names = {"a": statistics.a, "b": statistics.b}
+        for cell in statistics.cells:
+            for block in cell.left_out:
+                reason = say(ALONE) if block.reason is None else reason_text(block.reason)
+                row = LeftOutRow(names[block.engine], cell.id, block.repeat, reason)
+                found.setdefault((row.engine, row.cell, row.repeat, str(reason)), row)
+    return list(found.values())
+
+
+ALONE = mark("the other engine has no valid block of this repeat")
+STATES = (
+    mark("it never ended"),
+    mark("it was interrupted"),
+    mark("it failed"),
+    mark("no request was measured"),
+)
+REASONS = (
+    (r"only (\d+) of (\d+) requests were measured", mark("only {0} of {1} requests were measured")),
+    (r"(\d+) of (\d+) requests failed", mark("{0} of {1} requests failed")),
+    (
+        r"(\d+) of (\d+) requests had another length than was asked for",
+        mark("{0} of {1} requests had another length than was asked for"),
+    ),
+    (r"the load generator was the limit: (.*)", mark("the load generator was the limit: {0}")),
+)
+"""The reasons of `statistics.from_run.why_invalid`."""
+
+
+def reason_text(reason: str) -> str:
+    """A reason of the statistics' as a text that other languages have; any other as it is."""
+    if reason in STATES:
+        return say(reason)
+    for pattern, template in REASONS:
+        found = re.fullmatch(pattern, reason, flags=re.DOTALL)
+        if found:
+            return _filled(template, found.groups())
+    return reason
+
+
+def _filled(template: str, values: tuple[str, ...]) -> Text:
+    return Text(lambda language: language(template).format(*values))
+
+
+def drift_lines(data: ReportData) -> list[Text]:
+    """Which engine's blocks moved by more than the difference found, in which cell; headline metrics only."""
+    lines = []
+    for statistics in data.comparisons:
+        for cell in statistics.cells:
+            for key in statistics.settings.headline:
+                comparison = cell.metrics.get(key)
+                for index in range(len(drift_words(comparison, statistics)) if comparison else 0):
+                    lines.append(_drift_line(statistics, cell.id, key, index))
+    return lines
+
+
+def _drift_line(statistics: Statistics, cell_id: str, key: str, index: int) -> Text:
+    cell = next(cell for cell in statistics.cells if cell.id == cell_id)
+    words = Text(lambda language: drift_words(cell.metrics[key], statistics, language.verdicts)[index])
+    return say("At {cell}: {words}.", cell=cell_words(cell_id), words=words)
+
+
+def drift_summary(data: ReportData) -> Text | None:
+    """How many comparisons were checked for drift, and what came out; None where there was nothing to check."""
+    checked = [
+        cell.metrics[key].drift
+        for statistics in data.comparisons
+        for cell in statistics.cells
+        for key in statistics.settings.headline
+        if key in cell.metrics and cell.metrics[key].drift is not None
+    ]
+    if not checked:
+        return None
+    moved = sum(bool(drift.moved) for drift in checked if drift is not None)
+    return say(
+        "Checked in {comparisons}: in {moved} an engine moved between its first and its last block by more than the "
+        "difference found, the margin and chance.",
+        comparisons=plural(len(checked), "comparison"),
+        moved=moved,
+    )

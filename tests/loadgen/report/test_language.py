@@ -1,0 +1,103 @@
+"""The catalogue is whole, and a Chinese report is Chinese."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+from loadgen.errors import UserError
+from loadgen.report import figures, write_report
+from loadgen.report.chinese import CHINESE as CATALOGUE
+from loadgen.report.chinese import SENTENCES
+from loadgen.report.chinese_terms import TERMS
+from loadgen.report.language import CHINESE, ENGLISH, joined, language_of, say
+from loadgen.report.text import listing, plural
+from tests.loadgen.report.catalogue import in_python, in_template, needed
+from tests.loadgen.report.html_check import check
+from tests.loadgen.report.synthetic_run import SyntheticRun
+
+
+def placeholders(template: str) -> list[str]:
+    return sorted(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
+
+
+def test_no_text_is_missing_in_chinese_and_none_is_left_over() -> None:
+    assert needed() == set(CATALOGUE)
+    assert not set(TERMS) & set(SENTENCES)
+
+
+def test_placeholders_are_the_same() -> None:
+    assert {english: placeholders(text) for english, text in CATALOGUE.items()} == {
+        english: placeholders(english) for english in CATALOGUE
+    }
+
+
+def test_what_counts_as_a_text() -> None:
+    source = 'f(say("one {x}", x=1), palette.language("two"), plural(n, "word"), mark("a" if b else "c"), other("no"))'
+    assert in_python(source) == {"one {x}", "two", "{count} word", "{count} words", "a", "c"}
+    template = '{{ _("one") }}{{ _({"a": "two"}[x]) }}{{ 3 | plural("word") }}{{ f("no") }}{# _("no") #}'
+    assert in_template(template) == {"one", "two", "{count} word", "{count} words"}
+
+
+def test_a_text_is_english_until_it_is_said_otherwise() -> None:
+    text = say("{engine} at {cell}: {note}.", engine="{x}", cell=plural(3, "cell"), note=listing(["a", "b", "c"]))
+    assert text == "{x} at 3 cells: a, b and c."
+    assert CHINESE(text) == "{x}（3 个单元）：a、b和c。"
+    assert CHINESE.shown(copy.deepcopy(text)) == CHINESE(text)
+    assert json.dumps([text]) == '["{x} at 3 cells: a, b and c."]'
+
+
+def test_text_of_a_run_stays_as_it_is() -> None:
+    assert CHINESE.shown("errors") == "errors"
+    assert CHINESE.shown(joined("; ", ["errors", say("failed")])) == "errors；失败"
+    assert ENGLISH("not a text of ours") == CHINESE("not a text of ours") == "not a text of ours"
+
+
+def test_unknown_language() -> None:
+    with pytest.raises(UserError, match=r"'fr'.*en, zh"):
+        language_of("fr")
+
+
+def test_a_chinese_report(tmp_path: Path) -> None:
+    run = SyntheticRun(prompts=(64, 128), concurrencies=(1, 2), requests=6, repeats=2).add_all()
+    run.manifest.messages = ["worker w1 was lost"]
+    folder = run.write(tmp_path)
+    english = write_report(folder, prometheus_url=None)
+    before = english.html.read_bytes(), english.markdown.read_bytes(), english.summary.read_bytes()
+    chinese = write_report(folder, prometheus_url=None, language="zh")
+    assert [chinese.html.name, chinese.markdown.name, chinese.summary.name] == [
+        "report.zh.html",
+        "report.zh.md",
+        "summary.json",
+    ]
+    assert (english.html.read_bytes(), english.markdown.read_bytes(), english.summary.read_bytes()) == before
+    page = check(chinese.html.read_text(encoding="utf-8"))
+    assert '<html lang="zh-CN">' in chinese.html.read_text(encoding="utf-8")
+    markdown = chinese.markdown.read_text(encoding="utf-8")
+    for text in (page.text, markdown):
+        for words in ("公平性", "首 Token 延迟", "吞吐量", "置信区间", "如何复现本次运行", "worker w1 was lost"):
+            assert words in text, words
+        for sentence in needed():
+            if (
+                len(sentence) > 25
+                and "{" not in sentence
+                and "`" not in sentence
+                and re.search(r"[a-z] [a-z]", sentence)
+            ):
+                assert sentence not in text, sentence
+    assert (folder.path / "report_files.zh" / "difference-1.png").stat().st_size > 5_000
+
+
+def test_pictures_stay_english_where_there_is_no_chinese_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "chinese_font", lambda: None)
+    folder = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=4).add_all().write(tmp_path)
+    text = write_report(folder, prometheus_url=None, language="zh").markdown.read_text(encoding="utf-8")
+    assert "本机没有中文字体" in text
+    monkeypatch.setattr(figures, "chinese_font", lambda: "DejaVu Sans")
+    text = write_report(folder, prometheus_url=None, language="zh").markdown.read_text(encoding="utf-8")
+    assert "本机没有中文字体" not in text
