@@ -108,4 +108,4 @@ def test_more_repeats_as_told_decide_it():
         second = compare("l", "r", [cell(a[0, : 5 + more], b[0, : 5 + more])], TPOT, [MEAN])
         decided += second.cells[0].verdict in ("a", "b", "none")
     assert told >= 30
-    assert decided >= 0.5 * told
+    assert decided >= 0.7 * told  # it is planned for 80%
