@@ -195,9 +195,7 @@ class ClientMetrics(Collector):
         yield cpu
         yield events
         yield from self._collect_health()
-        info = GaugeMetricFamily(
-            "bakeoff_client_block_info", "The block that runs now.", labels=BLOCK_LABELS
-        )
+        info = GaugeMetricFamily("bakeoff_client_block_info", "The block that runs now.", labels=BLOCK_LABELS)
         if self.block is not None:
             info.add_metric([self.block[label] for label in BLOCK_LABELS], 1)
         yield info

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from grafana.boards import reasons
 from grafana.boards.board import Board, Panel, Query, Row
-from grafana.boards.queries import CELL, ENGINE, above_least, below_greatest, chosen, mean_of_range, quantile
-from grafana.boards.queries import rate_of_range
+from grafana.boards.queries import (
+    CELL,
+    ENGINE,
+    above_least,
+    below_greatest,
+    chosen,
+    mean_of_range,
+    quantile,
+    rate_of_range,
+)
 
 PER_CELL = "{{engine}} · {{cell}}"
 RANGE = (
-    "Engines take turns, so it compares the whole time range shown, cell by cell, warm-up included: choose a range that "
-    "holds both engines' blocks. The report says how sure a difference is."
+    "Engines take turns, so it compares the whole time range shown, cell by cell, warm-up included: choose a range "
+    "that holds both engines' blocks. The report says how sure a difference is."
 )
 
 
 def _slower(title: str, metric: str, what: str) -> Panel:
     return Panel(
         title=title,
-        about=f"By how much an engine's mean {what} is above that of the engine with the least: +100% is twice as long. "
-        f"No bar: least of all. {RANGE}",
+        about=f"By how much an engine's mean {what} is above that of the engine with the least: +100% is twice as "
+        f"long. No bar: least of all. {RANGE}",
         unit="percentunit",
         queries=(Query(above_least(mean_of_range(metric)), PER_CELL, instant=True),),
         no_data=reasons.ONE_ENGINE,
@@ -34,8 +42,9 @@ def _latency(name: str, metric: str, what: str, objective: float | None = None) 
         bad = "" if objective is None else f" The dashed line is the objective's default, {objective:g} s."
         return Panel(
             title=f"{name} p{percent}",
-            about=f"{what} {percent}% of the requests of the last minute were at least this fast. Low and flat is good; a "
-            f"p99 far above p50 is queueing or preemption.{bad} Lines closer than 25% may be one bucket's width apart.",
+            about=f"{what} {percent}% of the requests of the last minute were at least this fast. Low and flat is "
+            f"good; a p99 far above p50 is queueing or preemption.{bad} Lines closer than 25% may be one bucket's "
+            "width apart.",
             unit="s",
             queries=(Query(quantile(metric, percent / 100)),),
             no_data=reasons.NO_REQUESTS,
@@ -51,8 +60,8 @@ TURNS = Row(
     (
         Panel(
             title="Blocks",
-            about="Which engine is being measured. Good: short blocks in turn (A B B A). Two at once would mean two load "
-            "generators in one Prometheus.",
+            about="Which engine is being measured. Good: short blocks in turn (A B B A). Two at once would mean two "
+            "load generators in one Prometheus.",
             unit="none",
             queries=(Query(chosen(f"max by (engine) (bakeoff_client_block_info{{{CELL}}})")),),
             no_data="No block ran here: nothing was measured",
@@ -65,9 +74,7 @@ TURNS = Row(
             title="Alerts that fire",
             about="Prometheus' alerts. Good: none. Its own page /alerts says what to do about each.",
             unit="none",
-            queries=(
-                Query('max by (alertname, engine) (ALERTS{alertstate="firing"})', "{{alertname}} {{engine}}"),
-            ),
+            queries=(Query('max by (alertname, engine) (ALERTS{alertstate="firing"})', "{{alertname}} {{engine}}"),),
             no_data="No alert fires",
             kind="state-timeline",
             height=5,
@@ -86,8 +93,8 @@ DIFFERENCE = Row(
         _slower("E2E: slower by", "bakeoff_client_e2e_seconds", "end-to-end latency"),
         Panel(
             title="Output tokens/s: less by",
-            about="By how much an engine's output tokens per second of its blocks are below those of the engine with the "
-            f"most: 50% is half as many. No bar: most of all. {RANGE}",
+            about="By how much an engine's output tokens per second of its blocks are below those of the engine with "
+            f"the most: 50% is half as many. No bar: most of all. {RANGE}",
             unit="percentunit",
             queries=(
                 Query(below_greatest(rate_of_range("bakeoff_client_output_tokens_total")), PER_CELL, instant=True),
@@ -115,19 +122,18 @@ THROUGHPUT = Row(
     (
         Panel(
             title="Output tokens/s",
-            about="Output tokens of the requests that ended in the last minute, per second. High is good. A request's tokens "
-            "count when it ends, so few long requests make steps; Engine internals shows the engine's own count.",
+            about="Output tokens of the requests that ended in the last minute, per second. High is good. A request's "
+            "tokens count when it ends, so few long requests make steps; Engine internals shows the engine's own "
+            "count.",
             unit="short",
-            queries=(
-                Query(chosen(f"sum by (engine) (rate(bakeoff_client_output_tokens_total{{{CELL}}}[1m]))")),
-            ),
+            queries=(Query(chosen(f"sum by (engine) (rate(bakeoff_client_output_tokens_total{{{CELL}}}[1m]))")),),
             no_data=reasons.NO_REQUESTS,
             minimum=0,
         ),
         Panel(
             title="Requests/s",
-            about="Requests that ended well in the last minute, per second. High is good; in an open loop it should equal "
-            "the rate asked for.",
+            about="Requests that ended well in the last minute, per second. High is good; in an open loop it should "
+            "equal the rate asked for.",
             unit="reqps",
             queries=(
                 Query(chosen(f'sum by (engine) (rate(bakeoff_client_requests_total{{{CELL},outcome="ok"}}[1m]))')),
@@ -153,8 +159,8 @@ MEMORY = Row(
     (
         Panel(
             title="GPU memory",
-            about="What each engine's processes hold; where these cannot be told apart, what all GPUs' hold while its block "
-            "runs. vLLM takes nearly all at its start, so read it with the KV cache beside it.",
+            about="What each engine's processes hold; where these cannot be told apart, what all GPUs' hold while its "
+            "block runs. vLLM takes nearly all at its start, so read it with the KV cache beside it.",
             unit="bytes",
             queries=(
                 Query(chosen(f"engine:gpu_memory_used_bytes:sum{{{ENGINE}}}")),
@@ -168,8 +174,8 @@ MEMORY = Row(
         ),
         Panel(
             title="KV cache in use",
-            about="Share of the KV cache that requests hold. Good: high without touching 100%; there, requests wait or lose "
-            "their cache (see Engine internals).",
+            about="Share of the KV cache that requests hold. Good: high without touching 100%; there, requests wait "
+            "or lose their cache (see Engine internals).",
             unit="percentunit",
             queries=(Query(chosen(f"engine:kv_cache_used:ratio{{{ENGINE}}}")),),
             no_data="KsanaLLM and llama.cpp do not tell this; vLLM does while it runs",
@@ -180,8 +186,9 @@ MEMORY = Row(
         ),
         Panel(
             title="Output tokens per joule",
-            about="Output tokens for each joule that the engine's GPUs draw; where its processes cannot be told apart, all "
-            "GPUs while its block runs. High is good; at one stream it is always low, so compare at the same load.",
+            about="Output tokens for each joule that the engine's GPUs draw; where its processes cannot be told "
+            "apart, all GPUs while its block runs. High is good; at one stream it is always low, so compare at the "
+            "same load.",
             unit="short",
             queries=(Query(chosen(f"engine:tokens_per_joule:ratio{{{ENGINE}}}")),),
             no_data="No GPU is watched here, so no energy is known",
@@ -190,8 +197,8 @@ MEMORY = Row(
         ),
         Panel(
             title="Host memory",
-            about="Memory of the engine's whole process tree, shared pages counted once (PSS). Flat is good; a slow rise "
-            "that never ends is a leak.",
+            about="Memory of the engine's whole process tree, shared pages counted once (PSS). Flat is good; a slow "
+            "rise that never ends is a leak.",
             unit="bytes",
             queries=(Query(chosen(f'sum by (engine) (bakeoff_engine_memory_bytes{{{ENGINE},kind="pss"}})')),),
             no_data=reasons.NO_EXPORTER,
@@ -200,8 +207,8 @@ MEMORY = Row(
         ),
         Panel(
             title="CPU cores in use",
-            about="CPU time of the engine's whole process tree, per second. A GPU engine that keeps a core full is limited "
-            "by its host; a CPU engine should use all that it was given.",
+            about="CPU time of the engine's whole process tree, per second. A GPU engine that keeps a core full is "
+            "limited by its host; a CPU engine should use all that it was given.",
             unit="short",
             queries=(Query(chosen(f"sum by (engine) (rate(bakeoff_engine_cpu_seconds_total{{{ENGINE}}}[30s]))")),),
             no_data=reasons.NO_EXPORTER,

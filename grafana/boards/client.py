@@ -27,8 +27,8 @@ VERDICT = Row(
     (
         Panel(
             title="Limited by the client",
-            about="The load generator's verdict on the block that runs, of its newest requests. Good: no. Yes means that the "
-            "block decides nothing: more workers (WORKERS=n), or fewer processes beside them.",
+            about="The load generator's verdict on the block that runs, of its newest requests. Good: no. Yes means "
+            "that the block decides nothing: more workers (WORKERS=n), or fewer processes beside them.",
             unit="none",
             queries=(
                 Query(
@@ -63,20 +63,20 @@ LAGS = Row(
     (
         _lag(
             "Loop lag",
-            "How late a worker's event loop got round to what was due. Good: below a millisecond. Arrival times come from "
-            "the kernel, so a lag delays the next request rather than TTFT.",
+            "How late a worker's event loop got round to what was due. Good: below a millisecond. Arrival times come "
+            "from the kernel, so a lag delays the next request rather than TTFT.",
             "bakeoff_client_loop_lag_seconds",
         ),
         _lag(
             "Read lag",
-            "How long text lay in the kernel before a worker read it. Good: below a millisecond; it does not spoil TTFT "
-            "where the kernel stamps arrivals, but it says that the worker is behind.",
+            "How long text lay in the kernel before a worker read it. Good: below a millisecond; it does not spoil "
+            "TTFT where the kernel stamps arrivals, but it says that the worker is behind.",
             "bakeoff_client_read_lag_seconds",
         ),
         Panel(
             title="Schedule lag",
-            about="How late an open loop's requests were sent. Good: below 1 ms. Above 50 ms the load is not the one asked "
-            "for, and the alert ScheduleLag fires. A closed loop has no schedule.",
+            about="How late an open loop's requests were sent. Good: below 1 ms. Above 50 ms the load is not the one "
+            "asked for, and the alert ScheduleLag fires. A closed loop has no schedule.",
             unit="s",
             queries=(Query(chosen("client:schedule_lag_seconds:p99"), "all workers"),),
             no_data="Only an open loop (a scenario with a rate) has a schedule",
@@ -92,8 +92,8 @@ WORK = Row(
     (
         Panel(
             title="CPU a worker",
-            about="Share of one core that each worker uses. Good: below 70%. A worker is one thread of Python: near 100% it "
-            "falls behind, which the lags show.",
+            about="Share of one core that each worker uses. Good: below 70%. A worker is one thread of Python: near "
+            "100% it falls behind, which the lags show.",
             unit="percentunit",
             queries=(Query(chosen("max by (worker) (rate(bakeoff_client_worker_cpu_seconds_total[30s]))"), WORKER),),
             no_data=NO_WORKER,
@@ -102,7 +102,8 @@ WORK = Row(
         ),
         Panel(
             title="Events/s a worker",
-            about="Content events that each worker reads. It follows the engine's output; workers should have equal shares.",
+            about="Content events that each worker reads. It follows the engine's output; workers should have equal "
+            "shares.",
             unit="short",
             queries=(Query(chosen("max by (worker) (rate(bakeoff_client_worker_events_total[30s]))"), WORKER),),
             no_data=NO_WORKER,
@@ -119,8 +120,8 @@ WORK = Row(
         ),
         Panel(
             title="Users and requests in flight",
-            about="Good: in a closed loop both are equal, but for the moment between an answer and the next request. In an "
-            "open loop users only show that it runs, and what is in flight rises when the engine falls behind.",
+            about="Good: in a closed loop both are equal, but for the moment between an answer and the next request. "
+            "In an open loop users only show that it runs, and what is in flight rises when the engine falls behind.",
             unit="short",
             queries=(
                 Query(chosen("max(bakeoff_client_users)"), "users"),
@@ -132,7 +133,8 @@ WORK = Row(
         ),
         Panel(
             title="Records pending",
-            about="Records of requests that are not on disk yet. Good: zero. They wait in memory when the disk is full.",
+            about="Records of requests that are not on disk yet. Good: zero. They wait in memory when the disk is "
+            "full.",
             unit="short",
             queries=(Query(chosen("max(bakeoff_client_records_pending)"), "records"),),
             no_data=NOT_STARTED,
@@ -142,8 +144,8 @@ WORK = Row(
         ),
         Panel(
             title="Requests by outcome",
-            about="Requests a second: ok, what the load generator broke off at a block's end (aborted), and kinds of errors. "
-            "Good: ok only, and a few aborted when a block ends.",
+            about="Requests a second: ok, what the load generator broke off at a block's end (aborted), and kinds of "
+            "errors. Good: ok only, and a few aborted when a block ends.",
             unit="reqps",
             queries=(
                 Query(chosen(f"sum by (outcome) (rate(bakeoff_client_requests_total{{{CELL}}}[30s]))"), "{{outcome}}"),

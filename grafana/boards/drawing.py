@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,10 @@ def dashboard_json(board: Board, boards: Sequence[Board]) -> str:
     )
     built.annotations = dashboard.AnnotationContainer(list_val=marks())
     built.panels = _place(board)
-    return JSONEncoder(sort_keys=True, indent=2).encode(built) + "\n"
+    document = json.loads(JSONEncoder().encode(built))
+    for part in (*document["links"], *document["annotations"]["list"]):
+        del part["placement"]  # the SDK puts them into a menu; without it they stand above the panels
+    return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
 def _place(board: Board) -> list[dashboard.Panel | dashboard.RowPanel]:

@@ -46,16 +46,16 @@ QUEUE = Row(
     (
         _recorded(
             "Requests that wait",
-            "Requests in the engine's queue, mean of 30 s. Good: near zero. A queue that grows says that the load is more "
-            "than the engine can serve; TTFT grows with it. KsanaLLM tells it while it works only.",
+            "Requests in the engine's queue, mean of 30 s. Good: near zero. A queue that grows says that the load is "
+            "more than the engine can serve; TTFT grows with it. KsanaLLM tells it while it works only.",
             "short",
             "engine:requests_waiting:mean",
             width=6,
         ),
         _recorded(
             "Time in the queue",
-            "From a request's arrival until it was scheduled, mean of 30 s. Where TTFT is high and this is too, the engine "
-            "is full; where this is low, prefill or the front end is slow.",
+            "From a request's arrival until it was scheduled, mean of 30 s. Where TTFT is high and this is too, the "
+            "engine is full; where this is low, prefill or the front end is slow.",
             "s",
             "engine:queue_time_seconds:mean",
             no_data="llama.cpp does not tell this; vLLM and KsanaLLM do while requests come",
@@ -64,16 +64,17 @@ QUEUE = Row(
         ),
         _recorded(
             "Requests in the batch",
-            "Requests served at once, mean of 30 s. Good: as many as the load has. A smaller batch than the other engine's "
-            "under the same load is lost throughput.",
+            "Requests served at once, mean of 30 s. Good: as many as the load has. A smaller batch than the other "
+            "engine's under the same load is lost throughput.",
             "short",
             "engine:requests_running:mean",
             width=6,
         ),
         _recorded(
             "Tokens a step",
-            "Prompt and output tokens that go through the model in one step, mean of 30 s. Near the number of requests: "
-            "only decoding; far above: prefill shares the steps, which makes decoding uneven.",
+            "Prompt and output tokens that go through the model in one step, mean of 30 s. Near the number of "
+            "requests: only decoding; far above: prefill shares the steps, which makes decoding uneven. Good: alike "
+            "for both engines.",
             "short",
             "engine:step_tokens:mean",
             no_data="No engine made a step here",
@@ -87,8 +88,8 @@ CACHE = Row(
     (
         _recorded(
             "KV cache in use",
-            "Share of the KV cache's blocks that requests hold, of the fullest rank. Good: high, but below 95%; beyond, "
-            "requests wait or are preempted.",
+            "Share of the KV cache's blocks that requests hold, of the fullest rank. Good: high, but below 95%; "
+            "beyond, requests wait or are preempted.",
             "percentunit",
             "engine:kv_cache_used:ratio",
             no_data="KsanaLLM and llama.cpp do not tell this; vLLM does while it runs",
@@ -99,8 +100,8 @@ CACHE = Row(
         ),
         _recorded(
             "Prefix cache hits",
-            "Share of the prompt tokens that the prefix cache had. In a bake-off of distinct prompts it should be zero for "
-            "both: an engine with hits does less work than the other.",
+            "Share of the prompt tokens that the prefix cache had. In a bake-off of distinct prompts it should be "
+            "zero for both: an engine with hits does less work than the other.",
             "percentunit",
             "engine:prefix_cache_hits:ratio",
             no_data="No prompt was looked up; KsanaLLM tells nothing before its first hit",
@@ -109,7 +110,8 @@ CACHE = Row(
         ),
         _recorded(
             "Preempted and computed again",
-            "Requests a second whose KV cache was taken away, to be computed again. Good: zero. Each is work done twice.",
+            "Requests a second whose KV cache was taken away, to be computed again. Good: zero. Each is work done "
+            "twice.",
             "reqps",
             "engine:preemptions:rate",
             labels=',kind="recompute"',
@@ -135,8 +137,8 @@ LATENCY = Row(
     (
         _recorded(
             "TTFT, as the engine counts it",
-            "From a request's arrival at the engine to its first token. Compare with the panel beside it: what is missing "
-            "here is spent outside the engine.",
+            "From a request's arrival at the engine to its first token. Compare with the panel beside it: what is "
+            "missing here is spent outside the engine.",
             "s",
             "engine:ttft_seconds:mean",
             no_data="llama.cpp does not tell this; vLLM and KsanaLLM do while requests come",
@@ -145,7 +147,8 @@ LATENCY = Row(
         ),
         _recorded(
             "TTFT, as the client sees it",
-            "From the first byte sent to the first text, of requests that ended well.",
+            "From the first byte sent to the first text, of requests that ended well. Low is good; beside the "
+            "engine's own it tells where the time goes.",
             "s",
             "client:ttft_seconds:mean",
             no_data=reasons.NO_REQUESTS,
@@ -153,9 +156,9 @@ LATENCY = Row(
         ),
         _recorded(
             "Residual: the client's TTFT minus the engine's",
-            "Time of the HTTP front end, the network and the client. Good: a few milliseconds and flat. When it grows with "
-            "the load, the front end is the limit. At the start and end of a block it means nothing: the two count a "
-            "request at different moments.",
+            "Time of the HTTP front end, the network and the client. Good: a few milliseconds and flat. When it grows "
+            "with the load, the front end is the limit. At the start and end of a block it means nothing: the two "
+            "count a request at different moments.",
             "s",
             "engine:ttft_residual_seconds:mean",
             no_data="Needs the engine's own TTFT, which llama.cpp does not tell",
@@ -178,7 +181,8 @@ TOKENS = Row(
     (
         _recorded(
             "Prompt tokens/s",
-            "Prompt tokens taken in, those of the prefix cache included. In a closed loop it follows the output.",
+            "Prompt tokens taken in, those of the prefix cache included. In a closed loop it follows the output, and "
+            "high is good.",
             "short",
             "engine:prompt_tokens:rate",
             width=6,
@@ -202,8 +206,8 @@ TOKENS = Row(
         ),
         Panel(
             title="Requests that failed",
-            about="Requests a second that the engine itself ended with an error or a timeout. Good: zero. Failures that only "
-            "the client sees (Bake-off) are the connection's or the front end's.",
+            about="Requests a second that the engine itself ended with an error or a timeout. Good: zero. Failures "
+            "that only the client sees (Bake-off) are the connection's or the front end's.",
             unit="reqps",
             queries=(Query(chosen(f"sum by (engine) (engine:requests_failed:rate{{{ENGINE}}})")),),
             no_data="llama.cpp does not count requests; KsanaLLM tells nothing before its first failure",
@@ -219,8 +223,8 @@ PROCESS = Row(
     (
         Panel(
             title="Which engines run",
-            about="What each engine says it is, at any time of the range shown. Good: the versions and the model that you "
-            "mean to compare.",
+            about="What each engine says it is, at any time of the range shown. Good: the versions and the model that "
+            "you mean to compare.",
             unit="none",
             queries=(
                 Query(
@@ -236,7 +240,8 @@ PROCESS = Row(
         ),
         Panel(
             title="Answers its health check",
-            about="Whether the engine is up. Good: up for the whole of its blocks; engines take turns, so down between them.",
+            about="Whether the engine is up. Good: up for the whole of its blocks; engines take turns, so down "
+            "between them.",
             unit="none",
             queries=(Query(chosen(f"max by (engine) (bakeoff_engine_up{{{ENGINE}}})")),),
             no_data=reasons.NO_EXPORTER,
@@ -255,8 +260,8 @@ PROCESS = Row(
         ),
         Panel(
             title="CPU cores in use",
-            about="CPU time of the engine's whole process tree, per second. A GPU engine that keeps a core full is limited "
-            "by its host.",
+            about="CPU time of the engine's whole process tree, per second. A GPU engine that keeps a core full is "
+            "limited by its host; a CPU engine should use all that it was given.",
             unit="short",
             queries=(Query(chosen(f"sum by (engine) (rate(bakeoff_engine_cpu_seconds_total{{{ENGINE}}}[30s]))")),),
             no_data=reasons.NO_EXPORTER,
@@ -267,11 +272,7 @@ PROCESS = Row(
             about="KsanaLLM pushes its metrics. Good: a second or two; beyond 10 s all its figures here are old.",
             unit="s",
             queries=(
-                Query(
-                    chosen(
-                        f"time() - max by (engine) (bakeoff_ksana_last_push_timestamp_seconds{{{ENGINE}}})"
-                    )
-                ),
+                Query(chosen(f"time() - max by (engine) (bakeoff_ksana_last_push_timestamp_seconds{{{ENGINE}}})")),
             ),
             no_data="Only KsanaLLM pushes its metrics, and none came",
             minimum=0,

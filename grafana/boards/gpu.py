@@ -27,9 +27,7 @@ def _panel(
         title=title,
         about=about,
         unit=unit,
-        queries=tuple(
-            Query(expr if instant else chosen(expr), legend, instant=instant) for expr, legend in queries
-        ),
+        queries=tuple(Query(expr if instant else chosen(expr), legend, instant=instant) for expr, legend in queries),
         no_data=no_data,
         kind=kind,
         width=width,
@@ -49,17 +47,17 @@ MEMORY = Row(
     (
         _panel(
             "GPU memory by engine",
-            "What each engine's processes hold, all GPUs together; `other` is everybody else's. Good: only the engine whose "
-            "turn it is holds any. Memory that another engine keeps is missing from this one's KV cache.",
+            "What each engine's processes hold, all GPUs together; `other` is everybody else's. Good: only the engine "
+            "whose turn it is holds any. Memory that another engine keeps is missing from this one's KV cache.",
             "bytes",
-            (f'sum by (engine) (bakeoff_gpu_engine_memory_bytes{{engine=~"$engine|other"}})', "{{engine}}"),
+            ('sum by (engine) (bakeoff_gpu_engine_memory_bytes{engine=~"$engine|other"})', "{{engine}}"),
             no_data="No GPU is watched here, or its processes cannot be told apart (BAKEOFF_GPU_PROCESSES)",
             width=12,
         ),
         _panel(
             "GPU memory by card",
-            "Used, and the most used at once since the last look (sampled 20 times a second): a peak far above the line is "
-            "what nearly ran out of memory.",
+            "Used, and the most used at once since the last look (sampled 20 times a second): a peak far above the "
+            "line is what nearly ran out of memory. Good: room left below the top line.",
             "bytes",
             (_by_card("memory_used_bytes"), f"{CARD} used"),
             (_by_card("memory_peak_bytes"), f"{CARD} peak"),
@@ -75,24 +73,24 @@ WORK = Row(
     (
         _panel(
             "GPU busy",
-            "Share of the time in which any kernel ran. Good: near 100% in a block. Low means that the engine, its host or "
-            "the load generator keeps the GPU waiting. Full does not mean efficient.",
+            "Share of the time in which any kernel ran. Good: near 100% in a block. Low means that the engine, its "
+            "host or the load generator keeps the GPU waiting. Full does not mean efficient.",
             "percentunit",
             (_by_card("utilization_ratio"), CARD),
             maximum=1,
         ),
         _panel(
             "Memory bandwidth busy",
-            "Share of the time in which device memory was read or written. Decoding lives on it: high with high output is "
-            "good, low while decoding means small batches.",
+            "Share of the time in which device memory was read or written. Decoding lives on it: high with high "
+            "output is good, low while decoding means small batches.",
             "percentunit",
             (_by_card("memory_bandwidth_utilization_ratio"), CARD),
             maximum=1,
         ),
         _panel(
             "PCIe traffic",
-            "Bytes a second, sampled for 20 ms once a second. Low is normal; high in a block means swapping to host memory, "
-            "or tensor parallelism without NVLink.",
+            "Bytes a second, sampled for 20 ms once a second. Low is normal; high in a block means swapping to host "
+            "memory, or tensor parallelism without NVLink.",
             "Bps",
             (
                 "max by (gpu, direction) (bakeoff_gpu_pcie_bytes_per_second)",
@@ -107,8 +105,8 @@ POWER = Row(
     (
         _panel(
             "Power by card",
-            "What the board draws, and its limit. At the limit the clocks go down: then two engines compare how they live "
-            "with the limit.",
+            "What the board draws, and its limit. At the limit the clocks go down: then two engines compare how they "
+            "live with the limit.",
             "watt",
             (_by_card("power_watts"), f"{CARD} draws"),
             (_by_card("power_limit_watts"), f"{CARD} limit"),
@@ -116,8 +114,8 @@ POWER = Row(
         ),
         _panel(
             "Power by engine",
-            "Mean power of 30 s of the GPUs that hold the engine's processes; where these cannot be told apart, of all GPUs "
-            "while its block runs. Read it with output tokens per joule.",
+            "Mean power of 30 s of the GPUs that hold the engine's processes; where these cannot be told apart, of "
+            "all GPUs while its block runs. Low is good for the same tokens: read it with output tokens per joule.",
             "watt",
             (f"engine:gpu_power_watts:mean{{{ENGINE}}}", "{{engine}}"),
             width=6,
@@ -170,8 +168,8 @@ CLOCKS = Row(
         ),
         Panel(
             title="Throttling",
-            about="Why clocks were held down; idleness is left out. Good: nothing. Under the power cap both engines are "
-            "compared at that cap; heat makes the later block the slower one.",
+            about="Why clocks were held down; idleness is left out. Good: nothing. Under the power cap both engines "
+            "are compared at that cap; heat makes the later block the slower one.",
             unit="none",
             queries=(
                 Query(
@@ -210,7 +208,8 @@ CLOCKS = Row(
         ),
         _panel(
             "Cards that answer",
-            "Whether each card answers the driver. Good: up. One that is down fell off the bus: its block does not count.",
+            "Whether each card answers the driver. Good: up. One that is down fell off the bus: its block does not "
+            "count.",
             "none",
             (_by_card("up"), CARD),
             kind="stat",

@@ -44,9 +44,12 @@ def test_the_list():
     assert set(ENGINES) == {"llamacpp", "vllm"}, "the list is of these CPU engines"
 
 
+RULES = all_rules()
+
+
 def sources(metric):
     """The names that a series is made of, as far down as rules go."""
-    rules = [rule for rule in all_rules() if rule.records and rule.name == metric]
+    rules = [rule for rule in RULES if rule.records and rule.name == metric]
     return {metric}.union(*(sources(name) for rule in rules for name in rule.metrics()))
 
 
@@ -54,7 +57,11 @@ def test_what_reads_the_gpu_exporter_alone_is_on_the_list_and_nothing_else_is():
     for board in BOARDS:
         for panel in board.panels():
             only_gpu = all(
-                any(name.startswith("bakeoff_gpu_") for metric in Rule("", q.expr, True).metrics() for name in sources(metric))
+                any(
+                    name.startswith("bakeoff_gpu_")
+                    for metric in Rule("", q.expr, True).metrics()
+                    for name in sources(metric)
+                )
                 for q in panel.queries
             )
             assert only_gpu == (panel.never_on_cpu == reasons.GPU), panel.title
@@ -66,7 +73,9 @@ def test_what_llama_cpp_tells_nothing_of_is_on_the_list_and_nothing_else_is():
         for panel in board.panels():
             if panel.never_on_cpu:
                 continue
-            parts = [name for q in panel.queries for metric in Rule("", q.expr, True).metrics() for name in sources(metric)]
+            parts = [
+                name for q in panel.queries for metric in Rule("", q.expr, True).metrics() for name in sources(metric)
+            ]
             engines_own = [name for name in parts if name.startswith(("vllm:", "ksana_"))]
             silent = bool(engines_own) and not any(name.startswith("llamacpp:") for name in parts)
             assert silent == ("llamacpp" in panel.not_told), panel.title

@@ -1,4 +1,4 @@
-"""Grafana's provisioning in containers: it finds data source, boards and home, and lets nobody in without a password."""
+"""Grafana in containers: it finds its data source, boards and home, and lets nobody in without the password."""
 
 from ruamel.yaml import YAML
 
