@@ -104,9 +104,10 @@ CACHE = Row(
             "zero for both: an engine with hits does less work than the other.",
             "percentunit",
             "engine:prefix_cache_hits:ratio",
-            no_data="No prompt was looked up; KsanaLLM tells nothing before its first hit",
+            no_data="No prompt was looked up, or none hit yet (KsanaLLM), or the engine has no prefix cache",
             width=6,
             maximum=1,
+            not_told={"ksana": "KsanaLLM begins this counter with the first hit"},
         ),
         _recorded(
             "Preempted and computed again",
