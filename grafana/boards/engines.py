@@ -156,10 +156,10 @@ LATENCY = Row(
             width=6,
         ),
         _recorded(
-            "Residual: the client's TTFT minus the engine's",
-            "Time of the HTTP front end, the network and the client. Good: a few milliseconds and flat. When it grows "
-            "with the load, the front end is the limit. At the start and end of a block it means nothing: the two "
-            "count a request at different moments.",
+            "TTFT outside the engine (residual)",
+            "The client's TTFT minus the engine's: HTTP front end, network and client. Good: a few milliseconds and "
+            "flat. When it grows with the load, the front end is the limit. At the start and end of a block it means "
+            "nothing: the two count a request at different moments.",
             "s",
             "engine:ttft_residual_seconds:mean",
             no_data="Needs the engine's own TTFT, which llama.cpp does not tell",

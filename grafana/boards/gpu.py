@@ -24,6 +24,7 @@ def _panel(
     bad_from: float | None = None,
     instant: bool = False,
     states: Mapping[int, str] | None = None,
+    gray: tuple[str, ...] = (),
     needs: str = reasons.GPU,
 ) -> Panel:
     """A panel of the GPU exporter's figures: queries are expressions with their legends."""
@@ -39,6 +40,7 @@ def _panel(
         maximum=maximum,
         bad_from=bad_from,
         states=states or {},
+        gray=gray,
         never_on_cpu=needs,
     )
 
@@ -57,6 +59,7 @@ MEMORY = Row(
             "bytes",
             ('sum by (engine) (bakeoff_gpu_engine_memory_bytes{engine=~"$engine|other"})', "{{engine}}"),
             no_data="No GPU is watched here, or its processes cannot be told apart (BAKEOFF_GPU_PROCESSES)",
+            gray=("other",),
             width=12,
         ),
         _panel(

@@ -21,7 +21,7 @@ LLAMACPP_IS_SILENT = {
     ("bakeoff-engines", "Time in the queue"),
     ("bakeoff-engines", "Preempted and computed again"),
     ("bakeoff-engines", "TTFT, as the engine counts it"),
-    ("bakeoff-engines", "Residual: the client's TTFT minus the engine's"),
+    ("bakeoff-engines", "TTFT outside the engine (residual)"),
     ("bakeoff-engines", "Requests that succeeded"),
     ("bakeoff-engines", "Requests that failed"),
 }
