@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from loadgen.bench_progress import BenchProgress
+from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
@@ -109,6 +110,8 @@ def run_bench(
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
+    if prometheus:
+        show_dashboards(checkout, folder, prometheus, console)
     return whole and not failed
 
 
