@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -147,6 +148,8 @@ class Board:
     description: str
     variables: tuple[Variable, ...]
     sections: tuple[Section, ...]
+    links: tuple[str, ...] = ()
+    """The boards that its head links to, by uid, in order."""
 
     @property
     def panels(self) -> list[Panel]:
@@ -155,11 +158,16 @@ class Board:
 
 
 def load_boards(folder: Path) -> list[Board]:
-    """Read all boards of a folder, in order of their file names. Raises UserError for what cannot be shown."""
-    files = sorted(folder.glob("*.json"))
+    """Read all boards of a folder, in the order in which they link to each other, else by name.
+
+    Raises UserError for what cannot be shown.
+    """
+    files = sorted(folder.glob("*.json"), key=lambda path: path.stem)
     if not files:
         raise UserError(f"There is no dashboard in {folder}: a checkout has them there.")
-    return [load_board(path) for path in files]
+    boards = [load_board(path) for path in files]
+    order = {uid: place for place, uid in enumerate(boards[0].links)}
+    return sorted(boards, key=lambda board: order.get(board.uid, len(order)))
 
 
 def load_board(path: Path) -> Board:
@@ -180,6 +188,9 @@ def load_board(path: Path) -> Board:
             description=str(document.get("description") or ""),
             variables=tuple(_variable(path, each) for each in variables),
             sections=tuple(_sections(path, document["panels"])),
+            links=tuple(
+                re.findall(r"/d/([\w-]+)", " ".join(str(each.get("url")) for each in document.get("links") or ()))
+            ),
         )
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
         raise UserError(f"{path}: not a readable dashboard: {error}") from None

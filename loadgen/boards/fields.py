@@ -67,6 +67,11 @@ class Field:
         least, most = self.least or 0.0, 100.0 if self.most is None else self.most
         return least + (most - least) * value / 100
 
+    def state_colour(self, value: float | str | None) -> Colour | None:
+        """The same, with thresholds only where the board colours by them."""
+        mapped = self.mapped(value)
+        return self.colour_of(value) if self.by_thresholds or (mapped and mapped.get("color")) else None
+
     def mapped(self, value: float | str | None) -> Mapping[str, Any] | None:
         """What a value is mapped to: `text`, `color`."""
         for mapping in self.mappings:

@@ -19,6 +19,8 @@ DIGITS = 8
 """Digits that count of each value on the page: more than a picture shows, and half the size of all of them."""
 SHADE = 0.10
 DOT = 5
+SMALL = {"mode": "hide", "minsize": 9}
+"""Text that does not fit into its bar is left out."""
 
 
 def lines_figure(
@@ -68,25 +70,26 @@ def states_figure(
 
     A row is one bar for each stretch of equal values; a gap stays empty.
     """
-    traces: dict[str, dict[str, Any]] = {}
-    legend: dict[str, Colour] = {}
+    traces: dict[tuple[str, Colour], dict[str, Any]] = {}
     for line, field in zip(lines, fields, strict=True):
+        engine = line.labels.get("engine")
         for start, end, value in _stretches(line.values, span):
             words = field.text(value)
-            shade = field.colour_of(value) or field.fixed or MUTED
-            legend.setdefault(words, shade)
-            trace = traces.setdefault(words, _bars(words, paint.token(shade)))
+            shade = field.state_colour(value) or field.fixed or (paint.engine(engine) if engine else MUTED)
+            trace = traces.setdefault((words, shade), _bars(words, paint.token(shade)))
             trace["base"].append(moment(start))
             trace["x"].append(round((end - start) * 1000))
             trace["y"].append(field.name)
+            trace["text"].append(words)
             trace["customdata"].append(f"{clock(start)} to {clock(end)}")
     layout = _layout(span, background)
     layout["barmode"] = "overlay"
     layout["bargap"] = 0.25
     layout["hovermode"] = "closest"
+    layout["uniformtext"] = SMALL
     names = list(dict.fromkeys(field.name for field in fields))
     layout["yaxis"] = _rows(names)
-    return {"data": list(traces.values()), "layout": layout}, list(legend.items())
+    return {"data": list(traces.values()), "layout": layout}, list(traces)
 
 
 def blocks_figure(marks: Sequence[Mark], outages: Sequence[Outage], span: Span, paint: Paint) -> Figure:
@@ -102,11 +105,18 @@ def blocks_figure(marks: Sequence[Mark], outages: Sequence[Outage], span: Span, 
             trace["base"].append(moment(start))
             trace["x"].append(round((end - start) * 1000))
             trace["y"].append(engine)
+            trace["text"].append(mark.cell)
             words = f"{mark.cell}, block {mark.block}<br>{clock(mark.start)} to {clock(mark.end)}"
             trace["customdata"].append(words)
         data.append(trace)
     layout = _layout(span, outage_shapes(outages, span, paint))
-    layout |= {"barmode": "overlay", "bargap": 0.25, "hovermode": "closest", "yaxis": _rows(engines)}
+    layout |= {
+        "barmode": "overlay",
+        "bargap": 0.25,
+        "hovermode": "closest",
+        "uniformtext": SMALL,
+        "yaxis": _rows(engines),
+    }
     return {"data": data, "layout": layout}
 
 
@@ -185,6 +195,9 @@ def _bars(name: str, token: str) -> dict[str, Any]:
         "base": [],
         "x": [],
         "y": [],
+        "text": [],
+        "textposition": "inside",
+        "insidetextanchor": "start",
         "customdata": [],
         "marker": {"color": token, "line": {"width": 0}},
         "hovertemplate": "%{fullData.name}<br>%{customdata}<extra>%{y}</extra>",

@@ -96,19 +96,23 @@ def view_of(
         return dataclasses.replace(view, tiles=list(_tiles(panel, answer, paint)))
     lines = answer.lines or _flat(answer, span)
     fields = [field_of(panel.fields, line.name, ref=line.ref) for line in lines]
+    legend = panel.options.get("legend") or {}
     if panel.type == "state-timeline":
         figure, states = states_figure(lines, fields, span, paint, background)
-        keys = [Key(words, colour) for words, colour in states]
+        keys = [Key(words, colour) for words, colour in states if legend.get("showLegend", True)]
         return dataclasses.replace(view, plot=Plot(figure, keys, []))
     looks = paint.lines(fields, [line.labels.get("engine") for line in lines])
     figure = lines_figure(lines, fields, looks, span, paint, background)
-    return dataclasses.replace(view, plot=_with_legend(panel, figure, lines, fields, looks))
+    return dataclasses.replace(view, plot=_with_legend(legend, figure, lines, fields, looks))
 
 
 def _with_legend(
-    panel: Panel, figure: Figure, lines: Sequence[Line], fields: Sequence[Field], looks: Sequence[tuple[Colour, str]]
+    legend: Mapping[str, Any],
+    figure: Figure,
+    lines: Sequence[Line],
+    fields: Sequence[Field],
+    looks: Sequence[tuple[Colour, str]],
 ) -> Plot:
-    legend = panel.options.get("legend") or {}
     if legend.get("showLegend") is False:
         return Plot(figure, [], [])
     calcs = [calc for calc in legend.get("calcs") or () if calc in REDUCERS]
@@ -131,8 +135,7 @@ def _tiles(panel: Panel, answer: Answer, paint: Paint) -> Iterable[Tile]:
     largest = max(value for *_, value in figures)
     for (_, _, labels, value), field in zip(figures, fields, strict=True):
         engine = labels.get("engine")
-        by_value = field.colour_of(value) if field.by_thresholds or field.mapped(value) else None
-        colour = by_value or field.fixed or (paint.engine(engine) if engine else TEXT)
+        colour = field.state_colour(value) or field.fixed or (paint.engine(engine) if engine else TEXT)
         yield Tile(
             name=field.name if len(figures) > 1 or panel.type != "stat" else "",
             text=field.text(value),
