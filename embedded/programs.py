@@ -154,6 +154,8 @@ def _prometheus(settings: Settings, paths: Paths, prefix: Sequence[str], binary:
             f"--storage.tsdb.path={paths.state / 'prometheus'}",
             "--storage.tsdb.retention.time=15d",
             "--storage.tsdb.retention.size=2GB",
+            # After a restart, series that ended meanwhile would otherwise go on for five minutes.
+            "--query.lookback-delta=15s",
             f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
             r"--web.cors.origin=https?://(127\.0\.0\.1|localhost)(:[0-9]+)?",
         ),
