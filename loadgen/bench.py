@@ -130,6 +130,14 @@ def run_bench(
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
+    whole &= _show_whole(folder, prometheus, whole, console)
+    if prometheus:
+        show_dashboards(checkout, folder, prometheus, console)
+    return whole
+
+
+def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> bool:
+    """Print the table of a run that came to its end. Returns whether no measured request failed."""
     data = report_data(folder, prometheus_url=prometheus)
     console.print(terminal_table(data))
     failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
@@ -138,9 +146,7 @@ def run_bench(
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    if prometheus:
-        show_dashboards(checkout, folder, prometheus, console)
-    return whole and not failed
+    return not failed
 
 
 def _decider(
