@@ -188,3 +188,14 @@ def test_a_run_that_was_resumed_gets_the_page_of_all_its_time(checkout, run, fak
     run.manifest_path.write_text(json.dumps(manifest))
     dashboards_of_run(checkout, run, holds(fake, 30))
     assert covered_by(run.path / NAME) == 2 * 30 * 10
+
+
+def test_a_report_brings_the_page_along_and_does_not_fail_without_it(run, checkout, fake, monkeypatch):
+    monkeypatch.setattr("loadgen.cli.CHECKOUT", checkout)
+    command = ["report", str(run.path), "--brief", "--prometheus-url"]
+    gone = CliRunner().invoke(app, [*command, GONE])
+    assert gone.exit_code == 0 and "Report:" in gone.output and "does not answer" in gone.output
+    made = CliRunner().invoke(app, [*command, holds(fake, 5)])
+    assert made.exit_code == 0 and "2 of 2 panels" in made.output
+    again = CliRunner().invoke(app, [*command, GONE])
+    assert again.exit_code == 0 and f"Dashboards: {run.path / NAME}\n" in again.output
