@@ -12,12 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from loadgen.annotations import Annotations
 from loadgen.bench_progress import BenchProgress
 from loadgen.campaign import Campaign, make_folder
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
+from loadgen.listener import Listener, Listeners
 from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
@@ -28,6 +30,7 @@ from loadgen.scenario import Scenario
 from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
 
+GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
 NOT_APPLIED = (
     "The scenario's serving settings are not applied: these engines were started by someone else. "
     "Check yourself that they are set up alike."
@@ -94,10 +97,11 @@ def run_bench(
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
         progress = BenchProgress(console)
-        campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress)
+        marks = _grafana(stack, manifest, scenario, checkout, progress)
         try:
-            with progress:
-                whole = campaign.run()
+            with progress, marks or contextlib.nullcontext():
+                listeners = Listeners([progress, *([marks] if marks else [])])
+                whole = Campaign(scenario, seats, host, locust, folder, manifest, listeners).run()
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
@@ -165,6 +169,24 @@ def _locust(
         finally:
             if (where / run_id).is_dir():
                 log.replace(where / run_id / "locust.log")
+
+
+def _grafana(
+    stack: RunningStack | None, manifest: Manifest, scenario: Scenario, checkout: Path, listener: Listener
+) -> Annotations | None:
+    """What marks the run in the stack's Grafana; None where there is none."""
+    if stack is None or stack.grafana_url is None:
+        return None
+    from embedded.settings import load_settings
+
+    return Annotations(
+        manifest,
+        scenario.question,
+        url=stack.grafana_url,
+        password=load_settings(checkout).grafana_password or GRAFANAS_OWN_PASSWORD,
+        checkout=checkout,
+        warn=listener.message,
+    )
 
 
 def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -> None:

@@ -16,6 +16,7 @@ from loadgen.block_watch import BlockFailed, BlockWatch, last_words
 from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
+from loadgen.listener import Listener
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.parity import EngineSample, compare, sample_engine
@@ -35,22 +36,6 @@ LOCUST_LIMIT_S = 8.0
 
 class DiskFull(UserError):
     """Records or the manifest cannot be written: the whole run has to end, not just a block."""
-
-
-class Listener:
-    """What the campaign tells whoever watches it. Every method may be overridden; the defaults say nothing."""
-
-    def message(self, text: str) -> None:
-        """Something happened that a person should know."""
-
-    def engine(self, name: str, text: str) -> None:
-        """Progress of an engine's start."""
-
-    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
-        """Progress of a block."""
-
-    def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
-        """A block ended."""
 
 
 class Campaign:
