@@ -25,7 +25,7 @@ POINTS = 800
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemorySeries:
-    """Resident memory of one engine's process tree."""
+    """Memory of one engine: of its process tree, or of its container."""
 
     engine: str
     samples: list[tuple[float, float]]
@@ -89,8 +89,9 @@ def query_memory(url: str, engine: str, start: float, end: float) -> MemorySerie
     label = engine.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     step = max(1.0, math.ceil((end - start) / POINTS))
     parameters: dict[str, str | float] = {
-        # Proportional shares add up to what the processes really hold; resident sizes count shared pages twice.
-        "query": f'max({METRIC}{{engine="{label}",kind="pss"}}) or max({METRIC}{{engine="{label}"}})',
+        # Proportional shares add up to what the processes really hold, and a working set is what a container does;
+        # resident sizes count shared pages twice.
+        "query": f'max({METRIC}{{engine="{label}",kind=~"pss|working_set"}}) or max({METRIC}{{engine="{label}"}})',
         "start": start,
         "end": end,
         "step": step,
