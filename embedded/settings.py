@@ -192,6 +192,16 @@ class Paths:
         return self.stack / "supervisord.pid"
 
     @property
+    def grafana(self) -> Path:
+        """Grafana's rendered settings and provisioning."""
+        return self.stack / "grafana"
+
+    @property
+    def grafana_config(self) -> Path:
+        """Grafana's own settings, its password among them."""
+        return self.grafana / "grafana.ini"
+
+    @property
     def prometheus_config(self) -> Path:
         """The rendered Prometheus configuration."""
         return self.stack / "prometheus" / "prometheus.yml"

@@ -138,7 +138,9 @@ class Annotations(Listener):
     def _mark_run(self, end: float | None) -> None:
         run = self._manifest
         text = f"{run.run_id}: {'running' if end is None else run.status}. {self._question}"
-        self._tell("run", ["run"], text, run.started_at, end)
+        # A run that is gone on with is marked once more: between its sessions nothing ran.
+        start = run.sessions[-1].started_at if run.sessions else run.started_at
+        self._tell("run", ["run"], text, start, end)
 
     def _mark_block(self, key: str, engine: str, cell: str, text: str, start: float, end: float | None) -> None:
         tags = ["block", f"engine:{engine}", f"cell:{cell}"]

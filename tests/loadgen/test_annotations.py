@@ -20,7 +20,7 @@ from loadgen import annotations as module
 from loadgen.annotations import ENVIRONMENT, PROGRAM, Annotations
 from loadgen.errors import UserError
 from loadgen.listener import Listener, Listeners
-from loadgen.manifest import BlockFacts, Manifest
+from loadgen.manifest import BlockFacts, Manifest, Session
 from loadgen.scenario import Block, Cell
 from tests.grafana.fake_grafana import FAULTS, PASSWORD, FakeGrafana
 from tests.loadgen.races import wait_for
@@ -128,6 +128,15 @@ def test_what_the_program_is_told(program, tmp_path):
         f"{RUN}: failed. Does it work?",
     ]
     assert warnings == []
+
+
+def test_a_run_that_is_gone_on_with_is_marked_from_there(program, tmp_path):
+    run = manifest()
+    run.sessions = [Session(started_at=1000.0, ended_at=1100.0), Session(started_at=2000.0)]
+    told = tmp_path / "told.jsonl"
+    with marks(str(told), [], program(ECHO), run):
+        pass
+    assert [json.loads(line)["time"] for line in told.read_text().splitlines()] == [2_000_000, 2_000_000]
 
 
 def test_long_texts_keep_a_line_within_what_a_pipe_takes_at_once(program, tmp_path):
