@@ -16,6 +16,7 @@ from rich.console import Console
 
 from loadgen.annotations import Annotations
 from loadgen.bench_progress import BenchProgress
+from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
@@ -120,24 +121,19 @@ def run_bench(
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
-        progress = BenchProgress(console)
-        marks = _grafana(stack, manifest, scenario, checkout, progress)
         try:
-            with folder.locked(), progress, marks or contextlib.nullcontext():
-                listeners = Listeners([progress, *([marks] if marks else [])])
-                whole = Campaign(scenario, seats, host, locust, folder, manifest, listeners).run()
+            with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
+                whole = Campaign(scenario, seats, host, locust, folder, manifest, listener).run()
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
-    data = report_data(folder, prometheus_url=prometheus)
-    console.print(terminal_table(data))
-    failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
-    if failed:
-        console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
+    succeeded = _show_whole(folder, prometheus, console)
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    return whole and not failed
+    if prometheus:
+        show_dashboards(checkout, folder, prometheus, console)
+    return whole and succeeded
 
 
 def _command() -> list[str]:
@@ -218,22 +214,38 @@ def _unused(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _grafana(
-    stack: RunningStack | None, manifest: Manifest, scenario: Scenario, checkout: Path, listener: Listener
-) -> Annotations | None:
-    """What marks the run in the stack's Grafana; None where there is none."""
+@contextlib.contextmanager
+def _watched(
+    stack: RunningStack | None, manifest: Manifest, scenario: Scenario, checkout: Path, console: Console
+) -> Iterator[Listener]:
+    """Who watches the race: the terminal, and the stack's Grafana where there is one."""
+    progress = BenchProgress(console)
     if stack is None or stack.grafana_url is None:
-        return None
+        with progress:
+            yield progress
+        return
     from embedded.settings import load_settings
 
-    return Annotations(
+    password = load_settings(checkout).grafana_password or GRAFANAS_OWN_PASSWORD
+    marks = Annotations(
         manifest,
         scenario.question,
         url=stack.grafana_url,
-        password=load_settings(checkout).grafana_password or GRAFANAS_OWN_PASSWORD,
+        password=password,
         checkout=checkout,
-        warn=listener.message,
+        warn=progress.message,
     )
+    with progress, marks:
+        yield Listeners([progress, marks])
+
+
+def _show_whole(folder: RunFolder, prometheus: str | None, console: Console) -> bool:
+    """Print the table of a run that came to its end. Returns whether no measured request failed."""
+    console.print(terminal_table(report_data(folder, prometheus_url=prometheus)))
+    failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
+    if failed:
+        console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
+    return not failed
 
 
 def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -> None:

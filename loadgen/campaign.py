@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
 
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
