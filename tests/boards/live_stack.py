@@ -131,14 +131,21 @@ class LiveStack:
         prometheus: its program.
         engines: seats beside the simulators `sim-vllm` and `sim-ksana`, of engines that run already.
         gpu: what the GPU exporter shows.
-        ports: free ports below those that Linux hands out, nine at least.
+        simulate: further options of both simulators.
     """
 
     def __init__(
-        self, folder: Path, prometheus: Path, engines: Sequence[Seat], gpu: Callable[[], bytes], ports: Sequence[int]
+        self,
+        folder: Path,
+        prometheus: Path,
+        gpu: Callable[[], bytes],
+        *,
+        engines: Sequence[Seat] = (),
+        simulate: Sequence[str] = (),
     ) -> None:
         self.folder, self._prometheus, self._others, self._gpu = folder, prometheus, list(engines), gpu
-        self._ports = iter(ports)
+        self._simulate = simulate
+        self._ports = iter(low_ports(8))
         self.programs: dict[str, Program | Page] = {}
         self._ending = contextlib.ExitStack()
 
@@ -157,7 +164,8 @@ class LiveStack:
         self._python("ksana-exporter", "exporters.ksana")
         pushed_to = f"{self.url('ksana-exporter')}/sim-ksana/v1/metrics"
         self._simulator("sim-vllm", "vllm")
-        self._simulator("sim-ksana", "ksana", "--metrics-export-url", pushed_to, "--metrics-export-interval-ms", "1000")
+        pushes = ("--metrics-export-url", pushed_to, "--metrics-export-interval-ms", "1000")
+        self._simulator("sim-ksana", "ksana", *pushes, "--set", "batching.preemption=swap")
         seats = [
             Seat(name="sim-vllm", kind="vllm", base_url=self.url("sim-vllm"), model="simulated", api="completions"),
             Seat(name="sim-ksana", kind="ksana", base_url=self.url("sim-ksana"), model="simulated", api="chat"),
@@ -185,8 +193,7 @@ class LiveStack:
         self._program(name, command, port)
 
     def _simulator(self, name: str, personality: str, *options: str) -> None:
-        timing = ["--personality", personality, "--timing", "batching"]
-        self._python(name, "simulator", *timing, *options)
+        self._python(name, "simulator", "--personality", personality, "--timing", "batching", *self._simulate, *options)
 
     def _program(self, name: str, command: Sequence[str], port: int) -> None:
         program = Program(command, f"http://127.0.0.1:{port}", self.folder / f"{name}.log")
