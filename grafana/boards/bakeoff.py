@@ -39,17 +39,18 @@ def _slower(title: str, metric: str, what: str) -> Panel:
 
 def _latency(name: str, metric: str, what: str, objective: float | None = None) -> tuple[Panel, ...]:
     def panel(percent: int) -> Panel:
-        bad = "" if objective is None else f" The dashed line is the objective's default, {objective:g} s."
+        limit = objective if percent == 95 else None
+        line = "" if limit is None else f" The dashed line is the alert's objective as it comes, {limit:g} s."
         return Panel(
             title=f"{name} p{percent}",
             about=f"{what} {percent}% of the requests of the last minute were at least this fast. Low and flat is "
-            f"good; a p99 far above p50 is queueing or preemption.{bad} Lines closer than 25% may be one bucket's "
+            f"good; a p99 far above p50 is queueing or preemption.{line} Lines closer than 25% may be one bucket's "
             "width apart.",
             unit="s",
             queries=(Query(quantile(metric, percent / 100)),),
             no_data=reasons.NO_REQUESTS,
             minimum=0,
-            bad_from=objective if percent == 95 else None,
+            bad_from=limit,
         )
 
     return tuple(panel(percent) for percent in (50, 95, 99))

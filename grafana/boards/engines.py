@@ -104,9 +104,10 @@ CACHE = Row(
             "zero for both: an engine with hits does less work than the other.",
             "percentunit",
             "engine:prefix_cache_hits:ratio",
-            no_data="No prompt was looked up; KsanaLLM tells nothing before its first hit",
+            no_data="No prompt was looked up, or none hit yet (KsanaLLM), or the engine has no prefix cache",
             width=6,
             maximum=1,
+            not_told={"ksana": "KsanaLLM begins this counter with the first hit"},
         ),
         _recorded(
             "Preempted and computed again",
@@ -155,10 +156,10 @@ LATENCY = Row(
             width=6,
         ),
         _recorded(
-            "Residual: the client's TTFT minus the engine's",
-            "Time of the HTTP front end, the network and the client. Good: a few milliseconds and flat. When it grows "
-            "with the load, the front end is the limit. At the start and end of a block it means nothing: the two "
-            "count a request at different moments.",
+            "TTFT outside the engine (residual)",
+            "The client's TTFT minus the engine's: HTTP front end, network and client. Good: a few milliseconds and "
+            "flat. When it grows with the load, the front end is the limit. At the start and end of a block it means "
+            "nothing: the two count a request at different moments.",
             "s",
             "engine:ttft_residual_seconds:mean",
             no_data="Needs the engine's own TTFT, which llama.cpp does not tell",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from grafana.boards import reasons
 from grafana.boards.board import Board, Kind, Panel, Query, Row
 from grafana.boards.queries import ENGINE, chosen
@@ -21,6 +23,9 @@ def _panel(
     minimum: float | None = 0,
     bad_from: float | None = None,
     instant: bool = False,
+    states: Mapping[int, str] | None = None,
+    gray: tuple[str, ...] = (),
+    needs: str = reasons.GPU,
 ) -> Panel:
     """A panel of the GPU exporter's figures: queries are expressions with their legends."""
     return Panel(
@@ -34,7 +39,9 @@ def _panel(
         minimum=minimum,
         maximum=maximum,
         bad_from=bad_from,
-        never_on_cpu=reasons.GPU,
+        states=states or {},
+        gray=gray,
+        never_on_cpu=needs,
     )
 
 
@@ -52,6 +59,7 @@ MEMORY = Row(
             "bytes",
             ('sum by (engine) (bakeoff_gpu_engine_memory_bytes{engine=~"$engine|other"})', "{{engine}}"),
             no_data="No GPU is watched here, or its processes cannot be told apart (BAKEOFF_GPU_PROCESSES)",
+            gray=("other",),
             width=12,
         ),
         _panel(
@@ -193,6 +201,7 @@ CLOCKS = Row(
                 f"{CARD} {{{{direction}}}}",
             ),
             no_data="No GPU with NVLink is watched here",
+            needs=reasons.NVLINK,
         ),
         _panel(
             "Memory errors (ECC)",
@@ -213,6 +222,7 @@ CLOCKS = Row(
             "none",
             (_by_card("up"), CARD),
             kind="stat",
+            states={0: "down", 1: "up"},
         ),
     ),
 )

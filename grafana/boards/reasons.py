@@ -9,6 +9,7 @@ NO_EXPORTER = "The engine exporter does not watch these engines, or none runs"
 NOT_TOLD = "The chosen engines do not tell this, or none runs"
 
 GPU = "There is no GPU on a machine with CPU engines"
+NVLINK = "Only cards that NVLink joins have it"
 KSANA = "Only KsanaLLM tells this"
 OPEN_LOOP = "Only an open loop has a schedule"
 GOES_WELL = "There is none while all goes well"

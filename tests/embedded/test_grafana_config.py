@@ -16,12 +16,12 @@ from tests.grafana.test_provisioning import FOLDER, read
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def setup(tmp_path, **environ):
+def given(tmp_path, **environ):
     return load_settings(tmp_path, environ), Paths(tmp_path)
 
 
 def test_grafana_is_provisioned_as_in_containers(tmp_path):
-    files = render_grafana(*setup(tmp_path, BAKEOFF_PROMETHEUS_PORT="7002"))
+    files = render_grafana(*given(tmp_path, BAKEOFF_PROMETHEUS_PORT="7002"))
     (source,) = json.loads(files["datasources/prometheus.yaml"])["datasources"]
     (known,) = read(FOLDER / "datasources" / "prometheus.yaml")["datasources"]
     assert source == {**known, "url": "http://127.0.0.1:7002"}
@@ -31,7 +31,7 @@ def test_grafana_is_provisioned_as_in_containers(tmp_path):
 
 
 def test_home_is_there_and_nobody_is_anonymous(tmp_path):
-    environment = grafana_environment(*setup(tmp_path))
+    environment = grafana_environment(*given(tmp_path))
     home = Path(environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert home == tmp_path / HOME_BOARD
     assert (CHECKOUT / HOME_BOARD).is_file()
@@ -40,7 +40,7 @@ def test_home_is_there_and_nobody_is_anonymous(tmp_path):
 
 
 def test_only_grafanas_own_file_holds_the_password(tmp_path):
-    settings, paths = setup(tmp_path, BAKEOFF_GRAFANA_PASSWORD="pass#word;1")
+    settings, paths = given(tmp_path, BAKEOFF_GRAFANA_PASSWORD="pass#word;1")
     files = render_grafana(settings, paths)
     assert files[paths.grafana_config.name] == '[security]\nadmin_password = """pass#word;1"""\n'
     grafana = Grafana(Path("/opt/grafana/bin/grafana"), Path("/opt/grafana"))
@@ -55,18 +55,18 @@ def test_only_grafanas_own_file_holds_the_password(tmp_path):
 @pytest.mark.parametrize("password", ['a"""b', "a\nb"])
 def test_a_password_that_its_file_cannot_hold_is_refused(tmp_path, password):
     with pytest.raises(UserError, match="BAKEOFF_GRAFANA_PASSWORD"):
-        render_grafana(*setup(tmp_path, BAKEOFF_GRAFANA_PASSWORD=password))
+        render_grafana(*given(tmp_path, BAKEOFF_GRAFANA_PASSWORD=password))
 
 
 def test_a_dollar_in_the_path_is_no_variable(tmp_path):
-    settings, paths = setup(tmp_path / "a $HOME")
+    settings, paths = given(tmp_path / "a $HOME")
     text = render_grafana(settings, paths)["dashboards/bakeoff.yaml"]
     assert "a $$HOME/grafana/dashboards" in text and not re.search(r"[^$]\$HOME", text)
 
 
 def test_the_files_are_for_their_owner_only(tmp_path, monkeypatch):
     monkeypatch.delenv("BAKEOFF_GRAFANA_PASSWORD", raising=False)
-    stack = EmbeddedStack(*setup(tmp_path))
+    stack = EmbeddedStack(*given(tmp_path))
     stack._need_grafana_password()
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     assert len(stack.settings.grafana_password) >= 20
@@ -80,4 +80,4 @@ def test_a_users_own_file_without_a_password_stops_it(tmp_path, monkeypatch):
     monkeypatch.delenv("BAKEOFF_GRAFANA_PASSWORD", raising=False)
     (tmp_path / ".env").write_text("BAKEOFF_WORKERS=2\n")
     with pytest.raises(UserError, match="sets no password for Grafana"):
-        EmbeddedStack(*setup(tmp_path))._need_grafana_password()
+        EmbeddedStack(*given(tmp_path))._need_grafana_password()

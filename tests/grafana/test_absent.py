@@ -9,8 +9,9 @@ from tests.prometheus.rule_files import Rule, all_rules
 
 NEEDS_GPU = {
     "bakeoff": {"GPU memory", "Output tokens per joule"},
-    "bakeoff-gpu": {panel.title for panel in BOARDS[2].panels()},
+    "bakeoff-gpu": {panel.title for panel in BOARDS[2].panels()} - {"NVLink traffic"},
 }
+NEEDS_NVLINK = {"bakeoff-gpu": {"NVLink traffic"}}
 NEEDS_KSANA = {"bakeoff-engines": {"Swapped out", "Age of the newest push"}}
 NEEDS_OPEN_LOOP = {"bakeoff-client": {"Schedule lag"}}
 NEEDS_TROUBLE = {"bakeoff": {"Alerts that fire"}}
@@ -20,7 +21,7 @@ LLAMACPP_IS_SILENT = {
     ("bakeoff-engines", "Time in the queue"),
     ("bakeoff-engines", "Preempted and computed again"),
     ("bakeoff-engines", "TTFT, as the engine counts it"),
-    ("bakeoff-engines", "Residual: the client's TTFT minus the engine's"),
+    ("bakeoff-engines", "TTFT outside the engine (residual)"),
     ("bakeoff-engines", "Requests that succeeded"),
     ("bakeoff-engines", "Requests that failed"),
 }
@@ -34,6 +35,7 @@ def test_the_list():
     assert BOARDS[2].uid == "bakeoff-gpu"
     groups = {
         reasons.GPU: NEEDS_GPU,
+        reasons.NVLINK: NEEDS_NVLINK,
         reasons.KSANA: NEEDS_KSANA,
         reasons.OPEN_LOOP: NEEDS_OPEN_LOOP,
         reasons.GOES_WELL: NEEDS_TROUBLE,
@@ -64,7 +66,7 @@ def test_what_reads_the_gpu_exporter_alone_is_on_the_list_and_nothing_else_is():
                 )
                 for q in panel.queries
             )
-            assert only_gpu == (panel.never_on_cpu == reasons.GPU), panel.title
+            assert only_gpu == (panel.never_on_cpu in (reasons.GPU, reasons.NVLINK)), panel.title
 
 
 def test_what_llama_cpp_tells_nothing_of_is_on_the_list_and_nothing_else_is():

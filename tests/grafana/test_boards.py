@@ -191,7 +191,7 @@ ASKED = {
         *(
             "TTFT, as the engine counts it",
             "TTFT, as the client sees it",
-            "Residual: the client's TTFT minus the engine's",
+            "TTFT outside the engine (residual)",
         ),
     ],
     "bakeoff-gpu": [

@@ -202,3 +202,12 @@ def test_the_verdict_is_that_of_the_block_that_runs(evaluate):
     expr = filled(query_of("Limited by the client", "bakeoff-client"))
     assert evaluate(series, expr, at="1m", wanted=[('{engine="a"}', 1)])[0]
     assert evaluate(series, expr, at="5m", wanted=[])[0], "the verdict on a block that ended is not on the next engine"
+
+
+def test_objectives_are_those_of_the_alerts():
+    thresholds = {rule.name: rule.expression.strip() for rule in all_rules() if rule.name.startswith("slo:")}
+    for title, series in (("TTFT p95", "slo:ttft_seconds:threshold"), ("TPOT p95", "slo:tpot_seconds:threshold")):
+        (panel,) = (panel for panel in BOARDS[0].panels() if panel.title == title)
+        assert thresholds[series] == f"vector({panel.bad_from:g})"
+        assert f"{panel.bad_from:g} s" in panel.about
+    assert [panel.title for panel in BOARDS[0].panels() if "dashed line" in panel.about] == ["TTFT p95", "TPOT p95"]
