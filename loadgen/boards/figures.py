@@ -19,6 +19,8 @@ DIGITS = 8
 """Digits that count of each value on the page: more than a picture shows, and half the size of all of them."""
 SHADE = 0.10
 DOT = 5
+TICKS = 12
+"""At most so many times along a plot of the full width."""
 SMALL = {"mode": "hide", "minsize": 9}
 """Text that does not fit into its bar is left out."""
 
@@ -84,10 +86,10 @@ def states_figure(
             trace["customdata"].append(f"{clock(start)} to {clock(end)}")
     layout = _layout(span, background)
     layout["barmode"] = "overlay"
-    layout["bargap"] = 0.25
+    names = list(dict.fromkeys(field.name for field in fields))
+    layout["bargap"] = 0.25 if len(names) > 1 else 0.5
     layout["hovermode"] = "closest"
     layout["uniformtext"] = SMALL
-    names = list(dict.fromkeys(field.name for field in fields))
     layout["yaxis"] = _rows(names)
     return {"data": list(traces.values()), "layout": layout}, list(traces)
 
@@ -109,7 +111,7 @@ def blocks_figure(marks: Sequence[Mark], outages: Sequence[Outage], span: Span, 
             words = f"{mark.cell}, block {mark.block}<br>{clock(mark.start)} to {clock(mark.end)}"
             trace["customdata"].append(words)
         data.append(trace)
-    layout = _layout(span, outage_shapes(outages, span, paint))
+    layout = _layout(span, [_away(start, end, span, paint) for start, end in outages])
     layout |= {
         "barmode": "overlay",
         "bargap": 0.25,
@@ -131,12 +133,9 @@ def mark_shapes(marks: Sequence[Mark], span: Span, paint: Paint) -> list[dict[st
 
 def outage_shapes(outages: Sequence[Outage], span: Span, paint: Paint) -> list[dict[str, Any]]:
     """Each time in which Prometheus took nothing in, as a gray ground that says so."""
-    found = []
-    for start, end in outages:
-        shape = _ground(start, min(end, span.end), paint.token(MUTED), 0.25)
-        shape["label"] = {"text": "not recorded", "textangle": -90, "font": {"size": 10, "color": paint.token(TEXT)}}
-        found.append(shape)
-    return found
+    font = {"size": 10, "color": paint.token(TEXT)}
+    label = {"text": "not recorded", "textangle": -90, "font": font}
+    return [_away(start, end, span, paint) | {"label": label} for start, end in outages]
 
 
 def moment(seconds: float) -> str:
@@ -198,6 +197,7 @@ def _bars(name: str, token: str) -> dict[str, Any]:
         "text": [],
         "textposition": "inside",
         "insidetextanchor": "start",
+        "textangle": 0,
         "customdata": [],
         "marker": {"color": token, "line": {"width": 0}},
         "hovertemplate": "%{fullData.name}<br>%{customdata}<extra>%{y}</extra>",
@@ -270,10 +270,23 @@ def _layout(span: Span, shapes: Iterable[dict[str, Any]]) -> dict[str, Any]:
             "range": [moment(span.start), moment(span.start + (span.count - 1) * span.step)],
             "gridcolor": "#8882",
             "tickfont": {"size": 11},
-            "nticks": 8,
+            "tickformat": _clock_format(span),
+            "tickangle": 0,
+            "nticks": TICKS,
             "hoverformat": "%Y-%m-%d %H:%M:%S",
         },
     }
+
+
+def _clock_format(span: Span) -> str:
+    """Times of day, with seconds on short ranges and with the date on those over a day."""
+    return "%H:%M:%S" if span.seconds < 1200 else "%H:%M" if span.seconds < 86400 else "%b %-d %H:%M"
+
+
+def narrow(figure: Figure, share: float) -> Figure:
+    """The same figure for a plot of that share of the full width: with as many times as have room."""
+    axis = figure["layout"]["xaxis"] | {"nticks": max(3, round(TICKS * share))}
+    return {**figure, "layout": {**figure["layout"], "xaxis": axis}}
 
 
 def _limits(
@@ -303,6 +316,10 @@ def _stretches(values: Sequence[float | None], span: Span) -> Iterator[tuple[flo
             if value is not None:
                 yield span.start + begin * span.step, span.start + i * span.step, value
             begin = i
+
+
+def _away(start: float, end: float, span: Span, paint: Paint) -> dict[str, Any]:
+    return _ground(start, min(end, span.end), paint.token(MUTED), 0.25)
 
 
 def _ground(start: float, end: float, token: str, opacity: float) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class PageFacts:
 
 
 def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
-    """Return the page. Texts are escaped; our script, plotly's, and text panels' Markdown are put in as they are."""
+    """Return the page. Texts are escaped, but for plotly's script, ours, and the HTML made of Markdown."""
     from plotly.offline import get_plotlyjs
 
     def place(colour: Colour) -> int:

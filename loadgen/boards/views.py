@@ -12,7 +12,7 @@ from loadgen.boards.answers import Answer, Line
 from loadgen.boards.colours import TEXT, Colour
 from loadgen.boards.dashboard import Panel, Place
 from loadgen.boards.fields import Field, field_of
-from loadgen.boards.figures import Figure, lines_figure, states_figure
+from loadgen.boards.figures import Figure, lines_figure, narrow, states_figure
 from loadgen.boards.macros import Value, plain
 from loadgen.boards.paint import Paint
 from loadgen.boards.reduce import REDUCERS, name, reduce
@@ -20,6 +20,9 @@ from loadgen.boards.span import Span
 from loadgen.boards.tables import Table, table_of
 
 NOTHING = "No data in this time range."
+COLUMNS = 24
+"""Of Grafana's grid."""
+MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,7 @@ class View:
 
     title: str
     about: str
+    """HTML, made of Markdown."""
     place: Place
     problems: tuple[str, ...]
     points: int
@@ -80,14 +84,14 @@ def view_of(
     """What the page shows of a panel and the answer to its queries."""
     view = View(
         title=plain(panel.title, values),
-        about=plain(panel.description, values),
+        about=MARKDOWN.renderInline(plain(panel.description, values)),
         place=panel.place,
         problems=answer.problems,
         points=answer.points,
     )
     if panel.type == "text":
         content = plain(str(panel.options.get("content") or ""), values)
-        return dataclasses.replace(view, text=MarkdownIt("commonmark", {"html": False}).render(content))
+        return dataclasses.replace(view, text=MARKDOWN.render(content))
     if answer.points == 0:
         return dataclasses.replace(view, reason=str(panel.fields.defaults.get("noValue") or NOTHING))
     if panel.type == "table":
@@ -96,14 +100,15 @@ def view_of(
         return dataclasses.replace(view, tiles=list(_tiles(panel, answer, paint)))
     lines = answer.lines or _flat(answer, span)
     fields = [field_of(panel.fields, line.name, ref=line.ref) for line in lines]
+    share = panel.place.w / COLUMNS
     legend = panel.options.get("legend") or {}
     if panel.type == "state-timeline":
         figure, states = states_figure(lines, fields, span, paint, background)
         keys = [Key(words, colour) for words, colour in states if legend.get("showLegend", True)]
-        return dataclasses.replace(view, plot=Plot(figure, keys, []))
+        return dataclasses.replace(view, plot=Plot(narrow(figure, share), keys, []))
     looks = paint.lines(fields, [line.labels.get("engine") for line in lines])
     figure = lines_figure(lines, fields, looks, span, paint, background)
-    return dataclasses.replace(view, plot=_with_legend(legend, figure, lines, fields, looks))
+    return dataclasses.replace(view, plot=_with_legend(legend, narrow(figure, share), lines, fields, looks))
 
 
 def _with_legend(

@@ -48,8 +48,8 @@ def test_a_panel_without_data_says_why(tmp_path):
 
 
 def test_title_and_description_have_their_variables(tmp_path):
-    shown = view(tmp_path, Answer(), {"cell": Value(("c1",))}, title="TTFT in $cell", description="Of $cell.")
-    assert (shown.title, shown.about) == ("TTFT in c1", "Of c1.")
+    shown = view(tmp_path, Answer(), {"cell": Value(("c1",))}, title="TTFT in $cell", description="Of `$cell` <b>.")
+    assert (shown.title, shown.about) == ("TTFT in c1", "Of <code>c1</code> &lt;b&gt;.")
 
 
 def test_a_stat_shows_the_figure_that_the_board_wants(tmp_path):
