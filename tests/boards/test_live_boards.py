@@ -96,6 +96,9 @@ def shown(prometheus_binary, tmp_path_factory):
         for seat in stack.seats:
             stack.block(seat.name, run_id=RUN)
             time.sleep(BLOCK_S)
+            # On a busy machine it takes longer until enough requests have ended.
+            for metric in ("bakeoff_client_limited", "client:ttft_seconds:p95", "client:requests_failed:ratio"):
+                wait_for(lambda s=f'{metric}{{engine="{seat.name}"}}': stack.instant(s), f"{metric} of {seat.name}", 90)
             stack.locust.stop()
         stack.block(stack.seats[0].name, run_id=RUN, rate=8)
         time.sleep(BLOCK_S)

@@ -1,6 +1,7 @@
 """Marking a race in Grafana, through the program that does it and without: nothing of it may harm the race."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,14 +11,18 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from rich.console import Console
 
 from embedded import setup
 from embedded.settings import Paths
 from loadgen import annotations as module
+from loadgen import bench
 from loadgen.annotations import ENVIRONMENT, PROGRAM, Annotations
+from loadgen.bench_progress import BenchProgress
 from loadgen.errors import UserError
 from loadgen.listener import Listener, Listeners
 from loadgen.manifest import BlockFacts, Manifest, Session
@@ -375,3 +380,33 @@ def test_its_client_is_kept_out_of_our_environment_and_images():
         if strangers & set(re.findall(r"(?m)^([a-z0-9-]+)==", lock.read_text()))
     }
     assert holding == {"grafana/annotator/requirements.lock"}
+
+
+@pytest.mark.parametrize(("given", "password"), [("BAKEOFF_GRAFANA_PASSWORD=s3cret\n", "s3cret"), ("", "admin")])
+def test_a_race_is_marked_where_its_stack_has_a_grafana(program, tmp_path, monkeypatch, given, password):
+    """Beside the terminal, and with the password that `make up` gave Grafana, or Grafana's own."""
+    monkeypatch.delenv("BAKEOFF_GRAFANA_PASSWORD", raising=False)
+    checkout = program(
+        "import os, sys\nopen(sys.argv[1], 'w').write(os.environ['GRAFANA_PASSWORD'] + sys.stdin.read())"
+    )
+    (checkout / ".env").write_text(given)
+    told, block, console = tmp_path / "told", Block("vllm", CELL, 1), Console(file=io.StringIO())
+    scenario = SimpleNamespace(question="?")
+    with bench._watched(SimpleNamespace(grafana_url=str(told)), manifest(), scenario, checkout, console) as listener:
+        listener.block_ended(block, 1, 1, facts(block))
+    assert told.read_text().startswith(password + "{")
+    assert len(told.read_text().splitlines()) == 3
+    assert "complete" in console.file.getvalue()
+    for stack in (None, SimpleNamespace(grafana_url=None)):
+        with bench._watched(stack, manifest(), scenario, checkout, console) as listener:
+            assert isinstance(listener, BenchProgress)
+
+
+def test_an_environment_that_cannot_be_made_is_a_line_and_no_failure(monkeypatch, tmp_path):
+    def broken(paths, engine):
+        raise UserError(f"installing {engine} failed")
+
+    monkeypatch.setattr(setup, "ensure_venv", broken)
+    assert setup.ensure_annotator(Paths(tmp_path)) == [
+        "installing grafana failed\nWithout it runs are not marked in Grafana."
+    ]
