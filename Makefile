@@ -104,7 +104,7 @@ lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@for launcher in docker/*/launch.py; do $(PY) -m mypy $$launcher || exit; done
+	@for program in docker/*/launch.py grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
 	@$(PY) -m grafana.boards check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries

@@ -18,7 +18,7 @@ from embedded.cpus import CpuPlan, format_cpus
 from embedded.grafana_config import grafana_environment
 from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
-from embedded.scrape_config import Target, prometheus_files, render_scrape_config
+from embedded.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
 from loadgen.errors import UserError
@@ -155,8 +155,7 @@ def _prometheus(settings: Settings, paths: Paths, prefix: Sequence[str], binary:
             f"--storage.tsdb.path={paths.state / 'prometheus'}",
             "--storage.tsdb.retention.time=15d",
             "--storage.tsdb.retention.size=2GB",
-            # After a restart, series that ended meanwhile would otherwise go on for five minutes.
-            "--query.lookback-delta=15s",
+            LOOKBACK,
             f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
             r"--web.cors.origin=https?://(127\.0\.0\.1|localhost)(:[0-9]+)?",
         ),

@@ -20,7 +20,7 @@ POINTS = 800
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemorySeries:
-    """Resident memory of one engine's process tree."""
+    """Memory of one engine: of its process tree, or of its container."""
 
     engine: str
     samples: list[tuple[float, float]]
@@ -79,8 +79,9 @@ def query_memory(url: str, engine: str, start: float, end: float) -> MemorySerie
     """
     label = quoted(engine)
     step = max(1.0, math.ceil((end - start) / POINTS))
-    # Proportional shares add up to what the processes really hold; resident sizes count shared pages twice.
-    query = f'max({METRIC}{{engine={label},kind="pss"}}) or max({METRIC}{{engine={label}}})'
+    # Proportional shares add up to what the processes really hold, and a working set is what a container does;
+    # resident sizes count shared pages twice.
+    query = f'max({METRIC}{{engine={label},kind=~"pss|working_set"}}) or max({METRIC}{{engine={label}}})'
     found = Prometheus(url).range(query, start, end, step)
     return MemorySeries(engine, _samples(found[0].points if found else []))
 

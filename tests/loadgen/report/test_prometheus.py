@@ -53,7 +53,10 @@ def test_memory_is_asked_for_once_and_outlives_prometheus(
     query = prometheus.asked[0]
     assert query["path"] == "/api/v1/query_range"
     memory = "bakeoff_engine_memory_bytes"
-    assert query["query"] == f'max({memory}{{engine="llamacpp",kind="pss"}}) or max({memory}{{engine="llamacpp"}})'
+    assert (
+        query["query"]
+        == f'max({memory}{{engine="llamacpp",kind=~"pss|working_set"}}) or max({memory}{{engine="llamacpp"}})'
+    )
     assert float(query["start"]) == run.manifest.started_at
     assert float(query["end"]) == run.manifest.ended_at
     assert float(query["step"]) >= 1
