@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from pydantic import ValidationError
 
 from loadgen.floor import Floor
@@ -12,9 +11,9 @@ from loadgen.manifest import Manifest
 from loadgen.run_folder import BlockData, RunData
 from loadgen.scenario import Cell
 from loadgen.statistics.compare import compare
-from loadgen.statistics.drift import within_block
 from loadgen.statistics.from_run import block_sample, cell_samples
-from loadgen.statistics.interval import from_log, jackknife
+from loadgen.statistics.interval import from_log
+from loadgen.statistics.measure import measure
 from loadgen.statistics.metrics import HEADLINE, METRICS, BlockSample, Metric
 from loadgen.statistics.result import Settings, Statistics
 
@@ -66,20 +65,8 @@ def intervals(samples: Sequence[BlockSample]) -> dict[str, Interval]:
 
 
 def interval(metric: Metric, samples: Sequence[BlockSample]) -> Interval | None:
-    """95% interval of one engine's figure: from the scatter of its blocks, of a single one from that within it.
-
-    The same estimate and the same method as in `statistics.measure`, which takes pairs of blocks.
-    """
-    units = [unit for sample in samples if (unit := metric.unit_of(sample)) is not None]
-    if not units:
-        return None
-    if len(units) == 1:
-        spread = within_block(metric, units[0])
-    else:
-        without = np.array([metric.pooled(units[:i] + units[i + 1 :]) for i in range(len(units))])
-        whole = metric.pooled(units)
-        positive = whole > 0 and bool((without > 0).all())
-        spread = jackknife(float(np.log(whole)), np.log(without)) if positive else None
+    """95% interval of one engine's figure: from the scatter of its blocks, of a single one from that within it."""
+    spread = measure(metric, [(sample, sample) for sample in samples]).a
     if spread is None:
         return None
     low, high = spread.interval()

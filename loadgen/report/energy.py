@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from loadgen.cell_summary import summarise
+from loadgen.prometheus import Prometheus, PrometheusError
 from loadgen.report.language import say
-from loadgen.report.prometheus import PrometheusError, query_range
 from loadgen.run_folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"
@@ -87,12 +88,13 @@ def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str
 def query_energy(url: str, start: float, end: float) -> dict[str, Samples]:
     """Ask Prometheus for every GPU's energy counter. Raises PrometheusError."""
     found: dict[str, Samples] = {}
+    prometheus = Prometheus(url)
     at, end = start - AROUND_S, end + AROUND_S
     while at < end:
         until = min(end, at + MOST_STEPS * STEP_S)
-        for labels, samples in query_range(url, METRIC, at, until, STEP_S):
-            name = labels.get("uuid") or labels.get("gpu", "")
-            found.setdefault(name, []).extend(samples)
+        for series in prometheus.range(METRIC, at, until, STEP_S):
+            name = series.labels.get("uuid") or series.labels.get("gpu", "")
+            found.setdefault(name, []).extend(point for point in series.points if math.isfinite(point[1]))
         at = until + STEP_S
     return {name: sorted(set(samples)) for name, samples in found.items()}
 
