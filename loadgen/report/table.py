@@ -44,7 +44,7 @@ class TerminalTable:
         table.add_column("engine", overflow="fold", max_width=24 if wide else 12)
         for column in columns:
             table.add_column(f"{column.label}\n{column.unit}".replace(" ", "\n"), justify="right", no_wrap=True)
-        table.add_column("errors", justify="right", no_wrap=True)
+        table.add_column("err.", justify="right", no_wrap=True)
         for view in self.data.cells:
             for seat, engine in enumerate(self.data.engines):
                 entry = view.engines[engine]

@@ -140,7 +140,7 @@ def _filled(template: str, values: tuple[str, ...]) -> Text:
 
 
 def drift_lines(data: ReportData) -> list[Text]:
-    """Which engine's blocks moved by more than the difference found, in which cell; headline metrics only."""
+    """Which engine's blocks moved beyond chance, in which cell; headline metrics only."""
     lines = []
     for statistics in data.comparisons:
         for cell in statistics.cells:

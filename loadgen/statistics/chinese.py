@@ -10,7 +10,6 @@ CHINESE: Texts = {
     "e2e_ms": "端到端延迟 (E2E)",
     "output_tokens_per_s": "输出吞吐量",
     "requests_per_s": "每秒请求数",
-    "goodput_per_s": "有效吞吐 (goodput)",
     "figure": "{source} {figure}",
     "clause": "{metric}：{text}",
     "join": "；",
@@ -39,7 +38,8 @@ CHINESE: Texts = {
     "further.one": "{text}（再重复 1 次大概即可定论）",
     "further": "{text}（再重复 {count} 次大概即可定论）",
     "detectable": "{text}；若差异达到 {share} 则应已被发现",
-    "moved": "{engine} 的 {metric} 从首个测试块到最后一个测试块变化了 {change}，大于测得的差异（{difference}）",
+    "moved": "{engine} 的 {metric} 从首个测试块到最后一个测试块变化了 {change}",
+    "moved.claimed": "{text}，大于测得的差异（{difference}）",
     "family": "对 {family} 项比较（每个单元以及全部单元合计的 {metrics}）做了 Holm 校正：若两个引擎相同，"
     "至多在 {alpha} 的运行中会误报差异。其他指标只有各自的置信区间。",
 }
