@@ -53,6 +53,9 @@ SENTENCES: dict[str, str] = {
     "the grey band a difference does not matter. Filled: decided, in the winner's colour; hollow: no winner.": "一个引擎"
     "快多少（速度之比减 1）及其 95% 置信区间。竖线表示无差异；落在灰色带内的差异无关紧要。实心：已有结论，颜色为胜者；空心：没有胜者。",
     "Rows are {axis}.": "各行为：{axis}。",
+    "Below each verdict: {b} ÷ {a} with its 95% interval.": "每个结论下方为 {b} ÷ {a} 及其 95% 置信区间。",
+    "In brackets: {b} ÷ {a} with its 95% interval.": "括号内为 {b} ÷ {a} 及其 95% 置信区间。",
+    "undecided: one block": "尚无定论：只有一个测试块",
     "p is adjusted for that.": "p 为校正后的值。",
     "With one block of each engine intervals show the scatter within it only, and decide nothing: set `repeats: 4`.": "每个"
     "引擎只有一个测试块时，区间只反映块内波动，不能得出结论：请设置 `repeats: 4`。",

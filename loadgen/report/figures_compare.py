@@ -105,7 +105,7 @@ def _svg_prefill(data: ReportData, palette: Palette) -> str | None:
     def draw(axes: Any, palette: Palette, prefix: str) -> Titles:
         return draw_prefill(axes, data, palette, prefix)
 
-    return draw_svg((6.0, 3.0), "prefill", palette.language("TTFT by prompt length"), draw, palette)
+    return draw_svg((4.0, 2.75), "prefill", palette.language("TTFT by prompt length"), draw, palette)
 
 
 def _svg_drift(data: ReportData, palette: Palette) -> list[str]:

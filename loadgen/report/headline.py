@@ -74,6 +74,8 @@ def tiles(data: ReportData) -> list[Tile]:
 
 def verdict_text(judged: Judged, statistics: Statistics) -> Text:
     """The verdict on one metric."""
+    if judged.reason == "one_repeat":
+        return say("undecided: one block")
     return Text(lambda language: verdict_words(judged, statistics, language.verdicts))
 
 

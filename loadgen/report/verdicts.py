@@ -20,6 +20,9 @@ class VerdictEntry:
 
     mark: Mark
     text: Text
+    ratio: float | None
+    ci95: tuple[float, float] | None
+    """Of the ratio."""
     p_adjusted: float | None
 
 
@@ -41,7 +44,8 @@ class VerdictTable:
     b: str
     metrics: list[Text]
     rows: list[VerdictRow]
-    family: Text
+    family: Text | None
+    """What was done about many comparisons; None where nothing was tested."""
     blocks: int
     """Repeats with a valid block of both engines, at most."""
 
@@ -66,7 +70,14 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
     keys = [key for key in statistics.settings.headline if key in statistics.overall]
 
     def entry(judged: Judged) -> VerdictEntry:
-        return VerdictEntry(verdict_mark(judged.verdict, seat), verdict_text(judged, statistics), judged.p_adjusted)
+        ratio = judged.ratio
+        return VerdictEntry(
+            mark=verdict_mark(judged.verdict, seat),
+            text=verdict_text(judged, statistics),
+            ratio=ratio.estimate if ratio else None,
+            ci95=ratio.ci95 if ratio else None,
+            p_adjusted=judged.p_adjusted,
+        )
 
     rows = []
     if len(statistics.cells) > 1:
@@ -83,7 +94,7 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         b=statistics.b,
         metrics=[_metric(key) for key in keys],
         rows=rows,
-        family=Text(lambda language: family_words(statistics, language.verdicts)),
+        family=Text(lambda language: family_words(statistics, language.verdicts)) if statistics.family else None,
         blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
     )
 

@@ -10,6 +10,7 @@ CHINESE: Texts = {
     "e2e_ms": "端到端延迟 (E2E)",
     "output_tokens_per_s": "输出吞吐量",
     "requests_per_s": "每秒请求数",
+    "mean": "均值",
     "figure": "{source} {figure}",
     "clause": "{metric}：{text}",
     "join": "；",

@@ -14,6 +14,7 @@ ENGLISH: Texts = {
     "e2e_ms": "E2E",
     "output_tokens_per_s": "output throughput",
     "requests_per_s": "requests per second",
+    "mean": "mean",
     "figure": "{source} {figure}",
     "clause": "{metric}: {text}",
     "join": "; ",
@@ -68,7 +69,7 @@ def metric_words(key: str, texts: Texts = ENGLISH) -> str:
     """Name of a metric: `TTFT p50` for `ttft_ms.p50`; the key itself where there is no word for it."""
     source, _, figure = key.partition(".")
     name = texts.get(source, source)
-    return texts["figure"].format(source=name, figure=figure) if figure else name
+    return texts["figure"].format(source=name, figure=texts.get(figure, figure)) if figure else name
 
 
 def verdict_words(judged: Judged, statistics: Statistics, texts: Texts = ENGLISH) -> str:
