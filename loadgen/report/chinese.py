@@ -90,9 +90,9 @@ SENTENCES: dict[str, str] = {
     "least-squares trends.": "每个点是一个测试块：其数值相对于同一引擎、同一单元各测试块均值的百分比偏差。直线为最小二乘趋势。",
     "No engine ran two blocks of one cell, so nothing can be said about drift: set `repeats: 4`.": "没有引擎在同一单元上运行过"
     "两个测试块，因此无法判断漂移：请设置 `repeats: 4`。",
-    "Checked in {comparisons}: in {moved} an engine moved between its first and its last block by more than the "
-    "difference found, the margin and chance.": "已检查 {comparisons}：其中 {moved} 项里，有引擎从首个到最后一个测试块的变化"
-    "超过了测得的差异、容差和偶然波动。",
+    "{comparisons} checked: in {moved} an engine moved between its first and its last block by more than chance, the "
+    "margin and the difference called, if any.": "已检查 {comparisons}：其中 {moved} 项里，有引擎从首个到最后一个测试块的变化"
+    "超过了偶然波动、容差以及所认定的差异（如有）。",
     "At {cell}: {words}.": "{cell}：{words}。",
     "{engine}: {change}% from its first block to its last, along a line through {blocks}": "{engine}：从首个到最后一个测试块变化 "
     "{change}%（沿 {blocks}的拟合直线）",
