@@ -16,6 +16,9 @@ STACK := $(PY) -m stack
 EMBEDDED := $(PY) -m embedded
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
+# `make bench RUN=...` goes on with a run: a folder, or the name of one in runs/.
+RUN_FOLDER := $(if $(RUN),$(or $(patsubst %/manifest.json,%,$(wildcard $(RUN)/manifest.json)),runs/$(RUN)))
+RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 
 .DEFAULT_GOAL := help
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
@@ -29,7 +32,7 @@ help: ## List the targets
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
-	@echo '           RUN=RUN-ID (report), ARGS="..." (bench, test), PYTHON=python3 (setup). Ports: .env.example'
+	@echo '           RUN=RUN-ID (report, bench), ARGS="..." (bench, test), PYTHON=python3 (setup). Ports: .env.example'
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 
@@ -67,12 +70,12 @@ ps: $(STAMP) ## Show each process or container: state, URL
 logs: $(STAMP) ## Follow one process' log (S=vllm)
 	@$(STACK) logs $(S) || [ $$? -eq 130 ]
 
-bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...)
+bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...), or go on with a stopped run (RUN=run-id)
 ifeq ($(ENDPOINTS),)
-	@$(STACK) setup --scenario "$(SCENARIO)"
-	@$(STACK) up --engine none --scenario "$(SCENARIO)"
+	@$(STACK) setup --scenario "$(RACED)"
+	@$(STACK) up --engine none --scenario "$(RACED)"
 endif
-	@$(PY) -m loadgen bench $(SCENARIO) $(ARGS)
+	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN_FOLDER)",$(SCENARIO)) $(ARGS)
 
 report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest)
 	@$(PY) -m loadgen report $(RUN)

@@ -181,7 +181,12 @@ def run(
 
 @app.command()
 def bench(
-    scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a .yaml file.")] = "smoke",
+    scenario: Annotated[
+        str | None, typer.Argument(help="Name of a shipped scenario, or a .yaml file (default: smoke).")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block.")
+    ] = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(help="NAME=URL of an endpoint that already runs (repeatable); without it, the stack's engines."),
@@ -194,6 +199,7 @@ def bench(
     ] = None,
     runs_dir: RunsDir = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a cell, over the scenario's.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, over the scenario's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, over the scenario's.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
@@ -210,13 +216,17 @@ def bench(
             raise UserError(
                 f"{flag} goes with --engine NAME=URL; without it the stack's engines are raced as they are."
             )
-    overrides: dict[str, Any] = {"requests": requests, "seed": seed}
+    overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "seed": seed}
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    if resume is not None and (scenario is not None or overrides):
+        raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
     ok = run_bench(
         scenario,
+        resume=resume,
         checkout=CHECKOUT,
         engines=_seats(engine, api, model, tokenizer, api_key_env) if engine else None,
         runs_dir=runs_dir,
-        overrides={key: value for key, value in overrides.items() if value is not None},
+        overrides=overrides,
         default_runs_dir=default_runs_dir(),
         workers=workers or 1,
         console=_console(),
