@@ -15,6 +15,8 @@ from typing import Any
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
 from loadgen.client_verdict import ClientVerdict
+from loadgen.context_limit import limit_context
+from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.locust_client import LocustClient, LocustGone
@@ -26,6 +28,7 @@ from loadgen.run_folder import RunFolder
 from loadgen.scenario import Block, Scenario
 from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
+from loadgen.trace import keep_trace
 
 ATTEMPTS = 2
 
@@ -66,6 +69,7 @@ class Campaign:
         self.folder = folder
         self.manifest = manifest
         self.listener = listener
+        self._sleep = sleep
         self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep)
         self._samples: dict[str, EngineSample] = {}
         self._keep = scenario.between_blocks == "keep"
@@ -93,7 +97,7 @@ class Campaign:
             text = f"The run could not go on: {error}. Records that had reached the master are here."
             self._close("failed", text)
             raise UserError(text, exit_code=1) from None
-        whole = self.manifest.complete_blocks() >= {block.id for block in self.blocks}
+        whole = self.manifest.complete_blocks() >= {block.id for block in self.blocks if self.scenario.fits(block.cell)}
         self._close("complete" if whole else "failed", None)
         return whole
 
@@ -118,6 +122,8 @@ class Campaign:
                 self.host.stop(engine)
                 self._try_start(engine)
             for number, block in turn:
+                if not self.scenario.fits(block.cell):
+                    continue
                 if engine in self._lost:
                     self._skip(block, number, self._lost[engine])
                 else:
@@ -146,6 +152,7 @@ class Campaign:
         raced = dataclasses.replace(endpoint, base_url=seat.base_url)
         facts = EngineFacts.of(raced, recipe, self.host.describe(engine))
         same_engine(self.manifest, facts)
+        self._leave_out(endpoint)
         self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
         if engine not in self._samples:
             self._samples[engine] = sample_engine(endpoint, recipe)
@@ -153,6 +160,13 @@ class Campaign:
                 first = next(iter(self._samples.values()))
                 self.manifest.parity += compare(first, self._samples[engine])
         self._save()
+
+    def _leave_out(self, endpoint: Endpoint) -> None:
+        """Leave out the cells that an engine cannot hold. Raises UserError when it can hold none."""
+        self.scenario, note = limit_context(self.scenario, endpoint.context_length, endpoint.name)
+        if note is not None:
+            self.manifest.scenario = self.scenario.model_dump(mode="json")
+            self._note(note)
 
     def _run_block(self, block: Block, number: int) -> None:
         for attempt in range(1, ATTEMPTS + 1):
@@ -217,7 +231,7 @@ class Campaign:
             users=block.cell.concurrency,
             rate=block.cell.rate,
             warmup_requests=self.scenario.warmup,
-            measured_requests=self.scenario.requests,
+            measured_requests=block.requests or self.scenario.requests,
             started_at=time.time(),
         )
         self.manifest.blocks.append(facts)
@@ -280,4 +294,7 @@ def _undisturbed() -> Iterator[None]:
 def make_folder(scenario: Scenario, manifest: Manifest, runs_dir: Path) -> RunFolder:
     """Create the run's folder. Raises UserError."""
     manifest.scenario = scenario.model_dump(mode="json")
-    return RunFolder.create(runs_dir, manifest)
+    folder = RunFolder.create(runs_dir, manifest)
+    if scenario.load.trace is not None:
+        keep_trace(scenario.load.trace, folder.path)
+    return folder

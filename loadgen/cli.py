@@ -18,6 +18,8 @@ from loadgen.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from loadgen.trace import Trace
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -61,7 +63,7 @@ def run(
     rate: Annotated[float | None, typer.Option(help="Requests a second of an open loop, instead of users.")] = None,
     arrival: Annotated[ArrivalChoice, typer.Option(help="How an open loop's requests arrive.")] = ArrivalChoice.poisson,
     trace: Annotated[
-        Path | None, typer.Option(help='Arrivals for --arrival trace: .jsonl lines of {"t": seconds}.')
+        Path | None, typer.Option(help='For --arrival trace: .jsonl lines of {"t": seconds}, with lengths or none.')
     ] = None,
     requests: Annotated[
         int | None, typer.Option(min=1, help="Requests to measure (default 100, or no limit with --duration).")
@@ -113,7 +115,11 @@ def run(
 
     if shared_prefix_tokens >= prompt_tokens:
         raise UserError("--shared-prefix-tokens must be less than --prompt-tokens.")
-    trace_ns, rate = _open_loop(concurrency, rate, arrival, trace)
+    replayed, rate = _open_loop(concurrency, rate, arrival, trace)
+    longest = prompt_tokens + output_tokens
+    facts = replayed.facts(str(trace)) if replayed is not None else None
+    if facts is not None and facts.prompt_tokens and facts.output_tokens and facts.longest:
+        prompt_tokens, output_tokens, longest = facts.prompt_tokens, facts.output_tokens, facts.longest
     for file in (json_file, records):
         _check_writable(file)
     to_stdout = json_file is not None and str(json_file) == "-"
@@ -126,9 +132,9 @@ def run(
         tokenizer=tokenizer,
         api_key=_api_key(api_key_env),
     )
-    if endpoint.context_length is not None and prompt_tokens + output_tokens > endpoint.context_length:
+    if endpoint.context_length is not None and longest > endpoint.context_length:
         raise UserError(
-            f"{prompt_tokens} prompt and {output_tokens} output tokens do not fit into the context of "
+            f"{longest - output_tokens} prompt and {output_tokens} output tokens do not fit into the context of "
             f"{endpoint.context_length} tokens that {endpoint.base_url} serves."
         )
     progress = QuickProgress(console)
@@ -138,6 +144,9 @@ def run(
     )
     recipe = make_recipe(endpoint)
     wanted = requests if requests is not None else (None if duration is not None else 100)
+    warmup = warmup_requests if warmup_requests is not None else OPEN_LOOP_WARMUP if rate else 1
+    if replayed is not None:
+        wanted = replayed.measured(requests, warmup)
     plan = BlockPlan(
         run_id="run",
         scenario="run",
@@ -149,9 +158,11 @@ def run(
         users=0 if rate else concurrency or 1,
         rate=rate,
         arrival=arrival.value,
-        trace_ns=trace_ns,
+        trace_ns=replayed.arrivals_ns if replayed else (),
+        trace_prompts=replayed.prompt_tokens if replayed else (),
+        trace_outputs=replayed.output_tokens if replayed else (),
         requests=wanted,
-        warmup_requests=warmup_requests if warmup_requests is not None else OPEN_LOOP_WARMUP if rate else 1,
+        warmup_requests=warmup,
         shared_prefix_tokens=shared_prefix_tokens,
         prompt_seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
@@ -185,7 +196,8 @@ def bench(
         str | None, typer.Argument(help="Name of a shipped scenario, or a .yaml file (default: smoke).")
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block.")
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -341,24 +353,24 @@ def _seats(
 
 def _open_loop(
     concurrency: int | None, rate: float | None, arrival: ArrivalChoice, trace: Path | None
-) -> tuple[tuple[int, ...], float]:
-    """Arrivals of a trace, and requests a second (0 in a closed loop). Raises UserError for what does not fit."""
-    from loadgen.arrivals import read_trace
+) -> tuple[Trace | None, float]:
+    """The trace, and requests a second (0 in a closed loop). Raises UserError for what does not fit."""
+    from loadgen.trace import read_trace
 
     if (arrival is ArrivalChoice.trace) != (trace is not None):
         raise UserError("--arrival trace and --trace FILE go together.")
     if trace is not None:
         if rate is not None or concurrency is not None:
             raise UserError("A trace has its own rate: leave out --rate and --concurrency.")
-        arrivals = read_trace(trace)
-        return arrivals, round((len(arrivals) - 1) * 1e9 / (arrivals[-1] - arrivals[0] or 1), 3)
+        replayed = read_trace(trace)
+        return replayed, replayed.rate
     if rate is None:
-        return (), 0.0
+        return None, 0.0
     if concurrency is not None:
         raise UserError("Give either --concurrency (closed loop) or --rate (open loop), not both.")
     if not 0 < rate <= 100_000:
         raise UserError("--rate must be more than 0 and at most 100000 requests a second.")
-    return (), rate
+    return None, rate
 
 
 def _api_key(variable: str | None) -> str | None:

@@ -95,6 +95,8 @@ class BlockFacts(_Model):
     started_at: float
     """Seconds since the Unix epoch."""
     ended_at: float | None = None
+    ended_early: str | None = None
+    """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: dict[str, Any] | None = None
     """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
 

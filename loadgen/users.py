@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import gevent
 from locust import User, constant, task
 
+from loadgen.chat_user import ChatUser
 from loadgen.definitions import e2e_ms
 from loadgen.record import RequestRecord
 from loadgen.traffic import ClosedLoopUser, Traffic
@@ -22,7 +23,9 @@ class StreamingUser(User):
 
     def on_start(self) -> None:
         """Take part in the current block."""
-        self.user = ClosedLoopUser(self.traffic)
+        plan = self.traffic.plan
+        chat = plan.conversation if plan is not None else None
+        self.user = ClosedLoopUser(self.traffic) if chat is None else ChatUser(self.traffic, chat)
 
     def on_stop(self) -> None:
         """Leave no connection behind."""

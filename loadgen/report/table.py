@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.report.columns import COLUMNS, quotient
+from loadgen.report.columns import quotient
 from loadgen.report.data import CellView, ReportData
 from loadgen.report.headline import headline, notices
 from loadgen.report.text import DASH, count, printable, ratio
@@ -34,7 +34,7 @@ class TerminalTable:
         yield Text(printable(headline(self.data)), style="bold")
 
     def _table(self, wide: bool) -> Table:
-        columns = [column for column in COLUMNS if wide or not column.wide_only]
+        columns = [column for column in self.data.columns if wide or not column.wide_only]
         load = "users" if self.data.load_axis == "concurrency" else "req/s"
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
@@ -75,7 +75,8 @@ def _cell_name(view: CellView, wide: bool) -> str:
     if view.cell is None:
         return printable(view.id)
     output = f" → {view.cell.output_tokens}" if wide else ""
-    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}"
+    extras = "".join(f", {text}" for text in view.cell.extra_texts)
+    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{extras}"
 
 
 def terminal_table(data: ReportData) -> TerminalTable:

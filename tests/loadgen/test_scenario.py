@@ -192,7 +192,6 @@ def test_what_is_no_cell_id(text):
         (GOOD.replace("name: mine", "name: Mine Own"), 1, ["`name`", "pattern"]),
         (GOOD + "timeouts: {total_s: .inf}\n", 9, ["`timeouts.total_s`", "finite"]),
         (GOOD + "timeouts: {stall_s: -1}\n", 9, ["`timeouts.stall_s`", "greater than 0"]),
-        (GOOD + "slo: {ttft_ms: 100}\n", 9, ["`slo`", "unknown key"]),
         (GOOD + "requests: 6\n", 9, ["not valid YAML", 'duplicate key "requests"']),
         (GOOD + "seed: [1\n", 10, ["not valid YAML"]),
         (GOOD + "\tseed: 1\n", 9, ["not valid YAML"]),
