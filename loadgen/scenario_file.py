@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +37,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     known = shipped_scenarios()
     if name_or_path in known:
         path = SHIPPED / f"{name_or_path}.yaml"
-    elif os.path.isfile(path / MANIFEST):  # noqa: PTH113 (pathlib raises for an impossible path)
+    elif _is_run(path):
         return scenario_of(load_manifest(path / MANIFEST))
     try:
         text = path.read_text(encoding="utf-8")
@@ -73,6 +72,13 @@ def load_scenario(name_or_path: str) -> Scenario:
         return Scenario.model_validate(document)
     except ValidationError as error:
         raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except (OSError, ValueError):  # no path at all: reading it tells more
+        return False
 
 
 def _explain(path: Path, document: Any, item: Any) -> str:
