@@ -58,3 +58,9 @@ class ChatUser(ClosedLoopUser):
     def _pause_s(self) -> float:
         chat = self._conversation
         return chat.think_s if chat.think == "fixed" else self._pauses.expovariate(1 / chat.think_s)
+
+
+def closed_loop_user(traffic: Traffic) -> ClosedLoopUser:
+    """A new user for the block that is prepared."""
+    conversation = traffic.plan.conversation if traffic.plan is not None else None
+    return ClosedLoopUser(traffic) if conversation is None else ChatUser(traffic, conversation)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import gevent
 from locust import User, constant, task
 
-from loadgen.chat_user import ChatUser
+from loadgen.chat_user import closed_loop_user
 from loadgen.definitions import e2e_ms
 from loadgen.record import RequestRecord
-from loadgen.traffic import ClosedLoopUser, Traffic
+from loadgen.traffic import Traffic
 
 
 class StreamingUser(User):
@@ -23,9 +23,7 @@ class StreamingUser(User):
 
     def on_start(self) -> None:
         """Take part in the current block."""
-        plan = self.traffic.plan
-        chat = plan.conversation if plan is not None else None
-        self.user = ClosedLoopUser(self.traffic) if chat is None else ChatUser(self.traffic, chat)
+        self.user = closed_loop_user(self.traffic)
 
     def on_stop(self) -> None:
         """Leave no connection behind."""

@@ -64,7 +64,9 @@ class CellView:
         """`other / base` by column key; None where either is not complete, or was limited by the load generator."""
         a, b = self.engines[base], self.engines[other]
         both = a.decides and b.decides
-        return {c.key: quotient(c, a.summary, b.summary) if both else None for c in (*COLUMNS, *SLO_COLUMNS)}
+        slo = a.summary is not None and a.summary.slo is not None
+        columns = (*COLUMNS, *SLO_COLUMNS) if slo else COLUMNS
+        return {c.key: quotient(c, a.summary, b.summary) if both else None for c in columns}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
     ratios = view.ratios(data.engines[0], data.engines[seat])
     figures = []
     for column in data.columns:
-        value = ratios[column.key]
+        value = ratios.get(column.key)
         lead = None if value is None or round(value, 2) == 1 else ahead(column, value)
         winner = None if lead is None else seat if lead else 0
         figures.append(
