@@ -31,6 +31,8 @@ class TerminalTable:
                 yield Text(printable(notice.text), style=LEVEL_STYLES[notice.level])
         if self.data.cells and self.data.engines:
             yield self._table(options.max_width >= WIDE)
+        if self.data.capacity:
+            yield self._capacity()
         yield Text(printable(headline(self.data)), style="bold")
 
     def _table(self, wide: bool) -> Table:
@@ -68,6 +70,20 @@ class TerminalTable:
             table.caption = Text.assemble(table.caption or "", "  * partial")
         if any(entry.limited for view in self.data.cells for entry in view.engines.values()):
             table.caption = Text.assemble(table.caption or "", "  ! client-limited: decides nothing")
+        return table
+
+    def _capacity(self) -> Table:
+        table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        for heading in ("prompt →\noutput", "engine"):
+            table.add_column(heading, overflow="fold")
+        for heading in ("capacity", "interval"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("note", overflow="fold")
+        for row in self.data.capacity:
+            shared = f", {row.shared_prefix:.0%} shared" if row.shared_prefix else ""
+            shape = f"{row.prompt_tokens} → {row.output_tokens}{shared}"
+            cells = (shape, printable(row.engine), row.text, row.interval_text, row.note)
+            table.add_row(*(Text(cell) for cell in cells))
         return table
 
 

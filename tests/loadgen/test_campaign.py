@@ -404,3 +404,32 @@ def test_records_that_do_not_arrive_are_told(race):
     race.locust.stories[A] = [RUNNING, {"unconfirmed_workers": ["w"]}]
     assert race.campaign.run()
     assert [text for text in race.messages if "not every worker confirmed" in text]
+
+
+def test_cells_that_an_engine_cannot_hold_are_left_out_for_all_and_told(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, prompt_tokens=[8, 64])
+    inspect = race.inspect
+
+    def short(url: str, name: str, **_: Any) -> Endpoint:
+        return dataclasses.replace(inspect(url, name), context_length=65 if name == "a" else 4096)
+
+    monkeypatch.setattr(seats_module, "inspect_endpoint", short)
+    assert race.campaign.run(), "what is left out is nothing that failed"
+    assert [facts.cell for facts in race.manifest.blocks] == ["p0008-o0002-c001"] * 2
+    told = [text for text in race.manifest.messages if "Left out for all engines" in text]
+    assert len(told) == 1 and "a serves a context of 65 tokens: p0064-o0002-c001 (66 tokens)" in told[0]
+    assert race.manifest.scenario["max_context"] == 65
+    assert race.manifest.status == "complete"
+
+
+def test_an_engine_that_can_hold_no_cell_loses_its_blocks(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch)
+    inspect = race.inspect
+
+    def tiny(url: str, name: str, **_: Any) -> Endpoint:
+        return dataclasses.replace(inspect(url, name), context_length=9 if name == "a" else None)
+
+    monkeypatch.setattr(seats_module, "inspect_endpoint", tiny)
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (B, 1, "complete")]
+    assert "needs a context of 10 tokens or more; a serves 9" in race.messages[0]
