@@ -32,7 +32,8 @@ help: ## List the targets
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
-	@echo '           RUN=RUN-ID (report, bench), ARGS="..." (bench, test), PYTHON=python3 (setup). Ports: .env.example'
+	@echo '           RUN=RUN-ID (report, bench), PYTHON=python3 (setup), ARGS="..." (options of up,'
+	@echo '           bench, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 

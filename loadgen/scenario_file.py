@@ -95,6 +95,8 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
         message = f"unknown key; {hint}"
+    elif item["type"] == "model_type":
+        message = f"must be a mapping of keys, not {str(item['input'])[:60]!r}"
     elif item["type"] == "missing":
         message = "this key is required"
     elif location and isinstance(item["input"], str | int | float):
