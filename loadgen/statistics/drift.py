@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadgen.statistics.interval import Spread, common_slope, difference, jackknife, slope
+from loadgen.statistics.interval import Spread, all_but_one, common_slope, difference, jackknife, slope
 from loadgen.statistics.metrics import Floats, Metric
 
 STRETCHES = 10
@@ -62,7 +62,7 @@ def within_block(metric: Metric, unit: Floats) -> Spread | None:
     whole = metric.pooled([unit])
     if parts is None or whole <= 0:
         return None
-    without = np.array([metric.pooled(parts[:i] + parts[i + 1 :]) for i in range(len(parts))])
+    without = metric.pooled_choices(parts, all_but_one(len(parts)))
     return jackknife(math.log(whole), np.log(without)) if (without > 0).all() else None
 
 

@@ -14,7 +14,6 @@ ENGLISH: Texts = {
     "e2e_ms": "E2E",
     "output_tokens_per_s": "output throughput",
     "requests_per_s": "requests per second",
-    "goodput_per_s": "goodput",
     "figure": "{source} {figure}",
     "clause": "{metric}: {text}",
     "join": "; ",
