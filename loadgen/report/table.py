@@ -91,8 +91,9 @@ def _cell_name(view: CellView, wide: bool) -> str:
     if view.cell is None:
         return printable(view.id)
     output = f" → {view.cell.output_tokens}" if wide else ""
-    extras = "".join(f", {text}" for text in view.cell.extra_texts)
-    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{extras}"
+    # What else a cell has is the same in all of them.
+    shared = f", {view.cell.shared_percent}% shared" if view.cell.shared_percent else ""
+    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{shared}"
 
 
 def terminal_table(data: ReportData) -> TerminalTable:
