@@ -212,7 +212,7 @@ def bench(
         str | None, typer.Option(help="Environment variable with the API key, for --engine.")
     ] = None,
     runs_dir: RunsDir = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a cell, over the scenario's.")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a block, over the scenario's.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, over the scenario's.")] = None,
     until_decided: Annotated[
         int | None,

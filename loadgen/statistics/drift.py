@@ -38,9 +38,9 @@ class DriftFacts:
         """The bias of the order where the drift is beyond chance, else 0."""
         return notable(self.order)
 
-    def moved(self, estimate: float, margin: float) -> tuple[bool, bool]:
-        """Whether a and b moved beyond chance, and by more than the difference found and the margin."""
-        least = max(abs(estimate), math.log1p(margin))
+    def moved(self, claimed: float, margin: float) -> tuple[bool, bool]:
+        """Whether a and b moved beyond chance, and by more than the difference claimed and the margin."""
+        least = max(abs(claimed), math.log1p(margin))
 
         def one(change: float, spread: Spread | None) -> bool:
             return abs(change) > least and (spread is None or spread.p_value < NOTABLE_P)
