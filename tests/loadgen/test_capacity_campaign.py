@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from loadgen import capacity_campaign as module
-from loadgen.campaign import Listener
 from loadgen.capacity_campaign import CapacityCampaign
 from loadgen.cell import Cell
+from loadgen.listener import Listener
 from loadgen.manifest import BlockFacts
 from loadgen.record_file import RecordFile
 from loadgen.report.capacity import CapacityRow, capacity_rows
