@@ -21,6 +21,7 @@ from loadgen.hosts.external import ExternalHost
 from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.preflight.phase import Preflight, needs_of
 from loadgen.report import report_data, terminal_table
 from loadgen.run_folder import RunFolder
 from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
@@ -43,6 +44,7 @@ def run_bench(
     default_runs_dir: Path,
     overrides: dict[str, Any],
     workers: int,
+    accepted: frozenset[str],
     console: Console,
 ) -> bool:
     """Run a scenario and print its table. Returns whether everything was completed without a failed request.
@@ -55,6 +57,7 @@ def run_bench(
         default_runs_dir: where runs go that neither the user nor the stack has a place for.
         overrides: scenario keys to replace.
         workers: Locust workers of a race without the stack.
+        accepted: preflight checks whose blocking findings do not stop the race.
         console: where to show it.
 
     Raises:
@@ -94,7 +97,8 @@ def run_bench(
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
         progress = BenchProgress(console)
-        campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress)
+        preflight = Preflight(seats, host, needs_of(scenario), accepted)
+        campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress, preflight=preflight)
         try:
             with progress:
                 whole = campaign.run()

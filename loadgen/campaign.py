@@ -17,9 +17,9 @@ from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.locust_client import LocustClient, LocustGone
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
-from loadgen.parity import EngineSample, compare, sample_engine
+from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.parquet import write_parquet
+from loadgen.preflight.phase import Preflight
 from loadgen.run_folder import RunFolder
 from loadgen.scenario import Block, Scenario
 from loadgen.seats import Seat
@@ -66,6 +66,7 @@ class Campaign:
         manifest: Manifest,
         listener: Listener,
         sleep: Callable[[float], None] = time.sleep,
+        preflight: Preflight | None = None,
     ) -> None:
         self.scenario = scenario
         self.seats = {seat.name: seat for seat in seats}
@@ -77,7 +78,7 @@ class Campaign:
         self._sleep = sleep
         self._workers = 1
         """Locust workers that are waited for before a block."""
-        self._samples: dict[str, EngineSample] = {}
+        self._preflight = preflight
         self.blocks = list(scenario.blocks([seat.name for seat in seats]))
 
     def run(self) -> bool:
@@ -88,6 +89,7 @@ class Campaign:
             UserError: the run cannot go on at all (disk full, Locust gone). It is closed first.
         """
         try:
+            self._compare_engines()
             numbered = list(enumerate(self.blocks, start=1))
             for engine, session in itertools.groupby(numbered, key=lambda item: item[1].engine):
                 self._run_session(engine, list(session))
@@ -105,6 +107,16 @@ class Campaign:
         whole = complete == {block.id for block in self.blocks}
         self._close("complete" if whole else "failed", None)
         return whole
+
+    def _compare_engines(self) -> None:
+        """Preflight, before any load. Raises UserError for engines that cannot be compared as they are."""
+        if self._preflight is not None and self.blocks:
+            first = self.blocks[0].engine
+            self._preflight.check(first, self._keep_findings, self.listener.engine, self._note)
+
+    def _keep_findings(self, findings: list[ParityFact]) -> None:
+        self.manifest.parity = findings
+        self._save()
 
     def _run_session(self, engine: str, session: list[tuple[int, Block]]) -> None:
         """All consecutive blocks of one engine: start it, run them, stop it."""
@@ -131,11 +143,6 @@ class Campaign:
         raced = dataclasses.replace(endpoint, base_url=seat.base_url)
         facts = EngineFacts.of(raced, recipe, self.host.describe(engine))
         self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
-        if engine not in self._samples:
-            self._samples[engine] = sample_engine(endpoint, recipe)
-            if len(self._samples) > 1:
-                first = next(iter(self._samples.values()))
-                self.manifest.parity += compare(first, self._samples[engine])
         self._save()
 
     def _run_block(self, block: Block, number: int) -> None:
