@@ -14,7 +14,7 @@ SAVED_ON, SAVED_OFF = 0.6, 0.25
 """Share of the prefill's time that a repeated prompt saves: at least the one where the cache is on, at most the other
 where it is off. In between nothing is said."""
 MIN_SHARE, MIN_PREFILL_MS = 0.3, 20.0
-"""What prefill must at least be of a long prompt's time, and in all. A length costs the client and the wire some ms too,
+"""What prefill must at least be of a long prompt's time, and in all. Length costs the client and the wire some ms too,
 which no cache saves."""
 
 

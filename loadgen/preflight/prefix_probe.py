@@ -14,7 +14,7 @@ LONG_PROMPTS = (256, 1024, 4096)
 """Tokens beyond the overhead: as few as make a prompt's length felt."""
 SHORT_PROMPT = 4
 FELT = 3.0
-"""A long prompt is long enough when it takes so many times as long as a short one, and well over `MIN_PREFILL_MS` more."""
+"""A long prompt is long enough when it takes so many times as long as a short one, and twice `MIN_PREFILL_MS` more."""
 REPEATS = 5
 
 

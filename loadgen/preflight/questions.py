@@ -42,7 +42,7 @@ COUNTED_TEXTS = {
 
 OPEN_TEXT = "Write one surprising sentence about an animal:"
 """Has many continuations, so that sampling shows."""
-OPEN_TOKENS = 24
+OPEN_TOKENS = 16
 LIMIT_TOKENS = 5
 LENGTHS = (1, 9, 40)
 """Output lengths that are asked for exactly."""
