@@ -16,20 +16,24 @@ STACK := $(PY) -m stack
 EMBEDDED := $(PY) -m embedded
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
+# `make bench RUN=...` goes on with a run: a folder, or the name of one in runs/.
+RUN_FOLDER := $(if $(RUN),$(or $(patsubst %/manifest.json,%,$(wildcard $(RUN)/manifest.json)),runs/$(RUN)))
+RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 
 .DEFAULT_GOAL := help
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client test test-docker pin lint lock \
-        clean
+.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client boards test test-docker pin lint \
+        lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
-	@echo '           RUN=RUN-ID (report), ARGS="..." (bench, test), PYTHON=python3 (setup). Ports: .env.example'
+	@echo '           RUN=RUN-ID (report, bench), PYTHON=python3 (setup), ARGS="..." (options of up,'
+	@echo '           bench, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 
@@ -67,12 +71,12 @@ ps: $(STAMP) ## Show each process or container: state, URL
 logs: $(STAMP) ## Follow one process' log (S=vllm)
 	@$(STACK) logs $(S) || [ $$? -eq 130 ]
 
-bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...)
+bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...), or go on with a stopped run (RUN=run-id)
 ifeq ($(ENDPOINTS),)
-	@$(STACK) setup --scenario "$(SCENARIO)"
-	@$(STACK) up --engine none --scenario "$(SCENARIO)"
+	@$(STACK) setup --scenario "$(RACED)"
+	@$(STACK) up --engine none --scenario "$(RACED)"
 endif
-	@$(PY) -m loadgen bench $(SCENARIO) $(ARGS)
+	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN_FOLDER)",$(SCENARIO)) $(ARGS)
 
 report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest)
 	@$(PY) -m loadgen report $(RUN)
@@ -82,6 +86,9 @@ calibrate: $(STAMP) ## Measure the load generator's own error on this machine (A
 
 bench-client: $(STAMP) ## Measure the load generator beside others (half an hour; ARGS=--quick)
 	@$(PY) -m benchmarks.client $(ARGS)
+
+boards: $(STAMP) ## Build the JSON of Grafana's boards from grafana/boards/
+	@$(PY) -m grafana.boards build
 
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(EMBEDDED) setup --engine llamacpp
@@ -95,6 +102,7 @@ lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@for launcher in docker/*/launch.py; do $(PY) -m mypy $$launcher || exit; done
+	@$(PY) -m grafana.boards check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(PY) -m containers pin

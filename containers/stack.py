@@ -17,15 +17,15 @@ import docker
 from containers.compose import Compose
 from containers.docker_engine import DockerEngine
 from containers.engines import EngineService, choose_engine, engine_services, only, seats_json
-from containers.env_file import need_password, write_env_file
 from containers.environment import check_gpu_model, compose_environment, plan_container_cpus, service_user
 from containers.images import Images
 from containers.watch import ServiceState, bring_up, service_states
 from embedded import setup as engine_setup
 from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
+from embedded.env_file import need_password, write_env_file
 from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
-from embedded.settings import Paths, Settings, load_settings
+from embedded.settings import Paths, Settings, load_settings, load_settings_leniently
 from loadgen.errors import UserError
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
@@ -84,9 +84,9 @@ class ContainerStack:
         files = ("compose.yaml", *(file for file, wanted in chosen if wanted))
         return Compose(self._program, self.paths.checkout, environment, profiles, files)
 
-    def settings(self) -> Settings:
+    def settings(self, *, lenient: bool = False) -> Settings:
         """The settings; the project is that of the stack that is up, unless another one is named."""
-        settings = load_settings(self.paths.checkout)
+        settings = (load_settings_leniently if lenient else load_settings)(self.paths.checkout)
         if "project" in settings.model_fields_set:
             return settings
         try:
@@ -285,7 +285,7 @@ class ContainerStack:
 
     def states(self) -> list[ServiceState]:
         """Every container of the project. Raises UserError if there is none."""
-        settings = self.settings()
+        settings = self.settings(lenient=True)
         with self._client() as client:
             found = service_states(client, settings.project)
         if not found:
@@ -295,11 +295,11 @@ class ContainerStack:
     def exists(self) -> bool:
         """Whether the project has any container."""
         with self._client() as client:
-            return bool(service_states(client, self.settings().project))
+            return bool(service_states(client, self.settings(lenient=True).project))
 
     def down(self, *, volumes: bool = False) -> None:
         """Remove the project's containers and networks; its volumes too if asked. Raises UserError if one is left."""
-        settings = self.settings()
+        settings = self.settings(lenient=True)
         with self._client() as client:
             count = len(service_states(client, settings.project))
             if count:

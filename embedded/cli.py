@@ -13,7 +13,7 @@ from rich.table import Table
 from embedded import setup as engine_setup
 from embedded.commands import run_command, say
 from embedded.programs import engines_here
-from embedded.settings import Paths, find_checkout, load_settings
+from embedded.settings import Paths, find_checkout, load_settings, load_settings_leniently
 from embedded.stack import EmbeddedStack
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
@@ -29,9 +29,10 @@ engine_app = typer.Typer(help="Start, stop or restart one engine of the running 
 app.add_typer(engine_app, name="engine")
 
 
-def _stack() -> EmbeddedStack:
+def _stack(*, lenient: bool = False) -> EmbeddedStack:
     checkout = find_checkout()
-    return EmbeddedStack(load_settings(checkout), Paths(checkout))
+    load = load_settings_leniently if lenient else load_settings
+    return EmbeddedStack(load(checkout), Paths(checkout))
 
 
 def _need_known(engine: str) -> None:
@@ -71,12 +72,14 @@ def up(engine: Annotated[str, typer.Option(help="Engine to start, or `none`.")] 
     for line in lacking:
         say(line)
     _print_states(stack)
+    if any(program.name == "grafana" for program in stack.programs()):
+        say("Grafana's user is admin, its password BAKEOFF_GRAFANA_PASSWORD in .env")
 
 
 @app.command()
 def down() -> None:
     """End every process of this checkout's stack."""
-    stack = _stack()
+    stack = _stack(lenient=True)
     with stack.lock():
         stack.down()
 
@@ -84,7 +87,7 @@ def down() -> None:
 @app.command()
 def ps() -> None:
     """Show each process: state, pid, uptime, URL."""
-    _print_states(_stack())
+    _print_states(_stack(lenient=True))
 
 
 @app.command()
@@ -94,7 +97,7 @@ def logs(
     follow: Annotated[bool, typer.Option(help="Go on as lines come.")] = True,
 ) -> None:
     """Show the end of a program's log, and follow it."""
-    paths = _stack().paths
+    paths = _stack(lenient=True).paths
     log = paths.log(name)
     known = sorted(path.stem for path in paths.logs.glob("*.log"))
     if name not in known:

@@ -12,18 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
+PREFIX = "BAKEOFF_"
 # Linux allows 107 bytes and macOS 103 for the path of a Unix socket; supervisord binds to PATH.PID first.
 SOCKET_PATH_BYTES = 103 - len(".4194304")
-
-
-def _flag(value: object) -> object:
-    """An empty variable means no."""
-    return False if value == "" else value
 
 
 class Settings(BaseModel):
@@ -44,17 +40,17 @@ class Settings(BaseModel):
     context_tokens: int = Field(5120, alias="BAKEOFF_CONTEXT_TOKENS", ge=256, le=32768)
     parallel_sequences: int = Field(16, alias="BAKEOFF_PARALLEL_SEQUENCES", ge=1, le=256)
     engine_start_limit_s: int = Field(600, alias="BAKEOFF_ENGINE_START_LIMIT_S", ge=10)
-    vllm_eager: Annotated[bool, BeforeValidator(_flag)] = Field(False, alias="BAKEOFF_VLLM_EAGER")
+    vllm_eager: bool = Field(False, alias="BAKEOFF_VLLM_EAGER")
     runs_dir: str = Field("runs", alias="BAKEOFF_RUNS_DIR")
     prometheus_bin: str = Field("", alias="PROMETHEUS_BIN")
     grafana_bin: str = Field("", alias="GRAFANA_BIN")
+    grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
 
     # Containers. Defaults that only compose.yaml needs are in compose.yaml: an empty one here means those.
     runtime: Literal["", "docker", "embedded"] = Field("", alias="BAKEOFF_RUNTIME")
     profile: str = Field("", alias="BAKEOFF_PROFILE")
     engines: str = Field("", alias="BAKEOFF_ENGINES")
     project: str = Field("bakeoff", alias="COMPOSE_PROJECT_NAME", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
     ksana_port: Port = Field(8103, alias="BAKEOFF_KSANA_PORT")
     sim_vllm_port: Port = Field(8111, alias="BAKEOFF_SIM_VLLM_PORT")
     sim_ksana_port: Port = Field(8112, alias="BAKEOFF_SIM_KSANA_PORT")
@@ -67,7 +63,7 @@ class Settings(BaseModel):
     ksana_gpus: str = Field("", alias="BAKEOFF_KSANA_GPUS")
     gpu_engine_memory: str = Field("", alias="BAKEOFF_GPU_ENGINE_MEMORY")
     cpu_engine_memory: str = Field("", alias="BAKEOFF_CPU_ENGINE_MEMORY")
-    gpu_processes: Annotated[bool, BeforeValidator(_flag)] = Field(False, alias="BAKEOFF_GPU_PROCESSES")
+    gpu_processes: bool = Field(False, alias="BAKEOFF_GPU_PROCESSES")
     shm_size: str = Field("", alias="BAKEOFF_SHM_SIZE")
     python_image: str = Field("", alias="PYTHON_IMAGE")
     prometheus_image: str = Field("", alias="PROMETHEUS_IMAGE")
@@ -96,6 +92,20 @@ def variables() -> list[str]:
     return [field.alias for field in Settings.model_fields.values() if field.alias]
 
 
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """Of variables that nobody reads and that look like ones that somebody does, one sentence each."""
+    strays = [name for name in environ if name.startswith(PREFIX) and name not in variables()]
+    near = {name: _nearest(name, 0.85) for name in strays}
+    return [f"{name} is set, and nothing reads it: did you mean {other}?" for name, other in near.items() if other]
+
+
+def _nearest(name: str, least: float = 0.6) -> str | None:
+    """The variable most like a name, without what nearly all have in common, or any would be like any."""
+    own = {known.removeprefix(PREFIX): known for known in variables()}
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), own, n=1, cutoff=least)
+    return own[near[0]] if near else None
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """Read `NAME=value` lines; `#` starts a comment line, quotes around a value are dropped.
 
@@ -116,8 +126,8 @@ def read_env_file(path: Path) -> dict[str, str]:
         if not equals:
             raise UserError(f"{path}:{number}: expected NAME=value, found {text!r}")
         if name not in variables():
-            near = difflib.get_close_matches(name, variables(), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(variables())}."
+            near = _nearest(name)
+            hint = f"did you mean {near}?" if near else f"known are {', '.join(variables())}."
             raise UserError(f"{path}:{number}: unknown variable {name}; {hint}")
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
@@ -128,7 +138,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 def load_settings(checkout: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `environ`, then `.env`, then the defaults. Raises UserError naming the variable and its source."""
     from_file = read_env_file(checkout / ".env")
-    values: dict[str, Any] = {**from_file}
+    values: dict[str, Any] = {name: value for name, value in from_file.items() if value != ""}
     values.update({name: environ[name] for name in variables() if environ.get(name, "") != ""})
     try:
         settings = Settings.model_validate(values)
@@ -143,6 +153,18 @@ def load_settings(checkout: Path, environ: Mapping[str, str] = os.environ) -> Se
             raise UserError(f"{name} and {taken[port]} are both {port}: give each a port of its own")
         taken[port] = name
     return settings
+
+
+def load_settings_leniently(checkout: Path) -> Settings:
+    """Settings for what must work whatever stands in `.env`, such as taking the stack down.
+
+    Where they are wrong, the defaults, and a warning on stderr.
+    """
+    try:
+        return load_settings(checkout)
+    except UserError as error:
+        print(f"warning: {error} (going on with the defaults)", file=sys.stderr)
+        return Settings.model_validate({})
 
 
 @dataclass(frozen=True)
@@ -190,6 +212,16 @@ class Paths:
     def supervisor_pid(self) -> Path:
         """Supervisord's pid file."""
         return self.stack / "supervisord.pid"
+
+    @property
+    def grafana(self) -> Path:
+        """Grafana's rendered settings and provisioning."""
+        return self.stack / "grafana"
+
+    @property
+    def grafana_config(self) -> Path:
+        """Grafana's own settings, its password among them."""
+        return self.grafana / "grafana.ini"
 
     @property
     def prometheus_config(self) -> Path:

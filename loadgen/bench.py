@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,17 @@ from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
-from loadgen.manifest import Manifest, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.preflight.phase import Preflight, needs_of
 from loadgen.report import report_data, terminal_table
+from loadgen.resume import reopen, scenario_of
 from loadgen.run_folder import RunFolder
 from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
 from loadgen.scenario import Scenario
 from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
+from loadgen.statistics.result import Settings
+from loadgen.until_decided import Looks, decider
 
 NOT_APPLIED = (
     "The scenario's serving settings are not applied: these engines were started by someone else. "
@@ -35,9 +40,17 @@ NOT_APPLIED = (
 )
 
 
+ALL_UP = (
+    "These engines were started by someone else: all stay up, and they take turns cell by cell "
+    "(`between_blocks: keep`)."
+)
+
+
 def run_bench(
-    scenario_name: str,
+    scenario_name: str | None,
     *,
+    resume: str | None = None,
+    most_repeats: int | None = None,
     checkout: Path,
     engines: Sequence[Seat] | None,
     runs_dir: Path | None,
@@ -50,7 +63,9 @@ def run_bench(
     """Run a scenario and print its table. Returns whether everything was completed without a failed request.
 
     Args:
-        scenario_name: a shipped scenario's name or a file.
+        scenario_name: a shipped scenario's name or a file; None to take up a run again.
+        resume: the run to take up again, by id or folder.
+        most_repeats: repeat until the verdict is clear, but no more often than this; None: as the scenario says.
         checkout: where the stack's state lies.
         engines: endpoints that already run; None takes the scenario's engines from the stack.
         runs_dir: where the run folder goes; None for the stack's, or the default.
@@ -63,45 +78,60 @@ def run_bench(
     Raises:
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
     """
-    scenario = _override(load_scenario(scenario_name), overrides)
+    old = RunFolder.find(runs_dir or default_runs_dir, resume) if resume is not None else None
+    if old is not None:
+        manifest = reopen(old, host=host_facts(), git=git_facts(checkout), command=_command())
+        scenario = scenario_of(manifest)
+        _same_seats(manifest, engines)
+    else:
+        scenario = _override(load_scenario(scenario_name or "smoke"), overrides)
+        if engines is not None and scenario.between_blocks == "restart":
+            scenario = _override(scenario, {"between_blocks": "keep"})
     stack = None if engines is not None else open_stack(checkout)
     host: EngineHost
     if stack is not None:
         host = stack.host
         seats, notes = choose_seats(scenario, stack)
-        settle_serving(scenario, scenario_name, stack)
+        settle_serving(scenario, scenario_name or str(resume), stack)
     else:
         seats, notes = list(engines or ()), []
         host = ExternalHost({seat.name: seat.base_url for seat in seats})
         _check_fit(scenario, seats)
     prometheus = stack.prometheus_url if stack else None
-    manifest = Manifest(
-        run_id=new_run_id(scenario.name),
-        started_at=time.time(),
-        command=["python", "-m", "loadgen", *sys.argv[1:]],
-        prometheus_url=prometheus,
-        host=host_facts(),
-        packages=stack.packages if stack else package_versions(),
-        stack=stack.facts if stack else {},
-        messages=notes,
-        git=git_facts(checkout),
-        clock=clock_facts(),
-        floor=floor_facts(),
-    )
-    if engines is not None and scenario.serving is not None:
-        manifest.messages.append(NOT_APPLIED)
-        console.print(NOT_APPLIED, style="yellow", soft_wrap=True)
+    if old is None:
+        now, git = time.time(), git_facts(checkout)
+        manifest = Manifest(
+            run_id=new_run_id(scenario.name),
+            started_at=now,
+            command=_command(),
+            sessions=[Session(started_at=now, command=_command(), git=git)],
+            prometheus_url=prometheus,
+            host=host_facts(),
+            packages=stack.packages if stack else package_versions(),
+            stack=stack.facts if stack else {},
+            git=git,
+            clock=clock_facts(),
+            floor=floor_facts(),
+        )
+        if engines is not None:
+            notes += [ALL_UP] if len(seats) > 1 else []
+            notes += [NOT_APPLIED] if scenario.serving is not None else []
+        manifest.messages += notes
+    else:
+        runs_dir, notes = old.path.parent, manifest.messages[-1:]
     with _locust(seats, stack, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
-        folder = make_folder(scenario, manifest, where)
+        folder = old or make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
         progress = BenchProgress(console)
-        preflight = Preflight(seats, host, needs_of(scenario), accepted)
-        campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress, preflight=preflight)
+        campaign = Campaign(
+            *(scenario, seats, host, locust, folder, manifest, progress),
+            preflight=Preflight(seats, host, needs_of(scenario), accepted),
+        )
         try:
-            with progress:
-                whole = campaign.run()
+            with folder.locked(), progress:
+                whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, progress.message))
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
@@ -114,6 +144,43 @@ def run_bench(
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
     return whole and not failed
+
+
+def _decider(
+    scenario: Scenario,
+    seats: Sequence[Seat],
+    folder: RunFolder,
+    manifest: Manifest,
+    most_repeats: int | None,
+    say: Callable[[str], None],
+) -> Callable[[int], int] | None:
+    """What decides on further repeats; sets the level that the run's verdicts are judged at."""
+    if most_repeats is None:
+        return None
+    if len(seats) != 2:
+        raise UserError(f"--until-decided needs two engines, and {len(seats)} race.")
+    if most_repeats < scenario.repeats:
+        raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
+    looks = Looks.planned(scenario.repeats, most_repeats)
+    manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
+    return decider(folder, seats[0].name, seats[1].name, looks, manifest.alpha, say)
+
+
+def _command() -> list[str]:
+    return ["python", "-m", "loadgen", *sys.argv[1:]]
+
+
+def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> None:
+    """A run that raced endpoints is resumed with the same ones. Raises UserError."""
+    if manifest.stack and engines is not None:
+        raise UserError("That run raced the stack's own engines: leave out --engine.")
+    if not manifest.stack and engines is None:
+        raise UserError(
+            "That run raced endpoints: give the same options for them again. It was: " + shlex.join(manifest.command)
+        )
+    had, given = [facts.name for facts in manifest.engines], [seat.name for seat in engines or ()]
+    if engines is not None and not set(had) <= set(given):
+        raise UserError(f"That run raced {', '.join(had)}, and --engine names {', '.join(given)}.")
 
 
 def _override(scenario: Scenario, overrides: dict[str, Any]) -> Scenario:
@@ -168,7 +235,13 @@ def _locust(
             yield locust, where
         finally:
             if (where / run_id).is_dir():
-                log.replace(where / run_id / "locust.log")
+                log.replace(_unused(where / run_id / "locust.log"))
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or with a number where earlier sessions have left theirs."""
+    names = itertools.chain([path], (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -> None:
@@ -177,4 +250,5 @@ def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -
         data = report_data(folder, prometheus_url=prometheus)
         console.print(terminal_table(data))
     console.print(f"What was measured is in {folder.path}", soft_wrap=True, highlight=False)
-    console.print(f"See it with `make report RUN={folder.path}`.", soft_wrap=True, highlight=False)
+    text = f"See it with `make report RUN={folder.path}`; go on with `make bench RUN={folder.path}`."
+    console.print(text, soft_wrap=True, highlight=False)

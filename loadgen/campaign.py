@@ -1,4 +1,4 @@
-"""Runs a scenario: block after block through Locust, one engine at a time, into a run folder."""
+"""Runs a scenario: block after block through Locust, engines in turns, into a run folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.block_watch import BlockFailed, BlockWatch, last_words
+from loadgen.block_driver import BlockDriver, DiskFull
+from loadgen.block_watch import BlockFailed, last_words
 from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -20,21 +21,13 @@ from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.parquet import write_parquet
 from loadgen.preflight.phase import Preflight
+from loadgen.resume import same_engine
 from loadgen.run_folder import RunFolder
 from loadgen.scenario import Block, Scenario
 from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
 
-POLL_S = 0.25
 ATTEMPTS = 2
-WORKER_LIMIT_S = 30.0
-SETTLE_LIMIT_S = 10.0
-LOCUST_LIMIT_S = 8.0
-"""How long a master may be away: long enough for supervisor to start it anew."""
-
-
-class DiskFull(UserError):
-    """Records or the manifest cannot be written: the whole run has to end, not just a block."""
 
 
 class Listener:
@@ -71,18 +64,24 @@ class Campaign:
         self.scenario = scenario
         self.seats = {seat.name: seat for seat in seats}
         self.host = host
-        self.locust = locust
         self.folder = folder
         self.manifest = manifest
         self.listener = listener
-        self._sleep = sleep
-        self._workers = 1
-        """Locust workers that are waited for before a block."""
+        self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep)
         self._preflight = preflight
+        self._asked: str | None = None
+        """The engine that preflight has just started, and left running for its first turn."""
+        self._keep = scenario.between_blocks == "keep"
+        """Whether all engines stay up between their turns."""
+        self._lost: dict[str, str] = {}
+        """Engines that were to stay up and could not be started, and why."""
         self.blocks = list(scenario.blocks([seat.name for seat in seats]))
 
-    def run(self) -> bool:
-        """Run all blocks; an engine that cannot be had loses its blocks, and the others go on.
+    def run(self, further: Callable[[int], int] | None = None) -> bool:
+        """Run all blocks that are not complete yet; an engine that cannot be had loses its own, and the others go on.
+
+        Args:
+            further: asked after the repeats, with their number, how many more are to be run; 0 ends the run.
 
         Raises:
             KeyboardInterrupt: Ctrl-C. The run is closed and marked as interrupted first.
@@ -90,9 +89,7 @@ class Campaign:
         """
         try:
             self._compare_engines()
-            numbered = list(enumerate(self.blocks, start=1))
-            for engine, session in itertools.groupby(numbered, key=lambda item: item[1].engine):
-                self._run_session(engine, list(session))
+            self._run_blocks(further)
         except KeyboardInterrupt:
             self._close("interrupted", "Interrupted by the user; what was measured until then is here.")
             raise
@@ -103,57 +100,108 @@ class Campaign:
             text = f"The run could not go on: {error}. Records that had reached the master are here."
             self._close("failed", text)
             raise UserError(text, exit_code=1) from None
-        complete = {facts.id for facts in self.manifest.blocks if facts.status == "complete"}
-        whole = complete == {block.id for block in self.blocks}
+        whole = self.manifest.complete_blocks() >= {block.id for block in self.blocks}
         self._close("complete" if whole else "failed", None)
         return whole
 
     def _compare_engines(self) -> None:
         """Preflight, before any load. Raises UserError for engines that cannot be compared as they are."""
-        if self._preflight is not None and self.blocks:
-            first = self.blocks[0].engine
+        left = self._left()
+        if self._preflight is not None and left:
+            first = left[0][1].engine
+            if not self._keep:
+                self.host.stop(first)  # it is to start afresh, as at every turn
             self._preflight.check(first, self._keep_findings, self.listener.engine, self._note)
+            self._asked = first
 
     def _keep_findings(self, findings: list[ParityFact]) -> None:
         self.manifest.parity = findings
         self._save()
 
-    def _run_session(self, engine: str, session: list[tuple[int, Block]]) -> None:
-        """All consecutive blocks of one engine: start it, run them, stop it."""
+    def _run_blocks(self, further: Callable[[int], int] | None) -> None:
         try:
-            try:
-                self._start_engine(engine)
-            except DiskFull:
-                raise
-            except UserError as error:
-                self._note(f"{engine} could not be started: {error}")
-                for number, block in session:
-                    self._skip(block, number, f"{engine} could not be started: {str(error).splitlines()[0]}")
-                return
-            for number, block in session:
-                self._run_block(block, number)
+            if self._keep:
+                for engine in dict.fromkeys(block.engine for _, block in self._left()):
+                    self._try_start(engine)
+            self._run_left()
+            while further is not None and (more := further(self.scenario.repeats)):
+                self._extend(more)
+                self._run_left()
+        finally:
+            if self._keep:
+                for engine in self.seats:
+                    self.host.stop(engine)
+
+    def _left(self) -> list[tuple[int, Block]]:
+        """Blocks that are not complete, with their numbers."""
+        complete = self.manifest.complete_blocks()
+        return [item for item in enumerate(self.blocks, start=1) if item[1].id not in complete]
+
+    def _run_left(self) -> None:
+        for (engine, _), turn in itertools.groupby(self._left(), key=lambda item: (item[1].engine, item[1].repeat)):
+            self._run_turn(engine, list(turn))
+
+    def _extend(self, more: int) -> None:
+        """Put further repeats behind those of the scenario, in the manifest too, so that they can be resumed."""
+        done = self.scenario.repeats
+        self.scenario = self.scenario.model_copy(update={"repeats": done + more})
+        self.manifest.scenario["repeats"] = done + more
+        self.blocks += self.scenario.blocks(list(self.seats), range(done + 1, done + more + 1))
+        self._note(f"Undecided after {done} repeats: {more} more are run.")
+
+    def _run_turn(self, engine: str, turn: list[tuple[int, Block]]) -> None:
+        """Consecutive blocks of one engine and repeat. Unless engines are kept up, it starts afresh and stops after."""
+        try:
+            if not self._keep:
+                if engine != self._asked:
+                    self.host.stop(engine)
+                self._asked = None
+                self._try_start(engine)
+            for number, block in turn:
+                if engine in self._lost:
+                    self._skip(block, number, self._lost[engine])
+                else:
+                    self._run_block(block, number)
         finally:  # also one that started and then could not be understood: the next engine has the machine to itself
-            self.host.stop(engine)
+            if not self._keep:
+                self.host.stop(engine)
+
+    def _try_start(self, engine: str) -> None:
+        """Start an engine; one that cannot be had is put down as lost."""
+        self._lost.pop(engine, None)
+        try:
+            self._start_engine(engine)
+        except DiskFull:
+            raise
+        except UserError as error:
+            both = " (`between_blocks: keep` needs room for all engines at once)" if self._keep else ""
+            self._note(f"{engine} could not be started{both}: {error}")
+            self._lost[engine] = f"{engine} could not be started: {str(error).splitlines()[0]}"
 
     def _start_engine(self, engine: str) -> None:
-        self.host.start(engine, lambda text: self.listener.engine(engine, text))
+        self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
         seat = self.seats[engine]
         endpoint = seat.inspect_here()
         recipe = make_recipe(endpoint)
         raced = dataclasses.replace(endpoint, base_url=seat.base_url)
         facts = EngineFacts.of(raced, recipe, self.host.describe(engine))
+        same_engine(self.manifest, facts)
         self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
         self._save()
 
     def _run_block(self, block: Block, number: int) -> None:
         for attempt in range(1, ATTEMPTS + 1):
-            facts = self._new_facts(block, attempt)
+            facts = self._new_facts(block)
             try:
-                self._attempt(block, number, facts)
+                self._driver.attempt(
+                    block, facts, lambda status: self.listener.block(block, number, len(self.blocks), status)
+                )
                 facts.status = "complete"
+                if facts.client is not None and facts.client["limited"]:
+                    self.listener.message(f"{facts.record_id}: {ClientVerdict.from_dict(facts.client).sentence()}")
             except KeyboardInterrupt:
                 facts.status, facts.reason = "interrupted", "interrupted by the user"
-                self._stop_quietly()
+                self._driver.stop_quietly()
                 raise
             except (LocustGone, DiskFull) as error:
                 facts.status, facts.reason = "failed", str(error)
@@ -175,89 +223,6 @@ class Campaign:
             if facts.status == "complete":
                 break
 
-    def _attempt(self, block: Block, number: int, facts: BlockFacts) -> None:
-        """Run a block once. Raises BlockFailed, UserError (it was refused), DiskFull or LocustGone."""
-        cell = block.cell
-        self._wait_for_workers()
-        self.locust.start_block(
-            {
-                "engine": block.engine,
-                "user_count": max(cell.concurrency, 1),
-                "spawn_rate": max(cell.concurrency, 1),
-                "rate": cell.rate,
-                "arrival": self.scenario.load.arrival,
-                "prompt_tokens": cell.prompt_tokens,
-                "output_tokens": cell.output_tokens,
-                "requests": self.scenario.requests,
-                "warmup_requests": self.scenario.warmup,
-                "shared_prefix_tokens": self.scenario.shared_prefix_tokens,
-                # The same for both engines, so that both get the very same prompts.
-                "seed": f"{self.scenario.seed}/{cell.id}/{block.repeat}",
-                "scenario": self.scenario.name,
-                "run_id": self.manifest.run_id,
-                "block": facts.record_id,
-                "timeouts": self.scenario.timeouts.model_dump_json(),
-            }
-        )
-        watch = BlockWatch(self.scenario, block, self.host)
-        while True:
-            status = self._status()
-            if not self._is_ours(status, facts):
-                if status["block"] is None:
-                    raise BlockFailed("Locust's master was started anew in mid-block", retry=True)
-                raise BlockFailed("another test was started in the web UI in its place", retry=False)
-            self.listener.block(block, number, len(self.blocks), status)
-            if status["write_error"]:
-                self._stop_quietly()
-                raise DiskFull(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
-            if status["complete"]:
-                break
-            reason = watch.judge(status)
-            if reason is not None:
-                self._stop_quietly()
-                self._settle(facts)
-                raise reason
-            self._sleep(POLL_S)
-        self._settle(facts)
-        self._keep_verdict(facts)
-
-    def _keep_verdict(self, facts: BlockFacts) -> None:
-        """Ask whether the load generator was the limit, and say so if it was."""
-        status = self._status()
-        if self._is_ours(status, facts):
-            facts.client = status.get("client")
-            if facts.client is not None and facts.client["limited"]:
-                self.listener.message(f"{facts.record_id}: {ClientVerdict.from_dict(facts.client).sentence()}")
-
-    def _is_ours(self, status: dict[str, Any], facts: BlockFacts) -> bool:
-        """Whether what Locust tells is about this block."""
-        return bool(status["block"] == facts.record_id and status["run_id"] == self.manifest.run_id)
-
-    def _status(self) -> dict[str, Any]:
-        """The master's status; a master that is busy for a moment is given some time."""
-        deadline = time.monotonic() + LOCUST_LIMIT_S
-        while True:
-            try:
-                return self.locust.status()
-            except LocustGone:
-                if time.monotonic() >= deadline:
-                    raise
-                self._sleep(1.0)
-
-    def _settle(self, facts: BlockFacts) -> None:
-        """Wait until Locust has stopped and every worker's records have arrived."""
-        deadline = time.monotonic() + SETTLE_LIMIT_S
-        while time.monotonic() < deadline:
-            status = self._status()
-            if not self._is_ours(status, facts):
-                return
-            stopped = status["state"] in ("ready", "stopped")
-            arrived = status["received"] >= sum(status["ended_workers"].values())
-            if stopped and arrived and not status["unconfirmed_workers"]:
-                return
-            self._sleep(POLL_S)
-        self._note(f"{facts.record_id}: not every worker confirmed its last records within {SETTLE_LIMIT_S:g} s.")
-
     def _cause(self, failure: BlockFailed | UserError, engine: str) -> BlockFailed | UserError:
         """The failure, or the engine's end where that is behind it: then another attempt may do better."""
         if isinstance(failure, BlockFailed) or self.host.is_up(engine):
@@ -268,25 +233,15 @@ class Campaign:
         """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""
         try:
             if not self.host.is_up(engine):
-                self.host.start(engine, lambda text: self.listener.engine(engine, text))
-            self._wait_for_workers()
+                self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
+            self._driver.wait_for_workers()
         except UserError as error:
             self._note(f"{engine} could not be brought back: {error}")
             return False
         return True
 
-    def _wait_for_workers(self) -> None:
-        """Wait for as many workers as the last block had; go on with fewer, and say so, when they do not come."""
-        try:
-            self._workers = self.locust.wait_for_workers(self._workers, WORKER_LIMIT_S)
-        except UserError:
-            if self._workers == 1:
-                raise
-            left = self.locust.wait_for_workers(1, WORKER_LIMIT_S)
-            self._note(f"Of {self._workers} Locust workers {left} are left: the run goes on with these.")
-            self._workers = left
-
-    def _new_facts(self, block: Block, attempt: int) -> BlockFacts:
+    def _new_facts(self, block: Block) -> BlockFacts:
+        attempt = 1 + sum(facts.id == block.id for facts in self.manifest.blocks)
         facts = BlockFacts(
             id=block.id,
             record_id=block.id if attempt == 1 else f"{block.id}.a{attempt}",
@@ -305,15 +260,9 @@ class Campaign:
         return facts
 
     def _skip(self, block: Block, number: int, reason: str) -> None:
-        facts = self._new_facts(block, 1)
+        facts = self._new_facts(block)
         facts.status, facts.reason, facts.ended_at = "failed", reason, time.time()
         self.listener.block_ended(block, number, len(self.blocks), facts)
-
-    def _stop_quietly(self) -> None:
-        try:
-            self.locust.stop()
-        except LocustGone as error:
-            self._note(str(error))
 
     def _note(self, text: str) -> None:
         self.manifest.messages.append(text)
@@ -337,6 +286,8 @@ class Campaign:
                 facts.status, facts.reason, facts.ended_at = "interrupted", facts.reason or message, time.time()
         self.manifest.status = status  # type: ignore[assignment]
         self.manifest.ended_at = time.time()
+        if self.manifest.sessions:
+            self.manifest.sessions[-1].ended_at = self.manifest.ended_at
         try:
             self._save()
             write_parquet(self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
+import itertools
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ app = typer.Typer(
 CHECKOUT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 130
 MIN_WIDTH = 76
+MOST_REPEATS = "16"
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
@@ -193,7 +195,13 @@ def run(
 
 @app.command()
 def bench(
-    scenario: Annotated[str, typer.Argument(help="Name of a shipped scenario, or a .yaml file.")] = "smoke",
+    scenario: Annotated[
+        str | None, typer.Argument(help="Name of a shipped scenario, or a .yaml file (default: smoke).")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
+    ] = None,
     engine: Engines = None,
     api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name for every --engine.")] = None,
@@ -203,6 +211,11 @@ def bench(
     ] = None,
     runs_dir: RunsDir = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a cell, over the scenario's.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, over the scenario's.")] = None,
+    until_decided: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="[MAX]", help="Repeat until the verdict is clear, at most MAX times (default 16)."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, over the scenario's.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
@@ -217,13 +230,18 @@ def bench(
     from loadgen.bench import run_bench
 
     _only_with_engines(engine, {"--api": api, "--model": model, "--tokenizer": tokenizer, "--workers": workers})
-    overrides: dict[str, Any] = {"requests": requests, "seed": seed}
+    overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "seed": seed}
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    if resume is not None and (scenario is not None or overrides):
+        raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
     ok = run_bench(
         scenario,
+        resume=resume,
+        most_repeats=until_decided,
         checkout=CHECKOUT,
         engines=_seats(engine, api, model, tokenizer, api_key_env) if engine else None,
         runs_dir=runs_dir,
-        overrides={key: value for key, value in overrides.items() if value is not None},
+        overrides=overrides,
         default_runs_dir=default_runs_dir(),
         workers=workers or 1,
         accepted=parse_accept(accept or ()),
@@ -440,6 +458,16 @@ def _leave(*_: object) -> None:
     raise SystemExit(INTERRUPTED)
 
 
+def _with_most_repeats(arguments: list[str]) -> list[str]:
+    """`--until-decided` may stand without its number, which the parser does not know of."""
+    words: list[str] = []
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        words.append(word)
+        if word == "--until-decided" and not following.isdigit():
+            words.append(MOST_REPEATS)
+    return words
+
+
 def main() -> int:
     """Run the command line and return its exit code. Errors meant for the user are printed as they are."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -447,7 +475,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our characters shows ? for them
     try:
-        app(standalone_mode=True)
+        app(_with_most_repeats(sys.argv[1:]), standalone_mode=True)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("Interrupted.", file=sys.stderr)

@@ -107,6 +107,17 @@ class BlockFacts(_Model):
     """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
 
 
+class Session(_Model):
+    """One stretch of work on a run: a run that was stopped and resumed has several, with gaps between them."""
+
+    started_at: float
+    """Seconds since the Unix epoch."""
+    ended_at: float | None = None
+    """None while it goes on; of a session that was killed, when it last wrote the manifest."""
+    command: list[str] = Field(default_factory=list)
+    git: dict[str, Any] = Field(default_factory=dict)
+
+
 class Manifest(_Model):
     """`manifest.json` of a run folder."""
 
@@ -117,6 +128,8 @@ class Manifest(_Model):
     started_at: float
     ended_at: float | None = None
     command: list[str] = Field(default_factory=list)
+    sessions: list[Session] = Field(default_factory=list)
+    """Of a bench, in order; empty in manifests of before there were any."""
     scenario: dict[str, Any] = Field(default_factory=dict)
     engines: list[EngineFacts] = Field(default_factory=list)
     parity: list[ParityFact] = Field(default_factory=list)
@@ -130,8 +143,14 @@ class Manifest(_Model):
     packages: dict[str, str] = Field(default_factory=dict)
     git: dict[str, Any] = Field(default_factory=dict)
     clock: dict[str, Any] = Field(default_factory=dict)
+    alpha: float = 0.05
+    """Level of its verdicts: less where a run was judged several times, see `until_decided`."""
     floor: dict[str, Any] | None = None
     """The load generator's own error on this host (`loadgen.floor.Floor`); None when it was not calibrated."""
+
+    def complete_blocks(self) -> set[str]:
+        """Ids of the blocks that are complete."""
+        return {facts.id for facts in self.blocks if facts.status == "complete"}
 
     def block(self, record_id: str) -> BlockFacts | None:
         """Find a block by its record id."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.errors import UserError
@@ -67,6 +70,19 @@ class RunFolder:
             raise UserError(f"{folder.path}: cannot be made: {error.strerror or error}") from None
         save_manifest(manifest, folder.manifest_path)
         return folder
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one writer. Raises UserError when another process writes it now."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{self.path} is being written by another `loadgen bench`: let it end first.") from None
+            yield
+        finally:
+            os.close(folder)
 
     @classmethod
     def find(cls, runs_dir: Path, run: str | None) -> RunFolder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -124,6 +124,11 @@ class Scenario(Strict):
     )
     shared_prefix_tokens: int = Field(default=0, ge=0)
     repeats: Positive = 1
+    between_blocks: Literal["restart", "keep"] = Field(
+        default="restart",
+        description="restart: one engine at a time, started afresh for each of its turns; keep: all stay up, where "
+        "they fit, and take turns cell by cell",
+    )
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
     serving: Serving | None = Field(default=None, description="how the engines are to be set up")
@@ -165,9 +170,20 @@ class Scenario(Strict):
             return self.warmup_requests
         return OPEN_LOOP_WARMUP if self.load.rate else 1
 
-    def blocks(self, engines: Sequence[str]) -> Iterator[Block]:
-        """Yield the blocks in the order they run: one engine serves at a time, and seats alternate A B, B A, ..."""
-        for repeat in range(1, self.repeats + 1):
-            for engine in engines if repeat % 2 else reversed(engines):
-                for cell in self.cells():
-                    yield Block(engine, cell, repeat)
+    def blocks(self, engines: Sequence[str], repeats: Iterable[int] | None = None) -> Iterator[Block]:
+        """Yield the blocks in the order they run: A B, B A, then the mirror B A, A B, and so on.
+
+        So drift of the machine falls on both: over two repeats a linear one cancels, over four a quadratic one too
+        (the Thue-Morse sequence). Engines that are kept up change from block to block, others from turn to turn.
+
+        Args:
+            engines: the seats, in their order.
+            repeats: which repeats, counted from 1; default: all of the scenario's.
+        """
+        for repeat in repeats if repeats is not None else range(1, self.repeats + 1):
+            order = list(engines) if (repeat - 1).bit_count() % 2 == 0 else list(reversed(engines))
+            pairs = ((engine, cell) for engine in order for cell in self.cells())
+            if self.between_blocks == "keep":
+                pairs = ((engine, cell) for cell in self.cells() for engine in order)
+            for engine, cell in pairs:
+                yield Block(engine, cell, repeat)

@@ -13,6 +13,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from loadgen.errors import UserError
+from loadgen.manifest import load_manifest
+from loadgen.resume import scenario_of
+from loadgen.run_folder import MANIFEST
 from loadgen.scenario import Load, Scenario, Timeouts
 from loadgen.serving import Serving
 
@@ -25,7 +28,7 @@ def shipped_scenarios() -> list[str]:
 
 
 def load_scenario(name_or_path: str) -> Scenario:
-    """Read a shipped scenario by name, or any scenario file by path.
+    """Read a shipped scenario by name, any scenario file by path, or that of a run by its folder.
 
     Raises:
         UserError: there is no such scenario, or it is wrong; with file, line and a hint.
@@ -34,15 +37,19 @@ def load_scenario(name_or_path: str) -> Scenario:
     known = shipped_scenarios()
     if name_or_path in known:
         path = SHIPPED / f"{name_or_path}.yaml"
+    elif _is_run(path):
+        return scenario_of(load_manifest(path / MANIFEST))
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give a scenario file or one of: {', '.join(known)}.") from None
+        text = f"{path} is a folder, and no run's; give a scenario file or one of: {', '.join(known)}."
+        raise UserError(text) from None
     except (FileNotFoundError, NotADirectoryError):
         close = difflib.get_close_matches(name_or_path, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise UserError(
-            f"There is no scenario {name_or_path!r}.{hint} Shipped scenarios: {', '.join(known)}; or give a .yaml file."
+            f"There is no scenario {name_or_path!r}.{hint} Shipped scenarios: {', '.join(known)}; or give a .yaml file "
+            "or a run's folder."
         ) from None
     except (OSError, ValueError) as error:
         # A ValueError is text that is not UTF-8, or a path with a zero byte.
@@ -66,6 +73,13 @@ def load_scenario(name_or_path: str) -> Scenario:
         raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
 
 
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except (OSError, ValueError):  # no path at all: reading it tells more
+        return False
+
+
 def _explain(path: Path, document: Any, item: Any) -> str:
     """One line a mistake: file, line, key, what is wrong, hint."""
     location: tuple[str | int, ...] = item["loc"]
@@ -81,6 +95,8 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         close = difflib.get_close_matches(str(location[-1]), owner.model_fields, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(owner.model_fields)}"
         message = f"unknown key; {hint}"
+    elif item["type"] == "model_type":
+        message = f"must be a mapping of keys, not {str(item['input'])[:60]!r}"
     elif item["type"] == "missing":
         message = "this key is required"
     elif location and isinstance(item["input"], str | int | float):

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from embedded.commands import run_command, say
-from embedded.settings import find_checkout, load_settings
+from embedded.settings import find_checkout, load_settings, load_settings_leniently, misspelt
 from loadgen.hosts.stack_file import stack_file
 from stack.choice import Choice, Found, choose
 
@@ -59,9 +59,9 @@ def running_profile() -> str:
     return str(json.loads(stack_file(find_checkout()).read_text(encoding="utf-8")).get("profile", ""))
 
 
-def decide(runtime: str, profile: str) -> Choice:
+def decide(runtime: str, profile: str, *, lenient: bool = False) -> Choice:
     """Choose by arguments, then settings, then what is up, then what this machine has."""
-    settings = load_settings(find_checkout())
+    settings = (load_settings_leniently if lenient else load_settings)(find_checkout())
     runtime, running = runtime or settings.runtime, running_runtime()
     found = Found(no_docker="") if (runtime or running) == "embedded" else look_around()
     # What is up keeps its profile, so that `make bench` after `make up PROFILE=sim` means that stack.
@@ -92,6 +92,8 @@ def up(
     """Bring the stack up."""
     choice = decide(runtime, profile)
     say(f"stack: {choice.reason}")
+    for warning in misspelt(os.environ):
+        say(f"warning: {warning}")
     if choice.runtime == "embedded":
         run("embedded", "up", "--engine", engine or EMBEDDED_ENGINE)
     options = ["--profile", choice.profile, "--engine", engine, "--scenario", scenario]
@@ -120,13 +122,13 @@ def down(volumes: Annotated[bool, typer.Option(help="Containers: remove the volu
 @app.command()
 def ps() -> None:
     """Show what runs."""
-    run("containers" if decide("", "").runtime == "docker" else "embedded", "ps")
+    run("containers" if decide("", "", lenient=True).runtime == "docker" else "embedded", "ps")
 
 
 @app.command()
 def logs(name: Annotated[str, typer.Argument(help="As `ps` names it.")] = FIRST_LOG) -> None:
     """Follow one log."""
-    run("containers" if decide("", "").runtime == "docker" else "embedded", "logs", name)
+    run("containers" if decide("", "", lenient=True).runtime == "docker" else "embedded", "logs", name)
 
 
 def main() -> None:

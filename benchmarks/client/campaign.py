@@ -94,7 +94,7 @@ class Campaign:
         try:
             run = measure(peer, python, load, folder, repeat=repeat, cores=self._cores, realtime=self._realtime)
             self._console.print(f"{where}: {_words(run)}")
-        except UserError as error:
+        except (UserError, OSError) as error:
             self.failures += 1
             run = Run(peer=peer.name, load=load.name, repeat=repeat, error=str(error))
             self._console.print(f"{where}: failed: {error}", style="red", markup=False)

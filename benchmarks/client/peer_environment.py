@@ -81,7 +81,8 @@ class PeerEnvironment(Environment):
         base = _interpreter((3, 12)) if self.newest else Path(getattr(sys, "_base_executable", sys.executable))
         venv, log = STATE / self.name, STATE / f"{self.name}.log"
         python, stamp = venv / "bin" / "python", venv / "bakeoff.stamp"
-        made_of = f"{requirements.read_text(encoding='utf-8')}\n{TORCH if self.torch else ''}\n{base}"
+        # Its scripts name the interpreter by its path: one that was moved is made anew.
+        made_of = f"{requirements.read_text(encoding='utf-8')}\n{TORCH if self.torch else ''}\n{base}\n{venv}"
         key = hashlib.sha256(made_of.encode()).hexdigest()
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == key and python.exists():
             return python

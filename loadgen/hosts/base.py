@@ -24,8 +24,8 @@ CAUSES = (
 class EngineHost(Protocol):
     """Who starts and stops engines: a stack, or nobody."""
 
-    def start(self, name: str, on_progress: Progress | None = None) -> None:
-        """Start an engine and wait until it is healthy.
+    def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
+        """Start an engine and wait until it is healthy. `alone`: the other engines are stopped first.
 
         Raises UserError with the cause and the last lines of its log if it ends or does not answer in time.
         """

@@ -90,10 +90,10 @@ class DockerHost:
         with _explained():
             return str(self._client.version().get("Version") or "") or None
 
-    def start(self, name: str, on_progress: Progress | None = None) -> None:
+    def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
         """Stop the other engines, start this one, and wait until it is healthy (see EngineHost.start)."""
         engine = self._engine(name)
-        for other in self.running():
+        for other in self.running() if alone else ():
             if other != name:
                 self.stop(other)
         state = self._state(name)

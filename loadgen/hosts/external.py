@@ -17,8 +17,8 @@ class ExternalHost:
         """`endpoints` are base URLs by engine name; a trailing `/v1` is accepted."""
         self._urls = {name: url.rstrip("/").removesuffix("/v1") for name, url in endpoints.items()}
 
-    def start(self, name: str, on_progress: Progress | None = None) -> None:
-        """Check that the endpoint answers at all. Raises UserError if it does not."""
+    def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
+        """Check that the endpoint answers at all; the others are left alone. Raises UserError if it does not."""
         url = self._url(name)
         if on_progress:
             on_progress(f"{name}: asking {url}")

@@ -27,7 +27,7 @@ ALIVE = (STARTING, RUNNING, BACKOFF, STOPPING)
 class SupervisorHost:
     """Engines as programs of a supervisord that this user runs, reached over its Unix socket (XML-RPC).
 
-    One engine serves at a time, as on a single GPU: starting one stops the others.
+    One engine serves at a time, as on a single GPU, unless it is said that others may run beside it.
     """
 
     def __init__(self, stack: SupervisorStack) -> None:
@@ -42,13 +42,13 @@ class SupervisorHost:
         host.state_of(next(iter(host.stack.engines)))
         return host
 
-    def start(self, name: str, on_progress: Progress | None = None) -> None:
+    def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
         """Stop the other engines, start this one, and wait until it is healthy (see EngineHost.start)."""
         engine = self._engine(name)
-        if self.is_up(name):
+        if alone:
             self._stop_others(name)
+        if self.is_up(name):
             return
-        self._stop_others(name)
         if self.state_of(name)["state"] not in ALIVE:
             _end_remnants(engine)
             self._check_port(engine)

@@ -3,7 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from embedded.settings import SOCKET_PATH_BYTES, Paths, load_settings, private_folder, read_env_file, variables
+from embedded.settings import (
+    SOCKET_PATH_BYTES,
+    Paths,
+    load_settings,
+    load_settings_leniently,
+    misspelt,
+    private_folder,
+    read_env_file,
+    variables,
+)
 from loadgen.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -43,6 +52,7 @@ def test_the_environment_goes_before_the_file(tmp_path):
     ("text", "message"),
     [
         ("BAKEOFF_LOCUST_PROT=1", r"\.env:1: unknown variable BAKEOFF_LOCUST_PROT; did you mean BAKEOFF_LOCUST_PORT\?"),
+        ("BAKEOFF_ZZZ=1", r"unknown variable BAKEOFF_ZZZ; known are"),
         ("\nxyz", r"\.env:2: expected NAME=value"),
         ("BAKEOFF_VLLM_PORT=80", r"BAKEOFF_VLLM_PORT='80' \(from .*\.env\): input should be greater than"),
         ("BAKEOFF_VLLM_PORT=http", r"BAKEOFF_VLLM_PORT='http' .*valid integer"),
@@ -54,6 +64,22 @@ def test_mistakes_are_named(tmp_path, text, message):
     (tmp_path / ".env").write_text(text)
     with pytest.raises(UserError, match=message):
         load_settings(tmp_path, {})
+
+
+def test_a_misspelt_variable_of_the_environment_is_told():
+    environ = {"BAKEOFF_LOCUST_PROT": "1", "BAKEOFF_ENGINES_JSON": "[]", "BAKEOFF_ENGINES": "vllm", "LOCUST_PORT": "1"}
+    assert misspelt(environ) == ["BAKEOFF_LOCUST_PROT is set, and nothing reads it: did you mean BAKEOFF_LOCUST_PORT?"]
+
+
+def test_an_empty_value_is_the_default(tmp_path):
+    (tmp_path / ".env").write_text("BAKEOFF_VLLM_PORT=\nBAKEOFF_WORKERS=''\n")
+    assert load_settings(tmp_path, {}) == load_settings(tmp_path / "nowhere", {})
+
+
+def test_what_must_work_anyway_goes_on_with_the_defaults(tmp_path, capsys):
+    (tmp_path / ".env").write_text("BAKEOFF_VLLM_PORT=http\n")
+    assert load_settings_leniently(tmp_path).vllm_port == 8101
+    assert "warning: BAKEOFF_VLLM_PORT='http'" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_environment_says_so(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadgen import block_watch
+from loadgen import block_driver, block_watch
 from loadgen import campaign as module
 from loadgen import seats as seats_module
 from loadgen.campaign import Campaign, Listener, make_folder
@@ -16,7 +16,7 @@ from loadgen.client_verdict import ClientVerdict
 from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.locust_client import LocustGone
-from loadgen.manifest import Manifest, ParityFact
+from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.prompts import PromptRecipe
 from loadgen.scenario import Scenario
 from loadgen.seats import Seat
@@ -82,14 +82,18 @@ class FakeHost:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.dead: set[str] = set()
+        self.up: set[str] = set()
 
-    def start(self, name: str, on_progress: Any = None) -> None:
-        self.calls.append(("start", name))
+    def start(self, name: str, on_progress: Any = None, *, alone: bool = True) -> None:
+        self.calls.append(("start" if alone else "start beside", name))
         if name in self.dead:
             raise UserError(f"{name} did not start\nits log says why")
+        self.up.add(name)
 
     def stop(self, name: str) -> None:
-        self.calls.append(("stop", name))
+        if name in self.up:
+            self.up.remove(name)
+            self.calls.append(("stop", name))
 
     def is_up(self, name: str) -> bool:
         return name not in self.dead
@@ -117,7 +121,7 @@ class Race:
         self.inspected: list[str] = []
         listener = Listener()
         listener.message = self.messages.append  # type: ignore[method-assign]
-        for each in (module, block_watch):
+        for each in (module, block_driver, block_watch):
             monkeypatch.setattr(each, "time", self.clock)
         monkeypatch.setattr(module, "make_recipe", lambda endpoint: RECIPE)
         seats = [Seat(name=name, base_url=f"http://{name}:8000", local_url=f"http://127.0.0.1/{name}") for name in "ab"]
@@ -143,6 +147,12 @@ def endpoint(name: str) -> Endpoint:
 A, B = "a.p0008-o0002-c001.r1", "b.p0008-o0002-c001.r1"
 
 
+def facts_of(block_id: str, status: str) -> BlockFacts:
+    engine, cell, _ = block_id.split(".")
+    fields = {"users": 1, "warmup_requests": 1, "measured_requests": 5, "started_at": 1.0, "status": status}
+    return BlockFacts(id=block_id, record_id=block_id, engine=engine, cell=cell, repeat=1, **fields)
+
+
 @pytest.fixture
 def race(tmp_path, monkeypatch):
     return Race(tmp_path, monkeypatch)
@@ -152,9 +162,8 @@ def test_engines_take_turns_and_get_the_same_prompts(tmp_path, monkeypatch):
     race = Race(tmp_path, monkeypatch, repeats=2, load={"concurrency": [1, 2]})
     assert race.campaign.run()
     assert [form["block"].split(".")[0] for form in race.locust.forms] == list("aabbbbaa")
-    # One engine serves at a time, and B is not restarted between its two turns.
-    expected = [("start", "a"), ("stop", "a"), ("start", "b"), ("stop", "b"), ("start", "a"), ("stop", "a")]
-    assert race.host.calls == expected
+    # One engine serves at a time, and each turn begins with a fresh start, also B's second one.
+    assert race.host.calls == [(what, name) for name in "abba" for what in ("start", "stop")]
     seeds: dict[str, set[str]] = {}
     for form in race.locust.forms:
         seeds.setdefault(form["block"].split(".", 1)[1], set()).add(form["seed"])
@@ -163,6 +172,60 @@ def test_engines_take_turns_and_get_the_same_prompts(tmp_path, monkeypatch):
     assert len(set().union(*seeds.values())) == 4
     assert race.manifest.status == "complete"
     assert [engine.launch for engine in race.manifest.engines] == [{"argv": ["b"]}, {"argv": ["a"]}]
+
+
+def test_engines_that_are_kept_up_take_turns_cell_by_cell(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2, load={"concurrency": [1, 2]}, between_blocks="keep")
+    assert race.campaign.run()
+    order = [(form["block"][0], form["user_count"], form["block"][-1]) for form in race.locust.forms]
+    first = [("a", 1, "1"), ("b", 1, "1"), ("a", 2, "1"), ("b", 2, "1")]
+    assert order == [*first, ("b", 1, "2"), ("a", 1, "2"), ("b", 2, "2"), ("a", 2, "2")]
+    assert race.host.calls == [("start beside", "a"), ("start beside", "b"), ("stop", "a"), ("stop", "b")]
+
+
+def test_an_engine_that_was_to_stay_up_is_tried_once(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2, between_blocks="keep")
+    race.host.dead.add("b")
+    assert not race.campaign.run()
+    assert [(f.engine, f.status) for f in race.manifest.blocks] == [
+        *(("a", "complete"), ("b", "failed")),
+        *(("b", "failed"), ("a", "complete")),
+    ]
+    assert race.host.calls.count(("start beside", "b")) == 1
+    assert "needs room for all engines at once" in race.messages[0]
+
+
+def test_a_resumed_run_does_what_is_left(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2)
+    done = facts_of(A, "complete")
+    race.manifest.blocks = [done, facts_of(B, "interrupted")]
+    assert race.campaign.run()
+    assert [form["block"] for form in race.locust.forms] == [f"{B}.a2", B.replace("r1", "r2"), A.replace("r1", "r2")]
+    assert race.manifest.blocks[0] is done
+    assert race.manifest.blocks[2].attempt == 2
+
+
+def test_further_repeats_are_run_while_somebody_asks_for_them(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2)
+    asked: list[int] = []
+
+    def further(done: int) -> int:
+        asked.append(done)
+        return 2 if done < 4 else 0
+
+    assert race.campaign.run(further)
+    assert asked == [2, 4]
+    assert [form["block"][0] for form in race.locust.forms] == list("abbabaab")
+    assert race.folder.load().manifest.scenario["repeats"] == 4
+    assert "Undecided after 2 repeats: 2 more are run." in race.manifest.messages
+
+
+def test_an_engine_that_changed_since_loses_its_blocks(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch)
+    race.manifest.engines = [EngineFacts.of(dataclasses.replace(endpoint("a"), version="0.9"), RECIPE)]
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (B, 1, "complete")]
+    assert "version was 0.9, and is None" in race.messages[0]
 
 
 def test_engine_that_does_not_start_loses_its_blocks_only(race):
@@ -249,7 +312,7 @@ def test_dead_engine_is_started_again(race):
 
     race.locust.status = dying
 
-    def revive(name: str, on_progress: Any = None) -> None:
+    def revive(name: str, on_progress: Any = None, *, alone: bool = True) -> None:
         race.host.dead.discard(name)
         start(name, on_progress)
 
@@ -332,7 +395,8 @@ def test_ctrl_c_in_mid_block_closes_the_run(race):
 
 
 def test_ctrl_c_while_an_engine_starts_stops_it(race):
-    def interrupt(name: str, on_progress: Any = None) -> None:
+    def interrupt(name: str, on_progress: Any = None, *, alone: bool = True) -> None:
+        race.host.up.add(name)
         raise KeyboardInterrupt
 
     race.host.start = interrupt

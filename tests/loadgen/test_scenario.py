@@ -76,8 +76,33 @@ def test_blocks_alternate_a_b_b_a(write):
     assert [(b.engine, b.repeat) for b in scenario.blocks(["a", "b"])] == [
         *(("a", 1), ("b", 1)),
         *(("b", 2), ("a", 2)),
-        *(("a", 3), ("b", 3)),
+        *(("b", 3), ("a", 3)),
     ]
+
+
+def test_drift_cancels_over_two_repeats_and_a_bent_one_over_four(write):
+    scenario = load_scenario(write(GOOD.replace("[8, 4]", "[4]").replace("[1, 3]", "[1]") + "repeats: 4\n"))
+    when: dict[str, list[int]] = {"a": [], "b": []}
+    for moment, block in enumerate(scenario.blocks(["a", "b"])):
+        when[block.engine].append(moment)
+    assert sum(when["a"]) == sum(when["b"])
+    assert sum(t * t for t in when["a"]) == sum(t * t for t in when["b"])
+    assert sum(when["a"][:2]) == sum(when["b"][:2])
+
+
+def test_engines_that_are_kept_up_alternate_cell_by_cell(write):
+    blocks = list(load_scenario(write(GOOD + "repeats: 2\nbetween_blocks: keep\n")).blocks(["a", "b"]))
+    cells = [block.cell for block in blocks]
+    assert cells[::2] == cells[1::2], "the two blocks of a cell stand side by side"
+    assert [b.engine for b in blocks[:8]] == ["a", "b"] * 4
+    assert [b.engine for b in blocks[8:]] == ["b", "a"] * 4
+    assert len({b.id for b in blocks}) == len(blocks)
+
+
+def test_further_repeats_go_on_in_the_same_order(write):
+    scenario = load_scenario(write(GOOD + "repeats: 6\n"))
+    whole = list(scenario.blocks(["a", "b"]))
+    assert [*scenario.blocks(["a", "b"], range(1, 3)), *scenario.blocks(["a", "b"], range(3, 7))] == whole
 
 
 def test_an_engine_serves_all_cells_before_it_is_changed_and_none_twice(write):
@@ -239,6 +264,6 @@ def test_a_name_that_does_not_exist_gets_a_suggestion(tmp_path):
 
 
 def test_a_folder_or_an_impossible_path_is_explained(tmp_path):
-    assert f"{tmp_path} is a folder" in explain(str(tmp_path))
+    assert f"{tmp_path} is a folder, and no run's" in explain(str(tmp_path))
     assert "cannot be read" in explain("x" * 5000)
     assert "cannot be read" in explain("a\0b")

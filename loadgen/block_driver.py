@@ -1,0 +1,149 @@
+"""Drives Locust through one attempt at a block."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from loadgen.block_watch import BlockFailed, BlockWatch
+from loadgen.errors import UserError
+from loadgen.hosts.base import EngineHost
+from loadgen.locust_client import LocustClient, LocustGone
+from loadgen.manifest import BlockFacts
+from loadgen.scenario import Block, Scenario
+
+POLL_S = 0.25
+WORKER_LIMIT_S = 30.0
+SETTLE_LIMIT_S = 10.0
+LOCUST_LIMIT_S = 8.0
+"""How long a master may be away: long enough for supervisor to start it anew."""
+
+
+class DiskFull(UserError):
+    """Records or the manifest cannot be written: the whole run has to end, not just a block."""
+
+
+class BlockDriver:
+    """One run's blocks through Locust, an attempt at a time."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        run_id: str,
+        host: EngineHost,
+        locust: LocustClient,
+        note: Callable[[str], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`note` puts down what a person should know of."""
+        self._scenario = scenario
+        self._run_id = run_id
+        self._host = host
+        self._locust = locust
+        self._note = note
+        self._sleep = sleep
+        self._workers = 1
+        """Locust workers that are waited for before a block."""
+
+    def attempt(self, block: Block, facts: BlockFacts, on_status: Callable[[dict[str, Any]], None]) -> None:
+        """Run a block once, and keep the verdict on the load generator in its facts.
+
+        Raises BlockFailed, UserError (it was refused), DiskFull or LocustGone.
+        """
+        cell = block.cell
+        self.wait_for_workers()
+        self._locust.start_block(
+            {
+                "engine": block.engine,
+                "user_count": max(cell.concurrency, 1),
+                "spawn_rate": max(cell.concurrency, 1),
+                "rate": cell.rate,
+                "arrival": self._scenario.load.arrival,
+                "prompt_tokens": cell.prompt_tokens,
+                "output_tokens": cell.output_tokens,
+                "requests": self._scenario.requests,
+                "warmup_requests": self._scenario.warmup,
+                "shared_prefix_tokens": self._scenario.shared_prefix_tokens,
+                # The same for both engines, so that both get the very same prompts.
+                "seed": f"{self._scenario.seed}/{cell.id}/{block.repeat}",
+                "scenario": self._scenario.name,
+                "run_id": self._run_id,
+                "block": facts.record_id,
+                "timeouts": self._scenario.timeouts.model_dump_json(),
+            }
+        )
+        watch = BlockWatch(self._scenario, block, self._host)
+        while True:
+            status = self._status()
+            if not self._is_ours(status, facts):
+                if status["block"] is None:
+                    raise BlockFailed("Locust's master was started anew in mid-block", retry=True)
+                raise BlockFailed("another test was started in the web UI in its place", retry=False)
+            on_status(status)
+            if status["write_error"]:
+                self.stop_quietly()
+                raise DiskFull(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
+            if status["complete"]:
+                break
+            reason = watch.judge(status)
+            if reason is not None:
+                self.stop_quietly()
+                self._settle(facts)
+                raise reason
+            self._sleep(POLL_S)
+        self._settle(facts)
+        self._keep_verdict(facts)
+
+    def _keep_verdict(self, facts: BlockFacts) -> None:
+        """Ask whether the load generator was the limit."""
+        status = self._status()
+        if self._is_ours(status, facts):
+            facts.client = status.get("client")
+
+    def _is_ours(self, status: dict[str, Any], facts: BlockFacts) -> bool:
+        """Whether what Locust tells is about this block."""
+        return bool(status["block"] == facts.record_id and status["run_id"] == self._run_id)
+
+    def _status(self) -> dict[str, Any]:
+        """The master's status; a master that is busy for a moment is given some time."""
+        deadline = time.monotonic() + LOCUST_LIMIT_S
+        while True:
+            try:
+                return self._locust.status()
+            except LocustGone:
+                if time.monotonic() >= deadline:
+                    raise
+                self._sleep(1.0)
+
+    def _settle(self, facts: BlockFacts) -> None:
+        """Wait until Locust has stopped and every worker's records have arrived."""
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        while time.monotonic() < deadline:
+            status = self._status()
+            if not self._is_ours(status, facts):
+                return
+            stopped = status["state"] in ("ready", "stopped")
+            arrived = status["received"] >= sum(status["ended_workers"].values())
+            if stopped and arrived and not status["unconfirmed_workers"]:
+                return
+            self._sleep(POLL_S)
+        self._note(f"{facts.record_id}: not every worker confirmed its last records within {SETTLE_LIMIT_S:g} s.")
+
+    def wait_for_workers(self) -> None:
+        """Wait for as many workers as the last block had; go on with fewer, and say so, when they do not come."""
+        try:
+            self._workers = self._locust.wait_for_workers(self._workers, WORKER_LIMIT_S)
+        except UserError:
+            if self._workers == 1:
+                raise
+            left = self._locust.wait_for_workers(1, WORKER_LIMIT_S)
+            self._note(f"Of {self._workers} Locust workers {left} are left: the run goes on with these.")
+            self._workers = left
+
+    def stop_quietly(self) -> None:
+        """Stop the block that runs, if any."""
+        try:
+            self._locust.stop()
+        except LocustGone as error:
+            self._note(str(error))

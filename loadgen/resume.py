@@ -1,0 +1,95 @@
+"""Takes up a run that was stopped: what it was, what has changed since, and the gap in its manifest."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pydantic import ValidationError
+
+from loadgen.errors import UserError
+from loadgen.manifest import EngineFacts, Manifest, Session, load_manifest
+from loadgen.run_folder import RunFolder
+from loadgen.scenario import Scenario
+
+MACHINE = ("cpu", "cpus_usable", "memory_bytes", "gpus")
+"""Facts of the host that make it another machine."""
+
+
+def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], command: list[str]) -> Manifest:
+    """Read a stopped run's manifest and begin a new session in it. Nothing is written yet.
+
+    Args:
+        folder: the run's.
+        host: this machine (`manifest.host_facts`).
+        git: this checkout (`manifest.git_facts`).
+        command: the command line that resumes it.
+
+    Raises:
+        UserError: it is complete, it is no bench's, or it was measured on another machine.
+    """
+    manifest = load_manifest(folder.manifest_path)
+    if manifest.source != "bench" or not manifest.scenario:
+        raise UserError(f"{folder.path} was not made by `loadgen bench`: only such a run can be resumed.")
+    if manifest.status == "complete":
+        raise UserError(f"{folder.path} is complete: there is nothing to resume. See it with `make report RUN=...`.")
+    for fact in MACHINE:
+        if manifest.host.get(fact) != host.get(fact):
+            raise UserError(
+                f"{folder.path} was measured on another machine ({fact}: {manifest.host.get(fact)}, here "
+                f"{host.get(fact)}): start a run of its own here, and compare the two."
+            )
+    written = folder.manifest_path.stat().st_mtime
+    for facts in manifest.blocks:
+        if facts.status == "running":
+            facts.status, facts.reason, facts.ended_at = "interrupted", "the process that ran it was killed", written
+    former = manifest.sessions or [Session(started_at=manifest.started_at, ended_at=manifest.ended_at)]
+    if former[-1].ended_at is None:
+        former[-1].ended_at = written
+    began = time.time()
+    manifest.messages.append(
+        f"Resumed after a gap of {_span(began - former[-1].ended_at)}, with "
+        f"{len(manifest.complete_blocks())} blocks complete."
+    )
+    if git.get("commit") != manifest.git.get("commit"):
+        manifest.messages.append(
+            f"Bakeoff itself has changed since this run began (commit {manifest.git.get('commit')}, now "
+            f"{git.get('commit')})."
+        )
+    manifest.sessions = [*former, Session(started_at=began, command=command, git=git)]
+    manifest.status, manifest.ended_at = "running", None
+    return manifest
+
+
+def scenario_of(manifest: Manifest) -> Scenario:
+    """The scenario that a run raced. Raises UserError when this Bakeoff cannot read it."""
+    try:
+        return Scenario.model_validate(manifest.scenario)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        raise UserError(f"The scenario of run {manifest.run_id} cannot be read: {key}: {first['msg']}") from None
+
+
+def same_engine(manifest: Manifest, now: EngineFacts) -> None:
+    """Check that an engine is what it was earlier in this run. Raises UserError where it is another."""
+    was = next((facts for facts in manifest.engines if facts.name == now.name), None)
+    if was is None:
+        return
+    pairs = {
+        "kind": (was.kind, now.kind),
+        "version": (was.version, now.version),
+        "model": (was.model, now.model),
+        "context length": (was.context_length, now.context_length),
+        "prompts": (was.prompts, now.prompts),
+        "command line": (was.launch.get("argv"), now.launch.get("argv")),
+    }
+    changed = [f"{what} was {old}, and is {new}" for what, (old, new) in pairs.items() if old != new]
+    if changed:
+        raise UserError(f"{now.name} is not the engine that this run began with: {'; '.join(changed)}.")
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

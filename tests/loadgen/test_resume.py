@@ -1,0 +1,129 @@
+"""Runs that were stopped, and are taken up again."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+
+import pytest
+
+from loadgen.errors import UserError
+from loadgen.manifest import BlockFacts, Manifest, Session, load_manifest, save_manifest
+from loadgen.resume import reopen
+from loadgen.run_folder import RunFolder
+from loadgen.scenario import Scenario
+from loadgen.scenario_file import load_scenario
+from tests.fault_server import FaultServer
+from tests.loadgen.races import LIMIT_S, SCENARIO, TOP, Bench, environment, one_line
+
+HOST = {"cpu": "x", "cpus_usable": 2, "memory_bytes": 10, "gpus": []}
+
+
+def a_run(tmp_path, **changes) -> RunFolder:
+    scenario = Scenario.model_validate(SCENARIO).model_dump(mode="json")
+    fields = {"run_id": "r", "started_at": 100.0, "host": HOST, "scenario": scenario, "git": {"commit": "abc"}}
+    return RunFolder.create(tmp_path, Manifest.model_validate({**fields, **changes}))
+
+
+def block(status: str) -> BlockFacts:
+    fields = {"users": 1, "warmup_requests": 1, "measured_requests": 5, "started_at": 100.0, "status": status}
+    return BlockFacts(id=status, record_id=status, engine="a", cell="c", repeat=1, **fields)
+
+
+def test_what_was_killed_is_marked_and_the_gap_is_told(tmp_path):
+    sessions = [Session(started_at=100.0)]
+    folder = a_run(tmp_path, blocks=[block("complete"), block("running")], sessions=sessions)
+    os.utime(folder.manifest_path, (160.0, 160.0))
+    manifest = reopen(folder, host=HOST, git={"commit": "def"}, command=["again"])
+    assert [facts.status for facts in manifest.blocks] == ["complete", "interrupted"]
+    assert manifest.blocks[1].ended_at == 160.0
+    assert manifest.status == "running"
+    assert [session.ended_at for session in manifest.sessions] == [160.0, None]
+    assert manifest.sessions[1].command == ["again"]
+    assert "with 1 blocks complete" in manifest.messages[0]
+    assert "commit abc, now def" in manifest.messages[1]
+    assert load_manifest(folder.manifest_path).blocks[1].status == "running", "nothing is written yet"
+
+
+@pytest.mark.parametrize(
+    ("changes", "host", "said"),
+    [
+        ({"status": "complete"}, HOST, "nothing to resume"),
+        ({"source": "web-ui"}, HOST, "was not made by `loadgen bench`"),
+        ({}, {**HOST, "gpus": [{"name": "H200"}]}, "another machine (gpus"),
+    ],
+)
+def test_what_cannot_be_resumed(tmp_path, changes, host, said):
+    with pytest.raises(UserError) as error:
+        reopen(a_run(tmp_path, **changes), host=host, git={}, command=[])
+    assert said in str(error.value)
+
+
+def test_a_run_has_one_writer(tmp_path):
+    folder = a_run(tmp_path)
+    with (
+        folder.locked(),
+        pytest.raises(UserError, match="another `loadgen bench`"),
+        RunFolder(folder.path).locked(),
+    ):
+        pass
+    with folder.locked():
+        pass
+
+
+def test_a_runs_folder_is_its_scenario(tmp_path):
+    folder = a_run(tmp_path)
+    assert load_scenario(str(folder.path)) == Scenario.model_validate(SCENARIO)
+    save_manifest(Manifest(run_id="r", started_at=1.0, scenario={"name": "x"}), folder.manifest_path)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_scenario(str(folder.path))
+
+
+def resume(bench: Bench, *, engines: dict[str, FaultServer]) -> subprocess.CompletedProcess[str]:
+    seats = [word for name, server in engines.items() for word in ("--engine", f"{name}={server.url}")]
+    command = [*bench.loadgen, "bench", "--resume", str(bench.folder.path), *seats]
+    return subprocess.run(command, cwd=TOP, capture_output=True, text=True, env=environment(), timeout=LIMIT_S)
+
+
+@pytest.mark.parametrize(("seed", "how"), [(1, signal.SIGINT), (2, signal.SIGKILL), (3, signal.SIGKILL)])
+def test_a_run_stopped_anywhere_and_resumed_is_the_unbroken_one(tmp_path, seed, how):
+    with FaultServer(in_process=False, fault="normal?gap_ms=2") as a, FaultServer(in_process=False) as b:
+        engines = {"a": a, "b": b}
+        with Bench(tmp_path / "run", engines, repeats=2) as bench:
+            bench.wait_for_records(random.Random(seed).randint(1, 45))
+            bench.locusts()
+            bench.signal(how)
+            bench.wait()
+        had = load_manifest(bench.folder.manifest_path)
+        done_before = {facts.id: facts.record_id for facts in had.blocks if facts.status == "complete"}
+        again = resume(bench, engines=engines)
+        assert again.returncode == 0, again.stdout + again.stderr
+        manifest = load_manifest(bench.folder.manifest_path)
+        assert manifest.status == "complete"
+        complete = [facts for facts in manifest.blocks if facts.status == "complete"]
+        expected = Scenario.model_validate(manifest.scenario).blocks(["a", "b"])
+        assert [facts.id for facts in complete] == [each.id for each in expected], "the same, in order, none twice"
+        assert done_before.items() <= {facts.id: facts.record_id for facts in complete}.items()
+        assert len(manifest.sessions) == 2
+        assert manifest.sessions[0].ended_at <= manifest.sessions[1].started_at
+        data = bench.load()
+        for each in data.blocks:
+            if each.facts.status == "complete":
+                assert len(each.measured) == manifest.scenario["requests"]
+        third = resume(bench, engines=engines)
+        assert third.returncode == 2
+        assert "nothing to resume" in third.stderr
+
+
+def test_a_run_of_endpoints_needs_them_again(tmp_path):
+    with FaultServer() as a, Bench(tmp_path / "run", {"a": a}) as bench:
+        bench.wait_for_records(1)
+        bench.signal(signal.SIGINT)
+        bench.wait()
+        refused = resume(bench, engines={})
+        assert refused.returncode == 2
+        assert "give the same options for them again" in one_line(refused.stderr)
+        refused = resume(bench, engines={"c": a})
+        assert "That run raced a, and --engine names c" in one_line(refused.stderr)
