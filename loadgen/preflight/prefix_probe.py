@@ -42,7 +42,7 @@ def probe_prefix_cache(
         ask(shorts(tokens))
         told = ask(longs(0)).cached_tokens
         long_ms, short_ms = ask(longs(1)).elapsed_ms, ask(shorts(tokens + 1)).elapsed_ms
-        if told or long_ms >= max(FELT * short_ms, short_ms + 2 * MIN_PREFILL_MS):
+        if told is not None or long_ms >= max(FELT * short_ms, short_ms + 2 * MIN_PREFILL_MS):
             break
     short, fresh, again = [], [], []
     for number in range(REPEATS):

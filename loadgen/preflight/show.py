@@ -17,15 +17,15 @@ SCHEMA_VERSION = 1
 def findings_table(findings: Sequence[ParityFact], engines: Sequence[str]) -> Table:
     """Each check with every engine's value; what stops a race comes first."""
     table = Table(title="Preflight", title_justify="left", show_lines=True)
-    for heading in ("check", *engines, "verdict", "what to do"):
+    table.add_column("check", no_wrap=True)
+    for heading in (*engines, "verdict", "what it means"):
         table.add_column(heading, overflow="fold")
     order = ("blocking", "noted", "equal")
     for fact in sorted(findings, key=lambda fact: order.index(fact.verdict or "noted")):
         verdict = "accepted" if fact.accepted else fact.verdict or "noted"
-        check = Text(fact.name, style="bold")
-        check.append(f"\n{fact.detail}", style="not bold dim")
         values = [Text(fact.values.get(engine, "")) for engine in engines]
-        table.add_row(check, *values, Text(verdict, style=STYLES[verdict]), Text(fact.advice))
+        words = "" if fact.equal else f"{fact.detail}; {fact.advice}"
+        table.add_row(Text(fact.name, style="bold"), *values, Text(verdict, style=STYLES[verdict]), Text(words))
     return table
 
 
