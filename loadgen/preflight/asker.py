@@ -108,7 +108,9 @@ class Asker:
         if self.api == "chat":
             messages = [{"role": "user", "content": prompt}]
             return self._client.chat.completions.create(messages=messages, **common)
-        return self._client.completions.create(prompt=prompt, **common)
+        # Not as the argument: the SDK looks at every single token id of it, for tens of ms.
+        common["extra_body"] = {"prompt": prompt, **fields}
+        return self._client.completions.create(prompt="", **common)
 
 
 def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
