@@ -138,7 +138,7 @@ def programs(
                 ports=(("BAKEOFF_GRAFANA_PORT", settings.grafana_port),),
                 url=f"{LOCAL}:{settings.grafana_port}",
                 ready_url=f"{LOCAL}:{settings.grafana_port}/api/health",
-                without_it="there are no dashboards; Locust's page and the report still work",
+                without_it="there are no live dashboards; `make dashboards` prints them as a page",
             )
         )
     found += [_engine(settings, paths, cpus, engine) for engine in engines_here()]
@@ -155,6 +155,8 @@ def _prometheus(settings: Settings, paths: Paths, prefix: Sequence[str], binary:
             f"--storage.tsdb.path={paths.state / 'prometheus'}",
             "--storage.tsdb.retention.time=15d",
             "--storage.tsdb.retention.size=2GB",
+            # After a restart, series that ended meanwhile would otherwise go on for five minutes.
+            "--query.lookback-delta=15s",
             f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
             r"--web.cors.origin=https?://(127\.0\.0\.1|localhost)(:[0-9]+)?",
         ),

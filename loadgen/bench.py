@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from loadgen.bench_progress import BenchProgress
+from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
@@ -135,6 +136,14 @@ def run_bench(
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
+    whole &= _show_whole(folder, prometheus, whole, console)
+    if prometheus:
+        show_dashboards(checkout, folder, prometheus, console)
+    return whole
+
+
+def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> bool:
+    """Print the table of a run that came to its end. Returns whether no measured request failed."""
     data = report_data(folder, prometheus_url=prometheus)
     console.print(terminal_table(data))
     failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
@@ -143,7 +152,7 @@ def run_bench(
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    return whole and not failed
+    return not failed
 
 
 def _decider(

@@ -16,6 +16,7 @@ from tests.fault_server import FaultServer
 
 TOP = Path(__file__).resolve().parents[2]
 NOT_FOR_TRAFFIC = {
+    "loadgen.boards": "prints pages of what Prometheus knows",
     "loadgen.campaign": "drives a race",
     "loadgen.cell_summary": "works out figures, with numpy",
     "loadgen.client_metrics": "is served by the master",
