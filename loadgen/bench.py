@@ -24,7 +24,7 @@ from loadgen.hosts.external import ExternalHost
 from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
-from loadgen.preflight.phase import Preflight, needs_of
+from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.report import report_data, terminal_table
 from loadgen.resume import reopen, scenario_of
 from loadgen.run_folder import RunFolder
@@ -128,7 +128,7 @@ def run_bench(
         progress = BenchProgress(console)
         campaign = Campaign(
             *(scenario, seats, host, locust, folder, manifest, progress),
-            preflight=Preflight(seats, host, needs_of(scenario), accepted),
+            preflight=Preflight(seats, host, needs_of(scenario), accepted | accepted_before(manifest.parity)),
         )
         try:
             with folder.locked(), progress:

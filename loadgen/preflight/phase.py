@@ -32,6 +32,11 @@ def needs_of(scenario: Scenario) -> Needs:
     )
 
 
+def accepted_before(findings: Sequence[ParityFact]) -> frozenset[str]:
+    """What was accepted when a run began: it need not be named again to resume it."""
+    return frozenset(fact.name for fact in findings if fact.accepted)
+
+
 class Preflight:
     """Compares the engines of a race. Engines take turns, as they will in the race."""
 

@@ -23,7 +23,7 @@ def explain_counts(
     """Compare counts by text.
 
     One token more on every text is a BOS (or another single special token); several more, but always as many, are a
-    chat template or system prompt; anything else is another tokenizer.
+    chat template or system prompt, whose borders may join one token with the text; anything else is another tokenizer.
     """
     both = {text: (a[text], b[text]) for text in a if a[text] is not None and b.get(text) is not None}
     if len(both) < len(a):
@@ -33,13 +33,15 @@ def explain_counts(
     sizes = set(more.values())
     if sizes == {0}:
         return CountDifference("equal", f"the same for {len(more)} kinds of text")
-    if len(sizes) == 1:
-        (offset,) = sizes
+    offset = max(sizes, key=abs)
+    least = min(abs(size) for size in sizes)
+    if len(sizes) == 1 or (max(sizes) - min(sizes) == 1 and least > 1):
         longer = name_b if offset > 0 else name_a
-        if abs(offset) == 1:
+        if least == 1:
             words = f"{longer} adds one token to every text: a BOS, most likely"
             return CountDifference("BOS", words)
-        words = f"{longer} adds {abs(offset)} tokens to every text, short or long: a chat template or system prompt"
+        amount = f"{abs(offset)}" if least == abs(offset) else f"{least} or {abs(offset)}"
+        words = f"{longer} adds {amount} tokens to every text, short or long: a chat template or system prompt"
         return CountDifference("chat template", words)
     told = ", ".join(f"{text} {offset:+d}" for text, offset in more.items())
     return CountDifference("tokenizer", f"tokens of {name_b} over those of {name_a}: {told}: another tokenizer")

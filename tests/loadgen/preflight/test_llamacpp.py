@@ -98,8 +98,10 @@ def test_beside_itself_only_its_prompt_cache_differs(plain, tmp_path):
     with llama(tmp_path / "cached", prefix_caching=True) as url:
         cached = sample(url, "b")
     found = {fact.name: fact for fact in compare([plain[0], cached], Needs(2048, False))}
-    assert [name for name, fact in found.items() if not fact.equal] == ["prefix-caching"], found
-    assert found["prefix-caching"].verdict == "blocking"
+    assert [name for name, fact in found.items() if fact.verdict == "blocking"] == ["prefix-caching"], found
+    # A prompt whose start is cached is computed in other batches, so that sums may differ in their last bits.
+    noted = {name for name, fact in found.items() if fact.verdict == "noted"}
+    assert noted <= {"greedy-text", "logprobs"}
     assert found["prefix-caching"].values["a"].startswith("off")
     assert found["prefix-caching"].values["b"].startswith("on")
 

@@ -12,7 +12,7 @@ from loadgen.engines import get_engine
 from loadgen.errors import UserError
 from loadgen.preflight import phase
 from loadgen.preflight.finding import Needs
-from loadgen.preflight.phase import Preflight, needs_of
+from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.scenario import Scenario
 from loadgen.seats import Seat
 from tests.loadgen.preflight.samples import ON, SAMPLE
@@ -92,6 +92,7 @@ def test_accepted_difference_does_not(monkeypatch):
     stage.check("a")
     assert stage.host.calls[-1] == "start a"
     assert [fact.accepted for fact in stage.kept if fact.name == "prefix-caching"] == [True]
+    assert accepted_before(stage.kept) == {"prefix-caching"}, "so that a resumed run accepts it too"
 
 
 @pytest.mark.parametrize("how", ["does not start", "is not understood"])
