@@ -28,6 +28,7 @@ from loadgen.listener import Listener, Listeners
 from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.report import report_data, terminal_table
 from loadgen.resume import reopen, scenario_of
 from loadgen.run_folder import RunFolder
@@ -62,6 +63,7 @@ def run_bench(
     default_runs_dir: Path,
     overrides: dict[str, Any],
     workers: int,
+    accepted: frozenset[str],
     console: Console,
 ) -> bool:
     """Run a scenario and print its table. Returns whether everything was completed without a failed request.
@@ -76,6 +78,7 @@ def run_bench(
         default_runs_dir: where runs go that neither the user nor the stack has a place for.
         overrides: scenario keys to replace.
         workers: Locust workers of a race without the stack.
+        accepted: preflight checks whose blocking findings do not stop the race.
         console: where to show it.
 
     Raises:
@@ -117,7 +120,10 @@ def run_bench(
             console.print(note, soft_wrap=True, highlight=False)
         try:
             with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
-                campaign = _campaign(scenario)(scenario, seats, host, locust, folder, manifest, listener)
+                campaign = _campaign(scenario)(
+                    *(scenario, seats, host, locust, folder, manifest, listener),
+                    preflight=Preflight(seats, host, needs_of(scenario), accepted | accepted_before(manifest.parity)),
+                )
                 whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | report | dashboards | scenarios | calibrate`."""
+"""The command line: `python -m loadgen run | bench | preflight | report | dashboards | scenarios | calibrate`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loadgen.errors import UserError
+from loadgen.preflight.names import BLOCKING, parse_accept
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +36,17 @@ MOST_REPEATS = "16"
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
+]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=URL of an endpoint that already runs (repeatable); without it, the stack's engines."),
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[,NAME]",
+        help=f"Go on although preflight found this (repeatable): {', '.join(BLOCKING)}.",
+    ),
 ]
 
 
@@ -201,10 +213,7 @@ def bench(
         str | None,
         typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
     ] = None,
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=URL of an endpoint that already runs (repeatable); without it, the stack's engines."),
-    ] = None,
+    engine: Engines = None,
     api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name for every --engine.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json, for --engine.")] = None,
@@ -222,18 +231,16 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
     ] = None,
+    accept: Accept = None,
 ) -> None:
     """Race engines over a scenario, through Locust, into a run folder.
 
-    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 130 interrupted.
+    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 3 preflight found engines
+    that cannot be compared, 130 interrupted.
     """
     from loadgen.bench import run_bench
 
-    for flag, value in (("--api", api), ("--model", model), ("--tokenizer", tokenizer), ("--workers", workers)):
-        if value is not None and not engine:
-            raise UserError(
-                f"{flag} goes with --engine NAME=URL; without it the stack's engines are raced as they are."
-            )
+    _only_with_engines(engine, {"--api": api, "--model": model, "--tokenizer": tokenizer, "--workers": workers})
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "seed": seed}
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if resume is not None and (scenario is not None or overrides):
@@ -248,9 +255,45 @@ def bench(
         overrides=overrides,
         default_runs_dir=default_runs_dir(),
         workers=workers or 1,
+        accepted=parse_accept(accept or ()),
         console=_console(),
     )
     raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def preflight(
+    scenario: Annotated[
+        str | None, typer.Argument(help="Scenario that the engines are to be fit for: a name, or a .yaml file.")
+    ] = None,
+    engine: Engines = None,
+    api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name for every --engine.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json, for --engine.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the API key, for --engine.")
+    ] = None,
+    accept: Accept = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings to this file (- for stdout).")
+    ] = None,
+) -> None:
+    """Compare engines before a race: the same tokens in, the same text out, and how each one answers.
+
+    Every race begins with it. Exit code: 0 nothing stands in the way, 3 a race would mean nothing, 2 wrong usage.
+    """
+    from loadgen.preflight.command import run_preflight
+
+    _only_with_engines(engine, {"--api": api, "--model": model, "--tokenizer": tokenizer})
+    _check_writable(json_file)
+    run_preflight(
+        scenario,
+        checkout=CHECKOUT,
+        engines=_seats(engine, api, model, tokenizer, api_key_env) if engine else None,
+        accepted=parse_accept(accept or ()),
+        json_file=json_file,
+        console=_console(stderr=json_file is not None and str(json_file) == "-"),
+    )
 
 
 @app.command()
@@ -363,6 +406,14 @@ def _console(*, stderr: bool = False) -> Console:
 
     console = Console(stderr=stderr)
     return console if console.width >= MIN_WIDTH else Console(stderr=stderr, width=MIN_WIDTH)
+
+
+def _only_with_engines(engines: list[str] | None, flags: dict[str, Any]) -> None:
+    for flag, value in flags.items():
+        if value is not None and not engines:
+            raise UserError(
+                f"{flag} goes with --engine NAME=URL; without it the stack's engines are raced as they are."
+            )
 
 
 def _seats(
