@@ -48,6 +48,10 @@ SENTENCES: dict[str, str] = {
     "only from blocks that did not end well ({states})": "仅来自未正常结束的测试块（{states}）",
     "no request was measured": "没有测得任何请求",
     "{count} of {wanted} requests were measured in repeat {repeat}": "第 {repeat} 次重复只测得 {wanted} 个请求中的 {count} 个",
+    "At {prompt} prompt and {output} output tokens, {slo}: {engines}.": "提示 {prompt}、输出 {output} Token，{slo}：{engines}。",
+    "The capacity at which {slo} is in the table, for {count} engines and shapes.": "满足 {slo} 的容量见表（{count} 个引擎与请求形状的组合）。",
+    "{slo}. The interval goes from the highest load at which that was decided to hold to the lowest at which it was decided to fail.": "{slo}。"
+    "区间从判定为满足的最高负载到判定为不满足的最低负载。",
     # differences
     "By how much one engine is faster (the ratio of speeds less 1), with 95% intervals. The line is no difference; within "
     "the grey band a difference does not matter. Filled: decided, in the winner's colour; hollow: no winner.": "一个引擎"

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadgen.manifest import EngineFacts
+from loadgen.manifest import EngineFacts, ParityFact
 from loadgen.record import RequestRecord
-from loadgen.report.language import mark, say
+from loadgen.report.language import joined, mark, say
 from loadgen.report.text import DASH, command_line, gibibytes, number, plain
 from loadgen.run_folder import RunData
 
@@ -23,16 +23,34 @@ NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state"})
 """Launch facts of no use to a reader, or shown elsewhere."""
 
 PREFLIGHT = (
+    mark("answers"),
+    mark("context-length"),
+    mark("prompt-tokens"),
+    mark("output-length"),
+    mark("degenerate-text"),
+    mark("greedy-text"),
+    mark("prefix-caching"),
+    mark("model"),
+    mark("measured-prompts"),
+    mark("logprobs"),
+    mark("usage"),
+    mark("tokens-per-event"),
+    mark("role-event"),
+    mark("temperature"),
+    mark("seed"),
+    mark("top-p"),
+    mark("stop"),
+    mark("max-tokens"),
+    mark("unknown-fields"),
+)
+BEFORE_PREFLIGHT = (
     mark("model name"),
     mark("context length"),
     mark("prompt tokens"),
     mark("measured prompts"),
     mark("greedy text"),
-    mark("the name that each engine serves"),
-    mark("served context in tokens, as the engine says it"),
-    mark("whether both engines get the very same prompts in the race"),
 )
-"""Checks made before a race, and what is said of them, that other languages have."""
+"""The checks made before a race, now and in manifests of before; what they say of themselves stays as it is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,15 +66,23 @@ class FairnessRow:
 
 def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     """List the checks made before the race, what the records say, and the launch facts; what differs comes first."""
-    rows = [
-        FairnessRow(fact.check, fact.equal, fact.detail, {e: fact.values.get(e, DASH) for e in engines})
-        for fact in run.manifest.parity
-    ]
+    rows = [_of_preflight(fact, engines) for fact in run.manifest.parity]
     rows += _from_records(run, engines)
     rows += _order(run, engines)
     known = {facts.name: facts for facts in run.manifest.engines}
     rows += _from_manifest([known.get(engine) for engine in engines], engines)
     return sorted(rows, key=lambda row: {False: 0, True: 1, None: 2}[row.equal])
+
+
+def _of_preflight(fact: ParityFact, engines: Sequence[str]) -> FairnessRow:
+    """One finding of preflight. Of an engine alone, what is well is for the record: it equals nothing."""
+    parts: list[str] = [fact.detail]
+    if fact.verdict == "blocking":
+        parts.append(say("accepted by name (`--accept`)") if fact.accepted else say("this stopped the race"))
+    if fact.advice:
+        parts.append(fact.advice)
+    equal = None if fact.equal and len(engines) < 2 else fact.equal
+    return FairnessRow(fact.check, equal, joined("; ", parts), {e: fact.values.get(e, DASH) for e in engines})
 
 
 def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:

@@ -31,6 +31,7 @@ from loadgen.report.plots import (
 )
 from loadgen.report.style import PAPER, PLACEHOLDERS, VARIABLES, Palette, look
 from loadgen.report.text import load_words, shape_words
+from loadgen.scenario import Cell
 
 SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -118,14 +119,14 @@ def svg_memory(data: ReportData, language: Language = ENGLISH) -> str | None:
         )
 
 
-def shape_name(shape: tuple[int, int]) -> str:
+def shape_name(shape: Cell) -> str:
     """A shape as a part of ids and of file names."""
-    return f"p{shape[0]}-o{shape[1]}"
+    return f"p{shape.prompt_tokens}-o{shape.output_tokens}{shape.extras}"
 
 
-def _svg_shape(data: ReportData, shape: tuple[int, int], palette: Palette) -> Shape:
+def _svg_shape(data: ReportData, shape: Cell, palette: Palette) -> Shape:
     cells, told = data.cells_of(shape), palette.language
-    words = shape_words(*shape)
+    words = shape_words(shape)
     name = shape_name(shape)
     loads = []
     for plot in LOAD_PLOTS:
@@ -221,16 +222,16 @@ def write_pngs(data: ReportData, folder: Path, language: Language = ENGLISH) -> 
     return pictures
 
 
-def _png_load(data: ReportData, shape: tuple[int, int], folder: Path, palette: Palette) -> Picture:
+def _png_load(data: ReportData, shape: Cell, folder: Path, palette: Palette) -> Picture:
     figure = Figure(figsize=(11, 3.3), layout="constrained", facecolor=PAPER.background)
     for axes, plot in zip(figure.subplots(1, len(LOAD_PLOTS)), LOAD_PLOTS, strict=True):
         draw_load(axes, data, data.cells_of(shape), plot, palette, "l")
     legend(figure, data)
-    caption = say("Figures by load, {shape}", shape=shape_words(*shape))
+    caption = say("Figures by load, {shape}", shape=shape_words(shape))
     return save(figure, folder / f"load-{shape_name(shape)}.png", caption)
 
 
-def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path, palette: Palette) -> Picture:
+def _png_distribution(data: ReportData, shape: Cell, folder: Path, palette: Palette) -> Picture:
     cells = data.cells_of(shape)
     figure = Figure(figsize=(max(5.5, 2.9 * len(cells)), 4.6), layout="constrained", facecolor=PAPER.background)
     grid = figure.subplots(len(METRICS), len(cells), squeeze=False)
@@ -240,7 +241,7 @@ def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path, pa
             draw_ecdf(axes, data, view, metric, limits, palette, "d")
         row[0].set_ylabel(palette.language(title), color=PAPER.text)
     legend(figure, data)
-    caption = say("Distribution of latencies over requests, {shape}", shape=shape_words(*shape))
+    caption = say("Distribution of latencies over requests, {shape}", shape=shape_words(shape))
     return save(figure, folder / f"distribution-{shape_name(shape)}.png", caption)
 
 

@@ -47,7 +47,7 @@ def svg_comparison(data: ReportData, language: Language = ENGLISH) -> Comparison
     with drawing(language):
         return ComparisonDrawings(
             differences=[_svg_differences(data, found, palette) for found in data.comparisons],
-            frontiers=[(shape_words(*s), _svg_frontier(data, s, palette)) for s in data.shapes if _several(data, s)],
+            frontiers=[(shape_words(s), _svg_frontier(data, s, palette)) for s in data.shapes if _several(data, s)],
             prefill=_svg_prefill(data, palette),
             drift=_svg_drift(data, palette),
         )
@@ -93,7 +93,7 @@ def _svg_frontier(data: ReportData, shape: Any, palette: Palette) -> list[str]:
         def draw(axes: Any, palette: Palette, prefix: str, plot: Any = plot) -> Titles:
             return draw_frontier(axes, data, cells, plot, palette, prefix)
 
-        label = f"{palette.language(plot.title)}, {palette.language(shape_words(*shape))}"
+        label = f"{palette.language(plot.title)}, {palette.language(shape_words(shape))}"
         panels.append(draw_svg((4.0, 2.75), f"{shape_name(shape)}-frontier{index}", label, draw, palette))
     return panels
 
@@ -159,7 +159,7 @@ def _png_frontier(data: ReportData, shape: Any, cells: Sequence[CellView], folde
     for axes, plot in zip(row, FRONTIER_PLOTS, strict=True):
         draw_frontier(axes, data, cells, plot, palette, "f")
     legend(figure, data)
-    caption = say("Throughput against latency, {shape}", shape=shape_words(*shape))
+    caption = say("Throughput against latency, {shape}", shape=shape_words(shape))
     return save(figure, folder / f"frontier-{shape_name(shape)}.png", caption)
 
 

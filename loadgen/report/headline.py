@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, CellView, ReportData
 from loadgen.report.language import Text, joined, say
@@ -95,6 +96,8 @@ def headline(data: ReportData) -> str:
     """The verdict in one sentence, or why there is none."""
     if not any(entry.summary for view in data.cells for entry in view.engines.values()):
         return say("Nothing was measured in this run, so there is nothing to compare.")
+    if data.capacity and data.slo is not None:
+        return capacity_sentence(data.capacity, data.slo)
     if len(data.engines) == 1:
         return _alone(data)
     if any(found.verdict != "invalid" for found in data.comparisons):
@@ -188,7 +191,7 @@ def notices(data: ReportData) -> list[Notice]:
     ]
     if not data.blocks:
         found.append(Notice("bad", say("No block was ever started.")))
-    elif never and manifest.source == "bench":
+    elif never and manifest.source == "bench" and not data.capacity:
         text = say(
             "{cells} of an engine never ran: {which}.", cells=plural(len(never), "cell"), which=listing(never, most=4)
         )

@@ -8,7 +8,6 @@ import jinja2
 
 from loadgen.definitions import DEFINITIONS
 from loadgen.report import text
-from loadgen.report.columns import COLUMNS
 from loadgen.report.data import CellView, EngineCell, ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, headline, notices, tiles, verdict_text
@@ -86,7 +85,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "row_axis": _row_axis(data),
         "client_columns": CLIENT_COLUMNS,
         "engines": [{"name": e, "seat": i % len(LOOKS), "look": look(i)} for i, e in enumerate(data.engines)],
-        "columns": COLUMNS,
+        "columns": data.columns,
         "load_axis": data.load_axis,
         "load_column": data.load_column,
         "groups": _groups(data),
@@ -117,7 +116,7 @@ def _row_axis(data: ReportData) -> Text:
 
 def _groups(data: ReportData) -> list[dict[str, Any]]:
     """The table of cells: groups by shape, cells, rows of engines and ratios."""
-    groups = [{"words": text.shape_words(*s), "cells": [_cell(data, v) for v in data.cells_of(s)]} for s in data.shapes]
+    groups = [{"words": text.shape_words(s), "cells": [_cell(data, v) for v in data.cells_of(s)]} for s in data.shapes]
     strangers = [_cell(data, view) for view in data.cells if view.cell is None]
     if strangers:
         groups.append({"words": say("other cells"), "cells": strangers})
@@ -127,12 +126,12 @@ def _groups(data: ReportData) -> list[dict[str, Any]]:
 def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
     return {
         "level": f"{view.cell.load:g}" if view.cell else view.id,
-        "rows": [_row(view.engines[engine], seat) for seat, engine in enumerate(data.engines)],
+        "rows": [_row(data, view.engines[engine], seat) for seat, engine in enumerate(data.engines)],
         "ratios": [_ratio_row(data, view, seat) for seat in range(1, len(data.engines))],
     }
 
 
-def _row(entry: EngineCell, seat: int) -> dict[str, Any]:
+def _row(data: ReportData, entry: EngineCell, seat: int) -> dict[str, Any]:
     return {
         "engine": entry.engine,
         "seat": seat % len(LOOKS),
@@ -142,7 +141,7 @@ def _row(entry: EngineCell, seat: int) -> dict[str, Any]:
         "limited": entry.limited,
         "figures": [
             {"text": column.text(entry.summary), "interval": text.interval(entry.intervals.get(column.key))}
-            for column in COLUMNS
+            for column in data.columns
         ],
         "errors": text.DASH if entry.summary is None else text.count(sum(entry.summary.errors.values())),
         "failed": bool(entry.summary and entry.summary.errors),
@@ -155,10 +154,10 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
     bare = view.ratios(data.engines[0], engine)
     statistics, cell = data.comparison(engine), data.compared(engine, view.id)
     figures: list[dict[str, Any]] = []
-    for column in COLUMNS:
+    for column in data.columns:
         judged = cell.metrics.get(column.key) if cell else None
         if judged is None or statistics is None:
-            figures.append({"text": text.ratio(bare[column.key]), "interval": "", "mark": None, "verdict": ""})
+            figures.append({"text": text.ratio(bare.get(column.key)), "interval": "", "mark": None, "verdict": ""})
             continue
         figures.append(
             {

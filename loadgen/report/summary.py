@@ -11,6 +11,7 @@ from loadgen.report.data import CellView, EngineCell, ReportData
 from loadgen.report.energy import EnergyRow
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.report.prefill import PrefillFit
+from loadgen.shapes import Conversation, Step
 
 SCHEMA_VERSION = 2
 
@@ -38,6 +39,8 @@ def summary(data: ReportData) -> dict[str, Any]:
         "statistics": [found.model_dump(mode="json") for found in data.comparisons],
         "prefill": [_prefill(fit) for fit in data.prefill],
         "energy": [_energy(row) for row in data.energy.rows],
+        "slo": data.slo.model_dump() if data.slo is not None else None,
+        "capacity": [dataclasses.asdict(row) for row in data.capacity],
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
         "errors": [dataclasses.asdict(row) for row in data.errors],
@@ -80,9 +83,17 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
         "output_tokens": view.cell.output_tokens if view.cell else None,
         "concurrency": view.cell.concurrency or None if view.cell else None,
         "rate": view.cell.rate or None if view.cell else None,
+        "shared_prefix": view.cell.shared_percent / 100 if view.cell else None,
+        "step": _plain(view.cell.step if view.cell else None),
+        "conversation": _plain(view.cell.conversation if view.cell else None),
+        "trace": view.cell.trace or None if view.cell else None,
         "engines": {engine: _entry(entry) for engine, entry in view.engines.items()},
         "ratios": {other: {"to": base, **view.ratios(base, other)} for other in data.engines[1:]} if base else {},
     }
+
+
+def _plain(extra: Step | Conversation | None) -> dict[str, Any] | None:
+    return extra.model_dump() if extra is not None else None
 
 
 def _entry(entry: EngineCell) -> dict[str, Any]:

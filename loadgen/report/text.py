@@ -143,12 +143,26 @@ def cell_words(cell_id: str) -> str:
 
 def load_words(cell: Cell) -> str:
     """Return a cell's load in words."""
-    return cell.load_text if cell.open_loop else plural(cell.concurrency, "user")
+    load = f"{cell.rate:g} req/s" if cell.open_loop else plural(cell.concurrency, "user")
+    return joined(", ", [load, *_extras(cell)])
 
 
-def shape_words(prompt_tokens: int, output_tokens: int) -> str:
-    """Return the token counts of a cell in words."""
-    return say("{prompt} prompt → {output} output tokens", prompt=f"{prompt_tokens:,d}", output=f"{output_tokens:,d}")
+def _extras(cell: Cell) -> list[str]:
+    """What a cell has beyond lengths and load, in words."""
+    texts: list[str] = list(cell.extra_texts)
+    if cell.shared_percent:
+        texts[0] = say("{percent}% shared prefix", percent=cell.shared_percent)
+    return texts
+
+
+def shape_words(cell: Cell) -> str:
+    """Return the token counts of a cell, and what it has beyond its load, in words."""
+    lengths = say(
+        "{prompt} prompt → {output} output tokens",
+        prompt=f"{cell.prompt_tokens:,d}",
+        output=f"{cell.output_tokens:,d}",
+    )
+    return joined(", ", [lengths, *_extras(cell)])
 
 
 def plain(value: Any) -> str:

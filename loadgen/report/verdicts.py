@@ -181,8 +181,8 @@ def drift_summary(data: ReportData) -> Text | None:
         return None
     moved = sum(bool(drift.moved) for drift in checked if drift is not None)
     return say(
-        "{comparisons} checked: in {moved} an engine moved between its first and its last block by more than chance, the "
-        "margin and the difference called, if any.",
+        "{comparisons} checked: in {moved} an engine moved between its first and its last block by more than chance, "
+        "the margin and the difference called, if any.",
         comparisons=plural(len(checked), "comparison"),
         moved=moved,
     )

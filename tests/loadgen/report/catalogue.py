@@ -9,7 +9,7 @@ from jinja2 import nodes
 
 from loadgen.definitions import DEFINITIONS
 from loadgen.floor import NOT_CALIBRATED
-from loadgen.report.columns import COLUMNS
+from loadgen.report.columns import COLUMNS, SLO_COLUMNS
 from loadgen.report.page import environment
 
 REPORT = Path(__file__).resolve().parents[3] / "loadgen" / "report"
@@ -73,7 +73,7 @@ def needed() -> set[str]:
     for path in sorted((REPORT / "templates").glob("*.html.j2")) + sorted((REPORT / "templates").glob("*.md.j2")):
         found |= in_template(path.read_text(encoding="utf-8"))
     found |= {"missing", NOT_CALIBRATED} | set(DEFINITIONS) | set(DEFINITIONS.values())
-    found |= {text for column in COLUMNS for text in (column.label, column.unit)}
+    found |= {text for column in (*COLUMNS, *SLO_COLUMNS) for text in (column.label, column.unit)}
     return found
 
 
