@@ -80,12 +80,12 @@ def draw_frontier(
             )
             titles[gid] = f"{engine}, {say(load_words(cell))}: {number(x)} {unit}, {number(y)} tok/s"
     xs, ys = [x * scale for _, _, x, _ in found], [y for _, _, _, y in found]
-    if max(xs) / min(xs) > LOG_FROM_RATIO / 2:
+    if min(xs) > 0 and max(xs) / min(xs) > LOG_FROM_RATIO / 2:
         log_axis(axes.xaxis, min(xs), max(xs))
         axes.set_xlim(min(xs) / 1.3, max(xs) * 1.4)
     else:
-        axes.set_xlim(0, max(xs) * 1.12)
-    axes.set_ylim(0, max(ys) * 1.12)
+        axes.set_xlim(0, max(xs) * 1.12 or 1.0)
+    axes.set_ylim(0, max(ys) * 1.12 or 1.0)
     axes.set_title(f"{say(plot.title)}, tok/s", loc="left", color=palette.text)
     axes.set_xlabel(unit, color=palette.muted)
     finish(axes, palette)
