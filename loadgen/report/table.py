@@ -76,7 +76,7 @@ class TerminalTable:
         cell = self.data.compared(engine, view.id)
         judged = cell.metrics.get(column.key) if cell else None
         if judged is None or judged.ratio is None:
-            bare = view.ratios(self.data.engines[0], engine)[column.key] if judged is None else None
+            bare = view.ratios(self.data.engines[0], engine).get(column.key) if judged is None else None
             return Text(ratio(bare), style="dim")
         sign = verdict_mark(judged.verdict, seat)
         style = "dim" if sign.seat is None else ENGINE_STYLES[sign.seat % len(ENGINE_STYLES)]
