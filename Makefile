@@ -24,16 +24,16 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards \
-        test test-docker pin lint lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards test \
+        test-docker pin lint lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
-	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), ARGS="..." (options of up,'
-	@echo '           bench, dashboards, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
+	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), ARGS="..." (options of'
+	@echo '           up, bench, dashboards, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 

@@ -37,7 +37,7 @@ OPTIONAL = {
     "gpu-exporter": "GPU memory, power, clocks and throttling are not recorded",
     "ksana-exporter": "KsanaLLM's own metrics are not recorded",
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
-    "grafana": "there are no dashboards; Locust's page and the report still work",
+    "grafana": "there are no live dashboards; `make dashboards` prints them as a page",
 }
 NO_IMAGE = "none"
 """What the variable of an optional service's image is set to by who does not want the service."""

@@ -138,7 +138,7 @@ def programs(
                 ports=(("BAKEOFF_GRAFANA_PORT", settings.grafana_port),),
                 url=f"{LOCAL}:{settings.grafana_port}",
                 ready_url=f"{LOCAL}:{settings.grafana_port}/api/health",
-                without_it="there are no dashboards; Locust's page and the report still work",
+                without_it="there are no live dashboards; `make dashboards` prints them as a page",
             )
         )
     found += [_engine(settings, paths, cpus, engine) for engine in engines_here()]

@@ -87,8 +87,8 @@ class EmbeddedStack:
             self._need_grafana_password()
         else:
             lacking.append(
-                "Grafana is not here (put `grafana` on PATH or set GRAFANA_BIN): no dashboards. "
-                "Locust's page, Prometheus and the report work without it."
+                "Grafana is not here (put `grafana` on PATH or set GRAFANA_BIN): no live dashboards. "
+                "`make dashboards` prints them as a page; all else works without it."
             )
         host = self.host()
         if host is None:

@@ -7,7 +7,7 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle
 from loadgen.scenario import Scenario
 from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
+from loadgen.statistics.result import Settings
+from loadgen.until_decided import Looks, decider
 
 GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
 NOT_APPLIED = (
@@ -51,6 +53,7 @@ def run_bench(
     scenario_name: str | None,
     *,
     resume: str | None = None,
+    most_repeats: int | None = None,
     checkout: Path,
     engines: Sequence[Seat] | None,
     runs_dir: Path | None,
@@ -64,6 +67,7 @@ def run_bench(
     Args:
         scenario_name: a shipped scenario's name or a file; None to take up a run again.
         resume: the run to take up again, by id or folder.
+        most_repeats: repeat until the verdict is clear, but no more often than this; None: as the scenario says.
         checkout: where the stack's state lies.
         engines: endpoints that already run; None takes the scenario's engines from the stack.
         runs_dir: where the run folder goes; None for the stack's, or the default.
@@ -123,17 +127,48 @@ def run_bench(
             console.print(note, soft_wrap=True, highlight=False)
         try:
             with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
-                whole = Campaign(scenario, seats, host, locust, folder, manifest, listener).run()
+                campaign = Campaign(scenario, seats, host, locust, folder, manifest, listener)
+                whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
-    succeeded = _show_whole(folder, prometheus, console)
+    whole &= _show_whole(folder, prometheus, whole, console)
+    if prometheus:
+        show_dashboards(checkout, folder, prometheus, console)
+    return whole
+
+
+def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> bool:
+    """Print the table of a run that came to its end. Returns whether no measured request failed."""
+    data = report_data(folder, prometheus_url=prometheus)
+    console.print(terminal_table(data))
+    failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
+    if failed:
+        console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    if prometheus:
-        show_dashboards(checkout, folder, prometheus, console)
-    return whole and succeeded
+    return not failed
+
+
+def _decider(
+    scenario: Scenario,
+    seats: Sequence[Seat],
+    folder: RunFolder,
+    manifest: Manifest,
+    most_repeats: int | None,
+    say: Callable[[str], None],
+) -> Callable[[int], int] | None:
+    """What decides on further repeats; sets the level that the run's verdicts are judged at."""
+    if most_repeats is None:
+        return None
+    if len(seats) != 2:
+        raise UserError(f"--until-decided needs two engines, and {len(seats)} race.")
+    if most_repeats < scenario.repeats:
+        raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
+    looks = Looks.planned(scenario.repeats, most_repeats)
+    manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
+    return decider(folder, seats[0].name, seats[1].name, looks, manifest.alpha, say)
 
 
 def _command() -> list[str]:
@@ -237,15 +272,6 @@ def _watched(
     )
     with progress, marks:
         yield Listeners([progress, marks])
-
-
-def _show_whole(folder: RunFolder, prometheus: str | None, console: Console) -> bool:
-    """Print the table of a run that came to its end. Returns whether no measured request failed."""
-    console.print(terminal_table(report_data(folder, prometheus_url=prometheus)))
-    failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
-    if failed:
-        console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
-    return not failed
 
 
 def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -> None:

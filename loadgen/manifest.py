@@ -135,12 +135,10 @@ class Manifest(_Model):
     packages: dict[str, str] = Field(default_factory=dict)
     git: dict[str, Any] = Field(default_factory=dict)
     clock: dict[str, Any] = Field(default_factory=dict)
+    alpha: float = 0.05
+    """Level of its verdicts: less where a run was judged several times, see `until_decided`."""
     floor: dict[str, Any] | None = None
     """The load generator's own error on this host (`loadgen.floor.Floor`); None when it was not calibrated."""
-
-    def complete_blocks(self) -> set[str]:
-        """Ids of the blocks that are complete."""
-        return {facts.id for facts in self.blocks if facts.status == "complete"}
 
     def span(self) -> tuple[float, float]:
         """The first and the last moment that it knows of, seconds since the Unix epoch; equal where nothing ran."""
@@ -148,6 +146,10 @@ class Manifest(_Model):
         moments += [block.ended_at for block in self.blocks if block.ended_at is not None]
         moments += [] if self.ended_at is None else [self.ended_at]
         return min(moments), max(moments)
+
+    def complete_blocks(self) -> set[str]:
+        """Ids of the blocks that are complete."""
+        return {facts.id for facts in self.blocks if facts.status == "complete"}
 
     def block(self, record_id: str) -> BlockFacts | None:
         """Find a block by its record id."""

@@ -8,18 +8,18 @@ from pathlib import Path
 from loadgen.errors import UserError
 
 NAME = "dashboards.html"
-POINTS = "bakeoff-points"
-"""Name of the page's own note of how many values it shows."""
+COVERED = "bakeoff-covered"
+"""Name of the page's own note of how much it shows: values times the seconds between them, whatever the step."""
 
 
-def points_on(path: Path) -> int:
-    """How many values an existing page shows; 0 where there is none, or none of ours."""
+def covered_by(path: Path) -> int:
+    """How much an existing page shows; 0 where there is none, or none of ours."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             head = file.read(2000)
     except OSError:
         return 0
-    found = re.search(rf'<meta name="{POINTS}" content="(\d+)">', head)
+    found = re.search(rf'<meta name="{COVERED}" content="(\d+)">', head)
     return int(found[1]) if found else 0
 
 

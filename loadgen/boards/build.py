@@ -9,7 +9,7 @@ from loadgen.boards.answers import ask, find_outages
 from loadgen.boards.dashboard import Board
 from loadgen.boards.figures import clock, mark_shapes, outage_shapes
 from loadgen.boards.marks import marks_of_range, marks_of_run
-from loadgen.boards.page import BoardView, PageFacts, SectionView, render
+from loadgen.boards.page import BoardView, PageFacts, SectionView, covered, render
 from loadgen.boards.paint import Paint
 from loadgen.boards.span import Span, make_span
 from loadgen.boards.variables import resolve
@@ -26,8 +26,8 @@ class Page:
     """A finished page."""
 
     html: str
-    points: int
-    """How many values it shows."""
+    covered: int
+    """How much it shows: values times the seconds between them."""
     panels: int
     filled: int
     """How many of the panels have something to show."""
@@ -75,7 +75,7 @@ def build_page(
     )
     return Page(
         html=render(facts, shown, paint),
-        points=sum(view.points for view in views),
+        covered=covered(shown, span),
         panels=len(views),
         filled=sum(view.reason is None for view in views),
         stopped=prometheus.gone,

@@ -33,6 +33,7 @@ NAMED = {
 """A light page takes the next darker one of a hue."""
 TEXT = Colour("#1c2024", "#e8ebee")
 MUTED = Colour("#5c6670", "#a0abb6")
+CARD = Colour("#ffffff", "#181d23")
 NONE = Colour("rgba(255,255,255,0)", "rgba(0,0,0,0)")
 
 ENGINES = tuple(Colour(look.light, look.dark) for look in LOOKS)

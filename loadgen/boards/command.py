@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadgen.boards.archive import NAME, points_on, write_page
+from loadgen.boards.archive import NAME, covered_by, write_page
 from loadgen.boards.build import Page, build_page
 from loadgen.boards.dashboard import load_boards
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
@@ -74,7 +74,7 @@ def dashboards_of_run(checkout: Path, folder: RunFolder, url: str | None, output
         UserError: as `dashboards_of_range`; or a page that was there before is kept.
     """
     path = output or folder.path / NAME
-    kept = 0 if output else points_on(path)
+    kept = 0 if output else covered_by(path)
     source = url or load_manifest(folder.manifest_path).prometheus_url or stack_prometheus(checkout)
     start, end = run_range(folder)
     try:
@@ -125,7 +125,7 @@ def _build(checkout: Path, start: float, end: float, url: str, folder: RunFolder
         page = build_page(boards, Prometheus(url), start, end, title=title, manifest=manifest)
     except PrometheusGone as error:
         raise UserError(f"{error}, so nothing was written.") from None
-    if page.points == 0:
+    if page.covered == 0:
         raise UserError(
             f"Prometheus at {url} has nothing from {moment_text(start)} to {moment_text(end)} UTC, "
             "so nothing was written."
@@ -134,9 +134,9 @@ def _build(checkout: Path, start: float, end: float, url: str, folder: RunFolder
 
 
 def _write(path: Path, page: Page, kept: int) -> str:
-    if page.points < kept:
+    if page.covered < kept:
         raise UserError(
-            f"Prometheus has {page.points:,d} values of this time, and the page that is there shows {kept:,d}. "
+            f"Prometheus has only {page.covered / kept:.1%} of what the page that is there shows. "
             "Write the new one elsewhere with --output FILE."
         )
     write_page(path, page.html)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from loadgen.boards.answers import Line, Outage
-from loadgen.boards.colours import MUTED, TEXT, Colour, colour
+from loadgen.boards.colours import CARD, MUTED, TEXT, Colour, colour
 from loadgen.boards.fields import Field
 from loadgen.boards.marks import Mark
 from loadgen.boards.paint import Paint
@@ -19,8 +19,6 @@ DIGITS = 8
 """Digits that count of each value on the page: more than a picture shows, and half the size of all of them."""
 SHADE = 0.10
 DOT = 5
-TICKS = 12
-"""At most so many times along a plot of the full width."""
 SMALL = {"mode": "hide", "minsize": 9}
 """Text that does not fit into its bar is left out."""
 
@@ -51,7 +49,7 @@ def lines_figure(
         trace["yaxis"] = axis
         trace["hovertemplate"] = f"{scale.prefix}%{{y:,.4~r}}{scale.suffix}"
         data.append(trace)
-    layout = _layout(span, [*background, *_limits(fields, axes, scales, paint)])
+    layout = _layout(span, [*background, *_limits(fields, axes, scales, paint)], paint)
     layout["barmode"] = "stack" if any(_stacked(field) for field in fields) else "overlay"
     layout["bargap"] = 0
     layout["meta"] = {"divisors": {axis: scale.divisor for axis, scale in scales.items()}}
@@ -84,7 +82,7 @@ def states_figure(
             trace["y"].append(field.name)
             trace["text"].append(words)
             trace["customdata"].append(f"{clock(start)} to {clock(end)}")
-    layout = _layout(span, background)
+    layout = _layout(span, background, paint)
     layout["barmode"] = "overlay"
     names = list(dict.fromkeys(field.name for field in fields))
     layout["bargap"] = 0.25 if len(names) > 1 else 0.5
@@ -111,7 +109,7 @@ def blocks_figure(marks: Sequence[Mark], outages: Sequence[Outage], span: Span, 
             words = f"{mark.cell}, block {mark.block}<br>{clock(mark.start)} to {clock(mark.end)}"
             trace["customdata"].append(words)
         data.append(trace)
-    layout = _layout(span, [_away(start, end, span, paint) for start, end in outages])
+    layout = _layout(span, [_away(start, end, span, paint) for start, end in outages], paint)
     layout |= {
         "barmode": "overlay",
         "bargap": 0.25,
@@ -219,7 +217,6 @@ def _value_axis(axis: str, field: Field, divisor: float, shown: Sequence[float])
         "automargin": True,
         "zeroline": False,
         "gridcolor": "#8884",
-        "tickfont": {"size": 11},
         "fixedrange": True,
         "nticks": 6,
     }
@@ -251,16 +248,20 @@ def _rows(names: Sequence[str]) -> dict[str, Any]:
         "automargin": True,
         "fixedrange": True,
         "showgrid": False,
-        "tickfont": {"size": 11},
     }
 
 
-def _layout(span: Span, shapes: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _layout(span: Span, shapes: Iterable[dict[str, Any]], paint: Paint) -> dict[str, Any]:
     return {
-        "autosize": True,
+        "autosize": False,
+        "font": {"size": 11, "color": paint.token(MUTED)},
         "showlegend": False,
         "hovermode": "x unified",
-        "hoverlabel": {"font": {"size": 12}, "namelength": -1},
+        "hoverlabel": {
+            "font": {"size": 12, "color": paint.token(TEXT)},
+            "bgcolor": paint.token(CARD),
+            "namelength": -1,
+        },
         "margin": {"l": 8, "r": 12, "t": 6, "b": 24, "pad": 2},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -269,10 +270,8 @@ def _layout(span: Span, shapes: Iterable[dict[str, Any]]) -> dict[str, Any]:
             "type": "date",
             "range": [moment(span.start), moment(span.start + (span.count - 1) * span.step)],
             "gridcolor": "#8882",
-            "tickfont": {"size": 11},
             "tickformat": _clock_format(span),
             "tickangle": 0,
-            "nticks": TICKS,
             "hoverformat": "%Y-%m-%d %H:%M:%S",
         },
     }
@@ -281,12 +280,6 @@ def _layout(span: Span, shapes: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _clock_format(span: Span) -> str:
     """Times of day, with seconds on short ranges and with the date on those over a day."""
     return "%H:%M:%S" if span.seconds < 1200 else "%H:%M" if span.seconds < 86400 else "%b %-d %H:%M"
-
-
-def narrow(figure: Figure, share: float) -> Figure:
-    """The same figure for a plot of that share of the full width: with as many times as have room."""
-    axis = figure["layout"]["xaxis"] | {"nticks": max(3, round(TICKS * share))}
-    return {**figure, "layout": {**figure["layout"], "xaxis": axis}}
 
 
 def _limits(

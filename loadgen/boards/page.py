@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from loadgen.boards.answers import Outage
-from loadgen.boards.archive import POINTS
+from loadgen.boards.archive import COVERED
 from loadgen.boards.colours import Colour
 from loadgen.boards.figures import blocks_figure
 from loadgen.boards.marks import Mark
@@ -63,6 +63,11 @@ class PageFacts:
     outages: Sequence[Outage]
 
 
+def covered(boards: Sequence[BoardView], span: Span) -> int:
+    """How much a page shows: values times the seconds between them."""
+    return round(span.step * sum(view.points for board in boards for view in board.views))
+
+
 def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
     """Return the page. Texts are escaped, but for plotly's script, ours, and the HTML made of Markdown."""
     from plotly.offline import get_plotlyjs
@@ -95,8 +100,8 @@ def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
     )
     return environment.get_template("page.html.j2").render(
         title=facts.title,
-        points_name=POINTS,
-        points=sum(view.points for view in views),
+        covered_name=COVERED,
+        covered=covered(boards, facts.span),
         body=Markup(body),  # noqa: S704 (made above, escaped)
         palette=paint.palette,
         palette_json=_json(paint.palette),

@@ -12,7 +12,7 @@ from loadgen.boards.answers import Answer, Line
 from loadgen.boards.colours import TEXT, Colour
 from loadgen.boards.dashboard import Panel, Place
 from loadgen.boards.fields import Field, field_of
-from loadgen.boards.figures import Figure, lines_figure, narrow, states_figure
+from loadgen.boards.figures import Figure, lines_figure, states_figure
 from loadgen.boards.macros import Value, plain
 from loadgen.boards.paint import Paint
 from loadgen.boards.reduce import REDUCERS, name, reduce
@@ -20,8 +20,6 @@ from loadgen.boards.span import Span
 from loadgen.boards.tables import Table, table_of
 
 NOTHING = "No data in this time range."
-COLUMNS = 24
-"""Of Grafana's grid."""
 MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
@@ -100,15 +98,14 @@ def view_of(
         return dataclasses.replace(view, tiles=list(_tiles(panel, answer, paint)))
     lines = answer.lines or _flat(answer, span)
     fields = [field_of(panel.fields, line.name, ref=line.ref) for line in lines]
-    share = panel.place.w / COLUMNS
     legend = panel.options.get("legend") or {}
     if panel.type == "state-timeline":
         figure, states = states_figure(lines, fields, span, paint, background)
         keys = [Key(words, colour) for words, colour in states if legend.get("showLegend", True)]
-        return dataclasses.replace(view, plot=Plot(narrow(figure, share), keys, []))
+        return dataclasses.replace(view, plot=Plot(figure, keys, []))
     looks = paint.lines(fields, [line.labels.get("engine") for line in lines])
     figure = lines_figure(lines, fields, looks, span, paint, background)
-    return dataclasses.replace(view, plot=_with_legend(legend, narrow(figure, share), lines, fields, looks))
+    return dataclasses.replace(view, plot=_with_legend(legend, figure, lines, fields, looks))
 
 
 def _with_legend(

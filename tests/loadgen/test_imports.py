@@ -18,6 +18,7 @@ TOP = Path(__file__).resolve().parents[2]
 NOT_FOR_TRAFFIC = {
     "grafana_client": "marks races in Grafana, in an environment of its own",
     "loadgen.annotations": "marks a race in Grafana",
+    "loadgen.boards": "prints pages of what Prometheus knows",
     "loadgen.campaign": "drives a race",
     "loadgen.cell_summary": "works out figures, with numpy",
     "loadgen.client_metrics": "is served by the master",
@@ -29,6 +30,7 @@ NOT_FOR_TRAFFIC = {
     "loadgen.report": "reads what a run has left",
     "loadgen.run_folder": "is kept by the master",
     "loadgen.scenario_file": "is read by who starts a run",
+    "loadgen.statistics": "compares runs, with scipy",
     "loadgen.web_tab": "is served by the master",
     "matplotlib": "draws the report's pictures",
     "niquests": "is Grafana's client's, and would take the place of urllib3",
@@ -36,6 +38,7 @@ NOT_FOR_TRAFFIC = {
     "polars": "writes the parquet file of a run that is closed",
     "prometheus_client": "serves the master's metrics",
     "ruamel": "reads scenario files",
+    "scipy": "works out intervals",
     "tokenizers": "counts tokens where a plan names a tokenizer, and is loaded then",
 }
 NOT_FOR_ONE_CELL = {

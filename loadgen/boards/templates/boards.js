@@ -1,45 +1,53 @@
-// Draws each figure in the colours of a light or a dark page, and again when that changes.
+// Draws each figure in the colours of a light or a dark page and in the size of its place, and again when those change.
 (() => {
   const palette = JSON.parse(document.getElementById("palette").textContent);
-  const dark = matchMedia("screen and (prefers-color-scheme: dark)");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const plots = [...document.querySelectorAll(".plot")];
-  const config = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+  const config = { displayModeBar: false, doubleClick: "reset" };
+  const hidden = new Map(plots.map((plot) => [plot, new Set()]));
+  const onPaper = () => document.body.classList.contains("paper");
 
-  const draw = (plot, shade) => {
+  const draw = (plot) => {
+    const shade = dark.matches && !onPaper() ? 1 : 0;
     const text = plot.querySelector("script").textContent;
     const figure = JSON.parse(text.replace(/"@colour-(\d+)"/g, (_, i) => JSON.stringify(palette[i][shade])));
-    const drawn = plot.firstElementChild;
-    const hidden = plot.hidden_traces ?? new Set();
-    for (const i of hidden) figure.data[i].visible = false;
-    Plotly.react(drawn, figure.data, figure.layout, config);
+    for (const i of hidden.get(plot)) figure.data[i].visible = false;
+    const place = plot.firstElementChild;
+    const size = { width: place.clientWidth, height: place.clientHeight };
+    figure.layout.xaxis.nticks = Math.max(3, Math.floor(size.width / 90));
+    Plotly.react(place, figure.data, { ...figure.layout, ...size }, config);
   };
-  const drawAll = () => plots.forEach((plot) => draw(plot, dark.matches ? 1 : 0));
+  const drawAll = () => plots.forEach(draw);
 
   // One after the other, so that the page can be read meanwhile.
   const waiting = [...plots];
   const next = () => {
-    const plot = waiting.shift();
-    if (!plot) return;
-    draw(plot, dark.matches ? 1 : 0);
+    if (!waiting.length) return;
+    draw(waiting.shift());
     setTimeout(next, 0);
   };
   next();
 
   dark.addEventListener("change", drawAll);
-  addEventListener("beforeprint", () => {
-    document.body.style.width = "1040px"; // A4, landscape, without its margins
-    plots.forEach((plot) => { draw(plot, 0); Plotly.Plots.resize(plot.firstElementChild); });
+  let resized;
+  addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(drawAll, 150);
   });
-  addEventListener("afterprint", () => { document.body.style.width = ""; drawAll(); });
+  addEventListener("beforeprint", () => {
+    document.body.classList.add("paper");
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    document.body.classList.remove("paper");
+    drawAll();
+  });
 
   document.addEventListener("click", (event) => {
     const key = event.target.closest("button[data-trace]");
     if (!key) return;
     const plot = key.closest(".panel").querySelector(".plot");
-    plot.hidden_traces ??= new Set();
-    const trace = Number(key.dataset.trace);
-    const off = key.classList.toggle("off");
-    plot.hidden_traces[off ? "add" : "delete"](trace);
-    draw(plot, dark.matches ? 1 : 0);
+    hidden.get(plot)[key.classList.toggle("off") ? "add" : "delete"](Number(key.dataset.trace));
+    draw(plot);
   });
 })();

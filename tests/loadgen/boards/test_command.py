@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from loadgen.boards.archive import NAME, points_on
+from loadgen.boards.archive import NAME, covered_by
 from loadgen.boards.command import dashboards_of_range, dashboards_of_run, show_dashboards, stack_prometheus
 from loadgen.cli import app
 from loadgen.errors import UserError
@@ -55,7 +55,7 @@ def test_a_runs_page_goes_into_its_folder_and_covers_the_run(checkout, run, fake
     line = dashboards_of_run(checkout, run, holds(fake, 5))
     path = run.path / NAME
     assert line == f"Dashboards: {path} (2 of 2 panels have data)"
-    assert points_on(path) == 10
+    assert covered_by(path) == 10
     manifest = json.loads(run.manifest_path.read_text())
     asked = next(query for query in fake.asked if query.get("query") == "a")
     assert float(asked["start"]) < manifest["started_at"]
@@ -63,7 +63,7 @@ def test_a_runs_page_goes_into_its_folder_and_covers_the_run(checkout, run, fake
     assert run.path.name in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("points", "words"), [(None, "does not answer"), (0, "has nothing from"), (4, "has 8 values")])
+@pytest.mark.parametrize(("points", "words"), [(None, "does not answer"), (0, "has nothing from"), (4, "only 80.0%")])
 def test_a_page_that_shows_more_is_kept(points, words, checkout, run, fake):
     dashboards_of_run(checkout, run, holds(fake, 5))
     before = (run.path / NAME).read_bytes()
@@ -77,14 +77,14 @@ def test_a_page_that_shows_more_is_kept(points, words, checkout, run, fake):
 def test_a_page_that_shows_as_much_or_more_replaces_it(checkout, run, fake):
     for points in (5, 5, 7):
         dashboards_of_run(checkout, run, holds(fake, points))
-        assert points_on(run.path / NAME) == 2 * points
+        assert covered_by(run.path / NAME) == 2 * points
 
 
 def test_a_page_elsewhere_leaves_the_runs_own_alone(checkout, run, fake, tmp_path):
     dashboards_of_run(checkout, run, holds(fake, 5))
     dashboards_of_run(checkout, run, holds(fake, 2), tmp_path / "other.html")
-    assert points_on(tmp_path / "other.html") == 4
-    assert points_on(run.path / NAME) == 10
+    assert covered_by(tmp_path / "other.html") == 4
+    assert covered_by(run.path / NAME) == 10
 
 
 @pytest.mark.parametrize("points", [None, 0])
@@ -178,3 +178,24 @@ def test_the_command_line(run, checkout, tmp_path, monkeypatch):
     assert isinstance(none.exception, UserError) and "no run" in str(none.exception)
     gone = runner.invoke(app, ["dashboards", str(run.path), "--prometheus", GONE])
     assert isinstance(gone.exception, UserError) and "does not answer" in str(gone.exception)
+
+
+def test_a_run_that_was_resumed_gets_the_page_of_all_its_time(checkout, run, fake):
+    """Its step is coarser and its values fewer, though they cover more."""
+    manifest = json.loads(run.manifest_path.read_text())
+    dashboards_of_run(checkout, run, holds(fake, 100))
+    manifest["ended_at"] = manifest["started_at"] + 7200
+    run.manifest_path.write_text(json.dumps(manifest))
+    dashboards_of_run(checkout, run, holds(fake, 30))
+    assert covered_by(run.path / NAME) == 2 * 30 * 10
+
+
+def test_a_report_brings_the_page_along_and_does_not_fail_without_it(run, checkout, fake, monkeypatch):
+    monkeypatch.setattr("loadgen.cli.CHECKOUT", checkout)
+    command = ["report", str(run.path), "--brief", "--prometheus-url"]
+    gone = CliRunner().invoke(app, [*command, GONE])
+    assert gone.exit_code == 0 and "Report:" in gone.output and "does not answer" in gone.output
+    made = CliRunner().invoke(app, [*command, holds(fake, 5)])
+    assert made.exit_code == 0 and "2 of 2 panels" in made.output
+    again = CliRunner().invoke(app, [*command, GONE])
+    assert again.exit_code == 0 and f"Dashboards: {run.path / NAME}\n" in again.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import signal
 import socket
@@ -151,7 +152,7 @@ def test_what_was_recorded_and_what_was_not(server, target_, tmp_path):
 
     def times(trace):
         """When a trace has values, seconds since the Unix epoch."""
-        first = Prometheus(server.url).instant("0", begin) and begin // 1
+        first = datetime.datetime.fromisoformat(trace["x0"]).replace(tzinfo=datetime.UTC).timestamp()
         return [first + i * trace["dx"] / 1000 for i, value in enumerate(trace["y"]) if value is not None]
 
     assert [trace["name"] for trace in level["data"]] == ["ksana", "vllm"]

@@ -126,8 +126,8 @@ def test_every_value_of_the_answer_is_on_the_page_and_no_other(tmp_path, fake):
             wanted = {at: value for at, value in points if value != "NaN"}
             assert shown == pytest.approx(wanted, rel=1e-7)
             count += len(wanted)
-    assert page.points == count > 80
-    assert f'<meta name="bakeoff-points" content="{count}">' in page.html
+    assert page.covered == count > 80
+    assert f'<meta name="bakeoff-covered" content="{count}">' in page.html
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path, fake):
@@ -185,7 +185,7 @@ def test_panels_without_data_and_failures_are_told(tmp_path, fake):
     text = Reader(page.html).text
     for words in ("The row", "No GPU is watched here", "parse error at char 4", "Hello", "About GPU.", "1 of 3 panels"):
         assert words in text
-    assert (page.points, page.panels, page.filled, page.stopped) == (0, 3, 1, False)
+    assert (page.covered, page.panels, page.filled, page.stopped) == (0, 3, 1, False)
 
 
 def test_a_run_has_its_blocks_and_its_own_series(tmp_path, fake):
