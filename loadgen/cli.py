@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | report | scenarios | calibrate`."""
+"""The command line: `python -m loadgen run | bench | report | export | scenarios | calibrate`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from loadgen.console import open_console as _console
 from loadgen.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from loadgen.export.command import export
 
 app = typer.Typer(
     add_completion=False,
@@ -27,7 +26,6 @@ app = typer.Typer(
 )
 CHECKOUT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 130
-MIN_WIDTH = 76
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
@@ -260,6 +258,9 @@ def report(
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
 
 
+app.command()(export)
+
+
 @app.command()
 def scenarios() -> None:
     """List the scenarios that come with Bakeoff, and the question that each answers."""
@@ -303,14 +304,6 @@ def default_runs_dir() -> Path:
     from embedded.settings import load_settings
 
     return CHECKOUT / load_settings(CHECKOUT).runs_dir
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """The terminal. One narrower than our tables wraps their lines itself: figures are never cut."""
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    return console if console.width >= MIN_WIDTH else Console(stderr=stderr, width=MIN_WIDTH)
 
 
 def _seats(
