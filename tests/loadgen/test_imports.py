@@ -27,12 +27,14 @@ NOT_FOR_TRAFFIC = {
     "loadgen.report": "reads what a run has left",
     "loadgen.run_folder": "is kept by the master",
     "loadgen.scenario_file": "is read by who starts a run",
+    "loadgen.statistics": "compares runs, with scipy",
     "loadgen.web_tab": "is served by the master",
     "matplotlib": "draws the report's pictures",
     "numpy": "works out figures",
     "polars": "writes the parquet file of a run that is closed",
     "prometheus_client": "serves the master's metrics",
     "ruamel": "reads scenario files",
+    "scipy": "works out intervals",
     "tokenizers": "counts tokens where a plan names a tokenizer, and is loaded then",
 }
 NOT_FOR_ONE_CELL = {

@@ -1,0 +1,276 @@
+"""Compare two engines over all cells of a run: `compare` takes raw values and gives `result.Statistics`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loadgen.statistics import holm
+from loadgen.statistics.drift import notable
+from loadgen.statistics.interval import Spread, from_log
+from loadgen.statistics.measure import Measured, Pairs, measure, pair
+from loadgen.statistics.metrics import METRICS, CellSample, Metric
+from loadgen.statistics.overall import Mean, mean_over_cells
+from loadgen.statistics.power import detectable, further_repeats
+from loadgen.statistics.result import (
+    CellResult,
+    Comparison,
+    Drift,
+    Estimate,
+    Judged,
+    Overall,
+    Reason,
+    Settings,
+    Side,
+    Statistics,
+    Verdict,
+)
+from loadgen.statistics.verdict import Evidence, Judgement, combine, judge
+
+Key = tuple[str | None, str]
+"""Cell and metric of a comparison; None for the one over all cells."""
+LARGEST_DETECTABLE = math.log(10)
+MORE_WOULD_DECIDE: frozenset[Reason] = frozenset({"one_repeat", "too_noisy", "multiplicity"})
+
+
+def compare(
+    a: str,
+    b: str,
+    cells: Sequence[CellSample],
+    settings: Settings | None = None,
+    metrics: Sequence[Metric] = METRICS,
+) -> Statistics:
+    """Compare engine `b` with engine `a`.
+
+    Args:
+        a: name of the engine that ratios are taken against.
+        b: name of the other.
+        cells: raw values of each cell; their order changes no figure.
+        settings: what the verdicts go by; None: the defaults.
+        metrics: what is compared; of `settings.headline` those that are among them count.
+
+    Raises:
+        ValueError: two cells have one id, or an engine has two valid blocks of one repeat in a cell.
+    """
+    settings = settings or Settings()
+    paired = {cell.id: pair(cell) for cell in cells}
+    if len(paired) < len(cells):
+        raise ValueError("two cells have the same id")
+    found: dict[Key, Measured] = {
+        (cell, metric.key): measure(metric, pairs.blocks) for cell, pairs in paired.items() for metric in metrics
+    }
+    means = {metric.key: mean_over_cells([found[cell, metric.key] for cell in paired]) for metric in metrics}
+    judging = _Judging(settings, _tests(found, means, settings))
+    results = [
+        _cell(
+            cell,
+            pairs,
+            {metric.key: judging.cell(cell, metric, found[cell, metric.key]) for metric in metrics},
+            settings,
+        )
+        for cell, pairs in paired.items()
+    ]
+    overall = {
+        metric.key: judging.overall(
+            metric, means[metric.key], [(found[cell.id, metric.key], cell.metrics[metric.key]) for cell in results]
+        )
+        for metric in metrics
+    }
+    verdict, reason = combine(_headline(overall, settings))
+    return Statistics(
+        a=a,
+        b=b,
+        settings=settings,
+        family=len(judging.adjusted),
+        verdict=verdict,
+        reason=reason,
+        overall=overall,
+        cells=results,
+    )
+
+
+def _headline(judged: Mapping[str, Judged], settings: Settings) -> list[Judgement]:
+    return [(judged[key].verdict, judged[key].reason) for key in settings.headline if key in judged]
+
+
+def _cell(cell: str, pairs: Pairs, metrics: dict[str, Comparison], settings: Settings) -> CellResult:
+    verdict, reason = combine(_headline(metrics, settings))
+    return CellResult(id=cell, verdict=verdict, reason=reason, metrics=metrics, left_out=pairs.left_out)
+
+
+def _tests(found: Mapping[Key, Measured], means: Mapping[str, Mean], settings: Settings) -> dict[Key, float]:
+    """The p-values of the family: the headline metrics of each cell, and their means over two cells or more."""
+    tests: dict[Key, float] = {
+        (cell, key): one.ratio.p_value
+        for (cell, key), one in found.items()
+        if key in settings.headline and one.problem is None and one.ratio_without is not None and one.ratio is not None
+    }
+    for key, mean in means.items():
+        if key in settings.headline and mean.cells > 1 and mean.ratio is not None:
+            tests[None, key] = mean.ratio.p_value
+    return tests
+
+
+class _Judging:
+    """Verdicts under one family of comparisons."""
+
+    def __init__(self, settings: Settings, tests: Mapping[Key, float]) -> None:
+        values = list(tests.values())
+        self.settings = settings
+        self.adjusted = dict(zip(tests, holm.adjusted(values).tolist(), strict=True))
+        self.levels = dict(zip(tests, holm.levels(values, settings.alpha).tolist(), strict=True))
+
+    def cell(self, cell: str, metric: Metric, one: Measured) -> Comparison:
+        """The verdict on one metric in one cell."""
+        key: Key = (cell, metric.key)
+        drift = one.drift
+        within, below = self._floor(metric, one)
+        evidence = Evidence(
+            better=metric.better,
+            repeats=len(one.repeats),
+            ratio=one.ratio,
+            p_value=self.adjusted.get(key, one.ratio.p_value if one.ratio else 1.0),
+            problem=one.problem,
+            within_floor=within,
+            below_floor=below,
+            trend=drift.notable_trend if drift else 0.0,
+            order_bias=drift.notable_order if drift else 0.0,
+        )
+        return Comparison(
+            **self._judged(key, metric, evidence, one.log_ratio),
+            a=_figure(one, one.a, 0),
+            b=_figure(one, one.b, 1),
+            difference=_difference(one),
+            requests_a=one.requests[0] if one.requests else None,
+            requests_b=one.requests[1] if one.requests else None,
+            drift=self._drift(one),
+        )
+
+    def overall(self, metric: Metric, mean: Mean, cells: Sequence[tuple[Measured, Comparison]]) -> Overall:
+        """The verdict on one metric over all cells; of a single one, its own."""
+        counts: dict[Verdict, int] = dict(Counter(comparison.verdict for _, comparison in cells))
+        counting = [(one, comparison) for one, comparison in cells if one.ratio_without is not None and not one.problem]
+        if len(cells) == 1 or len(counting) == 1:
+            alone = (counting or cells)[0][1]
+            shared = {name: getattr(alone, name) for name in Judged.model_fields}
+            return Overall(**shared, cells=mean.cells, verdicts=counts)
+        floors = [self._floor(metric, one) for one, _ in counting]
+        evidence = Evidence(
+            better=metric.better,
+            repeats=mean.repeats,
+            ratio=mean.ratio,
+            p_value=self.adjusted.get((None, metric.key), mean.ratio.p_value if mean.ratio else 1.0),
+            problem=_shared_problem([one for one, _ in cells]),
+            within_floor=bool(floors) and all(within for within, _ in floors),
+            below_floor=bool(floors) and all(below for _, below in floors),
+            trend=notable(mean.trend),
+            order_bias=mean.order_bias,
+        )
+        judged = self._judged((None, metric.key), metric, evidence, mean.log_ratio)
+        return Overall(**judged, cells=mean.cells, verdicts=counts)
+
+    def _judged(self, key: Key, metric: Metric, evidence: Evidence, log_ratio: float | None) -> dict[str, Any]:
+        verdict, reason = judge(evidence, self.settings)
+        ratio, level = evidence.ratio, self.levels.get(key, self.settings.alpha)
+        tested = ratio is not None and evidence.repeats > 1
+        estimate = None if log_ratio is None else _ratio(log_ratio, ratio)
+        return {
+            "metric": metric.key,
+            "unit": metric.unit,
+            "better": metric.better,
+            "headline": key[1] in self.settings.headline,
+            "repeats": evidence.repeats,
+            "ratio": estimate,
+            "p_value": ratio.p_value if ratio is not None and tested else None,
+            "p_adjusted": self.adjusted.get(key),
+            "verdict": verdict,
+            "reason": reason,
+            "faster": _faster(ratio) if ratio is not None and verdict in ("a", "b") else None,
+            "detectable": _detectable(ratio, level) if ratio is not None and tested else None,
+            "further_repeats": self._further(evidence, level) if reason in MORE_WOULD_DECIDE else None,
+        }
+
+    def _further(self, evidence: Evidence, level: float) -> int | None:
+        """More repeats, where more of the same would decide. After one repeat: at the least."""
+        ratio = evidence.ratio
+        if ratio is None:
+            return None
+        return further_repeats(
+            ratio.estimate,
+            ratio.error * math.sqrt(evidence.repeats),
+            evidence.repeats,
+            alpha=level,
+            reach=math.log1p(self.settings.margin),
+        )
+
+    def _floor(self, metric: Metric, one: Measured) -> tuple[bool, bool]:
+        """Whether the difference lies within the client's own error with its whole interval, and by itself."""
+        floor = self.settings.floors_ms.get(metric.source)
+        if floor is None or one.figures is None:
+            return False, False
+        low, high = one.difference.interval() if one.difference else (-math.inf, math.inf)
+        return -floor <= low and high <= floor, abs(one.figures[1] - one.figures[0]) < floor
+
+    def _drift(self, one: Measured) -> Drift | None:
+        drift = one.drift
+        if drift is None or one.log_ratio is None:
+            return None
+        sides: tuple[Side, Side] = ("a", "b")
+        moved = drift.moved(one.log_ratio, self.settings.margin)
+        return Drift(
+            a=_ratio(drift.change[0], drift.spreads[0]),
+            b=_ratio(drift.change[1], drift.spreads[1]),
+            moved=[side for side, did in zip(sides, moved, strict=True) if did],
+            trend=from_log(drift.trend.estimate) if drift.trend else None,
+            trend_p=drift.trend.p_value if drift.trend else None,
+            order_bias=from_log(drift.order.estimate) if drift.order else None,
+            order_p=drift.order.p_value if drift.order else None,
+        )
+
+
+def _ratio(estimate: float, spread: Spread | None) -> Estimate:
+    """An estimate that is a logarithm, with its interval where there is one."""
+    if spread is None:
+        return Estimate(estimate=from_log(estimate))
+    low, high = spread.interval()
+    return Estimate(estimate=from_log(estimate), ci95=(from_log(low), from_log(high)))
+
+
+def _figure(one: Measured, spread: Spread | None, side: int) -> Estimate | None:
+    if one.figures is None:
+        return None
+    figure = one.figures[side]
+    if spread is None:
+        return Estimate(estimate=figure)
+    low, high = spread.interval()
+    return Estimate(estimate=figure, ci95=(from_log(low), from_log(high)))
+
+
+def _difference(one: Measured) -> Estimate | None:
+    if one.figures is None:
+        return None
+    return Estimate(
+        estimate=one.figures[1] - one.figures[0], ci95=one.difference.interval() if one.difference else None
+    )
+
+
+def _faster(ratio: Spread) -> Estimate:
+    """By which share the winner is faster: the ratio of speeds, less 1."""
+    low, high = ratio.interval()
+    low, high = (low, high) if ratio.estimate > 0 else (-high, -low)
+    return Estimate(estimate=from_log(abs(ratio.estimate)) - 1, ci95=(from_log(low) - 1, from_log(high) - 1))
+
+
+def _detectable(ratio: Spread, level: float) -> float | None:
+    """As a share; None beyond tenfold."""
+    smallest = detectable(ratio, level)
+    return math.expm1(smallest) if smallest < LARGEST_DETECTABLE else None
+
+
+def _shared_problem(cells: Sequence[Measured]) -> Reason | None:
+    """Why no cell can be judged; None where one can, or has its figures at least."""
+    if any(one.problem is None for one in cells):
+        return None
+    return cells[0].problem if cells else "not_measured"

@@ -1,0 +1,98 @@
+"""From a run's blocks to what `compare` takes: raw values, and why a block decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from loadgen.cell_summary import summarise
+from loadgen.client_verdict import ClientVerdict
+from loadgen.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.record import RequestRecord
+from loadgen.run_folder import BlockData
+from loadgen.statistics.metrics import BlockSample, CellSample, Floats, Total
+
+SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms}
+LENGTHS = ("prompt_tokens", "output_tokens")
+"""Error kinds of requests that had another length than was asked for."""
+MOST_ERRORS = 0.01
+
+
+def cell_samples(
+    blocks: Sequence[BlockData],
+    a: str,
+    b: str,
+    *,
+    most_errors: float = MOST_ERRORS,
+    invalid: Mapping[str, str] | None = None,
+) -> list[CellSample]:
+    """Take the values of engines `a` and `b` from a run's blocks, cells in the order in which they were first run.
+
+    Args:
+        blocks: all blocks of the run.
+        a: name of the engine that ratios are taken against.
+        b: name of the other.
+        most_errors: share of a block's measured requests that may fail.
+        invalid: by record id, why further blocks decide nothing (the system restarted their engine, ...).
+    """
+    sides: dict[str, dict[str, list[BlockSample]]] = {}
+    for block in blocks:
+        facts = block.facts
+        if facts.engine in (a, b):
+            reason = (invalid or {}).get(facts.record_id) or why_invalid(block, most_errors)
+            sides.setdefault(facts.cell, {a: [], b: []})[facts.engine].append(block_sample(block, reason))
+    return [CellSample(cell, own[a], own[b]) for cell, own in sides.items()]
+
+
+def block_sample(block: BlockData, invalid: str | None) -> BlockSample:
+    """One block's raw values: latencies of its measured requests that succeeded, totals of its window."""
+    measured = block.measured
+    good = [record for record in measured if record.ok]
+    totals = {}
+    if invalid is None:
+        summary = summarise([(block.records, measured, block.cut.window)])
+        rates = {"output_tokens": summary.output_tokens_per_s, "requests": summary.requests_per_s}
+        seconds = summary.window_s or 0.0
+        totals = {key: Total(rate * seconds, seconds) for key, rate in rates.items() if rate is not None}
+    return BlockSample(
+        repeat=block.facts.repeat,
+        started_at=block.facts.started_at,
+        requests={key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {},
+        totals=totals,
+        invalid=invalid,
+    )
+
+
+def _values(records: Sequence[RequestRecord], of: Callable[[RequestRecord], float | None]) -> Floats:
+    return np.array([value for record in records if (value := of(record)) is not None], dtype=np.float64)
+
+
+def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | None:
+    """Why a block decides nothing, in words; None when it counts."""
+    facts, measured = block.facts, block.measured
+    if facts.status != "complete":
+        return _STATUS[facts.status]
+    wanted = facts.measured_requests
+    if not measured or (wanted is not None and len(measured) < wanted):
+        return f"only {len(measured)} of {wanted} requests were measured" if wanted else "no request was measured"
+    client = _client(block)
+    if client is not None and client.limited:
+        return f"the load generator was the limit: {'; '.join(client.reasons)}"
+    missed = sum(record.error in LENGTHS for record in measured)
+    if missed > most_errors * len(measured):
+        return f"{missed} of {len(measured)} requests had another length than was asked for"
+    failed = sum(not record.ok for record in measured)
+    if failed > most_errors * len(measured):
+        return f"{failed} of {len(measured)} requests failed"
+    return None
+
+
+_STATUS = {"running": "it never ended", "interrupted": "it was interrupted", "failed": "it failed"}
+
+
+def _client(block: BlockData) -> ClientVerdict | None:
+    try:
+        return ClientVerdict.from_dict(block.facts.client) if block.facts.client is not None else None
+    except TypeError:
+        return None

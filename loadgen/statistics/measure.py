@@ -1,0 +1,154 @@
+"""One metric in one cell: its figures with their scatter, before any verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from loadgen.statistics.drift import DriftFacts, drift_facts, within_block
+from loadgen.statistics.interval import (
+    Spread,
+    all_but_one,
+    difference,
+    half_jackknife,
+    halves,
+    jackknife,
+    pseudo_values,
+)
+from loadgen.statistics.metrics import BlockSample, CellSample, Floats, Metric
+from loadgen.statistics.result import LeftOut, Reason, Side
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pairs:
+    """The repeats of a cell in which both engines have a valid block, and the blocks that are left out."""
+
+    blocks: list[tuple[BlockSample, BlockSample]]
+    left_out: list[LeftOut]
+
+
+def pair(cell: CellSample) -> Pairs:
+    """Pair the blocks by repeat: same prompts, adjacent in time.
+
+    Raises:
+        ValueError: an engine has two valid blocks of one repeat.
+    """
+    sides: dict[Side, Sequence[BlockSample]] = {"a": cell.a, "b": cell.b}
+    valid: dict[Side, dict[int, BlockSample]] = {"a": {}, "b": {}}
+    left_out = []
+    for side, blocks in sides.items():
+        for block in blocks:
+            if block.invalid is not None:
+                left_out.append(LeftOut(engine=side, repeat=block.repeat, reason=block.invalid))
+            elif block.repeat in valid[side]:
+                raise ValueError(f"{cell.id}: two valid blocks of engine {side} in repeat {block.repeat}")
+            else:
+                valid[side][block.repeat] = block
+    both = sorted(valid["a"].keys() & valid["b"].keys())
+    for side, found in valid.items():
+        left_out += [LeftOut(engine=side, repeat=repeat, reason=None) for repeat in sorted(found.keys() - set(both))]
+    left_out.sort(key=lambda block: (block.repeat, block.engine, block.reason or ""))
+    return Pairs([(valid["a"][repeat], valid["b"][repeat]) for repeat in both], left_out)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures of both engines. Spreads are of logarithms but for `difference`; None where there is no interval."""
+
+    repeats: list[int]
+    requests: tuple[int, int] | None
+    """Values pooled; None for rates."""
+    figures: tuple[float, float] | None
+    """None where nothing was measured."""
+    problem: Reason | None = None
+    """Why there can be no verdict, whatever the figures."""
+    a: Spread | None = None
+    b: Spread | None = None
+    ratio: Spread | None = None
+    difference: Spread | None = None
+    ratio_without: Floats | None = None
+    """log(b / a) without each repeat, in the order of `repeats`; None with fewer than two."""
+    drift: DriftFacts | None = None
+
+    @property
+    def log_ratio(self) -> float | None:
+        """log(b / a), also where it has no interval."""
+        if self.figures is None or min(self.figures) <= 0:
+            return None
+        return math.log(self.figures[1]) - math.log(self.figures[0])
+
+
+def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -> Measured:
+    """Work out one metric from the pairs of blocks.
+
+    With two pairs or more the scatter is that of the figure without each pair, and for percentiles that of half of the
+    pairs (jackknife on the log scale, n - 1 degrees of freedom): for a mean, nearly the paired t-interval on the
+    blocks' logarithms. With one pair it is the scatter within the blocks.
+    """
+    found = [(x, metric.unit_of(x), y, metric.unit_of(y)) for x, y in blocks]
+    pairs = [(x, u, y, v) for x, u, y, v in found if u is not None and v is not None]
+    if not pairs:
+        return Measured([], None, None, "not_measured" if blocks else "no_valid_pair")
+    units = [u for _, u, _, _ in pairs], [v for _, _, _, v in pairs]
+    repeats = [x.repeat for x, _, _, _ in pairs]
+    requests = None if metric.figure == "rate" else (sum(map(len, units[0])), sum(map(len, units[1])))
+    figures = metric.pooled(units[0]), metric.pooled(units[1])
+    if min(figures) <= 0:
+        return Measured(repeats, requests, figures, "not_positive")
+    problem: Reason | None = None
+    if requests is not None and not isinstance(metric.figure, str) and min(requests) * (100 - metric.figure) < 100:
+        problem = "few_requests"
+    if len(pairs) == 1:
+        return _within(metric, repeats, requests, figures, problem, units)
+    n = len(pairs)
+    without = _of_choices(metric, units, all_but_one(n))
+    of_halves = None if isinstance(metric.figure, str) else _of_choices(metric, units, halves(n))
+    if min(float(values.min()) for values in (without, without if of_halves is None else of_halves)) <= 0:
+        return Measured(repeats, requests, figures, "not_positive")
+    logs, log_figures = np.log(without), [math.log(figure) for figure in figures]
+
+    def spread(estimate: float, scale: Callable[[Floats], Floats]) -> Spread:
+        if of_halves is None:
+            return jackknife(estimate, scale(without))
+        return half_jackknife(estimate, scale(of_halves), n)
+
+    started = np.array([x.started_at for x, *_ in pairs]), np.array([y.started_at for _, _, y, _ in pairs])
+    contributions = pseudo_values(log_figures[0], logs[0]), pseudo_values(log_figures[1], logs[1])
+    return Measured(
+        repeats=repeats,
+        requests=requests,
+        figures=figures,
+        problem=problem,
+        a=spread(log_figures[0], lambda values: np.log(values[0])),
+        b=spread(log_figures[1], lambda values: np.log(values[1])),
+        ratio=spread(log_figures[1] - log_figures[0], lambda values: np.log(values[1]) - np.log(values[0])),
+        difference=spread(figures[1] - figures[0], lambda values: values[1] - values[0]),
+        ratio_without=logs[1] - logs[0],
+        drift=drift_facts(metric, units, started, contributions),
+    )
+
+
+def _of_choices(metric: Metric, units: tuple[list[Floats], list[Floats]], choices: list[tuple[int, ...]]) -> Floats:
+    """a's and b's figure over each choice of blocks, shape (2, choices)."""
+    return np.array([[metric.pooled([own[i] for i in choice]) for choice in choices] for own in units])
+
+
+def _within(
+    metric: Metric,
+    repeats: list[int],
+    requests: tuple[int, int] | None,
+    figures: tuple[float, float],
+    problem: Reason | None,
+    units: tuple[list[Floats], list[Floats]],
+) -> Measured:
+    """The figures of one pair of blocks, with the scatter within them."""
+    a, b = within_block(metric, units[0][0]), within_block(metric, units[1][0])
+    if a is None or b is None:
+        return Measured(repeats, requests, figures, problem)
+    plain = [Spread(figure, figure * s.error, s.freedom) for figure, s in zip(figures, (a, b), strict=True)]
+    return Measured(
+        repeats, requests, figures, problem, a, b, ratio=difference(b, a), difference=difference(plain[1], plain[0])
+    )

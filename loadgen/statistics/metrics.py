@@ -1,0 +1,101 @@
+"""What is compared: one figure of many requests, or a rate over windows, always pooled from raw values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Better = Literal["lower", "higher"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Total:
+    """What a block produced in its window: tokens, requests, or good requests."""
+
+    amount: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlockSample:
+    """One block's raw values."""
+
+    repeat: int
+    started_at: float
+    """Seconds, of any clock that both engines' blocks share."""
+    requests: Mapping[str, Floats] = dataclasses.field(default_factory=dict)
+    """Values of each request by source (`ttft_ms`, ...), in the order in which the requests were sent."""
+    totals: Mapping[str, Total] = dataclasses.field(default_factory=dict)
+    """By source (`output_tokens`, ...)."""
+    invalid: str | None = None
+    """Why this block decides nothing (client-limited, not complete, ...); None when it counts."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CellSample:
+    """One cell's blocks of both engines, in any order, at most one a repeat and engine that counts."""
+
+    id: str
+    a: Sequence[BlockSample]
+    b: Sequence[BlockSample]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure that engines are compared by."""
+
+    key: str
+    source: str
+    """Key of `BlockSample.requests`, or of `BlockSample.totals` where `figure` is `rate`."""
+    figure: float | Literal["mean", "rate"]
+    """A percentile (50, 95, 99), the mean, or amount over seconds."""
+    unit: str
+    better: Better = "lower"
+
+    def unit_of(self, block: BlockSample) -> Floats | None:
+        """The block's raw values, or its [amount, seconds]; None where it has none."""
+        if self.figure == "rate":
+            total = block.totals.get(self.source)
+            return np.array([total.amount, total.seconds]) if total is not None and total.seconds > 0 else None
+        values = block.requests.get(self.source)
+        return values if values is not None and values.size else None
+
+    def pooled(self, units: Sequence[Floats]) -> float:
+        """The figure of all units together. Percentiles interpolate linearly, as in `cell_summary.Distribution`."""
+        if self.figure == "rate":
+            amount, seconds = np.sum(units, axis=0)
+            return float(amount / seconds)
+        values = np.concatenate(units)
+        return float(values.mean() if self.figure == "mean" else np.percentile(values, self.figure))
+
+    def stretches(self, unit: Floats, parts: int) -> list[Floats] | None:
+        """Consecutive stretches of one block; None where it is too short, or only its total is known."""
+        if self.figure == "rate" or unit.size < 2 * parts:
+            return None
+        return list(np.array_split(unit, parts))
+
+
+def _latencies() -> list[Metric]:
+    figures: tuple[tuple[str, float | Literal["mean"]], ...] = (("mean", "mean"), ("p50", 50), ("p95", 95), ("p99", 99))
+    return [
+        Metric(f"{source}.{name}", source, figure, "ms")
+        for source in ("ttft_ms", "tpot_ms", "e2e_ms")
+        for name, figure in figures
+    ]
+
+
+METRICS: tuple[Metric, ...] = (
+    *_latencies(),
+    Metric("output_tokens_per_s", "output_tokens", "rate", "tok/s", "higher"),
+    Metric("requests_per_s", "requests", "rate", "req/s", "higher"),
+)
+"""ITL is not among them: engines that put several tokens into one event have other gaps, and are not slower by it."""
+
+HEADLINE: tuple[str, ...] = ("ttft_ms.p50", "tpot_ms.mean", "output_tokens_per_s")
+"""The family of Holm's correction: the wait for the first token (the median, because one stall moves the mean of a
+hundred), the pace after it (the mean, which a user's whole waiting follows), and what the machine delivers."""

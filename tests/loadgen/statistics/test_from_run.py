@@ -1,0 +1,92 @@
+"""From a run's records to samples, and which blocks decide nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from loadgen.cell_summary import summarise
+from loadgen.client_verdict import ClientVerdict
+from loadgen.manifest import BlockFacts
+from loadgen.run_folder import BlockData
+from loadgen.statistics.compare import compare
+from loadgen.statistics.from_run import cell_samples, why_invalid
+from loadgen.window import cut_block
+from tests.loadgen.records import MS, record
+
+CELL = "p0004-o0003-c001"
+
+
+def run_block(engine="left", repeat=1, *, gap=10, wanted=5, errors=(), at=0.0, **facts) -> BlockData:
+    """One user's warm-up request, `wanted` measured ones and a last one, one after the other."""
+    records = []
+    for i in range(wanted + 2):
+        send = (i * 100) * MS
+        offsets = [(20 + i) * MS, (20 + i + gap) * MS, (20 + i + 2 * gap) * MS]
+        error = errors[i - 1] if 0 < i <= len(errors) else None
+        records.append(record(send, offsets, index=i, output_tokens=3, prompt_tokens=4, error=error))
+    known = {"id": f"{engine}.{CELL}.r{repeat}", "engine": engine, "cell": CELL, "repeat": repeat, "status": "complete"}
+    known |= {"users": 1, "warmup_requests": 1, "measured_requests": wanted, "started_at": at, **facts}
+    block = BlockFacts(record_id=known["id"], **known)
+    return BlockData(block, records, cut_block(records, users=1, warmup_requests=1, measured_requests=wanted))
+
+
+def test_values_and_totals_are_those_of_the_summary():
+    block = run_block()
+    (cell,) = cell_samples([block, run_block("right"), run_block("third")], "left", "right")
+    (left,) = cell.a
+    expected = summarise([(block.records, block.measured, block.cut.window)])
+    assert left.requests["ttft_ms"].tolist() == [21, 22, 23, 24, 25]
+    assert left.requests["tpot_ms"].tolist() == [10] * 5
+    assert left.requests["e2e_ms"].tolist() == [41, 42, 43, 44, 45]
+    for key, rate in (("output_tokens", expected.output_tokens_per_s), ("requests", expected.requests_per_s)):
+        total = left.totals[key]
+        assert total.amount / total.seconds == pytest.approx(rate)
+        assert total.seconds == pytest.approx(expected.window_s)
+    assert (cell.id, left.repeat, left.invalid, len(cell.b)) == (CELL, 1, None, 1)
+
+
+def test_a_whole_comparison_of_blocks():
+    blocks = [run_block(engine, repeat, gap=gap) for repeat in (1, 2) for engine, gap in (("left", 10), ("right", 12))]
+    found = compare("left", "right", cell_samples(blocks, "left", "right"))
+    tpot = found.cells[0].metrics["tpot_ms.mean"]
+    assert (tpot.a.estimate, tpot.b.estimate, tpot.verdict) == (10, 12, "a")
+
+
+def limited(reasons=("it was late",)):
+    fields = {field.name: 0 for field in dataclasses.fields(ClientVerdict)}
+    return {**fields, "limited": True, "reasons": reasons, "workers": []}
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (run_block(), None),
+        (run_block(status="failed"), "it failed"),
+        (run_block(status="running"), "it never ended"),
+        (run_block(status="interrupted"), "it was interrupted"),
+        (run_block(client=limited()), "the load generator was the limit: it was late"),
+        (run_block(client={"limited": True, "of a later version": 1}), None),
+        (run_block(errors=["http_500"]), "1 of 5 requests failed"),
+        (run_block(errors=["output_tokens", "http_500"]), "1 of 5 requests had another length than was asked for"),
+        (run_block(wanted=100, errors=["http_500"]), None),
+        (run_block(wanted=100, errors=["http_500"] * 2), "2 of 100 requests failed"),
+    ],
+)
+def test_why_a_block_decides_nothing(block, reason):
+    assert why_invalid(block) == reason
+
+
+def test_too_few_requests_measured():
+    block = run_block()
+    facts = block.facts.model_copy(update={"measured_requests": 9})
+    assert why_invalid(dataclasses.replace(block, facts=facts)) == "only 5 of 9 requests were measured"
+
+
+def test_the_limit_on_errors_and_further_reasons_are_the_callers():
+    block = run_block(errors=["http_500"])
+    assert cell_samples([block], "left", "right", most_errors=0.2)[0].a[0].invalid is None
+    told = cell_samples([block], "left", "right", invalid={block.facts.record_id: "the system restarted the engine"})
+    assert told[0].a[0].invalid == "the system restarted the engine"
+    assert not told[0].a[0].requests
