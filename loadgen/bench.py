@@ -7,7 +7,7 @@ import itertools
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def run_bench(
     overrides: dict[str, Any],
     workers: int,
     console: Console,
+    at_end: Callable[[RunFolder], object] = lambda _: None,
 ) -> bool:
     """Run a scenario and print its table. Returns whether everything was completed without a failed request.
 
@@ -67,6 +68,7 @@ def run_bench(
         overrides: scenario keys to replace.
         workers: Locust workers of a race without the stack.
         console: where to show it.
+        at_end: called with the run folder when the race has ended by itself.
 
     Raises:
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
@@ -125,15 +127,21 @@ def run_bench(
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
-    data = report_data(folder, prometheus_url=prometheus)
-    console.print(terminal_table(data))
+    failed = _show_end(folder, prometheus, console, whole)
+    at_end(folder)
+    return whole and not failed
+
+
+def _show_end(folder: RunFolder, prometheus: str | None, console: Console, whole: bool) -> int:
+    """Print the table of a race that has ended by itself. Returns how many measured requests failed."""
+    console.print(terminal_table(report_data(folder, prometheus_url=prometheus)))
     failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
     if failed:
         console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    return whole and not failed
+    return failed
 
 
 def _command() -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | report | export | scenarios | calibrate`."""
+"""The command line: `python -m loadgen run | bench | report | compare | export | scenarios | calibrate`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
+from loadgen.compare.command import compare
 from loadgen.console import open_console as _console
 from loadgen.errors import UserError
 from loadgen.export.command import export
+from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
 
 app = typer.Typer(
     add_completion=False,
@@ -203,13 +205,22 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
     ] = None,
+    fail_if: FailIf = None,
+    junit: Junit = None,
+    markdown: MarkdownFile = None,
+    github_summary: GithubSummary = False,
 ) -> None:
     """Race engines over a scenario, through Locust, into a run folder.
 
-    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 130 interrupted.
+    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 3 a threshold
+    failed, 4 none failed, but one is undecided, 130 interrupted.
     """
     from loadgen.bench import run_bench
 
+    gate = Gate(fail_if, junit, markdown, github_summary)
+    codes: list[int] = []
+    if engine:
+        gate.check_engines(len(engine))
     for flag, value in (("--api", api), ("--model", model), ("--tokenizer", tokenizer), ("--workers", workers)):
         if value is not None and not engine:
             raise UserError(
@@ -229,8 +240,9 @@ def bench(
         default_runs_dir=default_runs_dir(),
         workers=workers or 1,
         console=_console(),
+        at_end=lambda folder: codes.append(gate.judge_run(folder, _console())),
     )
-    raise typer.Exit(0 if ok else 1)
+    raise typer.Exit(max(codes, default=0) or (0 if ok else 1))
 
 
 @app.command()
@@ -243,21 +255,32 @@ def report(
         str | None, typer.Option(help="Prometheus to ask for the engines' memory (default: the one of the run).")
     ] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
+    fail_if: FailIf = None,
+    junit: Junit = None,
+    markdown: MarkdownFile = None,
+    github_summary: GithubSummary = False,
 ) -> None:
-    """Write report.html, report.md and summary.json into a run's folder, and print its table."""
+    """Write report.html, report.md and summary.json into a run's folder, and print its table.
+
+    Exit code: 0 written, and all thresholds hold; 2 not; 3 a threshold failed; 4 none failed, but one is undecided.
+    """
     from loadgen.manifest import load_manifest
     from loadgen.report import terminal_table, write_report
     from loadgen.run_folder import RunFolder
 
+    gate = Gate(fail_if, junit, markdown, github_summary)
     folder = RunFolder.find(runs_dir or default_runs_dir(), run_name)
     url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
     paths = write_report(folder, prometheus_url=url)
     console = _console()
     if not brief:
         console.print(terminal_table(paths.data))
+    code = gate.judge_run(folder, console)
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
+    raise typer.Exit(code)
 
 
+app.command()(compare)
 app.command()(export)
 
 
