@@ -101,7 +101,6 @@ def _merged(a: Side, b: Side, cells: Cells) -> RunData:
             "blocks": [block.facts for block in blocks],
             "messages": [],
             "scenario": {},
-            "source": "web-ui",
         }
     )
     return RunData(b.run.folder, manifest, blocks, a.run.broken_lines + b.run.broken_lines)

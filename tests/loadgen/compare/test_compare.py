@@ -241,3 +241,49 @@ def test_files_for_ci(tmp_path, monkeypatch):
 def test_a_mistake_in_a_threshold_shows_its_place(tmp_path):
     code, output = compare(tmp_path, "a", "b", "--fail-if", "ttft.p95 > 5%")
     assert code == 2 and output.splitlines()[2].index("^") - 2 == "ttft.p95 > 5%".index("5%")
+
+
+STEP = {
+    "valid": True,
+    "verdict": "kept",
+    "oracle_write_p99_ms": 0.01,
+    "requests": 100,
+    "events_per_s": 100.0,
+    "tpot_mean_error_percent": 0.1,
+    **{key: {"p50": 0.1, "p99": 0.2, "max": 1.0} for key in ("itl_error_ms", "e2e_error_ms", "tpot_error_percent")},
+}
+CALIBRATION = {
+    "measured_at": "2026-11-01T00:00:00",
+    "hostname": "x",
+    "host": {},
+    "packages": {},
+    "git": {},
+    "server_core": 0,
+    "client_core": 1,
+    "realtime": False,
+    "load_average": 0.1,
+    "timing": {},
+}
+
+
+def calibrated(**ttft_error_ms) -> dict:
+    """A calibration by streams, such as `s1=0.2`."""
+    steps = [
+        {**STEP, "streams": int(key[1:]), "ttft_error_ms": {"p50": 0.1, "p99": error, "max": 99.0}}
+        for key, error in ttft_error_ms.items()
+    ]
+    return {"floor": {**CALIBRATION, "steps": steps}}
+
+
+def test_a_difference_below_the_load_generators_error_is_none(tmp_path):
+    """4 users: the step of 16 streams counts, that of the worse machine."""
+    quick = Truth(ttft_ms=2.0, block_spread=0.0, spread=0.01)
+    slow = dataclasses.replace(quick, ttft_ms=2.3)
+    known_run(tmp_path, "a", quick, repeats=3, requests=40, manifest=calibrated(s1=0.01, s16=0.05, s64=9.0))
+    known_run(tmp_path, "b", slow, repeats=3, requests=40, manifest=calibrated(s1=0.01, s16=0.5, s64=9.0))
+    known_run(tmp_path, "c", slow, repeats=3, requests=40, manifest=calibrated(s1=0.01, s16=0.1, s64=9.0))
+    limit = ("--fail-if", "ttft.p50 > +5%")
+    code, output = compare(tmp_path, "a", "b", *limit)
+    assert code == 4 and "load generator's own error" in output
+    assert written(tmp_path)["statistics"]["cells"][0]["metrics"]["ttft_ms.p50"]["reason"] == "within_floor"
+    assert compare(tmp_path, "a", "c", *limit)[0] == 3

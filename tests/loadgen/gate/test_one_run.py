@@ -72,6 +72,28 @@ def test_a_scenario_with_a_wrong_threshold_is_told_where(tmp_path):
     assert lines[2].endswith("in percent, such as 1%")
 
 
+@pytest.mark.parametrize(
+    ("limit", "whole", "code"),
+    [("900ms", True, 0), ("900ms", False, 1), ("9ms", True, 3), ("9ms", False, 3), (None, True, 0), (None, False, 1)],
+)
+def test_a_race_ends_with_the_gates_exit_code_first(tmp_path, monkeypatch, limit, whole, code):
+    folder = known_run(tmp_path, "a", repeats=2, requests=30)
+
+    def race(*_, at_end, **__):
+        at_end(folder)
+        return whole
+
+    monkeypatch.setattr("loadgen.bench.run_bench", race)
+    options = ["--fail-if", f"ttft.p50 > {limit}"] if limit else []
+    assert CliRunner().invoke(app, ["bench", *options]).exit_code == code
+
+
+def test_a_race_of_one_endpoint_is_not_begun_for_a_difference(monkeypatch):
+    monkeypatch.setattr("loadgen.bench.run_bench", lambda *_, **__: pytest.fail("begun"))
+    done = CliRunner().invoke(app, ["bench", "--engine", "vllm=http://127.0.0.1:1", "--fail-if", "ttft.p95 > +5%"])
+    assert isinstance(done.exception, UserError)
+
+
 THRESHOLD = parse_threshold("ttft.p95 > +5%")
 
 
