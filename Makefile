@@ -24,8 +24,8 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client test test-docker pin lint lock \
-        clean
+.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client boards test test-docker pin lint \
+        lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,6 +87,9 @@ calibrate: $(STAMP) ## Measure the load generator's own error on this machine (A
 bench-client: $(STAMP) ## Measure the load generator beside others (half an hour; ARGS=--quick)
 	@$(PY) -m benchmarks.client $(ARGS)
 
+boards: $(STAMP) ## Build the JSON of Grafana's boards from grafana/boards/
+	@$(PY) -m grafana.boards build
+
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(EMBEDDED) setup --engine llamacpp
 	@$(PY) -m pytest $(ARGS)
@@ -99,6 +102,7 @@ lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@for launcher in docker/*/launch.py; do $(PY) -m mypy $$launcher || exit; done
+	@$(PY) -m grafana.boards check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(PY) -m containers pin

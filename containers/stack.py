@@ -17,13 +17,13 @@ import docker
 from containers.compose import Compose
 from containers.docker_engine import DockerEngine
 from containers.engines import EngineService, choose_engine, engine_services, only, seats_json
-from containers.env_file import need_password, write_env_file
 from containers.environment import check_gpu_model, compose_environment, plan_container_cpus, service_user
 from containers.images import Images
 from containers.watch import ServiceState, bring_up, service_states
 from embedded import setup as engine_setup
 from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
+from embedded.env_file import need_password, write_env_file
 from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from embedded.settings import Paths, Settings, load_settings, load_settings_leniently
 from loadgen.errors import UserError

@@ -72,6 +72,8 @@ def up(engine: Annotated[str, typer.Option(help="Engine to start, or `none`.")] 
     for line in lacking:
         say(line)
     _print_states(stack)
+    if any(program.name == "grafana" for program in stack.programs()):
+        say("Grafana's user is admin, its password BAKEOFF_GRAFANA_PASSWORD in .env")
 
 
 @app.command()

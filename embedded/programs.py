@@ -15,6 +15,7 @@ import jinja2
 
 from embedded.binaries import Grafana
 from embedded.cpus import CpuPlan, format_cpus
+from embedded.grafana_config import grafana_environment
 from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
 from embedded.scrape_config import Target, prometheus_files, render_scrape_config
@@ -132,7 +133,7 @@ def programs(
         found.append(
             Program(
                 name="grafana",
-                argv=(*on_traffic_cpus, str(grafana.binary), *_grafana_arguments(grafana)),
+                argv=(*on_traffic_cpus, str(grafana.binary), *_grafana_arguments(paths, grafana)),
                 log=paths.log("grafana"),
                 ports=(("BAKEOFF_GRAFANA_PORT", settings.grafana_port),),
                 url=f"{LOCAL}:{settings.grafana_port}",
@@ -165,10 +166,10 @@ def _prometheus(settings: Settings, paths: Paths, prefix: Sequence[str], binary:
     )
 
 
-def _grafana_arguments(grafana: Grafana) -> tuple[str, ...]:
+def _grafana_arguments(paths: Paths, grafana: Grafana) -> tuple[str, ...]:
     """`grafana` has a subcommand, `grafana-server` (its older name) has none."""
     start = ("server",) if grafana.binary.name == "grafana" else ()
-    return (*start, "--homepath", str(grafana.home))
+    return (*start, "--homepath", str(grafana.home), "--config", str(paths.grafana_config))
 
 
 def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Program:
@@ -203,7 +204,6 @@ def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Pro
 
 def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
     """What every process of the stack inherits beside the user's own environment."""
-    provisioning = paths.stack / "grafana"
     return {
         MARK: str(paths.state),
         "PYTHONUNBUFFERED": "1",
@@ -223,14 +223,7 @@ def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
                 for engine in engines_here()
             ]
         ),
-        "GF_SERVER_HTTP_ADDR": "127.0.0.1",
-        "GF_SERVER_HTTP_PORT": str(settings.grafana_port),
-        "GF_PATHS_DATA": str(paths.state / "grafana"),
-        "GF_PATHS_LOGS": str(paths.state / "grafana" / "logs"),
-        "GF_PATHS_PROVISIONING": str(provisioning),
-        "GF_AUTH_ANONYMOUS_ENABLED": "true",
-        "GF_ANALYTICS_REPORTING_ENABLED": "false",
-        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        **grafana_environment(settings, paths),
     }
 
 
@@ -263,27 +256,6 @@ def render_prometheus(settings: Settings, paths: Paths) -> dict[str, str]:
         engines=[Target(engine, f"127.0.0.1:{engine_port(settings, engine)}") for engine in engines_here()],
     )
     return prometheus_files(paths.checkout, config)
-
-
-def render_grafana_datasource(settings: Settings) -> str:
-    """Grafana's provisioning of its one datasource."""
-    return json.dumps(
-        {
-            "apiVersion": 1,
-            "datasources": [
-                {
-                    "name": "Prometheus",
-                    "uid": "prometheus",
-                    "type": "prometheus",
-                    "access": "proxy",
-                    "url": f"{LOCAL}:{settings.prometheus_port}",
-                    "isDefault": True,
-                    "jsonData": {"timeInterval": "1s"},
-                }
-            ],
-        },
-        indent=2,
-    )
 
 
 def stack_key(stack: Sequence[Program], settings: Settings, paths: Paths) -> str:

@@ -44,13 +44,13 @@ class Settings(BaseModel):
     runs_dir: str = Field("runs", alias="BAKEOFF_RUNS_DIR")
     prometheus_bin: str = Field("", alias="PROMETHEUS_BIN")
     grafana_bin: str = Field("", alias="GRAFANA_BIN")
+    grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
 
     # Containers. Defaults that only compose.yaml needs are in compose.yaml: an empty one here means those.
     runtime: Literal["", "docker", "embedded"] = Field("", alias="BAKEOFF_RUNTIME")
     profile: str = Field("", alias="BAKEOFF_PROFILE")
     engines: str = Field("", alias="BAKEOFF_ENGINES")
     project: str = Field("bakeoff", alias="COMPOSE_PROJECT_NAME", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
     ksana_port: Port = Field(8103, alias="BAKEOFF_KSANA_PORT")
     sim_vllm_port: Port = Field(8111, alias="BAKEOFF_SIM_VLLM_PORT")
     sim_ksana_port: Port = Field(8112, alias="BAKEOFF_SIM_KSANA_PORT")
@@ -212,6 +212,16 @@ class Paths:
     def supervisor_pid(self) -> Path:
         """Supervisord's pid file."""
         return self.stack / "supervisord.pid"
+
+    @property
+    def grafana(self) -> Path:
+        """Grafana's rendered settings and provisioning."""
+        return self.stack / "grafana"
+
+    @property
+    def grafana_config(self) -> Path:
+        """Grafana's own settings, its password among them."""
+        return self.grafana / "grafana.ini"
 
     @property
     def prometheus_config(self) -> Path:

@@ -15,20 +15,21 @@ from embedded import processes, setup
 from embedded.binaries import fetch_prometheus, find_grafana, find_prometheus
 from embedded.commands import need_disk, say, tail
 from embedded.cpus import available_cpus, plan_cpus
+from embedded.env_file import need_password, write_env_file
+from embedded.grafana_config import render_grafana
 from embedded.model import SERVED_NAME
 from embedded.programs import (
     Program,
     engine_url,
     engines_here,
     programs,
-    render_grafana_datasource,
     render_prometheus,
     render_supervisor,
     stack_environment,
     stack_key,
 )
 from embedded.scrape_config import write_prometheus_files
-from embedded.settings import Paths, Settings, main_python, private_folder
+from embedded.settings import Paths, Settings, load_settings, main_python, private_folder
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import read_supervisor_stack, serving_file, stack_file
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
@@ -82,7 +83,9 @@ class EmbeddedStack:
             setup.ensure_engine(self.paths, engine)
         lacking = self._find_prometheus()
         stack = self.programs()
-        if not any(program.name == "grafana" for program in stack):
+        if any(program.name == "grafana" for program in stack):
+            self._need_grafana_password()
+        else:
             lacking.append(
                 "Grafana is not here (put `grafana` on PATH or set GRAFANA_BIN): no dashboards. "
                 "Locust's page, Prometheus and the report work without it."
@@ -105,6 +108,14 @@ class EmbeddedStack:
             say(f"{engine}: healthy after {time.monotonic() - began:.0f} s")
         return lacking
 
+    def _need_grafana_password(self) -> None:
+        """Have a password for Grafana in `.env`, which is written where there is none. Raises UserError."""
+        env_file = self.paths.checkout / ".env"
+        if write_env_file(env_file):
+            say(f"wrote {env_file.name} with a password for Grafana")
+            self.settings = load_settings(self.paths.checkout)
+        need_password(self.settings.grafana_password, env_file)
+
     def _find_prometheus(self) -> list[str]:
         """Fetch Prometheus where there is none and it can be; the line to show if there is none in the end."""
         if find_prometheus(self.settings, self.paths):
@@ -126,9 +137,8 @@ class EmbeddedStack:
         private_folder(self.paths.stack)
         private_folder(self.paths.socket.parent)
         self.paths.logs.mkdir(parents=True, exist_ok=True)
-        datasources = self.paths.stack / "grafana" / "datasources"
-        datasources.mkdir(parents=True, exist_ok=True)
-        (datasources / "prometheus.yaml").write_text(render_grafana_datasource(self.settings), encoding="utf-8")
+        if any(program.name == "grafana" for program in stack):
+            self._write_grafana_files()
         self.paths.prometheus_config.parent.mkdir(exist_ok=True)
         write_prometheus_files(self.paths.prometheus_config.parent, render_prometheus(self.settings, self.paths))
         self.paths.supervisor_config.write_text(render_supervisor(stack, self.paths), encoding="utf-8")
@@ -150,6 +160,15 @@ class EmbeddedStack:
             time.sleep(0.1)
         said = (result.stderr or result.stdout).strip() or tail(self.paths.supervisor_log, 10)
         raise UserError(f"supervisord did not start:\n{said}")
+
+    def _write_grafana_files(self) -> None:
+        """Write them for this user's eyes only: one holds the password."""
+        for name, text in render_grafana(self.settings, self.paths).items():
+            path = self.paths.grafana / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+            path.write_text(text, encoding="utf-8")
 
     def _describe(self, stack: Sequence[Program]) -> dict[str, Any]:
         """What stack.json holds; loadgen.hosts.stack_file reads it."""

@@ -30,6 +30,8 @@ from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle
 from loadgen.scenario import Scenario
 from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
+from loadgen.statistics.result import Settings
+from loadgen.until_decided import Looks, decider
 
 NOT_APPLIED = (
     "The scenario's serving settings are not applied: these engines were started by someone else. "
@@ -47,6 +49,7 @@ def run_bench(
     scenario_name: str | None,
     *,
     resume: str | None = None,
+    most_repeats: int | None = None,
     checkout: Path,
     engines: Sequence[Seat] | None,
     runs_dir: Path | None,
@@ -61,6 +64,7 @@ def run_bench(
     Args:
         scenario_name: a shipped scenario's name or a file; None to take up a run again.
         resume: the run to take up again, by id or folder.
+        most_repeats: repeat until the verdict is clear, but no more often than this; None: as the scenario says.
         checkout: where the stack's state lies.
         engines: endpoints that already run; None takes the scenario's engines from the stack.
         runs_dir: where the run folder goes; None for the stack's, or the default.
@@ -123,7 +127,7 @@ def run_bench(
         campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress)
         try:
             with folder.locked(), progress:
-                whole = campaign.run()
+                whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, progress.message))
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
@@ -142,6 +146,26 @@ def _show_end(folder: RunFolder, prometheus: str | None, console: Console, whole
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
     return failed
+
+
+def _decider(
+    scenario: Scenario,
+    seats: Sequence[Seat],
+    folder: RunFolder,
+    manifest: Manifest,
+    most_repeats: int | None,
+    say: Callable[[str], None],
+) -> Callable[[int], int] | None:
+    """What decides on further repeats; sets the level that the run's verdicts are judged at."""
+    if most_repeats is None:
+        return None
+    if len(seats) != 2:
+        raise UserError(f"--until-decided needs two engines, and {len(seats)} race.")
+    if most_repeats < scenario.repeats:
+        raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
+    looks = Looks.planned(scenario.repeats, most_repeats)
+    manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
+    return decider(folder, seats[0].name, seats[1].name, looks, manifest.alpha, say)
 
 
 def _command() -> list[str]:

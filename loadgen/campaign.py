@@ -74,15 +74,18 @@ class Campaign:
         """Engines that were to stay up and could not be started, and why."""
         self.blocks = list(scenario.blocks([seat.name for seat in seats]))
 
-    def run(self) -> bool:
+    def run(self, further: Callable[[int], int] | None = None) -> bool:
         """Run all blocks that are not complete yet; an engine that cannot be had loses its own, and the others go on.
+
+        Args:
+            further: asked after the repeats, with their number, how many more are to be run; 0 ends the run.
 
         Raises:
             KeyboardInterrupt: Ctrl-C. The run is closed and marked as interrupted first.
             UserError: the run cannot go on at all (disk full, Locust gone). It is closed first.
         """
         try:
-            self._run_blocks()
+            self._run_blocks(further)
         except KeyboardInterrupt:
             self._close("interrupted", "Interrupted by the user; what was measured until then is here.")
             raise
@@ -97,19 +100,36 @@ class Campaign:
         self._close("complete" if whole else "failed", None)
         return whole
 
-    def _run_blocks(self) -> None:
-        complete = self.manifest.complete_blocks()
-        left = [item for item in enumerate(self.blocks, start=1) if item[1].id not in complete]
+    def _run_blocks(self, further: Callable[[int], int] | None) -> None:
         try:
             if self._keep:
-                for engine in dict.fromkeys(block.engine for _, block in left):
+                for engine in dict.fromkeys(block.engine for _, block in self._left()):
                     self._try_start(engine)
-            for (engine, _), turn in itertools.groupby(left, key=lambda item: (item[1].engine, item[1].repeat)):
-                self._run_turn(engine, list(turn))
+            self._run_left()
+            while further is not None and (more := further(self.scenario.repeats)):
+                self._extend(more)
+                self._run_left()
         finally:
             if self._keep:
                 for engine in self.seats:
                     self.host.stop(engine)
+
+    def _left(self) -> list[tuple[int, Block]]:
+        """Blocks that are not complete, with their numbers."""
+        complete = self.manifest.complete_blocks()
+        return [item for item in enumerate(self.blocks, start=1) if item[1].id not in complete]
+
+    def _run_left(self) -> None:
+        for (engine, _), turn in itertools.groupby(self._left(), key=lambda item: (item[1].engine, item[1].repeat)):
+            self._run_turn(engine, list(turn))
+
+    def _extend(self, more: int) -> None:
+        """Put further repeats behind those of the scenario, in the manifest too, so that they can be resumed."""
+        done = self.scenario.repeats
+        self.scenario = self.scenario.model_copy(update={"repeats": done + more})
+        self.manifest.scenario["repeats"] = done + more
+        self.blocks += self.scenario.blocks(list(self.seats), range(done + 1, done + more + 1))
+        self._note(f"Undecided after {done} repeats: {more} more are run.")
 
     def _run_turn(self, engine: str, turn: list[tuple[int, Block]]) -> None:
         """Consecutive blocks of one engine and repeat. Unless engines are kept up, it starts afresh and stops after."""

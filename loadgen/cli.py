@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import io
+import itertools
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 CHECKOUT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 130
+MOST_REPEATS = "16"
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
@@ -199,8 +201,12 @@ def bench(
         str | None, typer.Option(help="Environment variable with the API key, for --engine.")
     ] = None,
     runs_dir: RunsDir = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a cell, over the scenario's.")] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Measured requests a block, over the scenario's.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, over the scenario's.")] = None,
+    until_decided: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="[MAX]", help="Repeat until the verdict is clear, at most MAX times (default 16)."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, over the scenario's.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
@@ -233,6 +239,7 @@ def bench(
     ok = run_bench(
         scenario,
         resume=resume,
+        most_repeats=until_decided,
         checkout=CHECKOUT,
         engines=_seats(engine, api, model, tokenizer, api_key_env) if engine else None,
         runs_dir=runs_dir,
@@ -416,6 +423,16 @@ def _leave(*_: object) -> None:
     raise SystemExit(INTERRUPTED)
 
 
+def _with_most_repeats(arguments: list[str]) -> list[str]:
+    """`--until-decided` may stand without its number, which the parser does not know of."""
+    words: list[str] = []
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        words.append(word)
+        if word == "--until-decided" and not following.isdigit():
+            words.append(MOST_REPEATS)
+    return words
+
+
 def main() -> int:
     """Run the command line and return its exit code. Errors meant for the user are printed as they are."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -423,7 +440,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our characters shows ? for them
     try:
-        app(standalone_mode=True)
+        app(_with_most_repeats(sys.argv[1:]), standalone_mode=True)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("Interrupted.", file=sys.stderr)

@@ -24,6 +24,7 @@ GRID_LABELS = [f"{bound:.6g}" for bound in GRID_S]
 MAX_SERIES = 200
 MAX_WORKERS = 100
 LABELS = ("engine", "model", "scenario", "cell")
+BLOCK_LABELS = ("run_id", "scenario", "block", "engine", "cell")
 Key = tuple[str, ...]
 
 HISTOGRAMS = {
@@ -66,7 +67,7 @@ class ClientMetrics(Collector):
         self._histograms: dict[Key, dict[str, GridHistogram]] = {}
         self._requests: dict[Key, dict[str, int]] = {}
         self._tokens: dict[Key, tuple[int, int]] = {}
-        self.gauges: dict[str, float] = {"users": 0, "in_flight": 0, "workers": 0}
+        self.gauges: dict[str, float] = {"users": 0, "in_flight": 0, "workers": 0, "records_pending": 0}
         self.worker_totals: dict[str, tuple[float, float]] = {}
         """CPU seconds and content events by worker, since each started."""
         self._lags: dict[str, dict[str, LagHistogram]] = {}
@@ -76,6 +77,21 @@ class ClientMetrics(Collector):
         self.block: dict[str, str] | None = None
         """Labels of the block that runs now."""
 
+    def begin_block(self, run_id: str, scenario: str, block: str, engine: str, model: str, cell: str) -> None:
+        """A block runs from now on. Its counters begin at zero, so that rates and rises hold its first requests too."""
+        self.block = {"run_id": run_id, "scenario": scenario, "block": block, "engine": engine, "cell": cell}
+        key = self._bounded((engine, model, scenario, cell))
+        self._requests.setdefault(key, {}).setdefault("ok", 0)
+        self._tokens.setdefault(key, (0, 0))
+        self._histograms_of(key)
+
+    def _bounded(self, key: Key) -> Key:
+        """The key, or that of all others where there are too many."""
+        return key if key in self._requests or len(self._requests) < MAX_SERIES else ("other",) * len(LABELS)
+
+    def _histograms_of(self, key: Key) -> dict[str, GridHistogram]:
+        return self._histograms.setdefault(key, {name: GridHistogram() for name in HISTOGRAMS})
+
     def observe(self, record: RequestRecord, scenario: str) -> None:
         """Count one request of any phase. Requests that the load generator ended itself are counted as aborted only."""
         lags = self._lags_of(record.worker)
@@ -83,9 +99,7 @@ class ClientMetrics(Collector):
         late = schedule_lag_ns(record)
         if late is not None:
             lags["schedule"].add([late])
-        key: Key = (record.engine, record.model, scenario, record.cell)
-        if key not in self._requests and len(self._requests) >= MAX_SERIES:
-            key = ("other", "other", "other", "other")
+        key = self._bounded((record.engine, record.model, scenario, record.cell))
         outcomes = self._requests.setdefault(key, {})
         outcome = record.error or "ok"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
@@ -93,7 +107,7 @@ class ClientMetrics(Collector):
         self._tokens[key] = (prompt + (record.prompt_tokens or 0), output + (record.output_tokens or 0))
         if not record.ok:
             return
-        histograms = self._histograms.setdefault(key, {name: GridHistogram() for name in HISTOGRAMS})
+        histograms = self._histograms_of(key)
         for name, value in (("ttft", ttft_ms(record)), ("tpot", tpot_ms(record)), ("e2e", e2e_ms(record))):
             if value is not None:
                 histograms[name].add(np.array([value / 1e3]))
@@ -166,6 +180,7 @@ class ClientMetrics(Collector):
             ("users", "Simulated users."),
             ("in_flight", "Requests that were sent and have not ended."),
             ("workers", "Locust workers connected."),
+            ("records_pending", "Records of requests that are not on disk yet."),
         ):
             yield GaugeMetricFamily(f"bakeoff_client_{name}", text, value=self.gauges[name])
         cpu = CounterMetricFamily(
@@ -180,9 +195,7 @@ class ClientMetrics(Collector):
         yield cpu
         yield events
         yield from self._collect_health()
-        info = GaugeMetricFamily(
-            "bakeoff_client_block_info", "The block that runs now.", labels=("run_id", "block", "engine", "cell")
-        )
+        info = GaugeMetricFamily("bakeoff_client_block_info", "The block that runs now.", labels=BLOCK_LABELS)
         if self.block is not None:
-            info.add_metric([self.block[label] for label in ("run_id", "block", "engine", "cell")], 1)
+            info.add_metric([self.block[label] for label in BLOCK_LABELS], 1)
         yield info

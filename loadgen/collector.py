@@ -94,12 +94,10 @@ class Collector:
         for run_id in [run_id for run_id in self._files if run_id != plan.run_id and not self._pending.get(run_id)]:
             self._files.pop(run_id).close()
         if self.metrics is not None:
-            self.metrics.block = {
-                "run_id": plan.run_id,
-                "block": plan.block,
-                "engine": plan.endpoint.name,
-                "cell": plan.cell.id,
-            }
+            endpoint = plan.endpoint
+            self.metrics.begin_block(
+                plan.run_id, plan.scenario, plan.block, endpoint.name, endpoint.model, plan.cell.id
+            )
 
     def end(self) -> None:
         """The block has stopped: keep its figures for the web tab."""
@@ -165,6 +163,8 @@ class Collector:
                 continue
             del self._pending[run_id]
         self.write_error = failed
+        if self.metrics is not None:
+            self.metrics.gauges["records_pending"] = sum(len(records) for records in self._pending.values())
 
     def worker_lost(self, worker: str) -> None:
         """A worker went away while a block ran."""

@@ -135,6 +135,8 @@ class Manifest(_Model):
     packages: dict[str, str] = Field(default_factory=dict)
     git: dict[str, Any] = Field(default_factory=dict)
     clock: dict[str, Any] = Field(default_factory=dict)
+    alpha: float = 0.05
+    """Level of its verdicts: less where a run was judged several times, see `until_decided`."""
     floor: dict[str, Any] | None = None
     """The load generator's own error on this host (`loadgen.floor.Floor`); None when it was not calibrated."""
 

@@ -122,7 +122,7 @@ class Scenario(Strict):
     prompt_tokens: list[Positive] = Field(min_length=1)
     output_tokens: list[Positive] = Field(min_length=1)
     load: Load
-    requests: Positive = Field(description="measured requests a cell")
+    requests: Positive = Field(description="measured requests of each block")
     warmup_requests: int | None = Field(
         default=None,
         ge=0,

@@ -162,14 +162,15 @@ class _Judging:
             trend=drift.notable_trend if drift else 0.0,
             order_bias=drift.notable_order if drift else 0.0,
         )
+        judged = self._judged(key, metric, evidence, one.log_ratio)
         return Comparison(
-            **self._judged(key, metric, evidence, one.log_ratio),
+            **judged,
             a=_figure(one, one.a, 0),
             b=_figure(one, one.b, 1),
             difference=_difference(one),
             requests_a=one.requests[0] if one.requests else None,
             requests_b=one.requests[1] if one.requests else None,
-            drift=self._drift(one),
+            drift=self._drift(one, claimed=judged["verdict"] in ("a", "b")),
         )
 
     def overall(self, metric: Metric, mean: Mean, cells: Sequence[tuple[Measured, Comparison]]) -> Overall:
@@ -238,12 +239,12 @@ class _Judging:
         low, high = one.difference.interval() if one.difference else (-math.inf, math.inf)
         return -floor <= low and high <= floor, abs(one.figures[1] - one.figures[0]) < floor
 
-    def _drift(self, one: Measured) -> Drift | None:
+    def _drift(self, one: Measured, *, claimed: bool) -> Drift | None:
         drift = one.drift
         if drift is None or one.log_ratio is None:
             return None
         sides: tuple[Side, Side] = ("a", "b")
-        moved = drift.moved(one.log_ratio, self.settings.margin)
+        moved = drift.moved(one.log_ratio if claimed else 0.0, self.settings.margin)
         return Drift(
             a=_ratio(drift.change[0], drift.spreads[0]),
             b=_ratio(drift.change[1], drift.spreads[1]),

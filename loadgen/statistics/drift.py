@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadgen.statistics.interval import Spread, common_slope, difference, jackknife, slope
+from loadgen.statistics.interval import Spread, all_but_one, common_slope, difference, jackknife, slope
 from loadgen.statistics.metrics import Floats, Metric
 
 STRETCHES = 10
@@ -38,9 +38,9 @@ class DriftFacts:
         """The bias of the order where the drift is beyond chance, else 0."""
         return notable(self.order)
 
-    def moved(self, estimate: float, margin: float) -> tuple[bool, bool]:
-        """Whether a and b moved beyond chance, and by more than the difference found and the margin."""
-        least = max(abs(estimate), math.log1p(margin))
+    def moved(self, claimed: float, margin: float) -> tuple[bool, bool]:
+        """Whether a and b moved beyond chance, and by more than the difference claimed and the margin."""
+        least = max(abs(claimed), math.log1p(margin))
 
         def one(change: float, spread: Spread | None) -> bool:
             return abs(change) > least and (spread is None or spread.p_value < NOTABLE_P)
@@ -62,7 +62,7 @@ def within_block(metric: Metric, unit: Floats) -> Spread | None:
     whole = metric.pooled([unit])
     if parts is None or whole <= 0:
         return None
-    without = np.array([metric.pooled(parts[:i] + parts[i + 1 :]) for i in range(len(parts))])
+    without = metric.pooled_choices(parts, all_but_one(len(parts)))
     return jackknife(math.log(whole), np.log(without)) if (without > 0).all() else None
 
 

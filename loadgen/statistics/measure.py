@@ -133,7 +133,7 @@ def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -
 
 def _of_choices(metric: Metric, units: tuple[list[Floats], list[Floats]], choices: list[tuple[int, ...]]) -> Floats:
     """a's and b's figure over each choice of blocks, shape (2, choices)."""
-    return np.array([[metric.pooled([own[i] for i in choice]) for choice in choices] for own in units])
+    return np.array([metric.pooled_choices(own, choices) for own in units])
 
 
 def _within(

@@ -73,6 +73,27 @@ class Metric:
         values = np.concatenate(units)
         return float(values.mean() if self.figure == "mean" else np.percentile(values, self.figure))
 
+    def pooled_choices(self, units: Sequence[Floats], choices: Sequence[Sequence[int]]) -> Floats:
+        """`pooled` of each choice of units, by their places, shape (choices,): sorts or sums each unit once for all."""
+        chosen = np.zeros((len(choices), len(units)))
+        for row, choice in zip(chosen, choices, strict=True):
+            row[list(choice)] = 1
+        if isinstance(self.figure, str):
+            rate = self.figure == "rate"
+            sums = np.array([unit if rate else (unit.sum(), unit.size) for unit in units])
+            above, below = (chosen @ sums).T
+            return np.asarray(above / below)
+        values = np.concatenate(units)
+        order = np.argsort(values)
+        values, owner = values[order], np.repeat(np.arange(len(units)), [unit.size for unit in units])[order]
+        found = np.empty(len(choices))
+        for i, row in enumerate(chosen.astype(bool)):
+            own = values[row[owner]]
+            place = (own.size - 1) * self.figure / 100
+            low = own[int(place)]
+            found[i] = low + (own[min(int(place) + 1, own.size - 1)] - low) * (place % 1)
+        return found
+
     def stretches(self, unit: Floats, parts: int) -> list[Floats] | None:
         """Consecutive stretches of one block; None where it is too short, or only its total is known."""
         if self.figure == "rate" or unit.size < 2 * parts:

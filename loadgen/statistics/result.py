@@ -70,7 +70,7 @@ class Drift(Strict):
 
     a: Estimate = Field(description="a's last block over its first; the interval is of chance within these blocks")
     b: Estimate
-    moved: list[Side] = Field(description="which moved beyond chance, the margin and the difference found")
+    moved: list[Side] = Field(description="which moved beyond chance, the margin and the difference claimed, if any")
     trend: float | None = Field(description="b over a at the last repeat, over that at the first, by a straight line")
     trend_p: float | None
     order_bias: float | None = Field(

@@ -14,7 +14,6 @@ ENGLISH: Texts = {
     "e2e_ms": "E2E",
     "output_tokens_per_s": "output throughput",
     "requests_per_s": "requests per second",
-    "goodput_per_s": "goodput",
     "figure": "{source} {figure}",
     "clause": "{metric}: {text}",
     "join": "; ",
@@ -43,8 +42,8 @@ ENGLISH: Texts = {
     "further.one": "{text} (1 further repeat would probably decide it)",
     "further": "{text} ({count} further repeats would probably decide it)",
     "detectable": "{text}; a difference of {share} would have been found",
-    "moved": "{metric} of {engine} moved by {change} from its first block to its last, more than the difference found "
-    "({difference})",
+    "moved": "{metric} of {engine} moved by {change} from its first block to its last",
+    "moved.claimed": "{text}, more than the difference found ({difference})",
     "family": "Holm's correction over {family} comparisons ({metrics} of every cell and of all together): if the "
     "engines were equal, a difference would be called in at most {alpha} of runs. Other metrics carry intervals of "
     "their own only.",
@@ -108,19 +107,21 @@ def sentence(statistics: Statistics, cell: CellResult | None = None, texts: Text
 
 
 def drift_words(comparison: Comparison, statistics: Statistics, texts: Texts = ENGLISH) -> list[str]:
-    """One line for each engine whose blocks moved by more than the difference found."""
+    """One line for each engine whose blocks moved by more than the difference claimed, if any is."""
     if comparison.drift is None or comparison.ratio is None:
         return []
     names = {"a": (statistics.a, comparison.drift.a), "b": (statistics.b, comparison.drift.b)}
-    return [
-        texts["moved"].format(
-            metric=metric_words(comparison.metric, texts),
-            engine=names[side][0],
-            change=f"{'+' if names[side][1].estimate > 1 else ''}{percent(names[side][1].estimate - 1)}",
-            difference=percent(abs(comparison.ratio.estimate - 1)),
+    lines = []
+    for side in comparison.drift.moved:
+        engine, change = names[side]
+        sign = "+" if change.estimate > 1 else ""
+        text = texts["moved"].format(
+            metric=metric_words(comparison.metric, texts), engine=engine, change=f"{sign}{percent(change.estimate - 1)}"
         )
-        for side in comparison.drift.moved
-    ]
+        if comparison.verdict in ("a", "b"):
+            text = texts["moved.claimed"].format(text=text, difference=percent(abs(comparison.ratio.estimate - 1)))
+        lines.append(text)
+    return lines
 
 
 def family_words(statistics: Statistics, texts: Texts = ENGLISH) -> str:

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from containers.env_file import PASSWORD, need_password, write_env_file
 from containers.environment import (
     SERVICE_USER,
     check_gpu_model,
@@ -14,6 +13,7 @@ from containers.environment import (
     service_user,
 )
 from embedded.cpus import CpuPlan
+from embedded.env_file import PASSWORD, need_password, write_env_file
 from embedded.settings import load_settings
 from loadgen.errors import UserError
 

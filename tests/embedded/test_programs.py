@@ -11,7 +11,6 @@ from ruamel.yaml import YAML
 from embedded.cpus import CpuPlan
 from embedded.programs import (
     programs,
-    render_grafana_datasource,
     render_prometheus,
     render_supervisor,
     stack_environment,
@@ -150,12 +149,6 @@ def test_locust_is_told_the_engines(checkout):
     }
     assert environment["BAKEOFF_STACK"] == str(checkout / ".bakeoff")
     assert environment["BAKEOFF_RUNS_DIR"] == str(checkout / "runs")
-
-
-def test_grafana_gets_prometheus(checkout):
-    settings, _, _ = stack_of(checkout)
-    (source,) = json.loads(render_grafana_datasource(settings))["datasources"]
-    assert source["url"] == "http://127.0.0.1:9090"
 
 
 def test_the_key_changes_with_the_settings(checkout):

@@ -214,6 +214,21 @@ def test_a_resumed_run_does_what_is_left(tmp_path, monkeypatch):
     assert race.manifest.blocks[2].attempt == 2
 
 
+def test_further_repeats_are_run_while_somebody_asks_for_them(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2)
+    asked: list[int] = []
+
+    def further(done: int) -> int:
+        asked.append(done)
+        return 2 if done < 4 else 0
+
+    assert race.campaign.run(further)
+    assert asked == [2, 4]
+    assert [form["block"][0] for form in race.locust.forms] == list("abbabaab")
+    assert race.folder.load().manifest.scenario["repeats"] == 4
+    assert "Undecided after 2 repeats: 2 more are run." in race.manifest.messages
+
+
 def test_an_engine_that_changed_since_loses_its_blocks(tmp_path, monkeypatch):
     race = Race(tmp_path, monkeypatch)
     race.manifest.engines = [EngineFacts.of(dataclasses.replace(endpoint("a"), version="0.9"), RECIPE)]

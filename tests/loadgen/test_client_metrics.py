@@ -119,15 +119,42 @@ def test_labels_are_bounded_and_nothing_is_lost():
 def test_gauges_workers_and_the_block():
     metrics = ClientMetrics()
     assert not any(name == "bakeoff_client_block_info" for name, _ in scrape(metrics))
-    metrics.gauges.update(users=4, in_flight=3, workers=2)
+    metrics.gauges.update(users=4, in_flight=3, workers=2, records_pending=1)
     metrics.worker_totals["w1"] = (1.5, 2000.0)
-    metrics.block = {"run_id": "r", "block": "b", "engine": "e", "cell": "c"}
+    metrics.begin_block("r", "s", "b", "e", "m", "c")
     samples = scrape(metrics)
-    assert [samples[f"bakeoff_client_{name}", frozenset()] for name in ("users", "in_flight", "workers")] == [4, 3, 2]
+    gauges = ("users", "in_flight", "workers", "records_pending")
+    assert [samples[f"bakeoff_client_{name}", frozenset()] for name in gauges] == [4, 3, 2, 1]
     worker = frozenset({("worker", "w1")})
     assert samples["bakeoff_client_worker_cpu_seconds_total", worker] == 1.5
     assert samples["bakeoff_client_worker_events_total", worker] == 2000
-    assert samples["bakeoff_client_block_info", frozenset(metrics.block.items())] == 1
+    block = {"run_id": "r", "scenario": "s", "block": "b", "engine": "e", "cell": "c"}
+    assert samples["bakeoff_client_block_info", frozenset(block.items())] == 1
+
+
+def test_a_blocks_counters_begin_at_zero_and_keep_what_they_have():
+    metrics = ClientMetrics()
+    metrics.begin_block("r", "s", "b1", "e", "m", "c")
+    samples = scrape(metrics)
+    assert value(samples, "bakeoff_client_requests_total", outcome="ok") == 0
+    assert value(samples, "bakeoff_client_output_tokens_total") == 0
+    for name in ("ttft", "tpot", "itl", "e2e"):
+        assert value(samples, f"bakeoff_client_{name}_seconds_bucket", le="+Inf") == 0
+    metrics.observe(request(0, [MS, 2 * MS], prompt_tokens=4, output_tokens=2), "s")
+    metrics.begin_block("r", "s", "b2", "e", "m", "c")
+    samples = scrape(metrics)
+    assert value(samples, "bakeoff_client_requests_total", outcome="ok") == 1
+    assert value(samples, "bakeoff_client_output_tokens_total") == 2
+    assert value(samples, "bakeoff_client_ttft_seconds_count") == 1
+
+
+def test_blocks_beyond_the_bound_are_counted_as_other():
+    metrics = ClientMetrics()
+    for i in range(MAX_SERIES + 3):
+        metrics.begin_block("r", "s", "b", "e", "m", f"c{i}")
+    requests = [key for key in scrape(metrics) if key[0] == "bakeoff_client_requests_total"]
+    assert len(requests) == MAX_SERIES + 1
+    assert metrics.block is not None and metrics.block["cell"] == f"c{MAX_SERIES + 2}"
 
 
 def test_what_workers_know_about_themselves():

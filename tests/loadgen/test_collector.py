@@ -78,7 +78,8 @@ def test_full_disk_keeps_records_in_memory_and_in_order(tmp_path, monkeypatch):
         append(self, records)
 
     monkeypatch.setattr(RecordFile, "append", failing)
-    collector = Collector(tmp_path)
+    metrics = ClientMetrics()
+    collector = Collector(tmp_path, metrics)
     collector.begin(plan("run1"))
     collector.take([made(0)])
     collector.take([made(1)])
@@ -88,8 +89,10 @@ def test_full_disk_keeps_records_in_memory_and_in_order(tmp_path, monkeypatch):
     collector.take([made(0, run_id="run2")])
     assert len(on_disk(tmp_path, "run2")) == 1, "one run's trouble must not hold up another"
     assert "run1" in collector.write_error
+    assert metrics.gauges["records_pending"] == 2
     full.clear()
     collector.flush()
+    assert metrics.gauges["records_pending"] == 0
     assert collector.write_error is None
     assert [r.index for r in on_disk(tmp_path, "run1")] == [0, 1]
     collector.flush()

@@ -13,7 +13,8 @@ STEP = 100.0
 def places(repeats: int, order: str = "abba") -> list[tuple[int, int]]:
     """Places of a's and b's block of each repeat in the run: interleaved A B B A, or all A before all B."""
     if order == "abba":
-        return [(2 * i + i % 2, 2 * i + 1 - i % 2) for i in range(repeats)]
+        mirrored = [i.bit_count() % 2 for i in range(repeats)]  # as `Scenario.blocks` has it
+        return [(2 * i + swap, 2 * i + 1 - swap) for i, swap in enumerate(mirrored)]
     return [(i, repeats + i) for i in range(repeats)]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from loadgen.statistics.compare import compare
+from loadgen.statistics.interval import all_but_one, halves
 from loadgen.statistics.metrics import CellSample, Metric
 from loadgen.statistics.result import Settings
 from tests.loadgen.statistics.samples import block, cell
@@ -77,6 +78,19 @@ def test_rates_are_of_sums():
     assert found.ratio.ci95 == (pytest.approx(1.2), pytest.approx(1.2))
     assert (found.verdict, found.requests_a) == ("b", None)
     assert found.faster.estimate == pytest.approx(0.2)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.floats(0.1, 100), min_size=1, max_size=9), min_size=2, max_size=5),
+    st.sampled_from(["mean", 0, 50, 95, 99, 100]),
+)
+def test_a_choice_of_blocks_is_as_good_as_those_blocks_alone(blocks, figure):
+    metric = Metric("x", "x", figure, "ms")
+    units = [np.array(block) for block in blocks]
+    choices = [*halves(len(units)), *all_but_one(len(units))]
+    expected = [metric.pooled([units[i] for i in choice]) for choice in choices]
+    assert metric.pooled_choices(units, choices) == pytest.approx(expected)
 
 
 def test_faster_is_the_ratio_of_speeds_whoever_wins():

@@ -75,7 +75,7 @@ def test_equal_engines_are_seldom_called_different(repeats, block):
         found = compare("l", "r", cells, Settings(margin=0.0), metrics)
         judged = [*found.overall.values(), *(m for c in found.cells for m in c.metrics.values())]
         alarms += any(one.verdict in ("a", "b") for one in judged)
-    assert alarms <= 10  # 5% of 200 over the whole family of 12; 16 would still be likely if exactly 5% were called
+    assert alarms <= 21  # over the whole family of 12; more than 21 of 200 come once in 1,000 at a rate of 5%
 
 
 def test_a_true_difference_of_three_percent_is_found():
@@ -108,4 +108,4 @@ def test_more_repeats_as_told_decide_it():
         second = compare("l", "r", [cell(a[0, : 5 + more], b[0, : 5 + more])], TPOT, [MEAN])
         decided += second.cells[0].verdict in ("a", "b", "none")
     assert told >= 30
-    assert decided >= 0.5 * told
+    assert decided >= 0.7 * told  # it is planned for 80%

@@ -1,0 +1,180 @@
+"""Are verdicts right on real runs? `loadgen bench` against pairs of simulators whose truth is known.
+
+    python benchmarks/verdict_runs.py difference   # TPOT differs by 5%, TTFT does not
+    python benchmarks/verdict_runs.py equal --runs 40
+    python benchmarks/verdict_runs.py drift        # one simulator slows down by 20% in the course of the run
+
+Simulators have a core, traffic the other one. Exit code 1 where a verdict is wrong. `difference` and `drift` take a
+minute or two, `equal` a quarter of a minute a run; Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loadgen.run_folder import RunFolder
+from loadgen.statistics.compare import compare
+from loadgen.statistics.from_run import cell_samples
+from loadgen.statistics.result import Statistics
+from loadgen.statistics.words import drift_words, sentence
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+HEADLINE_TPOT, HEADLINE_TTFT = "tpot_ms.mean", "ttft_ms.mean"
+
+
+def main() -> int:
+    """Run what is asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("difference", "equal", "drift"))
+    parser.add_argument("--runs", type=int, default=40, help="of `equal` (default 40)")
+    parser.add_argument("--repeats", type=int, default=4)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.what == "difference":
+            return difference(folder, arguments.repeats)
+        if arguments.what == "drift":
+            return drift(folder, arguments.repeats)
+        return equal(folder, arguments.runs, arguments.repeats)
+
+
+def difference(folder: Path, repeats: int) -> int:
+    """TPOT 10.0 and 10.5 ms, TTFT 50 ms."""
+    with simulator("--tpot-ms", "10") as a, simulator("--tpot-ms", "10.5") as b:
+        found = judge(bench(folder, {"a": a, "b": b}, repeats, seed=1))
+    tpot, ttft = found.overall[HEADLINE_TPOT], found.overall[HEADLINE_TTFT]
+    low, high = (tpot.ratio.ci95 if tpot.ratio else None) or (0.0, 0.0)
+    print(sentence(found))
+    print(f"TPOT b over a: [{low:.4f}, {high:.4f}], verdict {tpot.verdict}; TTFT: {ttft.verdict} ({ttft.reason})")
+    return int(not (tpot.verdict == "a" and low <= 1.05 <= high and ttft.verdict in ("none", "undecided")))
+
+
+def equal(folder: Path, runs: int, repeats: int) -> int:
+    """Nothing differs: a winner is a false alarm."""
+    alarms = 0
+    jitter = ("--tpot-jitter", "normal:1", "--ttft-jitter", "exponential:10")
+    for number in range(1, runs + 1):
+        with simulator(*jitter, "--seed", str(2 * number)) as a, simulator(*jitter, "--seed", str(2 * number + 1)) as b:
+            found = judge(bench(folder, {"a": a, "b": b}, repeats, seed=number))
+        won = [cell for cell in found.cells if cell.verdict in ("a", "b")]
+        alarm = found.verdict in ("a", "b") or bool(won)
+        alarms += alarm
+        print(f"{number}/{runs}: {found.verdict} ({found.reason}){' FALSE ALARM' if alarm else ''}", flush=True)
+    print(f"{alarms} false alarms in {runs} runs of {repeats} repeats")
+    return int(alarms > max(2, 0.05 * runs))
+
+
+def drift(folder: Path, repeats: int) -> int:
+    """Everything slows down by 20% through the run, in plain order and interleaved; then b alone does."""
+    wrong = 0
+    # A plain run: all of A, then all of B, on a machine on which everything slows down meanwhile.
+    with simulator() as a, simulator() as b:
+        seconds = timed(lambda: bench(folder, {"a": a, "b": b}, repeats, seed=1))
+    per_minute = str(0.2 / (seconds / 60))
+    slowing = ("--drift-per-minute", per_minute)
+    print(f"an interleaved run takes {seconds:.0f} s, so drift is {per_minute:.5} a minute")
+    with simulator(*slowing) as a, simulator(*slowing) as b:
+        first = bench(folder, {"a": a}, repeats, seed=2)
+        second = bench(folder, {"b": b}, repeats, seed=2)
+        blocks = [*first.load().blocks, *second.load().blocks]
+        naive = compare("a", "b", cell_samples(blocks, "a", "b"))
+        tpot = naive.overall[HEADLINE_TPOT]
+        low, high = (tpot.ratio.ci95 if tpot.ratio else None) or (0.0, 0.0)
+        print(
+            f"A then B, both slowing: TPOT b over a [{low:.3f}, {high:.3f}], which would be a winner; "
+            f"with the drift check: {sentence(naive)}"
+        )
+        wrong += low <= 1.0 or naive.verdict in ("a", "b")
+    with simulator(*slowing) as a, simulator(*slowing) as b:
+        wrong += told("A B B A, both slowing", judge(bench(folder, {"a": a, "b": b}, repeats, seed=3)))
+    with simulator() as a, simulator(*slowing) as b:
+        wrong += told("A B B A, b slowing", judge(bench(folder, {"a": a, "b": b}, repeats, seed=4)))
+    return int(wrong > 0)
+
+
+def told(what: str, found: Statistics) -> int:
+    """Print the verdict and the drift check's words; 1 where a winner is claimed or the check is silent."""
+    print(f"{what}: {sentence(found)}")
+    words = [
+        word
+        for cell in found.cells
+        for metric in found.settings.headline
+        for word in drift_words(cell.metrics[metric], found)
+    ]
+    for word in words:
+        print(f"  {word}")
+    return int(found.overall[HEADLINE_TPOT].verdict in ("a", "b") or not words)
+
+
+def timed(work: Any) -> float:
+    """Seconds that it takes."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def judge(run: RunFolder) -> Statistics:
+    """The comparison of a run's two engines."""
+    return compare("a", "b", cell_samples(run.load().blocks, "a", "b"))
+
+
+def bench(folder: Path, engines: dict[str, str], repeats: int, seed: int) -> RunFolder:
+    """Race endpoints over one small cell. Raises SystemExit where the race fails."""
+    scenario = folder / "known.yaml"
+    fields = {"name": "known", "question": "Is the verdict right?", "prompt_tokens": [32], "output_tokens": [32]}
+    scenario.write_text(json.dumps({**fields, "load": {"concurrency": [4]}, "requests": 40, "repeats": repeats}))
+    runs = folder / f"runs-{time.monotonic_ns()}"
+    command = ["taskset", "-c", core(1), sys.executable, "-m", "loadgen", "bench", str(scenario)]
+    command += ["--runs-dir", str(runs), "--seed", str(seed)]
+    command += [word for name, url in engines.items() for word in ("--engine", f"{name}={url}")]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"the race failed:\n{done.stdout}{done.stderr}")
+    return RunFolder.find(runs, None)
+
+
+@contextlib.contextmanager
+def simulator(*options: str) -> Iterator[str]:
+    """A simulator on a free port; gives its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "simulator", "--port", str(port), "--cpu", core(0), *options]
+    command += ["--realtime"] if os.geteuid() == 0 else []
+    process = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise SystemExit("a simulator did not start") from None
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def core(number: int) -> str:
+    """The number of the first or second core that this process may use."""
+    cores = sorted(os.sched_getaffinity(0))
+    return str(cores[number % len(cores)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Grafana: provisioning, the boards as code (`grafana.boards`) and the JSON that they build (`dashboards/`)."""

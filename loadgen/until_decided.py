@@ -1,0 +1,56 @@
+"""Repeats until the verdict is clear: when to look, and at which level, so that looking often is no way to win."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from loadgen.run_folder import RunFolder
+from loadgen.statistics.compare import compare
+from loadgen.statistics.from_run import cell_samples
+from loadgen.statistics.result import Settings, Statistics
+from loadgen.statistics.words import sentence
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Looks:
+    """The numbers of repeats at which a run is judged, ascending."""
+
+    repeats: tuple[int, ...]
+
+    @classmethod
+    def planned(cls, first: int, most: int) -> Looks:
+        """Double the repeats from look to look, up to `most`; whole pairs of turns (A B, B A) where that fits."""
+        looks = [first]
+        while looks[-1] < most:
+            looks.append(min(most, looks[-1] * 2 + looks[-1] * 2 % 2))
+        return cls(tuple(looks))
+
+    def alpha(self, alpha: float) -> float:
+        """The level of each look, so that false alarms stay at `alpha` over all of them (Bonferroni)."""
+        return alpha / max(1, sum(repeats >= 2 for repeats in self.repeats))  # one repeat decides nothing anyway
+
+    def after(self, done: int) -> int | None:
+        """The next look's number of repeats; None after the last."""
+        return next((repeats for repeats in self.repeats if repeats > done), None)
+
+
+def judge_pair(folder: RunFolder, a: str, b: str, alpha: float) -> Statistics:
+    """Judge what a run has measured so far. Raises UserError when it cannot be read."""
+    return compare(a, b, cell_samples(folder.load().blocks, a, b), Settings(alpha=alpha))
+
+
+def decider(
+    folder: RunFolder, a: str, b: str, looks: Looks, alpha: float, say: Callable[[str], None]
+) -> Callable[[int], int]:
+    """What a campaign asks after its repeats: how many more are to be run; 0 ends the run."""
+
+    def further(done: int) -> int:
+        statistics = judge_pair(folder, a, b, alpha)
+        say(f"After {done} repeat{'' if done == 1 else 's'}: {sentence(statistics)}")
+        following = looks.after(done)
+        # Each engine ahead in one metric, or nothing valid: more of the same would not change that.
+        hopeless = statistics.verdict != "undecided" or statistics.reason == "mixed"
+        return 0 if following is None or hopeless else following - done
+
+    return further
