@@ -1,7 +1,7 @@
 """Two engines whose blocks are not paired: two runs, or two machines.
 
-Blocks of two runs share neither repeat nor moment, so each side has its own scatter (delete-one jackknife over its
-blocks, on the log scale), and the difference that of both: Welch's t with Satterthwaite's degrees of freedom.
+Blocks of two runs share neither repeat nor moment, so each side has its own scatter (a jackknife over its blocks, on
+the log scale, as in `measure`), and the difference that of both: Welch's t with Satterthwaite's degrees of freedom.
 Requests of one block are never taken for independent where there is a second block.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from loadgen.statistics.compare import Key, conclude
 from loadgen.statistics.drift import within_block
-from loadgen.statistics.interval import Spread, difference, jackknife
+from loadgen.statistics.interval import Spread, all_but_one, difference, half_jackknife, halves, jackknife
 from loadgen.statistics.measure import Measured
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Metric
 from loadgen.statistics.overall import Mean
@@ -51,13 +51,18 @@ def alone(metric: Metric, blocks: Sequence[BlockSample]) -> Alone:
     problem: Reason | None = None
     if requests is not None and not isinstance(metric.figure, str) and requests * (100 - metric.figure) < 100:
         problem = "few_requests"
-    if len(units) == 1 and figure > 0:
-        return Alone(repeats, requests, figure, problem, within_block(metric, units[0]))
-    left = np.array([metric.pooled(units[:i] + units[i + 1 :]) for i in range(len(units))]) if len(units) > 1 else None
-    if figure <= 0 or left is None or left.min() <= 0:
+    if figure <= 0:
         return Alone(repeats, requests, figure, "not_positive")
-    logs = np.log(left)
-    return Alone(repeats, requests, figure, problem, jackknife(math.log(figure), logs), logs)
+    if len(units) == 1:
+        return Alone(repeats, requests, figure, problem, within_block(metric, units[0]))
+    n = len(units)
+    without = metric.pooled_choices(units, all_but_one(n))
+    of_halves = None if isinstance(metric.figure, str) else metric.pooled_choices(units, halves(n))
+    if min(float(values.min()) for values in (without, without if of_halves is None else of_halves)) <= 0:
+        return Alone(repeats, requests, figure, "not_positive")
+    logs, log_figure = np.log(without), math.log(figure)
+    spread = jackknife(log_figure, logs) if of_halves is None else half_jackknife(log_figure, np.log(of_halves), n)
+    return Alone(repeats, requests, figure, problem, spread, logs)
 
 
 def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
