@@ -24,16 +24,16 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report calibrate bench-client boards test test-docker pin lint \
-        lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards test \
+        test-docker pin lint lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
-	@echo '           RUN=RUN-ID (report, bench), PYTHON=python3 (setup), ARGS="..." (options of up,'
-	@echo '           bench, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
+	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), ARGS="..." (options of'
+	@echo '           up, bench, dashboards, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 
@@ -81,6 +81,9 @@ endif
 report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest)
 	@$(PY) -m loadgen report $(RUN)
 
+dashboards: $(STAMP) ## Print the Grafana boards of a run as one page (RUN=run-id, or ARGS="--last 30m")
+	@$(PY) -m loadgen dashboards $(RUN) $(ARGS)
+
 calibrate: $(STAMP) ## Measure the load generator's own error on this machine (ARGS=--quick)
 	@$(PY) -m loadgen calibrate $(ARGS)
 
@@ -101,7 +104,7 @@ lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@for launcher in docker/*/launch.py; do $(PY) -m mypy $$launcher || exit; done
+	@for program in docker/*/launch.py grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
 	@$(PY) -m grafana.boards check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries

@@ -37,7 +37,7 @@ OPTIONAL = {
     "gpu-exporter": "GPU memory, power, clocks and throttling are not recorded",
     "ksana-exporter": "KsanaLLM's own metrics are not recorded",
     "prometheus": "nothing is recorded over time, and reports come without engine memory",
-    "grafana": "there are no dashboards; Locust's page and the report still work",
+    "grafana": "there are no live dashboards; `make dashboards` prints them as a page",
 }
 NO_IMAGE = "none"
 """What the variable of an optional service's image is set to by who does not want the service."""
@@ -45,7 +45,7 @@ CACHE = "gpu-cache"
 IMAGES_DISK_GB = 3.0
 RUNS_INSIDE = "/runs"
 # Folders of the stack's working state that containers read.
-MOUNTED = ("prometheus", "gpu")
+MOUNTED = ("prometheus", "exporters")
 LAN_FILE = "docker/lan.yaml"
 GPU_PROCESSES_FILE = "docker/gpu-processes.yaml"
 
@@ -67,6 +67,10 @@ class ContainerStack:
             yield client
         finally:
             client.close()
+
+    @property
+    def _container_map(self) -> Path:
+        return self.paths.stack / "exporters" / "containers.json"
 
     def compose(self, settings: Settings, profiles: Sequence[str], extra: Mapping[str, str] | None = None) -> Compose:
         """Compose with all variables set."""
@@ -152,8 +156,9 @@ class ContainerStack:
                 compose.run("rm", "--stop", "--force", *unwanted)
             if engines:
                 compose.run("up", "--no-start", "--no-build", *(engine.name for engine in engines))
-            if "gpu-exporter" in exporters:
-                self._write_container_map(client, settings)
+            self._write_container_map(client, settings)
+            if "grafana" not in left_out and not offline:
+                lacking += engine_setup.ensure_annotator(self.paths)
             self._write_stack_file(settings, profile, [*left_out, *(OPTIONAL.keys() - optional.keys())])
             if chosen:
                 self._start(client, settings, chosen)
@@ -175,6 +180,8 @@ class ContainerStack:
             folder.mkdir(parents=True, exist_ok=True)
         for folder in mounted:
             folder.chmod(0o755)
+        if not self._container_map.exists():  # the exporters start before there are containers to name
+            write_container_map(self._container_map, {})
         if os.getuid() == 0:
             os.chown(runs, *service_user(0, 0))
 
@@ -245,14 +252,10 @@ class ContainerStack:
         client.containers.create(services["engine-exporter"]["image"], mounts=[mount]).remove()
 
     def _write_container_map(self, client: docker.DockerClient, settings: Settings) -> None:
-        """Tell the GPU exporter which container is which engine: it has no Docker socket to ask."""
+        """Tell the exporters which container is which engine: they have no Docker socket to ask."""
         labels = [f"{PROJECT_LABEL}={settings.project}", KIND_LABEL]
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": labels})
-        path = self.paths.stack / "gpu" / "containers.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({each.id: each.labels[SERVICE_LABEL] for each in found}), encoding="utf-8")
-        partial.chmod(0o644)
-        partial.replace(path)
+        write_container_map(self._container_map, {str(each.id): each.labels[SERVICE_LABEL] for each in found})
 
     def _write_stack_file(self, settings: Settings, profile: str, left_out: Iterable[str]) -> None:
         urls = {
@@ -313,6 +316,14 @@ class ContainerStack:
                 raise UserError(f"these containers are left: {', '.join(each.container for each in left)}")
         kept = "no volume left either" if volumes else "volumes are kept (`make clean` removes them)"
         say(f"the containers are down; {kept}" if count else "no container was there")
+
+
+def write_container_map(path: Path, engines: Mapping[str, str]) -> None:
+    """Write engines by container id, for all to read and never half."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(dict(engines)), encoding="utf-8")
+    partial.chmod(0o644)
+    partial.replace(path)
 
 
 def read_profiles(text: str) -> tuple[str, ...]:

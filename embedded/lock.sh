@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Renew the lock files from pyproject.toml and the requirements.in of engines and images. Needs uv (https://docs.astral.sh/uv/).
+# Renew the lock files from pyproject.toml and the requirements.in of engines, images and Grafana's client. Needs uv (https://docs.astral.sh/uv/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() {
   uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@"
 }
 compile pyproject.toml --extra dev --output-file requirements.lock
+compile grafana/annotator/requirements.in --output-file grafana/annotator/requirements.lock
 compile tests/docker/compose.in --output-file tests/docker/compose.lock
 compile embedded/engines/llamacpp/requirements.in --output-file embedded/engines/llamacpp/requirements.lock
 compile docker/llamacpp/requirements.in --constraint embedded/engines/llamacpp/requirements.lock \

@@ -18,7 +18,7 @@ from embedded.cpus import CpuPlan, format_cpus
 from embedded.grafana_config import grafana_environment
 from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
-from embedded.scrape_config import Target, prometheus_files, render_scrape_config
+from embedded.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config
 from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
 from loadgen.errors import UserError
@@ -138,7 +138,7 @@ def programs(
                 ports=(("BAKEOFF_GRAFANA_PORT", settings.grafana_port),),
                 url=f"{LOCAL}:{settings.grafana_port}",
                 ready_url=f"{LOCAL}:{settings.grafana_port}/api/health",
-                without_it="there are no dashboards; Locust's page and the report still work",
+                without_it="there are no live dashboards; `make dashboards` prints them as a page",
             )
         )
     found += [_engine(settings, paths, cpus, engine) for engine in engines_here()]
@@ -155,6 +155,7 @@ def _prometheus(settings: Settings, paths: Paths, prefix: Sequence[str], binary:
             f"--storage.tsdb.path={paths.state / 'prometheus'}",
             "--storage.tsdb.retention.time=15d",
             "--storage.tsdb.retention.size=2GB",
+            LOOKBACK,
             f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
             r"--web.cors.origin=https?://(127\.0\.0\.1|localhost)(:[0-9]+)?",
         ),

@@ -10,6 +10,10 @@ import jinja2
 
 TEMPLATE = Path("prometheus") / "prometheus.yml.j2"
 RULES = ("rules.yml", "alerts.yml")
+LOOKBACK = "--query.lookback-delta=15s"
+"""An option of every Prometheus here: how long a series' last value is told where its end was not seen, as when
+Prometheus itself was away. Three evaluations of the rules, the longest interval; its default, five minutes,
+would bridge gaps."""
 
 
 @dataclass(frozen=True)

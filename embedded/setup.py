@@ -1,4 +1,7 @@
-"""Make what an engine needs: its own environment from hashed locks, and the model. Idempotent, by stamps."""
+"""Make what an engine needs: its own environment from hashed locks, and the model. Idempotent, by stamps.
+
+Grafana's client has such an environment too.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ from embedded.settings import Paths
 from loadgen.errors import UserError
 
 ENGINES = ("llamacpp", "vllm")
-TITLES = {"llamacpp": "llama.cpp", "vllm": "vLLM"}
+ANNOTATOR = "grafana"
+"""The environment of the program that marks runs in Grafana."""
+TITLES = {"llamacpp": "llama.cpp", "vllm": "vLLM", ANNOTATOR: "Grafana's client"}
 # vLLM's CPU build is linked against exactly this torch. It is on PyTorch's own index, not on PyPI.
 TORCH = "torch==2.13.0+cpu"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-SETUP_DISK_GB = {"llamacpp": 2.0, "vllm": 8.0}
+SETUP_DISK_GB = {"llamacpp": 2.0, "vllm": 8.0, ANNOTATOR: 0.2}
 NETWORK_ADVICE = "If it is the network, try again: what was done is kept."
 
 
@@ -36,6 +41,8 @@ def supported(engine: str) -> str | None:
 
 
 def _lock(paths: Paths, engine: str) -> Path:
+    if engine == ANNOTATOR:
+        return paths.checkout / "grafana" / "annotator" / "requirements.lock"
     return paths.checkout / "embedded" / "engines" / engine / "requirements.lock"
 
 
@@ -112,6 +119,15 @@ def ensure_engine(paths: Paths, engine: str, *, verify: bool = False) -> None:
     if engine == "vllm":
         ensure_venv(paths, "vllm")
         model.ensure_hf(paths, verify=verify)
+
+
+def ensure_annotator(paths: Paths) -> list[str]:
+    """Make what marks runs in Grafana. Returns the lines to show if that cannot be; races go on without."""
+    try:
+        ensure_venv(paths, ANNOTATOR)
+    except UserError as error:
+        return [f"{error}\nWithout it runs are not marked in Grafana."]
+    return []
 
 
 def _shown(path: Path) -> str:

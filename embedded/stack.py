@@ -87,8 +87,8 @@ class EmbeddedStack:
             self._need_grafana_password()
         else:
             lacking.append(
-                "Grafana is not here (put `grafana` on PATH or set GRAFANA_BIN): no dashboards. "
-                "Locust's page, Prometheus and the report work without it."
+                "Grafana is not here (put `grafana` on PATH or set GRAFANA_BIN): no live dashboards. "
+                "`make dashboards` prints them as a page; all else works without it."
             )
         host = self.host()
         if host is None:
@@ -97,6 +97,8 @@ class EmbeddedStack:
         elif self._key_running() != stack_key(stack, self.settings, self.paths):
             raise UserError("the stack runs with other settings than those asked for now: run `make down` first")
         lacking += self._start_services(host, stack)
+        if any(program.name == "grafana" for program in stack):
+            lacking += setup.ensure_annotator(self.paths)
         if engine:
             serving = serving_file(self.paths.checkout)
             if serving.exists():  # a race's settings; whoever starts an engine by hand gets the stack's own

@@ -20,13 +20,14 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from exporters.engine import ENGINES_VARIABLE, parse_target, targets_of_environment
+from exporters.container_map import OPTION_HELP
 from exporters.gpu_monitor import GpuMonitor
 from exporters.gpu_owner import OTHER, GpuOwners
 from exporters.gpu_series import metrics
 from exporters.log import set_up_logging
 from exporters.nvml import Nvml
 from exporters.process_tree import ProcessTree
+from exporters.targets import ENGINES_VARIABLE, parse_target, targets_of_environment
 from exporters.web import LOG_LEVELS, ArgumentParser, bind, exposition, port_number, seconds, serve
 from loadgen.errors import UserError
 
@@ -143,12 +144,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="engine whose processes are told apart, by the pid at the top of its tree or by the URL that it "
         f"listens on; repeatable (default: those in {ENGINES_VARIABLE})",
     )
-    parser.add_argument(
-        "--containers",
-        type=Path,
-        metavar="FILE",
-        help="JSON object of container id: engine, read again whenever an unknown process appears",
-    )
+    parser.add_argument("--containers", type=Path, metavar="FILE", help=OPTION_HELP)
     parser.add_argument(
         "--peak-window",
         type=seconds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import re
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from exporters.container_map import ContainerMap
 from exporters.process_tree import ProcessTree
 
 OTHER = "other"
@@ -21,7 +21,6 @@ RETRY_FIRST_S, RETRY_LAST_S = 2.0, 60.0
 """An unknown process is asked about anew after these pauses: engines use the GPU long before they listen."""
 REFRESH_EVERY_S = 1.0
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
-SHORTEST_ID = 12
 
 log = logging.getLogger("exporters.gpu")
 
@@ -32,17 +31,6 @@ def containers_of(cgroup: str) -> list[str]:
     Docker, Podman, containerd and CRI-O all name a container's cgroup by its id, of 64 hexadecimal digits.
     """
     return CONTAINER_ID.findall(cgroup)
-
-
-def read_container_map(path: Path) -> dict[str, str]:
-    """Read `{container id: engine}`; ids may be shortened to 12 digits. Raises ValueError and OSError."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError("it is not a JSON object of container id: engine")
-    for container, engine in found.items():
-        if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},64}}", container) or not isinstance(engine, str) or not engine:
-            raise ValueError(f"{container!r} is no container id of {SHORTEST_ID} to 64 digits, or has no engine's name")
-    return found
 
 
 @dataclasses.dataclass(slots=True)
@@ -62,7 +50,7 @@ class GpuOwners:
     Args:
         pids: engine -> pid of the top of its process tree.
         trees: engine -> the tree of the service that listens at its URL.
-        container_map: file as `read_container_map` reads it; read again whenever a process is unknown.
+        container_map: file of `ContainerMap`; read again whenever a process is unknown.
         clock: monotonic seconds.
     """
 
@@ -76,11 +64,11 @@ class GpuOwners:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pids, self._trees = pids, trees
-        self._container_map, self._proc, self._clock = container_map, proc, clock
+        self._containers = ContainerMap(container_map, log) if container_map else None
+        self._proc, self._clock = proc, clock
         self._asked: frozenset[int] = frozenset()
         self._known: dict[int, _Known] = {}
         self._engines: dict[int, str] = {}
-        self._complaint = ""
 
     def engines_of(self, pids: Sequence[int]) -> dict[int, str]:
         """Return the engine, or OTHER, of each pid; a pid that is new is left out until the next `refresh`."""
@@ -90,6 +78,8 @@ class GpuOwners:
 
     def run(self, stop: threading.Event) -> None:
         """Refresh until `stop` is set."""
+        if self._containers:
+            self._containers.engines()  # a file that is not there is said at once
         while not stop.wait(REFRESH_EVERY_S):
             self.refresh()
 
@@ -114,17 +104,9 @@ class GpuOwners:
         return known.engine
 
     def _by_container(self, pid: int) -> str | None:
-        if self._container_map is None:
+        if self._containers is None:
             return None
-        try:
-            engines = read_container_map(self._container_map)
-            complaint = ""
-        except (OSError, ValueError) as error:
-            engines, complaint = {}, str(error)
-        if complaint != self._complaint:
-            self._complaint = complaint
-            if complaint:
-                log.warning("container_map_unreadable", extra={"fields": {"reason": complaint}})
+        engines = self._containers.engines()
         try:
             inside = containers_of((self._proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
         except OSError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
@@ -33,6 +33,7 @@ Kind = Literal["counter", "updown", "gauge", "histogram"]
 Unread = Literal["not_delta", "unsupported"]
 NOT_DELTA: Final = "not_delta"
 UNSUPPORTED: Final = "unsupported"
+REQUEST_KEYS = frozenset({"resourceMetrics", "resource_metrics"})
 
 
 class MalformedError(ValueError):
@@ -90,6 +91,8 @@ def decode_json(body: bytes) -> Push:
         tree = json.loads(body, parse_constant=str)
         if not isinstance(tree, dict):
             raise MalformedError(f"the JSON is a {type(tree).__name__}, not an object")
+        if tree and not tree.keys() & REQUEST_KEYS:
+            raise MalformedError("the JSON object has no resourceMetrics")
         return read_request(ParseDict(tree, ExportMetricsServiceRequest(), ignore_unknown_fields=True))
     except RecursionError:
         raise MalformedError("the JSON is nested too deeply") from None
@@ -98,7 +101,10 @@ def decode_json(body: bytes) -> Push:
 
 
 def decode_protobuf(body: bytes) -> Push:
-    """Read a request of content type application/x-protobuf. Raises MalformedError."""
+    """Read a request of content type application/x-protobuf. Raises MalformedError.
+
+    Other bytes can parse too, as fields that OTLP does not have; a newer sender has such fields only beside known ones.
+    """
     try:
         return read_request(ExportMetricsServiceRequest.FromString(body))
     except (DecodeError, UnicodeDecodeError) as error:
@@ -106,14 +112,21 @@ def decode_protobuf(body: bytes) -> Push:
 
 
 def read_request(request: ExportMetricsServiceRequest) -> Push:
-    """Plain points of a request. A metric that has only a name, or a push that has none, is no error."""
+    """Plain points of a request. A metric that has only a name, or a push that has none, is no error.
+
+    Raises MalformedError for a part that has bytes and no field of its own.
+    """
     points: list[Point] = []
     unread: Counter[str] = Counter()
+    _refuse_strange(request)
     for group in request.resource_metrics:
+        _refuse_strange(group)
         resource = _attributes(group.resource.attributes)
         for scoped in group.scope_metrics:
+            _refuse_strange(scoped)
             scope = f"{scoped.scope.name} {scoped.scope.version}"
             for metric in scoped.metrics:
+                _refuse_strange(metric)
                 kind = _kind(metric)
                 if kind is None:
                     continue
@@ -122,6 +135,11 @@ def read_request(request: ExportMetricsServiceRequest) -> Push:
                 else:
                     points += _read_metric(metric, kind, resource, scope)
     return Push(tuple(points), unread)
+
+
+def _refuse_strange(part: Message) -> None:
+    if not part.ListFields() and part.ByteSize():
+        raise MalformedError(f"not a metrics request in protobuf: a {part.DESCRIPTOR.name} has none of its fields")
 
 
 def _kind(metric: Metric) -> Kind | Unread | None:

@@ -1,4 +1,4 @@
-"""What an engine says of itself over HTTP: whether it is healthy, its version, the model it serves."""
+"""What an engine says of itself over HTTP: whether it is healthy, its version, its model and how long a context."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ class ProbeError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """Version and model as the engine tells them; None where it does not."""
+    """What the engine tells; None where it does not."""
 
     version: str | None = None
     model: str | None = None
+    """The first model that it lists."""
+    context_tokens: int | None = None
+    """Prompt and output of a request together may have so many tokens."""
 
 
 class EngineProbe:
@@ -37,11 +40,11 @@ class EngineProbe:
     def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
         self._session, self._base_url = session, base_url
 
-    async def healthy(self) -> bool:
-        """Whether the engine can serve now.
+    async def healthy(self) -> bool | None:
+        """Whether the engine says that it is healthy; None while nobody listens.
 
-        `GET /health` decides; an engine without it is healthy when it lists its models. False while nothing
-        listens and while the engine says that it is not ready (503 during loading).
+        `GET /health` decides; an engine without it is healthy when it lists its models. False while it says that it
+        is not yet (503 during loading).
 
         Raises:
             ProbeError: it listens and does not answer in time.
@@ -51,13 +54,14 @@ class EngineProbe:
             status, _ = await self._get("/v1/models")
             if status in NO_SUCH_ROUTE:
                 status, _ = await self._get("/models")
-        return status is not None and 200 <= status < 300
+        return None if status is None else 200 <= status < 300
 
     async def identity(self) -> Identity:
-        """Ask for version and model.
+        """Ask for version, model and context.
 
-        vLLM answers `/version` with `{"version": ...}`; llama.cpp lists its models as `owned_by: "llamacpp"` and
-        tells its build in `/props` (`build_info`); KsanaLLM lists its models under `/models` and has no version.
+        vLLM answers `/version` with `{"version": ...}` and lists its model with `max_model_len`; llama.cpp lists its
+        models as `owned_by: "llamacpp"` with `meta.n_ctx`, the context of one slot, and tells its build in `/props`
+        (`build_info`); KsanaLLM lists its models under `/models`, and has neither version nor context.
 
         Raises:
             ProbeError: an answer came late or cannot be read.
@@ -66,7 +70,8 @@ class EngineProbe:
         if status in NO_SUCH_ROUTE:
             status, body = await self._get("/models")
         models = _models(body) if status == 200 else []
-        model = next((entry["id"] for entry in models if isinstance(entry.get("id"), str)), None)
+        served = next((entry for entry in models if isinstance(entry.get("id"), str)), None)
+        identity = Identity(None, served["id"], _context(served)) if served else Identity()
         if any(entry.get("owned_by") == "llamacpp" for entry in models):
             order = (("/props", "build_info"), ("/version", "version"))
         else:
@@ -75,8 +80,8 @@ class EngineProbe:
             status, body = await self._get(path)
             version = body.get(key) if status == 200 and isinstance(body, dict) else None
             if isinstance(version, str) and version:
-                return Identity(version, model)
-        return Identity(None, model)
+                return dataclasses.replace(identity, version=version)
+        return identity
 
     async def _get(self, path: str) -> tuple[int | None, Any]:
         """Return (status, decoded JSON or None); status None when nothing listens."""
@@ -88,7 +93,7 @@ class EngineProbe:
                     if len(body) > BODY_LIMIT:
                         raise ProbeError(f"GET {path}: more than {BODY_LIMIT} bytes")
                 return answer.status, _decoded(bytes(body))
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             return None, None
         except TimeoutError:
             raise ProbeError(f"GET {path}: no answer in time") from None
@@ -108,3 +113,12 @@ def _models(body: Any) -> list[dict[str, Any]]:
     """Entries of an OpenAI model list, whatever shape came."""
     data = body.get("data") if isinstance(body, dict) else body
     return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+
+
+def _context(model: dict[str, Any]) -> int | None:
+    """Context length in one entry of a model list."""
+    meta = model.get("meta")
+    for value in (model.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None):
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None

@@ -81,6 +81,10 @@ class MonotonicSum:
             self._fell = True
         return self.total
 
+    def begin_at(self, visible: float) -> None:
+        """Count from the sum visible now on."""
+        self._visible, self._fell = visible, False
+
     def restart(self) -> None:
         """Expect a new tree, which starts from zero."""
         self._visible, self._fell = 0.0, False
@@ -93,6 +97,8 @@ class ProcessTree:
         host: name or address from the service's URL. A host that is not this machine has no tree.
         port: its TCP port.
         others: gives the pids of other services' listeners, which the tree must not swallow.
+        since: seconds since the Unix epoch; CPU time is counted from zero on, and a tree that was there before it has
+            used some already. To a reader of the counter that is a restart, not a burst.
         clock: monotonic seconds.
     """
 
@@ -102,10 +108,12 @@ class ProcessTree:
         port: int,
         *,
         others: Callable[[], Collection[int]] = tuple,
+        since: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host, self.port = host, port
-        self._others, self._clock = others, clock
+        self._others, self._since, self._clock = others, since, clock
+        self._counting = False
         self._listener: psutil.Process | None = None
         self._root: psutil.Process | None = None
         self._next_search = self._next_confirm = float("-inf")
@@ -142,11 +150,15 @@ class ProcessTree:
         if not living:
             self._listener = None
             return None
+        visible = sum(member.cpu for member in members)
+        if not self._counting and members[0].process.create_time() < self._since:
+            self.cpu.begin_at(visible)
+        self._counting = True
         return TreeSample(
             processes=len(living),
             rss_bytes=sum(member.rss for member in living),
             pss_bytes=self._read_pss([member.process for member in living]),
-            cpu_seconds=self.cpu.update(sum(member.cpu for member in members)),
+            cpu_seconds=self.cpu.update(visible),
         )
 
     def find(self, *, answers: bool = True) -> psutil.Process | None:

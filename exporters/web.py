@@ -11,7 +11,7 @@ import signal
 import socket
 from typing import NoReturn
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -73,12 +73,36 @@ def exposition(registry: CollectorRegistry, request: web.Request) -> web.Respons
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
 
+class BadRequests(logging.Filter):
+    """Makes one short warning of what a client sent that is no HTTP: aiohttp logs it as an error of its own.
+
+    A client that is wrong for an hour is one line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged; it is changed where it is about such a request."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, http_exceptions.HttpProcessingError):
+            return True
+        reason = " ".join(error.message.split())[:200]
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        record.msg, record.args, record.exc_info = "bad_request", (), None
+        record.fields = {"reason": reason}
+        known, self._last = reason == self._last, reason
+        return not known
+
+
 async def serve(application: web.Application, listening: socket.socket, log: logging.Logger, **fields: object) -> None:
     """Serve on a bound socket until SIGTERM or SIGINT; `fields` are logged beside the address."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    logging.getLogger("aiohttp.server").addFilter(BadRequests())
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:

@@ -14,12 +14,15 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from loadgen.annotations import Annotations
 from loadgen.bench_progress import BenchProgress
+from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
+from loadgen.listener import Listener, Listeners
 from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
@@ -33,6 +36,7 @@ from loadgen.seats import Seat
 from loadgen.statistics.result import Settings
 from loadgen.until_decided import Looks, decider
 
+GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
 NOT_APPLIED = (
     "The scenario's serving settings are not applied: these engines were started by someone else. "
     "Check yourself that they are set up alike."
@@ -123,29 +127,31 @@ def run_bench(
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
-        progress = BenchProgress(console)
-        campaign = Campaign(scenario, seats, host, locust, folder, manifest, progress)
         try:
-            with folder.locked(), progress:
-                whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, progress.message))
+            with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
+                campaign = Campaign(scenario, seats, host, locust, folder, manifest, listener)
+                whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
             raise
-    failed = _show_end(folder, prometheus, console, whole)
+    whole &= _show_whole(folder, prometheus, whole, console)
+    if prometheus:
+        show_dashboards(checkout, folder, prometheus, console)
     at_end(folder)
-    return whole and not failed
+    return whole
 
 
-def _show_end(folder: RunFolder, prometheus: str | None, console: Console, whole: bool) -> int:
-    """Print the table of a race that has ended by itself. Returns how many measured requests failed."""
-    console.print(terminal_table(report_data(folder, prometheus_url=prometheus)))
+def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> bool:
+    """Print the table of a run that came to its end. Returns whether no measured request failed."""
+    data = report_data(folder, prometheus_url=prometheus)
+    console.print(terminal_table(data))
     failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
     if failed:
         console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    return failed
+    return not failed
 
 
 def _decider(
@@ -244,6 +250,31 @@ def _unused(path: Path) -> Path:
     """`path`, or with a number where earlier sessions have left theirs."""
     names = itertools.chain([path], (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(2)))
     return next(name for name in names if not name.exists())
+
+
+@contextlib.contextmanager
+def _watched(
+    stack: RunningStack | None, manifest: Manifest, scenario: Scenario, checkout: Path, console: Console
+) -> Iterator[Listener]:
+    """Who watches the race: the terminal, and the stack's Grafana where there is one."""
+    progress = BenchProgress(console)
+    if stack is None or stack.grafana_url is None:
+        with progress:
+            yield progress
+        return
+    from embedded.settings import load_settings
+
+    password = load_settings(checkout).grafana_password or GRAFANAS_OWN_PASSWORD
+    marks = Annotations(
+        manifest,
+        scenario.question,
+        url=stack.grafana_url,
+        password=password,
+        checkout=checkout,
+        warn=progress.message,
+    )
+    with progress, marks:
+        yield Listeners([progress, marks])
 
 
 def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -> None:

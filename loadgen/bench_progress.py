@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from loadgen.campaign import Listener
+from loadgen.listener import Listener
 from loadgen.manifest import BlockFacts
 from loadgen.progress import StatusLine
 from loadgen.scenario import Block

@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
 from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
+from loadgen.listener import Listener
 from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.parity import EngineSample, compare, sample_engine
@@ -28,22 +28,6 @@ from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
 
 ATTEMPTS = 2
-
-
-class Listener:
-    """What the campaign tells whoever watches it. Every method may be overridden; the defaults say nothing."""
-
-    def message(self, text: str) -> None:
-        """Something happened that a person should know."""
-
-    def engine(self, name: str, text: str) -> None:
-        """Progress of an engine's start."""
-
-    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
-        """Progress of a block."""
-
-    def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
-        """A block ended."""
 
 
 class Campaign:

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | report | compare | export | scenarios | calibrate`."""
+"""The command line: `python -m loadgen run | bench | report | compare | export | dashboards | scenarios | calibrate`."""
 
 from __future__ import annotations
 
@@ -269,8 +269,10 @@ def report(
 ) -> None:
     """Write report.html, report.md and summary.json into a run's folder, and print its table.
 
-    Exit code: 0 written, and all thresholds hold; 2 not; 3 a threshold failed; 4 none failed, but one is undecided.
+    Also dashboards.html, where the run has none yet and Prometheus answers. Exit code: 0 written, and all thresholds
+    hold; 2 not; 3 a threshold failed; 4 none failed, but one is undecided.
     """
+    from loadgen.boards.command import show_dashboards
     from loadgen.manifest import load_manifest
     from loadgen.report import terminal_table, write_report
     from loadgen.run_folder import RunFolder
@@ -284,11 +286,41 @@ def report(
         console.print(terminal_table(paths.data))
     code = gate.judge_run(folder, console)
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
+    if url:
+        show_dashboards(CHECKOUT, folder, url, console)
     raise typer.Exit(code)
 
 
 app.command()(compare)
 app.command()(export)
+
+
+@app.command()
+def dashboards(
+    run_name: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Run id or folder (default: the newest).")
+    ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="T", help="Begin of a time range instead of a run's: ISO time (UTC)."),
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="T", help="Its end (default: now).")] = None,
+    last: Annotated[str | None, typer.Option(metavar="30m", help="A time range that ends now.")] = None,
+    prometheus: Annotated[
+        str | None, typer.Option(metavar="URL", help="Prometheus to ask (default: the run's, or the stack's).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write (default: dashboards.html in the run's folder, or that of runs).")
+    ] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write all panels of the Grafana boards as one offline page, for a run or a time range."""
+    from loadgen.boards.command import write_dashboards
+
+    _check_writable(output)
+    where = runs_dir or default_runs_dir()
+    line = write_dashboards(CHECKOUT, where, run_name, (begin, end, last), prometheus, output)
+    _console().print(line, soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -140,6 +140,13 @@ class Manifest(_Model):
     floor: dict[str, Any] | None = None
     """The load generator's own error on this host (`loadgen.floor.Floor`); None when it was not calibrated."""
 
+    def span(self) -> tuple[float, float]:
+        """The first and the last moment that it knows of, seconds since the Unix epoch; equal where nothing ran."""
+        moments = [self.started_at, *(block.started_at for block in self.blocks)]
+        moments += [block.ended_at for block in self.blocks if block.ended_at is not None]
+        moments += [] if self.ended_at is None else [self.ended_at]
+        return min(moments), max(moments)
+
     def complete_blocks(self) -> set[str]:
         """Ids of the blocks that are complete."""
         return {facts.id for facts in self.blocks if facts.status == "complete"}

@@ -37,6 +37,7 @@ class RunningStack:
     runs_dir: Path
     """The folder on this machine that its Locust writes runs to."""
     prometheus_url: str | None
+    grafana_url: str | None
     packages: dict[str, str]
     """Versions of the packages that its Locust runs with."""
     facts: dict[str, Any]
@@ -67,6 +68,7 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         locust=locust,
         runs_dir=Path(setup["runs_dir"]),
         prometheus_url=stack.urls.get("prometheus"),
+        grafana_url=stack.urls.get("grafana"),
         packages=dict(setup["packages"]),
         facts={"runtime": "embedded"},
         serving={},
@@ -104,6 +106,7 @@ def _containers(stack: DockerStack) -> RunningStack:
         locust=locust,
         runs_dir=stack.runs_dir,
         prometheus_url=stack.urls.get("prometheus"),
+        grafana_url=stack.urls.get("grafana"),
         packages=dict(setup["packages"]),
         facts={
             "runtime": "docker",

@@ -1,7 +1,4 @@
-"""Engine memory over a run, from Prometheus; kept in the run's folder so that the report outlives Prometheus.
-
-Source of the protocol: Prometheus HTTP API, `/api/v1/query_range`.
-"""
+"""Engine memory over a run, from Prometheus; kept in the run's folder so that the report outlives Prometheus."""
 
 from __future__ import annotations
 
@@ -12,20 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from loadgen.manifest import Manifest
+from loadgen.prometheus import Prometheus, PrometheusError, quoted
 
 SNAPSHOT = "metrics.json"
 METRIC = "bakeoff_engine_memory_bytes"
-TIMEOUT_S = 5.0
 POINTS = 800
 """Samples wanted over a run; far below the 11,000 that Prometheus allows a query."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemorySeries:
-    """Resident memory of one engine's process tree."""
+    """Memory of one engine: of its process tree, or of its container."""
 
     engine: str
     samples: list[tuple[float, float]]
@@ -42,10 +37,6 @@ class Memory:
     missing: list[str] = dataclasses.field(default_factory=list)
 
 
-class PrometheusError(Exception):
-    """Prometheus could not be asked; the text says why."""
-
-
 def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) -> Memory:
     """Return the memory of every engine over the run's time span; never raises for a Prometheus that is gone.
 
@@ -53,8 +44,8 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
     and its answer is kept once the run has ended; failing that, whatever snapshot there is.
     """
     names = [engine.name for engine in manifest.engines] or sorted({block.engine for block in manifest.blocks})
-    span = _span(manifest)
-    if span is None or not names:
+    span = manifest.span()
+    if span[0] == span[1] or not names:
         return Memory(missing=["Engine memory: nothing ran, so there is no span of time to show."])
     path = folder / SNAPSHOT
     kept = _read_snapshot(path, names)
@@ -86,39 +77,13 @@ def query_memory(url: str, engine: str, start: float, end: float) -> MemorySerie
     Raises:
         PrometheusError: it does not answer within 5 s, or answers with an error.
     """
-    label = engine.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    label = quoted(engine)
     step = max(1.0, math.ceil((end - start) / POINTS))
-    parameters: dict[str, str | float] = {
-        # Proportional shares add up to what the processes really hold; resident sizes count shared pages twice.
-        "query": f'max({METRIC}{{engine="{label}",kind="pss"}}) or max({METRIC}{{engine="{label}"}})',
-        "start": start,
-        "end": end,
-        "step": step,
-    }
-    try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy for the outside world must not stand before a local Prometheus
-            answer = session.get(f"{url.rstrip('/')}/api/v1/query_range", params=parameters, timeout=TIMEOUT_S)
-        body = answer.json()
-        if body.get("status") != "success":
-            raise PrometheusError(f"Prometheus at {url} refused the query: {body.get('error') or answer.status_code}")
-        rows = body["data"]["result"]
-        return MemorySeries(engine, _samples(rows[0]["values"] if rows else []))
-    except requests.exceptions.JSONDecodeError:
-        raise PrometheusError(f"{url} answers, but not as a Prometheus does") from None
-    except requests.RequestException as error:
-        raise PrometheusError(f"Prometheus at {url} does not answer ({type(error).__name__})") from None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        raise PrometheusError(f"{url} answers, but not as a Prometheus does") from None
-
-
-def _span(manifest: Manifest) -> tuple[float, float] | None:
-    """The run's time span, without any gap between its last block and a late end."""
-    moments = [manifest.started_at, *(block.started_at for block in manifest.blocks)]
-    moments += [block.ended_at for block in manifest.blocks if block.ended_at is not None]
-    moments += [] if manifest.ended_at is None else [manifest.ended_at]
-    start, end = min(moments), max(moments)
-    return (start, end) if end > start else None
+    # Proportional shares add up to what the processes really hold, and a working set is what a container does;
+    # resident sizes count shared pages twice.
+    query = f'max({METRIC}{{engine={label},kind=~"pss|working_set"}}) or max({METRIC}{{engine={label}}})'
+    found = Prometheus(url).range(query, start, end, step)
+    return MemorySeries(engine, _samples(found[0].points if found else []))
 
 
 def _samples(pairs: Sequence[Any]) -> list[tuple[float, float]]:

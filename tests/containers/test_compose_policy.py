@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from embedded.scrape_config import LOOKBACK
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 FILE = CHECKOUT / "compose.yaml"
 PROFILES = {"gpu": {"vllm", "ksana"}, "cpu": {"vllm-cpu", "llamacpp"}, "sim": {"sim-vllm", "sim-ksana"}}
@@ -315,3 +317,29 @@ def test_images_hold_what_the_tests_ran_with(lock: Path) -> None:
 
     source = "embedded/engines/llamacpp/" if lock.parent.name == "llamacpp" else ""
     assert pins(lock) <= pins(CHECKOUT / f"{source}requirements.lock")
+
+
+def test_only_the_engine_exporter_sees_control_groups_and_cannot_write_them(services: dict[str, Service]) -> None:
+    seen = {
+        name: [mount for mount in service.get("volumes") or [] if "/sys" in text_of(mount)]
+        for name, service in services.items()
+    }
+    assert [name for name, mounts in seen.items() if mounts] == ["engine-exporter"]
+    (mount,) = seen["engine-exporter"]
+    assert (mount["source"], mount["read_only"]) == ("/sys/fs/cgroup", True)
+    assert f"--cgroups={mount['target']}" in services["engine-exporter"]["command"]
+
+
+def test_exporters_read_one_container_map() -> None:
+    for name, service in read_yaml("gpu").items():
+        words = " ".join(service.get("command") or []).replace("=", " ").split()
+        if "--containers" in words:
+            file = Path(words[words.index("--containers") + 1])
+            sources = {mount["target"]: mount["source"] for mount in service["volumes"]}
+            assert sources[str(file.parent)] == ".bakeoff/stack/exporters", name
+        else:
+            assert name not in ("engine-exporter", "gpu-exporter")
+
+
+def test_prometheus_bridges_no_gap_in_containers_either() -> None:
+    assert LOOKBACK in read_yaml("sim")["prometheus"]["command"]

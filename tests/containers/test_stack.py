@@ -6,7 +6,7 @@ import pytest
 
 from containers.docker_engine import DockerEngine
 from containers.engines import EngineService
-from containers.stack import ContainerStack, read_profiles
+from containers.stack import ContainerStack, read_profiles, write_container_map
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import DockerStack, read_stack
 
@@ -63,3 +63,14 @@ def test_profiles():
     for wrong in ("", "gpus"):
         with pytest.raises(UserError, match="there are gpu, cpu, sim"):
             read_profiles(wrong)
+
+
+def test_the_container_map_is_there_before_the_exporters_and_is_kept(stack, tmp_path):
+    path = tmp_path / ".bakeoff/stack/exporters/containers.json"
+    stack._prepare_folders(stack.settings())
+    assert json.loads(path.read_text()) == {}
+    assert path.stat().st_mode & 0o777 == 0o644
+    write_container_map(path, {"a1" * 32: "vllm"})
+    stack._prepare_folders(stack.settings())
+    assert json.loads(path.read_text()) == {"a1" * 32: "vllm"}
+    assert path.stat().st_mode & 0o777 == 0o644

@@ -167,6 +167,16 @@ def test_prometheus_has_the_engines_own_series(checkout, raced):
     }
 
 
+def test_memory_and_cpu_are_those_of_the_engines_containers(checkout, raced):
+    """Each is limited to 512 MiB."""
+    memory = checkout.query('max by (engine) (max_over_time(bakeoff_engine_memory_bytes{kind="container"}[10m]))')
+    assert set(memory) == ENGINES
+    assert all(1 << 20 < value <= 512 << 20 for value in memory.values()), memory
+    cpu = checkout.query("max by (engine) (max_over_time(bakeoff_engine_cpu_seconds_total[10m]))")
+    assert set(cpu) == ENGINES
+    assert all(value > 0.1 for value in cpu.values()), cpu
+
+
 def test_the_report_has_both_engines(checkout, raced):
     done = checkout.make("report")
     assert done.status == 0, done.text

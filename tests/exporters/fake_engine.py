@@ -83,6 +83,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case "/control/burn":
                 burn(q["cpu"])
                 return self.answer({})
+            case "/control/flavour":
+                type(self).flavour = url.query
+                return self.answer({})
             case "/control/hang":
                 hanging.set()
                 return self.answer({})
@@ -94,17 +97,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         answers = {
             "vllm": {
                 "/health": b"",
-                "/v1/models": {"object": "list", "data": [{"id": "gemma", "owned_by": "vllm"}]},
+                "/v1/models": {"object": "list", "data": [{"id": "gemma", "owned_by": "vllm", "max_model_len": 4096}]},
                 "/version": {"version": "0.32.0"},
             },
             "llamacpp": {
                 "/health": {"status": "ok"},
-                "/v1/models": {"models": [{}], "data": [{"id": "gemma", "owned_by": "llamacpp"}]},
+                "/v1/models": {
+                    "models": [{}],
+                    "data": [{"id": "gemma", "owned_by": "llamacpp", "meta": {"n_ctx": 512, "n_ctx_train": 32768}}],
+                },
                 "/props": {"build_info": "b11549-abc"},
                 "/version": {"version": "not this one"},
             },
             "ksana": {"/models": {"object": "list", "data": [{"id": "qwen", "owned_by": "KsanaLLM"}]}},
             "broken": {"/health": b"OK", "/v1/models": b'{"data": [1, {"id": 7}, nul', "/version": [1]},
+            "empty": {"/health": b"", "/v1/models": {"object": "list", "data": []}},
             "endless": {"/health": b"x" * (2 * MIB)},
             "loading": {},
         }[self.flavour]

@@ -1,7 +1,9 @@
 """The exporter as a whole: its command line, and real scrapes of a real process."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,10 +15,13 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporters.engine import Target, main, parse_target
+from exporters.engine import main
+from exporters.targets import Target, parse_target
 from loadgen.errors import UserError
+from tests.exporters.cgroup_tree import version2
 
 MIB = 1 << 20
+A = "a1" * 32
 
 
 @pytest.mark.parametrize(
@@ -100,9 +105,11 @@ class Exporter:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "exporters.engine", "--port", "0", *arguments], stderr=subprocess.PIPE, text=True
         )
-        line = self.process.stderr.readline()
-        match = re.search(r" event=listening .* port=(\d+)", line)
-        assert match, line
+        self.began = ""
+        while not (match := re.search(r" event=listening .* port=(\d+)", self.began)):
+            line = self.process.stderr.readline()
+            assert line, self.began
+            self.began += line
         self.url = f"http://127.0.0.1:{match[1]}"
 
     def get(self, path, accept="text/plain"):
@@ -132,7 +139,7 @@ class Exporter:
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
         _, log = self.process.communicate(timeout=30)
-        return self.process.returncode, log
+        return self.process.returncode, self.began + log
 
 
 @pytest.fixture
@@ -159,8 +166,11 @@ def test_the_life_of_two_engines_as_scraped(fake_engine, exporter, free_port):
     )
     values, infos = watch.until(lambda v, i: "good" in i and ("bakeoff_engine_memory_bytes", "good", "pss") in v)
     assert infos == {"good": ("0.32.0", "gemma")}
-    assert values["bakeoff_engine_up", "good", None] == 1
-    assert values["bakeoff_engine_up", "none", None] == 0
+    for name in ("reachable", "up", "ready"):
+        assert values[f"bakeoff_engine_{name}", "good", None] == 1
+        assert values[f"bakeoff_engine_{name}", "none", None] == 0
+    assert values["bakeoff_engine_context_tokens", "good", None] == 4096
+    assert ("bakeoff_engine_context_tokens", "none", None) not in values
     assert values["bakeoff_engine_processes", "good", None] == 1
     assert values["bakeoff_engine_scrape_errors_total", "none", None] == 0, "being down is no error"
     absent = ["bakeoff_engine_memory_bytes", "bakeoff_engine_processes", "bakeoff_engine_cpu_seconds_total"]
@@ -224,6 +234,88 @@ def test_a_hanging_engine_is_down_counted_and_logged_once(fake_engine, exporter)
     fake.control("hang")
     values, _ = watch.until(lambda v, i: v["bakeoff_engine_scrape_errors_total", "x", None] >= 3)
     assert values["bakeoff_engine_up", "x", None] == 0
+    assert values["bakeoff_engine_reachable", "x", None] == 1, "it still accepts connections"
     code, log = watch.stop()
     assert code == 0
     assert log.count("event=probe_failed") == 1
+
+
+@pytest.mark.integration
+def test_an_engine_comes_up_in_steps(fake_engine, exporter):
+    """A process that listens, then answers its health check, then lists a model, then is of another kind."""
+    fake = fake_engine("loading")
+    watch = exporter("--engine", f"x={fake.url}", "--interval", "0.1")
+
+    def stage(v, i):
+        return tuple(v[f"bakeoff_engine_{name}", "x", None] for name in ("reachable", "up", "ready"))
+
+    _, infos = watch.until(lambda v, i: stage(v, i) == (1, 0, 0))
+    assert infos == {}
+    fake.control("flavour?empty")
+    _, infos = watch.until(lambda v, i: stage(v, i) == (1, 1, 0) and "x" in i)
+    assert infos == {"x": ("unknown", "unknown")}
+    fake.control("flavour?llamacpp")
+    values, infos = watch.until(lambda v, i: stage(v, i) == (1, 1, 1))
+    assert infos == {"x": ("b11549-abc", "gemma")}
+    assert values["bakeoff_engine_context_tokens", "x", None] == 512
+    fake.control("flavour?loading")
+    watch.until(lambda v, i: stage(v, i) == (1, 0, 0))
+    fake.control("flavour?ksana")
+    values, infos = watch.until(lambda v, i: stage(v, i) == (1, 1, 1))
+    assert infos == {"x": ("unknown", "qwen")}
+    assert ("bakeoff_engine_context_tokens", "x", None) not in values, "absent, never that of another engine"
+    fake.kill()
+    watch.until(lambda v, i: stage(v, i) == (0, 0, 0))
+
+
+@pytest.mark.integration
+def test_engines_in_containers(fake_engine, exporter, tmp_path):
+    """Memory and CPU are the container's, by the file that names it; the process that listens is somebody else's."""
+    fake = fake_engine()
+    names, tree = tmp_path / "containers.json", tmp_path / "cgroup"
+    folder = version2(tree, f"docker/{A}", charged=140 * MIB, unused=30 * MIB, cpu_us=1_500_000)
+    watch = exporter(
+        *("--engine", f"vllm={fake.url}", "--engine", f"ksana={fake.url}", "--interval", "0.1"),
+        *("--containers", str(names), "--cgroups", str(tree)),
+    )
+    values, _ = watch.until(lambda v, i: v["bakeoff_engine_ready", "vllm", None] == 1)
+    usage = ("bakeoff_engine_memory_bytes", "bakeoff_engine_cpu_seconds_total", "bakeoff_engine_processes")
+    assert not [key for key in values if key[0] in usage], "not the process that answers, and no zero"
+
+    names.write_text(json.dumps({A: "vllm", "b2" * 32: "ksana"}))
+    memory, cpu = "bakeoff_engine_memory_bytes", "bakeoff_engine_cpu_seconds_total"
+    values, _ = watch.until(lambda v, i: (memory, "vllm", "container") in v)
+    found = {key[1:]: value for key, value in values.items() if key[0] in usage}
+    assert found == {
+        ("vllm", "container"): 140 * MIB,
+        ("vllm", "working_set"): 110 * MIB,
+        ("vllm", None): 1.5,
+    }
+    (folder / "cpu.stat").write_text("usage_usec 2500000\n")
+    watch.until(lambda v, i: v[cpu, "vllm", None] == 2.5)
+    shutil.rmtree(folder)
+    watch.until(lambda v, i: not [key for key in v if key[0] in usage])
+    code, log = watch.stop()
+    assert code == 0
+    assert log.count("event=container_map_unreadable") == 1
+
+
+@pytest.mark.integration
+def test_what_is_no_http_is_a_short_warning_once(fake_engine, exporter):
+    watch = exporter("--engine", f"x={fake_engine().url}")
+    port = int(watch.url.rpartition(":")[2])
+    for request in 2 * [b"GET / HTTP/1.1\r\nbad\x00header: 1\r\n\r\n"] + [
+        b"GET /" + b"x" * 20_000,
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+    ]:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(request)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.")
+    watch.samples()
+    code, log = watch.stop()
+    assert code == 0
+    lines = [line for line in log.splitlines() if "event=bad_request" in line]
+    assert lines and len(lines) == len({line.partition("reason=")[2] for line in lines})
+    assert all("level=warning" in line and len(line) < 400 for line in lines)
+    assert "level=error" not in log
+    assert "Traceback" not in log

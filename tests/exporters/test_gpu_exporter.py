@@ -106,3 +106,29 @@ def test_without_a_driver_it_serves_and_stays(number):
     log += rest
     assert "event=no_gpu" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.integration
+def test_a_container_file_that_is_missing_is_said_once(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "missing or broken" in " ".join(capsys.readouterr().out.split())
+    path = tmp_path / "none.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exporters.gpu", "--port", "0", "--containers", str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = ""
+        while "event=container_map_unreadable" not in line:
+            line = process.stderr.readline()
+            assert line, "it ended and did not say"
+        assert "level=warning" in line and str(path) in line
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0
+    assert "container_map_unreadable" not in rest

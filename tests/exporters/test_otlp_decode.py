@@ -4,6 +4,8 @@ import json
 
 import pytest
 from google.protobuf.json_format import Parse
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from exporters.otlp_decode import Distribution, MalformedError, decode_json, decode_protobuf
@@ -108,6 +110,7 @@ def test_attributes_of_every_type_are_text():
         b'"x"',
         b"\xff\xfe",
         b'{"resourceMetrics": 1}',
+        b'{"resource": []}',
         b"[" * 100_000,
         b'{"a":' * 50_000,
         b'{"resourceMetrics":' + b'[{"x":' * 3 + b"1",
@@ -125,7 +128,34 @@ def test_what_is_no_request_is_explained_in_one_line(body):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [b"nonsense", b"\x0a\xff", b"\x0a\x05abc"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"nonsense",
+        b"\x0a\xff",
+        b"\x0a\x05abc",
+        # These parse: a field 2 of the request, and below it of each part, none of which has one of that type.
+        b"\x12\x01x",
+        b"\x0a\x02\x10\x01",
+        b"\x0a\x04\x12\x02\x18\x01",
+        b"\x0a\x06\x12\x04\x12\x02\x20\x01",
+    ],
+)
 def test_what_is_no_protobuf(body):
     with pytest.raises(MalformedError, match="protobuf"):
+        decode_protobuf(body)
+
+
+def test_a_newer_senders_fields_beside_known_ones_are_passed_over():
+    request = Parse(push(delta_sum("x", number(3, 1, 2))), ExportMetricsServiceRequest()).SerializeToString()
+    assert decode_protobuf(request + b"\xa2\x06\x03new").points == decode_protobuf(request).points
+    body = json.loads(push(delta_sum("x", number(3, 1, 2))))
+    assert decode_json(json.dumps({**body, "newer": [1]}).encode()) == decode_protobuf(request)
+
+
+@given(st.lists(st.tuples(st.integers(2, 15), st.binary(max_size=20)), min_size=1))
+def test_fields_that_a_request_does_not_have_make_none(fields):
+    """Each is its number with wire type 2, its length and its bytes; a request has field 1 alone."""
+    body = b"".join(bytes([number << 3 | 2, len(value)]) + value for number, value in fields)
+    with pytest.raises(MalformedError, match="none of its fields"):
         decode_protobuf(body)

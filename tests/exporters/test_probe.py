@@ -4,6 +4,8 @@ import asyncio
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from exporters.probe import EngineProbe, Identity, ProbeError
 
@@ -19,10 +21,11 @@ def ask(url, what, timeout=10.0):
 @pytest.mark.parametrize(
     ("flavour", "identity"),
     [
-        ("vllm", Identity("0.32.0", "gemma")),
-        ("llamacpp", Identity("b11549-abc", "gemma")),
+        ("vllm", Identity("0.32.0", "gemma", 4096)),
+        ("llamacpp", Identity("b11549-abc", "gemma", 512)),
         ("ksana", Identity(None, "qwen")),  # no /health, no /version, and models under /models only
         ("broken", Identity(None, None)),
+        ("empty", Identity(None, None)),
     ],
 )
 def test_engines_are_recognised(fake_engine, flavour, identity):
@@ -36,7 +39,7 @@ def test_an_engine_that_loads_its_model_is_not_healthy(fake_engine):
 
 
 def test_nobody_listens(free_port):
-    assert ask(f"http://127.0.0.1:{free_port}", "healthy") is False
+    assert ask(f"http://127.0.0.1:{free_port}", "healthy") is None
     assert ask(f"http://127.0.0.1:{free_port}", "identity") == Identity(None, None)
 
 
@@ -66,3 +69,29 @@ def test_a_server_that_does_not_speak_http_or_hangs_up_is_an_error(reply):
                 await EngineProbe(session, f"http://127.0.0.1:{port}").healthy()
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("entry", "context"),
+    [
+        ({"max_model_len": 8192}, 8192),
+        ({"max_model_len": None, "meta": {"n_ctx": 512}}, 512),
+        ({"max_model_len": 0}, None),
+        ({"max_model_len": True}, None),
+        ({"max_model_len": "8192"}, None),
+        ({"meta": None}, None),
+        ({"meta": {"n_ctx": -1}}, None),
+        ({}, None),
+    ],
+)
+def test_a_context_is_a_number_of_tokens_or_unknown(entry, context):
+    async def models(_):
+        return web.json_response({"data": [{"id": "m", **entry}]})
+
+    async def go():
+        app = web.Application()
+        app.router.add_get("/v1/models", models)
+        async with TestServer(app) as server, aiohttp.ClientSession() as session:
+            return await EngineProbe(session, str(server.make_url("")).rstrip("/")).identity()
+
+    assert asyncio.run(go()) == Identity(None, "m", context)

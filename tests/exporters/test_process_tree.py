@@ -247,3 +247,19 @@ def test_sampling_is_cheap(fake_engine):
         tree.sample()
         costs.append(time.thread_time() - began)
     assert min(costs) < 0.05
+
+
+def test_a_tree_that_was_there_before_counts_from_zero_and_the_next_one_in_full(fake_engine):
+    """Whoever restarts the exporter must not see hours of CPU time within a second."""
+    first = fake_engine()
+    first.control("burn?cpu=0.3")
+    tree = tree_of(first, since=time.time())
+    assert tree.sample().cpu_seconds == 0
+    first.control("burn?cpu=0.2")
+    spent = tree.sample().cpu_seconds
+    assert 0.2 <= spent < proc_cpu(first.pid) - 0.25
+    first.kill()
+    assert tree.sample() is None
+    second = fake_engine(port=str(first.port))
+    second.control("burn?cpu=0.2")
+    assert tree.sample().cpu_seconds == pytest.approx(spent + proc_cpu(second.pid), abs=0.05)

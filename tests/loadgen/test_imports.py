@@ -16,6 +16,9 @@ from tests.fault_server import FaultServer
 
 TOP = Path(__file__).resolve().parents[2]
 NOT_FOR_TRAFFIC = {
+    "loadgen.boards": "prints pages of what Prometheus knows",
+    "grafana_client": "marks races in Grafana, in an environment of its own",
+    "loadgen.annotations": "marks a race in Grafana",
     "loadgen.campaign": "drives a race",
     "loadgen.cell_summary": "works out figures, with numpy",
     "loadgen.client_metrics": "is served by the master",
@@ -30,6 +33,7 @@ NOT_FOR_TRAFFIC = {
     "loadgen.statistics": "compares runs, with scipy",
     "loadgen.web_tab": "is served by the master",
     "matplotlib": "draws the report's pictures",
+    "niquests": "is Grafana's client's, and would take the place of urllib3",
     "numpy": "works out figures",
     "polars": "writes the parquet file of a run that is closed",
     "prometheus_client": "serves the master's metrics",

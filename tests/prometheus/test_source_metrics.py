@@ -11,7 +11,7 @@ from collections.abc import Set
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from exporters.engine import EngineCollector
+from exporters.engine_series import EngineCollector
 from exporters.gpu_series import metrics as gpu_metrics
 from exporters.ksana import Receiver
 from loadgen.client_metrics import ClientMetrics

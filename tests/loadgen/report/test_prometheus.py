@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from loadgen.report import write_report
 from loadgen.report.prometheus import engine_memory
 from loadgen.run_folder import RunFolder
+from tests.fake_prometheus import Answer, FakePrometheus
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import START, SyntheticRun
-
-Answer = Callable[[dict[str, str]], tuple[int, bytes]]
-
-
-class FakePrometheus:
-    """A server on an ephemeral port that answers with what `answer` returns."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, str]] = []
-        self.answer: Answer = lambda query: (200, b"{}")
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                query = {key: values[0] for key, values in parse_qs(parts.query).items()} | {"path": parts.path}
-                outer.asked.append(query)
-                status, body = outer.answer(query)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
 
 @pytest.fixture
@@ -91,7 +53,10 @@ def test_memory_is_asked_for_once_and_outlives_prometheus(
     query = prometheus.asked[0]
     assert query["path"] == "/api/v1/query_range"
     memory = "bakeoff_engine_memory_bytes"
-    assert query["query"] == f'max({memory}{{engine="llamacpp",kind="pss"}}) or max({memory}{{engine="llamacpp"}})'
+    assert (
+        query["query"]
+        == f'max({memory}{{engine="llamacpp",kind=~"pss|working_set"}}) or max({memory}{{engine="llamacpp"}})'
+    )
     assert float(query["start"]) == run.manifest.started_at
     assert float(query["end"]) == run.manifest.ended_at
     assert float(query["step"]) >= 1

@@ -1,0 +1,3 @@
+from tests.prometheus.conftest import prometheus_binary
+
+__all__ = ["prometheus_binary"]
