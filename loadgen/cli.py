@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | report | compare | export | dashboards | scenarios | calibrate`."""
+"""The command line: `python -m loadgen run | bench | report | compare | export | dashboards | ...`."""
 
 from __future__ import annotations
 
