@@ -18,6 +18,8 @@ from loadgen.annotations import Annotations
 from loadgen.bench_progress import BenchProgress
 from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
+from loadgen.capacity_campaign import CapacityCampaign
+from loadgen.context_limit import left_out_note, limit_context
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
 from loadgen.hosts.base import EngineHost
@@ -26,6 +28,7 @@ from loadgen.listener import Listener, Listeners
 from loadgen.locust_client import LocustClient
 from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.report import report_data, terminal_table
 from loadgen.resume import reopen, scenario_of
 from loadgen.run_folder import RunFolder
@@ -60,6 +63,7 @@ def run_bench(
     default_runs_dir: Path,
     overrides: dict[str, Any],
     workers: int,
+    accepted: frozenset[str],
     console: Console,
     at_end: Callable[[RunFolder], object] = lambda _: None,
 ) -> bool:
@@ -75,6 +79,7 @@ def run_bench(
         default_runs_dir: where runs go that neither the user nor the stack has a place for.
         overrides: scenario keys to replace.
         workers: Locust workers of a race without the stack.
+        accepted: preflight checks whose blocking findings do not stop the race.
         console: where to show it.
         at_end: called with the run folder when the race has ended by itself.
 
@@ -99,26 +104,14 @@ def run_bench(
     else:
         seats, notes = list(engines or ()), []
         host = ExternalHost({seat.name: seat.base_url for seat in seats})
-        _check_fit(scenario, seats)
     prometheus = stack.prometheus_url if stack else None
     if old is None:
-        now, git = time.time(), git_facts(checkout)
-        manifest = Manifest(
-            run_id=new_run_id(scenario.name),
-            started_at=now,
-            command=_command(),
-            sessions=[Session(started_at=now, command=_command(), git=git)],
-            prometheus_url=prometheus,
-            host=host_facts(),
-            packages=stack.packages if stack else package_versions(),
-            stack=stack.facts if stack else {},
-            git=git,
-            clock=clock_facts(),
-            floor=floor_facts(),
-        )
+        scenario, told = _leave_out(scenario, () if stack else seats)
+        manifest = _new_manifest(scenario, stack, checkout)
         if engines is not None:
             notes += [ALL_UP] if len(seats) > 1 else []
             notes += [NOT_APPLIED] if scenario.serving is not None else []
+        notes += told
         manifest.messages += notes
     else:
         runs_dir, notes = old.path.parent, manifest.messages[-1:]
@@ -129,7 +122,10 @@ def run_bench(
             console.print(note, soft_wrap=True, highlight=False)
         try:
             with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
-                campaign = Campaign(scenario, seats, host, locust, folder, manifest, listener)
+                campaign = _campaign(scenario)(
+                    *(scenario, seats, host, locust, folder, manifest, listener),
+                    preflight=Preflight(seats, host, needs_of(scenario), accepted | accepted_before(manifest.parity)),
+                )
                 whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):
             _show_partial(folder, prometheus, console)
@@ -152,6 +148,27 @@ def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
     return not failed
+
+
+def _campaign(scenario: Scenario) -> type[Campaign]:
+    return Campaign if scenario.find_capacity is None else CapacityCampaign
+
+
+def _new_manifest(scenario: Scenario, stack: RunningStack | None, checkout: Path) -> Manifest:
+    now, git = time.time(), git_facts(checkout)
+    return Manifest(
+        run_id=new_run_id(scenario.name),
+        started_at=now,
+        command=_command(),
+        sessions=[Session(started_at=now, command=_command(), git=git)],
+        prometheus_url=stack.prometheus_url if stack else None,
+        host=host_facts(),
+        packages=stack.packages if stack else package_versions(),
+        stack=stack.facts if stack else {},
+        git=git,
+        clock=clock_facts(),
+        floor=floor_facts(),
+    )
 
 
 def _decider(
@@ -198,16 +215,17 @@ def _override(scenario: Scenario, overrides: dict[str, Any]) -> Scenario:
         raise UserError(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
 
 
-def _check_fit(scenario: Scenario, seats: Sequence[Seat]) -> None:
-    """Engines that already run are asked at once whether the scenario fits them: better now than after an hour."""
-    needed = max(scenario.prompt_tokens) + max(scenario.output_tokens)
+def _leave_out(scenario: Scenario, seats: Sequence[Seat]) -> tuple[Scenario, list[str]]:
+    """Leave out what does not fit, and say so. Engines that already run are asked at once: better than after an hour.
+
+    Raises UserError when nothing is left.
+    """
+    beyond = scenario.left_out()
+    notes = [left_out_note(scenario, beyond, "the scenario sets a shorter context")] if beyond else []
     for seat in seats:
-        endpoint = seat.inspect()
-        if endpoint.context_length is not None and needed > endpoint.context_length:
-            raise UserError(
-                f"Scenario {scenario.name!r} needs a context of {needed} tokens; {seat.name} serves "
-                f"{endpoint.context_length}."
-            )
+        scenario, note = limit_context(scenario, seat.inspect().context_length, seat.name)
+        notes += [note] if note is not None else []
+    return scenario, notes
 
 
 @contextlib.contextmanager

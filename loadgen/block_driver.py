@@ -43,6 +43,8 @@ class BlockDriver:
         self._locust = locust
         self._note = note
         self._sleep = sleep
+        self.enough: Callable[[BlockFacts], str | None] = lambda facts: None
+        """Why a running block need not go on, or None; asked again and again."""
         self._workers = 1
         """Locust workers that are waited for before a block."""
 
@@ -60,11 +62,12 @@ class BlockDriver:
                 "spawn_rate": max(cell.concurrency, 1),
                 "rate": cell.rate,
                 "arrival": self._scenario.load.arrival,
+                "cell": cell.id,
                 "prompt_tokens": cell.prompt_tokens,
                 "output_tokens": cell.output_tokens,
-                "requests": self._scenario.requests,
+                "requests": block.requests or self._scenario.requests,
                 "warmup_requests": self._scenario.warmup,
-                "shared_prefix_tokens": self._scenario.shared_prefix_tokens,
+                "shared_prefix_tokens": self._scenario.shared_tokens(cell),
                 # The same for both engines, so that both get the very same prompts.
                 "seed": f"{self._scenario.seed}/{cell.id}/{block.repeat}",
                 "scenario": self._scenario.name,
@@ -85,6 +88,10 @@ class BlockDriver:
                 self.stop_quietly()
                 raise DiskFull(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
             if status["complete"]:
+                break
+            if (certain := self.enough(facts)) is not None:
+                facts.ended_early = certain
+                self.stop_quietly()
                 break
             reason = watch.judge(status)
             if reason is not None:

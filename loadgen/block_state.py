@@ -60,6 +60,7 @@ class BlockState:
                 warmup_requests=0 if trimmed else plan.warmup_requests,
                 measured_requests=plan.requests,
                 open_loop=plan.rate > 0,
+                arrivals=len(plan.trace_ns) or None,
             )
             self.cut_at, self.cut_records = time.monotonic(), self.received
             self.cut_rest_s = max(CUT_INTERVAL_S, CUT_REST * (self.cut_at - now))

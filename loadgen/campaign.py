@@ -14,18 +14,21 @@ from pathlib import Path
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
 from loadgen.client_verdict import ClientVerdict
+from loadgen.context_limit import limit_context
+from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.listener import Listener
 from loadgen.locust_client import LocustClient, LocustGone
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
-from loadgen.parity import EngineSample, compare, sample_engine
+from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.parquet import write_parquet
+from loadgen.preflight.phase import Preflight
 from loadgen.resume import same_engine
 from loadgen.run_folder import RunFolder
 from loadgen.scenario import Block, Scenario
 from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
+from loadgen.trace import keep_trace
 
 ATTEMPTS = 2
 
@@ -43,6 +46,7 @@ class Campaign:
         manifest: Manifest,
         listener: Listener,
         sleep: Callable[[float], None] = time.sleep,
+        preflight: Preflight | None = None,
     ) -> None:
         self.scenario = scenario
         self.seats = {seat.name: seat for seat in seats}
@@ -50,8 +54,11 @@ class Campaign:
         self.folder = folder
         self.manifest = manifest
         self.listener = listener
+        self._sleep = sleep
         self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep)
-        self._samples: dict[str, EngineSample] = {}
+        self._preflight = preflight
+        self._asked: str | None = None
+        """The engine that preflight has just started, and left running for its first turn."""
         self._keep = scenario.between_blocks == "keep"
         """Whether all engines stay up between their turns."""
         self._lost: dict[str, str] = {}
@@ -69,6 +76,7 @@ class Campaign:
             UserError: the run cannot go on at all (disk full, Locust gone). It is closed first.
         """
         try:
+            self._compare_engines()
             self._run_blocks(further)
         except KeyboardInterrupt:
             self._close("interrupted", "Interrupted by the user; what was measured until then is here.")
@@ -80,9 +88,23 @@ class Campaign:
             text = f"The run could not go on: {error}. Records that had reached the master are here."
             self._close("failed", text)
             raise UserError(text, exit_code=1) from None
-        whole = self.manifest.complete_blocks() >= {block.id for block in self.blocks}
+        whole = self.manifest.complete_blocks() >= {block.id for block in self.blocks if self.scenario.fits(block.cell)}
         self._close("complete" if whole else "failed", None)
         return whole
+
+    def _compare_engines(self) -> None:
+        """Preflight, before any load. Raises UserError for engines that cannot be compared as they are."""
+        left = self._left()
+        if self._preflight is not None and (left or not self.blocks):  # a search for capacity makes its blocks later
+            first = left[0][1].engine if left else next(iter(self.seats))
+            if not self._keep:
+                self.host.stop(first)  # it is to start afresh, as at every turn
+            self._preflight.check(first, self._keep_findings, self.listener.engine, self._note)
+            self._asked = first
+
+    def _keep_findings(self, findings: list[ParityFact]) -> None:
+        self.manifest.parity = findings
+        self._save()
 
     def _run_blocks(self, further: Callable[[int], int] | None) -> None:
         try:
@@ -119,9 +141,13 @@ class Campaign:
         """Consecutive blocks of one engine and repeat. Unless engines are kept up, it starts afresh and stops after."""
         try:
             if not self._keep:
-                self.host.stop(engine)
+                if engine != self._asked:
+                    self.host.stop(engine)
+                self._asked = None
                 self._try_start(engine)
             for number, block in turn:
+                if not self.scenario.fits(block.cell):
+                    continue
                 if engine in self._lost:
                     self._skip(block, number, self._lost[engine])
                 else:
@@ -150,13 +176,16 @@ class Campaign:
         raced = dataclasses.replace(endpoint, base_url=seat.base_url)
         facts = EngineFacts.of(raced, recipe, self.host.describe(engine))
         same_engine(self.manifest, facts)
+        self._leave_out(endpoint)
         self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
-        if engine not in self._samples:
-            self._samples[engine] = sample_engine(endpoint, recipe)
-            if len(self._samples) > 1:
-                first = next(iter(self._samples.values()))
-                self.manifest.parity += compare(first, self._samples[engine])
         self._save()
+
+    def _leave_out(self, endpoint: Endpoint) -> None:
+        """Leave out the cells that an engine cannot hold. Raises UserError when it can hold none."""
+        self.scenario, note = limit_context(self.scenario, endpoint.context_length, endpoint.name)
+        if note is not None:
+            self.manifest.scenario = self.scenario.model_dump(mode="json")
+            self._note(note)
 
     def _run_block(self, block: Block, number: int) -> None:
         for attempt in range(1, ATTEMPTS + 1):
@@ -221,7 +250,7 @@ class Campaign:
             users=block.cell.concurrency,
             rate=block.cell.rate,
             warmup_requests=self.scenario.warmup,
-            measured_requests=self.scenario.requests,
+            measured_requests=block.requests or self.scenario.requests,
             started_at=time.time(),
         )
         self.manifest.blocks.append(facts)
@@ -284,4 +313,7 @@ def _undisturbed() -> Iterator[None]:
 def make_folder(scenario: Scenario, manifest: Manifest, runs_dir: Path) -> RunFolder:
     """Create the run's folder. Raises UserError."""
     manifest.scenario = scenario.model_dump(mode="json")
-    return RunFolder.create(runs_dir, manifest)
+    folder = RunFolder.create(runs_dir, manifest)
+    if scenario.load.trace is not None:
+        keep_trace(scenario.load.trace, folder.path)
+    return folder

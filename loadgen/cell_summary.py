@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from loadgen.definitions import NS_PER_MS, e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
 from loadgen.record import RequestRecord
+from loadgen.slo import Slo, SloFigures, meets, slo_figures
 from loadgen.window import Window
 
 PERCENTILES = (50, 90, 95, 99)
@@ -64,6 +65,8 @@ class CellSummary:
     tokens_per_event: float | None
     prompt_tokens: int
     output_tokens: int
+    slo: SloFigures | None = None
+    """How it stands to the scenario's SLO; None where that has none."""
 
 
 def _values(values: Iterable[float | None]) -> list[float]:
@@ -103,16 +106,19 @@ def tokens_in_window(records: Sequence[RequestRecord], window: Window) -> tuple[
 
 def summarise(
     blocks: Sequence[tuple[Sequence[RequestRecord], Sequence[RequestRecord], Window | None]],
+    slo: Slo | None = None,
 ) -> CellSummary:
     """Summarise one or more blocks of the same engine and cell.
 
     Args:
         blocks: for each block (all its records, its measured records, its window). Latencies come from the
             measured records that succeeded; throughput from all records, clipped to the window.
+        slo: the scenario's, where it has one.
     """
     measured = [record for _, chosen, _ in blocks for record in chosen]
     good = [record for record in measured if record.ok]
     seconds = output = prompt = finished = 0.0
+    finished_met = 0
     for every, _, window in blocks:
         if window is None or window.end_ns <= window.start_ns:
             continue
@@ -120,7 +126,10 @@ def summarise(
         block_output, block_prompt = tokens_in_window(every, window)
         output += block_output
         prompt += block_prompt
-        finished += sum(r.ok and window.start_ns <= r.t_done + r.wall_offset_ns <= window.end_ns for r in every)
+        ended = [r for r in every if r.ok and window.start_ns <= r.t_done + r.wall_offset_ns <= window.end_ns]
+        finished += len(ended)
+        if slo is not None:
+            finished_met += sum(meets(r, slo) for r in ended)
     return CellSummary(
         requests=len(measured),
         errors=dict(Counter(record.error for record in measured if record.error is not None)),
@@ -136,4 +145,5 @@ def summarise(
         tokens_per_event=tokens_per_event(good),
         prompt_tokens=sum(record.prompt_tokens or 0 for record in good),
         output_tokens=sum(record.output_tokens or 0 for record in good),
+        slo=slo_figures(measured, finished_met, seconds, slo) if slo is not None else None,
     )

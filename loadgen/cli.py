@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ from loadgen.console import open_console as _console
 from loadgen.errors import UserError
 from loadgen.export.command import export
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.preflight.names import BLOCKING, parse_accept
+
+if TYPE_CHECKING:
+    from loadgen.trace import Trace
 
 app = typer.Typer(
     add_completion=False,
@@ -33,6 +37,17 @@ MOST_REPEATS = "16"
 
 RunsDir = Annotated[
     Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
+]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=URL of an endpoint that already runs (repeatable); without it, the stack's engines."),
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[,NAME]",
+        help=f"Go on although preflight found this (repeatable): {', '.join(BLOCKING)}.",
+    ),
 ]
 
 
@@ -63,7 +78,7 @@ def run(
     rate: Annotated[float | None, typer.Option(help="Requests a second of an open loop, instead of users.")] = None,
     arrival: Annotated[ArrivalChoice, typer.Option(help="How an open loop's requests arrive.")] = ArrivalChoice.poisson,
     trace: Annotated[
-        Path | None, typer.Option(help='Arrivals for --arrival trace: .jsonl lines of {"t": seconds}.')
+        Path | None, typer.Option(help='For --arrival trace: .jsonl lines of {"t": seconds}, with lengths or none.')
     ] = None,
     requests: Annotated[
         int | None, typer.Option(min=1, help="Requests to measure (default 100, or no limit with --duration).")
@@ -115,7 +130,11 @@ def run(
 
     if shared_prefix_tokens >= prompt_tokens:
         raise UserError("--shared-prefix-tokens must be less than --prompt-tokens.")
-    trace_ns, rate = _open_loop(concurrency, rate, arrival, trace)
+    replayed, rate = _open_loop(concurrency, rate, arrival, trace)
+    longest = prompt_tokens + output_tokens
+    facts = replayed.facts(str(trace)) if replayed is not None else None
+    if facts is not None and facts.prompt_tokens and facts.output_tokens and facts.longest:
+        prompt_tokens, output_tokens, longest = facts.prompt_tokens, facts.output_tokens, facts.longest
     for file in (json_file, records):
         _check_writable(file)
     to_stdout = json_file is not None and str(json_file) == "-"
@@ -128,9 +147,9 @@ def run(
         tokenizer=tokenizer,
         api_key=_api_key(api_key_env),
     )
-    if endpoint.context_length is not None and prompt_tokens + output_tokens > endpoint.context_length:
+    if endpoint.context_length is not None and longest > endpoint.context_length:
         raise UserError(
-            f"{prompt_tokens} prompt and {output_tokens} output tokens do not fit into the context of "
+            f"{longest - output_tokens} prompt and {output_tokens} output tokens do not fit into the context of "
             f"{endpoint.context_length} tokens that {endpoint.base_url} serves."
         )
     progress = QuickProgress(console)
@@ -140,6 +159,9 @@ def run(
     )
     recipe = make_recipe(endpoint)
     wanted = requests if requests is not None else (None if duration is not None else 100)
+    warmup = warmup_requests if warmup_requests is not None else OPEN_LOOP_WARMUP if rate else 1
+    if replayed is not None:
+        wanted = replayed.measured(requests, warmup)
     plan = BlockPlan(
         run_id="run",
         scenario="run",
@@ -151,9 +173,11 @@ def run(
         users=0 if rate else concurrency or 1,
         rate=rate,
         arrival=arrival.value,
-        trace_ns=trace_ns,
+        trace_ns=replayed.arrivals_ns if replayed else (),
+        trace_prompts=replayed.prompt_tokens if replayed else (),
+        trace_outputs=replayed.output_tokens if replayed else (),
         requests=wanted,
-        warmup_requests=warmup_requests if warmup_requests is not None else OPEN_LOOP_WARMUP if rate else 1,
+        warmup_requests=warmup,
         shared_prefix_tokens=shared_prefix_tokens,
         prompt_seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
@@ -190,10 +214,7 @@ def bench(
         str | None,
         typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
     ] = None,
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=URL of an endpoint that already runs (repeatable); without it, the stack's engines."),
-    ] = None,
+    engine: Engines = None,
     api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None,
     model: Annotated[str | None, typer.Option(help="Model name for every --engine.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json, for --engine.")] = None,
@@ -211,6 +232,7 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
     ] = None,
+    accept: Accept = None,
     fail_if: FailIf = None,
     junit: Junit = None,
     markdown: MarkdownFile = None,
@@ -218,8 +240,8 @@ def bench(
 ) -> None:
     """Race engines over a scenario, through Locust, into a run folder.
 
-    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 3 a threshold
-    failed, 4 none failed, but one is undecided, 130 interrupted.
+    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 3 preflight found engines
+    that cannot be compared, or a threshold failed, 4 none failed, but one is undecided, 130 interrupted.
     """
     from loadgen.bench import run_bench
 
@@ -227,11 +249,7 @@ def bench(
     codes: list[int] = []
     if engine:
         gate.check_engines(len(engine))
-    for flag, value in (("--api", api), ("--model", model), ("--tokenizer", tokenizer), ("--workers", workers)):
-        if value is not None and not engine:
-            raise UserError(
-                f"{flag} goes with --engine NAME=URL; without it the stack's engines are raced as they are."
-            )
+    _only_with_engines(engine, {"--api": api, "--model": model, "--tokenizer": tokenizer, "--workers": workers})
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "seed": seed}
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if resume is not None and (scenario is not None or overrides):
@@ -246,10 +264,46 @@ def bench(
         overrides=overrides,
         default_runs_dir=default_runs_dir(),
         workers=workers or 1,
+        accepted=parse_accept(accept or ()),
         console=_console(),
         at_end=lambda folder: codes.append(gate.judge_run(folder, _console())),
     )
     raise typer.Exit(max(codes, default=0) or (0 if ok else 1))
+
+
+@app.command()
+def preflight(
+    scenario: Annotated[
+        str | None, typer.Argument(help="Scenario that the engines are to be fit for: a name, or a .yaml file.")
+    ] = None,
+    engine: Engines = None,
+    api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name for every --engine.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder with the model's tokenizer.json, for --engine.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the API key, for --engine.")
+    ] = None,
+    accept: Accept = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings to this file (- for stdout).")
+    ] = None,
+) -> None:
+    """Compare engines before a race: the same tokens in, the same text out, and how each one answers.
+
+    Every race begins with it. Exit code: 0 nothing stands in the way, 3 a race would mean nothing, 2 wrong usage.
+    """
+    from loadgen.preflight.command import run_preflight
+
+    _only_with_engines(engine, {"--api": api, "--model": model, "--tokenizer": tokenizer})
+    _check_writable(json_file)
+    run_preflight(
+        scenario,
+        checkout=CHECKOUT,
+        engines=_seats(engine, api, model, tokenizer, api_key_env) if engine else None,
+        accepted=parse_accept(accept or ()),
+        json_file=json_file,
+        console=_console(stderr=json_file is not None and str(json_file) == "-"),
+    )
 
 
 @app.command()
@@ -368,6 +422,14 @@ def default_runs_dir() -> Path:
     return CHECKOUT / load_settings(CHECKOUT).runs_dir
 
 
+def _only_with_engines(engines: list[str] | None, flags: dict[str, Any]) -> None:
+    for flag, value in flags.items():
+        if value is not None and not engines:
+            raise UserError(
+                f"{flag} goes with --engine NAME=URL; without it the stack's engines are raced as they are."
+            )
+
+
 def _seats(
     engines: list[str], api: ApiChoice | None, model: str | None, tokenizer: str | None, api_key_env: str | None
 ) -> list[Any]:
@@ -397,24 +459,24 @@ def _seats(
 
 def _open_loop(
     concurrency: int | None, rate: float | None, arrival: ArrivalChoice, trace: Path | None
-) -> tuple[tuple[int, ...], float]:
-    """Arrivals of a trace, and requests a second (0 in a closed loop). Raises UserError for what does not fit."""
-    from loadgen.arrivals import read_trace
+) -> tuple[Trace | None, float]:
+    """The trace, and requests a second (0 in a closed loop). Raises UserError for what does not fit."""
+    from loadgen.trace import read_trace
 
     if (arrival is ArrivalChoice.trace) != (trace is not None):
         raise UserError("--arrival trace and --trace FILE go together.")
     if trace is not None:
         if rate is not None or concurrency is not None:
             raise UserError("A trace has its own rate: leave out --rate and --concurrency.")
-        arrivals = read_trace(trace)
-        return arrivals, round((len(arrivals) - 1) * 1e9 / (arrivals[-1] - arrivals[0] or 1), 3)
+        replayed = read_trace(trace)
+        return replayed, replayed.rate
     if rate is None:
-        return (), 0.0
+        return None, 0.0
     if concurrency is not None:
         raise UserError("Give either --concurrency (closed loop) or --rate (open loop), not both.")
     if not 0 < rate <= 100_000:
         raise UserError("--rate must be more than 0 and at most 100000 requests a second.")
-    return (), rate
+    return None, rate
 
 
 def _api_key(variable: str | None) -> str | None:

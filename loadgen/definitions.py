@@ -25,6 +25,8 @@ DEFINITIONS: dict[str, str] = {
     "total throughput": "output throughput plus the prompt tokens of the requests whose first content event arrived "
     "inside the window / the window's length.",
     "requests per second": "requests that finished inside the window without an error / the window's length.",
+    "goodput": "requests that finished inside the window and met every limit of the scenario's SLO / the window's "
+    "length. TTFT and E2E count from when the schedule wanted the request; a failed request met none.",
     "window": "from the moment when every user has finished its warm-up requests until the last measured request "
     "ends; all users stay busy throughout.",
     "measured request": "the first N requests sent inside the window, failures included.",

@@ -28,6 +28,7 @@ PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prom
 
 BlockStatus = Literal["running", "complete", "interrupted", "failed"]
 RunStatus = Literal["running", "complete", "interrupted", "failed"]
+Verdict = Literal["equal", "noted", "blocking"]
 
 
 class _Model(BaseModel):
@@ -72,6 +73,13 @@ class ParityFact(_Model):
     equal: bool
     detail: str
     values: dict[str, str] = Field(default_factory=dict)
+    name: str = ""
+    """Stable name of preflight's check; empty in runs from before there was one."""
+    verdict: Verdict | None = None
+    accepted: bool = False
+    """Whether a blocking finding was accepted by name."""
+    advice: str = ""
+    """What to do about it; empty where nothing is to be done."""
 
 
 class BlockFacts(_Model):
@@ -95,6 +103,8 @@ class BlockFacts(_Model):
     started_at: float
     """Seconds since the Unix epoch."""
     ended_at: float | None = None
+    ended_early: str | None = None
+    """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: dict[str, Any] | None = None
     """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
 

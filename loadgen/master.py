@@ -50,7 +50,7 @@ class Master:
         self.runs_dir = runs_dir
         self.metrics = ClientMetrics()
         self.collector = Collector(runs_dir, self.metrics)
-        self.planner = Planner(read_seats())
+        self.planner = Planner(read_seats(), runs_dir)
         self._by_hand: Manifest | None = None
         self._in_flight: dict[str, int] = {}
         self._planning = False

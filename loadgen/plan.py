@@ -8,10 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadgen.arrivals import Arrival
+from loadgen.cell import Cell
 from loadgen.endpoint import Endpoint
 from loadgen.engines import Api
-from loadgen.prompts import PromptRecipe
-from loadgen.scenario import Cell, Timeouts
+from loadgen.prompts import PromptFactory, PromptRecipe
+from loadgen.scenario import Timeouts
+from loadgen.shapes import Conversation, Step
 
 
 class BlockPlan(BaseModel):
@@ -34,6 +36,16 @@ class BlockPlan(BaseModel):
     arrival: Arrival = "poisson"
     trace_ns: tuple[int, ...] = ()
     """Arrivals of a trace, ns after the start."""
+    trace_prompts: tuple[int, ...] = ()
+    """Prompt tokens of each arrival of a trace; empty where it gives no lengths. Likewise the output tokens."""
+    trace_outputs: tuple[int, ...] = ()
+    trace_digest: str = ""
+    step: Step | None = None
+    """A burst in the arrivals."""
+    conversation: Conversation | None = None
+    """What the users of a closed loop hold in place of single requests."""
+    shared_percent: int = 0
+    """As the cell has it; `shared_prefix_tokens` is what comes of it."""
     start_wall_ns: int = 0
     """When an open loop's schedule starts, ns since the Unix epoch, so that all workers start together."""
     workers: tuple[str, ...] = ("local",)
@@ -52,7 +64,36 @@ class BlockPlan(BaseModel):
     @property
     def cell(self) -> Cell:
         """The cell that this block is one repetition of."""
-        return Cell(self.prompt_tokens, self.output_tokens, 0 if self.rate else self.users, self.rate)
+        return Cell(
+            self.prompt_tokens,
+            self.output_tokens,
+            0 if self.rate else self.users,
+            self.rate,
+            shared_percent=self.shared_percent,
+            step=self.step,
+            conversation=self.conversation,
+            trace=self.trace_digest,
+        )
+
+    @property
+    def prompt_span(self) -> tuple[int, int]:
+        """Tokens of its shortest and its longest prompt."""
+        if self.trace_prompts:
+            return min(self.trace_prompts), max(self.trace_prompts)
+        if self.conversation is not None:
+            return self.prompt_tokens, self.conversation.longest_prompt(self.prompt_tokens, self.output_tokens)
+        return self.prompt_tokens, self.prompt_tokens
+
+    def prompt_factory(self) -> PromptFactory:
+        """Return what makes its prompts. Raises UserError when they cannot be made."""
+        shortest, longest = self.prompt_span
+        return PromptFactory(
+            self.recipe,
+            prompt_tokens=longest,
+            shortest=shortest,
+            seed=self.prompt_seed,
+            shared_prefix_tokens=self.shared_prefix_tokens,
+        )
 
     @property
     def api(self) -> Api:

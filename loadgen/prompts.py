@@ -57,8 +57,18 @@ class PromptRecipe:
 class PromptFactory:
     """Makes the prompts of one cell."""
 
-    def __init__(self, recipe: PromptRecipe, *, prompt_tokens: int, seed: str, shared_prefix_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        recipe: PromptRecipe,
+        *,
+        prompt_tokens: int,
+        seed: str,
+        shared_prefix_tokens: int = 0,
+        shortest: int | None = None,
+    ) -> None:
         """Prepare prompts of `prompt_tokens` tokens, of which the first `shared_prefix_tokens` pieces are the same.
+
+        Of a cell whose prompts differ in length that is the longest one, and `shortest` the shortest.
 
         Raises:
             UserError: the recipe cannot make a prompt so short, or has too few pieces.
@@ -69,15 +79,17 @@ class PromptFactory:
             )
         self._recipe = recipe
         # BOS opens the prompt where there is room for it beside at least one other token.
-        head = recipe.head_ids if recipe.mode == "ids" and prompt_tokens > len(recipe.head_ids) else ()
+        least_wanted = prompt_tokens if shortest is None else shortest
+        head = recipe.head_ids if recipe.mode == "ids" and least_wanted > len(recipe.head_ids) else ()
         around = len(head) if recipe.mode == "ids" else recipe.overhead
+        self._longest = prompt_tokens
         self._own = prompt_tokens - around - shared_prefix_tokens
-        if self._own < 1:
+        if least_wanted - around - shared_prefix_tokens < 1:
             least = around + shared_prefix_tokens + 1
             if not head and least > len(recipe.head_ids):
                 least += len(recipe.head_ids)  # a prompt so long is opened by BOS
             raise UserError(
-                f"A prompt of {prompt_tokens} tokens cannot be made: this endpoint adds {around} tokens of its own"
+                f"A prompt of {least_wanted} tokens cannot be made: this endpoint adds {around} tokens of its own"
                 + (f" and {shared_prefix_tokens} are shared" if shared_prefix_tokens else "")
                 + f". Ask for {least} or more."
             )
@@ -95,20 +107,24 @@ class PromptFactory:
         self._starts = [0]
         for piece in stock:
             self._starts.append(self._starts[-1] + len(piece) + 1)
+        self._span = len(self._starts) - 1 - max(self._own - 2, 0)
 
-    def prompt(self, number: int) -> str:
+    def prompt(self, number: int, prompt_tokens: int | None = None) -> str:
         """Return prompt `number` as JSON text: an array of ids, or a string.
+
+        Of `prompt_tokens` tokens where they are given; a shorter one is the beginning of the longer ones of its number.
 
         With p the largest prime not above the number of pieces: any p numbers in a row, or at a stride that p does
         not divide, differ in their first own token, and p * p of them within their first two.
         """
         firsts = self._firsts
-        own = [firsts[number % len(firsts)], firsts[(number // len(firsts)) % len(firsts)]][: self._own]
+        length = self._own if prompt_tokens is None else self._own - (self._longest - prompt_tokens)
+        own = [firsts[number % len(firsts)], firsts[(number // len(firsts)) % len(firsts)]][:length]
         body = self._opening + self._separator.join(own)
-        rest = self._own - len(own)
+        rest = length - len(own)
         if rest:
             # A multiplier coprime to the range spreads the starts over the stock.
-            start = (number * 7919) % (len(self._starts) - 1 - rest)
+            start = (number * 7919) % self._span
             body += self._separator + self._stock[self._starts[start] : self._starts[start + rest] - 1]
         return f"[{body}]" if self._recipe.mode == "ids" else f'"{body}"'
 

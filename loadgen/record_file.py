@@ -76,3 +76,30 @@ def read_records(path: Path) -> tuple[list[RequestRecord], int]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     return records, broken
+
+
+class RecordTail:
+    """Reads what is appended to a `.jsonl` file, as far as its lines are whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+
+    def read(self) -> list[RequestRecord]:
+        """Return the records since the last call; unreadable lines are passed over. Raises UserError."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                lines = file.read().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be read: {error.strerror or error}") from None
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        records = []
+        for line in lines:
+            self._read += len(line)
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                records.append(RequestRecord.from_dict(orjson.loads(line)))
+        return records

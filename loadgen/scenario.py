@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from loadgen.capacity import FindCapacity
+from loadgen.cell import Cell
 from loadgen.gate.threshold import parse_threshold
 from loadgen.serving import Serving
+from loadgen.shapes import Conversation, Positive, Step, TraceFacts
+from loadgen.slo import Slo
 from loadgen.strict import Strict
 
-Positive = Annotated[int, Field(ge=1)]
+__all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario", "Timeouts"]
+
 OPEN_LOOP_WARMUP = 10
 
 
 class Load(Strict):
-    """How requests are offered: `concurrency` for a closed loop, or `rate` for an open one.
+    """How requests are offered: `concurrency` for a closed loop, or `rate` or a `trace` for an open one.
 
     Closed loop: each user sends its next request when its last one ended. Open loop: requests are sent at `rate` a
-    second on an absolute schedule, whatever became of the earlier ones.
+    second, or as the trace has it, on an absolute schedule, whatever became of the earlier ones.
     """
 
     concurrency: list[Positive] = Field(default_factory=list)
     rate: list[Annotated[float, Field(gt=0, le=100_000)]] = Field(default_factory=list)
     arrival: Literal["poisson", "constant"] = "poisson"
+    step: Step | None = Field(default=None, description="a burst: for a time the rate is another")
+    trace: TraceFacts | None = Field(default=None, description="a .jsonl file, relative to the scenario's")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.concurrency) == bool(self.rate):
-            raise ValueError("give either `concurrency` (closed loop) or `rate` (open loop)")
+        if bool(self.concurrency) + bool(self.rate) + (self.trace is not None) > 1:
+            raise ValueError(ONE_KIND)
+        if self.step is not None and not self.rate:
+            raise ValueError("`step` goes with a `rate`")
         return self
+
+    @property
+    def kinds(self) -> int:
+        """How many kinds of load are given, 0 or 1."""
+        return int(bool(self.concurrency or self.rate or self.trace))
+
+
+ONE_KIND = "give either `concurrency` (closed loop) or `rate` (open loop), or replay a `trace`"
 
 
 class Timeouts(Strict):
@@ -43,56 +59,6 @@ class Timeouts(Strict):
     total_s: float = Field(default=600.0, gt=0)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, order=True)
-class Cell:
-    """One point of a scenario's matrix. Cells sort by prompt, output and load."""
-
-    prompt_tokens: int
-    output_tokens: int
-    concurrency: int
-    """Users of a closed loop; 0 in an open one."""
-    rate: float = 0.0
-    """Requests a second of an open loop; 0 in a closed one."""
-
-    @property
-    def open_loop(self) -> bool:
-        """Whether requests come by a schedule."""
-        return self.rate > 0
-
-    @property
-    def load(self) -> float:
-        """Users, or requests a second."""
-        return self.rate if self.open_loop else self.concurrency
-
-    @property
-    def load_text(self) -> str:
-        """The load in words, such as `4 users` or `2.5 req/s`."""
-        if self.open_loop:
-            return f"{self.rate:g} req/s"
-        return f"{self.concurrency} user{'' if self.concurrency == 1 else 's'}"
-
-    @property
-    def id(self) -> str:
-        """Stable name, such as `p0512-o0128-c004` or `p0512-o0128-r2.5`.
-
-        Larger numbers are written whole, so sort cells, not ids.
-        """
-        load = f"r{repr(self.rate).removesuffix('.0')}" if self.open_loop else f"c{self.concurrency:03d}"
-        return f"p{self.prompt_tokens:04d}-o{self.output_tokens:04d}-{load}"
-
-    @classmethod
-    def parse(cls, cell_id: str) -> Cell:
-        """Read a cell back from its id. Raises ValueError when it is not one."""
-        found = re.fullmatch(r"p([0-9]{4,9})-o([0-9]{4,9})-(?:c([0-9]{3,9})|r([0-9.e+-]{1,25}))", cell_id)
-        if found is None:
-            raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-c004")
-        prompt, output, users, rate = found.groups()
-        cell = cls(int(prompt), int(output), int(users or 0), float(rate or 0))
-        if cell.id != cell_id:
-            raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-r2.5")
-        return cell
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Block:
     """One engine's one repetition of one cell."""
@@ -100,6 +66,8 @@ class Block:
     engine: str
     cell: Cell
     repeat: int
+    requests: int | None = None
+    """Measured requests, where they are not the scenario's."""
 
     @property
     def id(self) -> str:
@@ -121,14 +89,25 @@ class Scenario(Strict):
     model: str | None = None
     prompt_tokens: list[Positive] = Field(min_length=1)
     output_tokens: list[Positive] = Field(min_length=1)
-    load: Load
+    load: Load = Load()
     requests: Positive = Field(description="measured requests of each block")
     warmup_requests: int | None = Field(
         default=None,
         ge=0,
-        description="requests of each user before the window opens (default 1); in an open loop, of all (default 10)",
+        description="requests of each user before the window opens (default 1, or a conversation's turns); in an open "
+        "loop, of all (default 10)",
     )
     shared_prefix_tokens: int = Field(default=0, ge=0)
+    shared_prefix: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default_factory=list, description="shares of each prompt that all prompts have in common, each a cell"
+    )
+    conversation: Conversation | None = Field(default=None, description="users chat, and the history grows")
+    slo: Slo | None = Field(default=None, description="what goodput is counted by")
+    max_error_share: float = Field(default=0.0, ge=0, le=1, description="a block with more failed requests is invalid")
+    find_capacity: FindCapacity | None = Field(
+        default=None, description="in place of a load: search the highest at which the SLO holds"
+    )
+    max_context: Positive | None = Field(default=None, description="cells that need more tokens are left out")
     repeats: Positive = 1
     between_blocks: Literal["restart", "keep"] = Field(
         default="restart",
@@ -144,7 +123,7 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for field in ("engines", "prompt_tokens", "output_tokens"):
+        for field in ("engines", "prompt_tokens", "output_tokens", "shared_prefix"):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"`{field}` lists a value twice")
@@ -152,32 +131,119 @@ class Scenario(Strict):
             values = getattr(self.load, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"`load.{field}` lists a value twice")
-        if self.shared_prefix_tokens >= min(self.prompt_tokens):
-            raise ValueError("`shared_prefix_tokens` must be less than the shortest of `prompt_tokens`")
-        longest = max(self.prompt_tokens) + max(self.output_tokens)
-        length = self.serving.max_model_length if self.serving else None
-        if length is not None and length < longest:
+        if self.load.kinds == 0 and self.find_capacity is None:
+            raise ValueError(f"`load`: {ONE_KIND}")
+        self._check_prefix()
+        self._check_shapes()
+        self._check_capacity()
+        if not self.cells():
+            least = min(map(self.tokens_needed, self.matrix()))
+            key, length = "max_context", self.max_context
+            if self.serving and self.serving.max_model_length is not None:
+                key, length = "serving.max_model_length", self.serving.max_model_length
             raise ValueError(
-                f"`serving.max_model_length` ({length}) must hold the longest prompt and its output: {longest} tokens"
+                f"`{key}` ({length}) must hold the shortest prompt and its output at least: {least} tokens"
             )
         return self
 
-    def cells(self) -> list[Cell]:
-        """Return the matrix, shortest prompts and lowest load first."""
-        loads = [(users, 0.0) for users in self.load.concurrency] or [(0, rate) for rate in self.load.rate]
+    def _check_prefix(self) -> None:
+        if self.shared_prefix_tokens and self.shared_prefix:
+            raise ValueError("`shared_prefix` and `shared_prefix_tokens` are two ways to say one thing: give one")
+        if self.shared_prefix_tokens >= min(self.prompt_tokens):
+            raise ValueError("`shared_prefix_tokens` must be less than the shortest of `prompt_tokens`")
+        if any(abs(share * 100 - round(share * 100)) > 1e-9 for share in self.shared_prefix):
+            raise ValueError("`shared_prefix` is in whole per cents, such as 0.5 or 0.95")
+
+    def _check_shapes(self) -> None:
+        step, trace = self.load.step, self.load.trace
+        for rate in self.load.rate:
+            least = step.arrivals_until_end(rate) - self.warmup if step is not None else 0
+            if self.requests < least:
+                raise ValueError(
+                    f"`requests` ({self.requests}) are over before the step of `load.step` is: at {rate:g} req/s it "
+                    f"takes {least:.0f} or more"
+                )
+        if self.conversation is not None and not self.load.concurrency:
+            raise ValueError("`conversation` needs users: give `load.concurrency`")
+        if trace is None:
+            return
+        if len(self.prompt_tokens) > 1 or len(self.output_tokens) > 1 or self.shared_prefix:
+            raise ValueError("`load.trace` is one cell: give one prompt length, one output length, no `shared_prefix`")
+        if self.requests + self.warmup > trace.requests:
+            raise ValueError(
+                f"`requests` ({self.requests}) and warm-up ({self.warmup}) are more than the {trace.requests} arrivals "
+                "of the trace"
+            )
+
+    def _check_capacity(self) -> None:
+        search = self.find_capacity
+        if search is None:
+            return
+        if self.slo is None:
+            raise ValueError("`find_capacity` needs an `slo` that is to hold")
+        if self.load.kinds:
+            raise ValueError("`find_capacity` chooses the load itself: leave all but `arrival` out of `load`")
+        if self.repeats > 1 or self.conversation is not None:
+            raise ValueError("`find_capacity` goes with neither `repeats` nor a `conversation`")
+        if search.of == "rate" and self.slo.ttft_ms is None and self.slo.e2e_ms is None:
+            raise ValueError(
+                "`slo` must limit `ttft_ms` or `e2e_ms`: an engine beyond its capacity lets requests wait, and TPOT "
+                "does not show that"
+            )
+
+    def matrix(self) -> list[Cell]:
+        """Return all cells, shortest prompts and lowest load first. A search has one for each shape, without a load."""
+        load, trace = self.load, self.load.trace
+        loads = [(users, 0.0) for users in load.concurrency] + [(0, rate) for rate in load.rate]
+        loads = loads or [(0, trace.rate if trace is not None else 0.0)]
         return [
-            Cell(prompt, output, users, rate)
+            Cell(
+                prompt,
+                output,
+                users,
+                rate,
+                shared_percent=round(share * 100),
+                step=load.step,
+                conversation=self.conversation,
+                trace=trace.digest if trace is not None else "",
+            )
             for prompt in self.prompt_tokens
             for output in self.output_tokens
+            for share in self.shared_prefix or (0.0,)
             for users, rate in loads
         ]
+
+    def cells(self) -> list[Cell]:
+        """Return the matrix without the cells that no context could hold."""
+        return [cell for cell in self.matrix() if self.fits(cell)]
+
+    def left_out(self) -> list[Cell]:
+        """The cells of the matrix that need a longer context."""
+        return [cell for cell in self.matrix() if not self.fits(cell)]
+
+    def tokens_needed(self, cell: Cell) -> int:
+        """Tokens of context that a cell's longest request takes."""
+        trace = self.load.trace
+        return trace.longest if trace is not None and trace.longest is not None else cell.longest
+
+    def fits(self, cell: Cell) -> bool:
+        """Whether a cell's requests fit the context that the scenario allows."""
+        limits = (self.max_context, self.serving.max_model_length if self.serving else None)
+        return all(limit is None or self.tokens_needed(cell) <= limit for limit in limits)
+
+    def shared_tokens(self, cell: Cell) -> int:
+        """Tokens that open every prompt of a cell alike."""
+        return cell.shared_tokens or self.shared_prefix_tokens
 
     @property
     def warmup(self) -> int:
         """Warm-up requests: of each user in a closed loop, in all in an open one."""
         if self.warmup_requests is not None:
             return self.warmup_requests
-        return OPEN_LOOP_WARMUP if self.load.rate else 1
+        searched = self.find_capacity is not None and self.find_capacity.of == "rate"
+        if self.load.rate or self.load.trace is not None or searched:
+            return OPEN_LOOP_WARMUP
+        return self.conversation.turns if self.conversation is not None else 1
 
     def blocks(self, engines: Sequence[str], repeats: Iterable[int] | None = None) -> Iterator[Block]:
         """Yield the blocks in the order they run: A B, B A, then the mirror B A, A B, and so on.

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -16,8 +16,8 @@ from loadgen.errors import UserError
 from loadgen.manifest import load_manifest
 from loadgen.resume import scenario_of
 from loadgen.run_folder import MANIFEST
-from loadgen.scenario import Load, Scenario, Timeouts
-from loadgen.serving import Serving
+from loadgen.scenario import OPEN_LOOP_WARMUP, Scenario
+from loadgen.trace import read_trace
 
 SHIPPED = Path(__file__).parent / "scenarios"
 
@@ -67,6 +67,7 @@ def load_scenario(name_or_path: str) -> Scenario:
         raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
     if not isinstance(document, dict):
         raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
+    _read_trace(path, document)
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
@@ -83,17 +84,16 @@ def _is_run(folder: Path) -> bool:
 def _explain(path: Path, document: Any, item: Any) -> str:
     """One line a mistake: file, line, key, what is wrong, hint."""
     location: tuple[str | int, ...] = item["loc"]
-    line, model = _line_of(document, location), Scenario
+    line = _line_of(document, location)
     key = ".".join(str(step) for step in location)
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":  # our own checks over several keys begin with the key they are about
         named = re.match(r"`([a-z_.]+)`", message)
         line = _line_of(document, [*location, *named[1].split(".")]) if named else line
     if item["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {"load": Load, "timeouts": Timeouts, "serving": Serving}
-        owner = nested.get(str(location[0]), model) if len(location) > 1 else model
-        close = difflib.get_close_matches(str(location[-1]), owner.model_fields, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(owner.model_fields)}"
+        known = [field.alias or name for name, field in _owner(location).model_fields.items()]
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
         message = f"unknown key; {hint}"
     elif item["type"] == "model_type":
         message = f"must be a mapping of keys, not {str(item['input'])[:60]!r}"
@@ -116,3 +116,32 @@ def _line_of(document: Any, location: Sequence[str | int]) -> int:
         except (AttributeError, KeyError, TypeError, IndexError):
             break
     return line
+
+
+def _owner(location: Sequence[str | int]) -> type[BaseModel]:
+    """The model that the last key of a location belongs to."""
+    model: type[BaseModel] = Scenario
+    for step in location[:-1]:
+        field = model.model_fields.get(str(step))
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return model
+
+
+def _read_trace(path: Path, document: Any) -> None:
+    """Put what is known of a trace in the place of its file's name, and what follows from it. Raises UserError."""
+    load = document.get("load")
+    if not isinstance(load, dict) or not isinstance(load.get("trace"), str):
+        return
+    file = path.parent / load["trace"]
+    facts = read_trace(file).facts(str(file.resolve()))
+    load["trace"] = facts.model_dump()
+    for key, mean in (("prompt_tokens", facts.prompt_tokens), ("output_tokens", facts.output_tokens)):
+        if mean is not None and key in document:
+            line = _line_of(document, [key]) + 1
+            raise UserError(f"{path}:{line}: `{key}`: the trace gives the lengths itself: leave it out")
+        if mean is not None:
+            document[key] = [mean]
+    warmup = document.get("warmup_requests", OPEN_LOOP_WARMUP)
+    if "requests" not in document and isinstance(warmup, int):
+        document["requests"] = max(1, facts.requests - warmup)

@@ -14,7 +14,6 @@ from loadgen.exchange import exchange
 from loadgen.http_stream import Connection
 from loadgen.open_loop import ConnectionStock, Dispatcher
 from loadgen.plan import BlockPlan
-from loadgen.prompts import PromptFactory
 from loadgen.record import ABORTED, RequestRecord
 
 WORKER_STRIDE = 64
@@ -51,12 +50,7 @@ class Traffic:
         # What stands now stays: a full collection that walked it would stop the process for tens of milliseconds.
         gc.collect()
         gc.freeze()
-        self.factory = PromptFactory(
-            plan.recipe,
-            prompt_tokens=plan.prompt_tokens,
-            seed=plan.prompt_seed,
-            shared_prefix_tokens=plan.shared_prefix_tokens,
-        )
+        self.factory = plan.prompt_factory()
         self.plan = plan
         self.fields_json = plan.request_fields_json(plan.output_tokens)
         self.path = plan.endpoint.engine.paths[plan.api]
@@ -88,9 +82,19 @@ class Traffic:
         return Connection(plan.endpoint.base_url, plan.timeouts.connect_s)
 
     def send_one(
-        self, connection: Connection, *, user: int, index: int, output_tokens: int, prompt: str, due: int | None = None
+        self,
+        connection: Connection,
+        *,
+        user: int,
+        index: int,
+        output_tokens: int,
+        prompt: str,
+        prompt_tokens: int | None = None,
+        due: int | None = None,
     ) -> RequestRecord:
         """Send one request and hand its record to the sink; `due` is when the schedule wants it (open loop).
+
+        `prompt_tokens` are the prompt's where they are not the plan's.
 
         A GreenletExit passes through: the record then holds what was measured, as aborted.
         """
@@ -114,7 +118,7 @@ class Traffic:
             t_send=now,
             t_done=now,
             wall_offset_ns=self.wall_offset_ns,
-            prompt_tokens_wanted=plan.prompt_tokens,
+            prompt_tokens_wanted=plan.prompt_tokens if prompt_tokens is None else prompt_tokens,
             output_tokens_wanted=output_tokens,
         )
         headers = {**self.headers, "X-Request-Id": record.request_id} if self.request_ids else self.headers
@@ -148,10 +152,11 @@ class Traffic:
         """This worker's share of the block's open loop."""
         plan = self._plan()
         arrivals = share_of_worker(
-            arrival_offsets_ns(plan.arrival, plan.rate, plan.prompt_seed, plan.trace_ns),
+            arrival_offsets_ns(plan.arrival, plan.rate, plan.prompt_seed, plan.trace_ns, plan.step),
             self.position,
             len(plan.workers),
         )
+        prompts, outputs = plan.trace_prompts, plan.trace_outputs
 
         def send(connection: Connection, number: int, due: int) -> None:
             # The arrival's own number picks the prompt, so that both engines meet the same one at the same moment.
@@ -159,8 +164,9 @@ class Traffic:
                 connection,
                 user=0,
                 index=number,
-                output_tokens=plan.output_tokens,
-                prompt=self.factory.prompt(number),
+                output_tokens=outputs[number] if outputs else plan.output_tokens,
+                prompt=self.factory.prompt(number, prompts[number] if prompts else None),
+                prompt_tokens=prompts[number] if prompts else None,
                 due=due,
             )
 
@@ -198,6 +204,10 @@ class ClosedLoopUser:
             prompt=traffic.next_prompt(),
         )
         self._index += 1
+        self._rest_after(record)
+
+    def _rest_after(self, record: RequestRecord) -> None:
+        """Pause after failures in a row."""
         self._failures = 0 if record.ok else self._failures + 1
         if self._failures:
             gevent.sleep(min(MAX_BACKOFF_S, 0.05 * 2**self._failures))

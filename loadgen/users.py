@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import gevent
 from locust import User, constant, task
 
+from loadgen.chat_user import closed_loop_user
 from loadgen.definitions import e2e_ms
 from loadgen.record import RequestRecord
-from loadgen.traffic import ClosedLoopUser, Traffic
+from loadgen.traffic import Traffic
 
 
 class StreamingUser(User):
@@ -22,7 +23,7 @@ class StreamingUser(User):
 
     def on_start(self) -> None:
         """Take part in the current block."""
-        self.user = ClosedLoopUser(self.traffic)
+        self.user = closed_loop_user(self.traffic)
 
     def on_stop(self) -> None:
         """Leave no connection behind."""

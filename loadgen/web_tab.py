@@ -138,7 +138,7 @@ def _plan_before_swarm(app: Flask, master: Master) -> None:
         options = master.environment.parsed_options
         values: dict[str, Any] = dict(vars(options)) if options else {}
         # What a campaign has set for its own blocks must not stick to a block that is started by hand.
-        values.update(run_id="", block="", scenario="", timeouts="", run_time="")
+        values.update(run_id="", block="", cell="", scenario="", timeouts="", run_time="")
         values.update(request.form.items())
         try:
             if "plan" in request.form:  # Locust would put it in place of the one that is made here

@@ -40,6 +40,7 @@ def cut_block(
     warmup_requests: int,
     measured_requests: int | None,
     open_loop: bool = False,
+    arrivals: int | None = None,
 ) -> Cut:
     """Divide one block's records into warm-up, measured and drain requests.
 
@@ -50,12 +51,15 @@ def cut_block(
         warmup_requests: requests that each user makes before it counts as warm.
         measured_requests: how many requests to measure; None measures all (a block bounded by time).
         open_loop: requests came by a schedule: see `cut_open_loop`.
+        arrivals: of a schedule that ends (a trace), how many it has.
 
     A request is known only when it has ended, so the first N *sent* are certain once the N-th of them was sent
     before every user's latest known end: whatever is in flight was then sent later.
     """
     if open_loop:
-        return cut_open_loop(records, warmup_requests=warmup_requests, measured_requests=measured_requests)
+        return cut_open_loop(
+            records, warmup_requests=warmup_requests, measured_requests=measured_requests, arrivals=arrivals
+        )
     opened = _window_start(records, users, warmup_requests)
     if opened is None:
         return Cut(["warmup"] * len(records), None, complete=False)
@@ -100,12 +104,19 @@ def _window_start(records: Sequence[RequestRecord], users: int, warmup_requests:
     return warm[users - 1] if len(warm) >= users else None
 
 
-def cut_open_loop(records: Sequence[RequestRecord], *, warmup_requests: int, measured_requests: int | None) -> Cut:
+def cut_open_loop(
+    records: Sequence[RequestRecord],
+    *,
+    warmup_requests: int,
+    measured_requests: int | None,
+    arrivals: int | None = None,
+) -> Cut:
     """Divide the records of an open-loop block by the number of their arrival (`index`, counted over all workers).
 
     Arrivals before `warmup_requests` warm the engine, the next `measured_requests` are measured, and those
     behind keep up the load until the last measured one has ended. The window runs from the first measured
-    arrival until the first one behind, so it holds as many arrivals as were measured, at the scheduled rate.
+    arrival until the first one behind, so it holds as many arrivals as were measured, at the scheduled rate. Where the
+    schedule ends with the last measured arrival, the window ends with the last answer.
     """
     behind = None if measured_requests is None else warmup_requests + measured_requests
     phases: list[Phase] = []
@@ -124,5 +135,5 @@ def cut_open_loop(records: Sequence[RequestRecord], *, warmup_requests: int, mea
     start = due.get(warmup_requests, min(r.t_intended + r.wall_offset_ns for r in measured))
     known_end = None if behind is None else due.get(behind)
     end = max(r.t_done + r.wall_offset_ns for r in measured) if known_end is None else known_end
-    complete = len(measured) == measured_requests and known_end is not None
+    complete = len(measured) == measured_requests and (known_end is not None or behind == arrivals)
     return Cut(phases, Window(start, end), complete)

@@ -101,6 +101,36 @@ class StreamShape(_Strict):
         return self
 
 
+class Tokens(_Strict):
+    """How prompts are counted."""
+
+    bos: Annotated[int, Field(ge=0)] = 1
+    template: Annotated[int, Field(ge=0)] = Field(default=3, description="tokens that open the answer in a chat")
+    word_letters: Positive | None = Field(
+        default=None, description="a word is a token for each so many of its letters; None: always one"
+    )
+
+
+class Answers(_Strict):
+    """What is answered, and how that strays from what was asked."""
+
+    text: Literal["words", "bangs"] = Field(default="words", description="bangs: the same token over and over")
+    first_word: Annotated[int, Field(ge=0, lt=1000)] = Field(
+        default=0, description="moves the text on by so many words, as other weights would"
+    )
+    most_tokens: Positive | None = Field(default=None, description="ends any answer after so many tokens")
+    sampling: bool = Field(default=False, description="temperature, seed, top_p and stop change the text")
+    known_fields_only: bool = Field(default=False, description="refuse a request with a field that is not known")
+
+
+class PrefixCaching(_Strict):
+    """A cache of prompts: tokens found there take no prefill."""
+
+    enabled: bool = False
+    blocks: Positive = 8192
+    tell: bool = Field(default=False, description="tell cached tokens in usage.prompt_tokens_details")
+
+
 class Fault(_Strict):
     """One fault and whom it hits. `after` counts content events that are still written normally."""
 
@@ -136,6 +166,9 @@ class Config(_Strict):
     fixed: FixedTiming = FixedTiming()
     batching: BatchingTiming = BatchingTiming()
     stream: StreamShape = StreamShape()
+    tokens: Tokens = Tokens()
+    answers: Answers = Answers()
+    prefix_caching: PrefixCaching = PrefixCaching()
     faults: tuple[Fault, ...] = ()
     drift_per_minute: float = Field(default=0.0, description="0.01: all model times grow by 1% of the first a minute")
     lag_limit_ms: Annotated[float, Field(gt=0)] = 0.3
@@ -160,6 +193,9 @@ class Config(_Strict):
         return self
 
 
+SECTIONS = (Config, FixedTiming, BatchingTiming, StreamShape, Tokens, Answers, PrefixCaching, Fault, Jitter)
+
+
 def _known_keys(model: type[BaseModel]) -> set[str]:
     return set(model.model_fields)
 
@@ -170,9 +206,7 @@ def _explain(error: ValidationError, source: str) -> str:
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = set().union(
-            *(_known_keys(m) for m in (Config, FixedTiming, BatchingTiming, StreamShape, Fault, Jitter))
-        )
+        known = set().union(*(_known_keys(m) for m in SECTIONS))
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         message = "unknown key" + (f", did you mean {close[0]}?" if close else "")
     return f"{source}: {where + ': ' if where else ''}{message}"

@@ -15,6 +15,7 @@ from simulator.config import Config, Fault
 from simulator.errors import BadRequestError
 from simulator.http import Connection
 from simulator.plan import CONTENT, ROLE, Shape, apply_fault, closing, fixed_plan, group_tokens, settle_shape
+from simulator.prefix_cache import PrefixCache
 from simulator.stream import Observer, Stream
 from simulator.truth import RequestTruth, TruthLog
 from simulator.wire import Format, Writer
@@ -30,6 +31,10 @@ class Job:
     output_tokens: int
     reason: str
     usage_asked: bool
+    skip: int
+    """Words by which the text is moved on."""
+    prompt_ids: list[int]
+    """Empty where no prefix cache wants them."""
 
 
 class Engine:
@@ -49,7 +54,13 @@ class Engine:
         self._started = time.monotonic_ns()
         self._rng = random.Random(cfg.seed)
         self._np_rng = np.random.default_rng(cfg.seed)
-        self._formats = {chat: Format(cfg.personality, chat=chat, model=cfg.model) for chat in (False, True)}
+        self._formats = {
+            chat: Format(
+                cfg.personality, chat=chat, model=cfg.model, text=cfg.answers.text, tell_cached=cfg.prefix_caching.tell
+            )
+            for chat in (False, True)
+        }
+        self._prefixes = PrefixCache(cfg.batching.block_tokens, cfg.prefix_caching.blocks)
         self._coalesce = 64 if cfg.coalesce == 1 and cfg.timing == "fixed" and cfg.fixed.tpot_ms == 0 else cfg.coalesce
         self.batching = BatchingModel(cfg.batching, self.factor) if cfg.timing == "batching" else None
         self._stepping = False
@@ -90,7 +101,8 @@ class Engine:
         cfg = self.cfg
         fmt = self._formats[job.chat]
         request_id = fmt.id_prefix + f"{self._rng.getrandbits(128):032x}"
-        writer = Writer(fmt, request_id, int(time.time()), job.prompt_tokens, job.reason)
+        cached = self._prefixes.take(job.prompt_ids) if job.prompt_ids else 0
+        writer = Writer(fmt, request_id, int(time.time()), job.prompt_tokens, job.reason, skip=job.skip, cached=cached)
         shape = settle_shape(
             cfg.stream, cfg.personality, chat=job.chat, usage_asked=job.usage_asked, others=self.open_streams,
             rng=self._rng,
@@ -115,13 +127,13 @@ class Engine:
         else:
             stream.prefix = head
         if self.batching is not None:
-            self._start_batched(self.batching, stream, job, truth, shape)
+            self._start_batched(self.batching, stream, job, truth, shape, cached)
             return stream
         gap = round(cfg.fixed.admit_gap_us * 1000)
         truth.t_start = self._admitted = max(truth.t_arrived, self._admitted + gap)
         factor = self.factor(truth.t_start)
         plan = fixed_plan(
-            cfg.fixed, shape, cfg.personality, job.prompt_tokens, job.output_tokens, truth.t_start, factor,
+            cfg.fixed, shape, cfg.personality, job.prompt_tokens - cached, job.output_tokens, truth.t_start, factor,
             self._np_rng,
         )  # fmt: skip
         plan = apply_fault(plan, fault)
@@ -154,10 +166,12 @@ class Engine:
         capacity = self.cfg.batching.kv_blocks * self.cfg.batching.block_tokens
         return self.open_streams, 0, 0, min(1.0, self.kv_tokens / capacity)
 
-    def _start_batched(self, model: BatchingModel, stream: Stream, job: Job, truth: RequestTruth, shape: Shape) -> None:
+    def _start_batched(
+        self, model: BatchingModel, stream: Stream, job: Job, truth: RequestTruth, shape: Shape, cached: int
+    ) -> None:
         # By the time of reading: a step that has been made up must not get an earlier arrival afterwards.
         truth.t_start = truth.t_read
-        sequence = Sequence(job.prompt_tokens, job.output_tokens, truth.t_read, owner=(stream, shape))
+        sequence = Sequence(job.prompt_tokens, job.output_tokens, truth.t_read, owner=(stream, shape), computed=cached)
         stream.sequence = sequence
         model.add(sequence)
         if not self._stepping:

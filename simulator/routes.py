@@ -9,15 +9,17 @@ from typing import Any
 
 from simulator import vllm_metrics
 from simulator.config import Config, Fault, parse_fault
+from simulator.deviations import check_fields, tokens_before_stop, words_skipped
 from simulator.engine import Engine, Job
 from simulator.errors import BadRequestError, SimulatorError
 from simulator.http import Connection, Request, error_body, response, stream_head
 from simulator.plan import FaultPicker
-from simulator.tokenizer import chat_ids, count_chat, count_prompt, encode
+from simulator.tokenizer import Tokenizer
 from simulator.truth import RequestTruth, TruthLog
 from simulator.vllm_metrics import VllmMetrics
 
 DEFAULT_OUTPUT = {False: 16, True: 128}
+NO_LIMIT = 1 << 31
 Reply = tuple[int, bytes, str]
 JSON = "application/json"
 
@@ -54,6 +56,7 @@ class Routes:
         self._engine = engine
         self._log = log
         self._picker = FaultPicker(cfg)
+        self._tokenizer = Tokenizer(cfg.tokens)
         self._started = time.monotonic_ns()
         self._created = int(time.time())
         vllm = cfg.personality == "vllm"
@@ -157,24 +160,32 @@ class Routes:
     def _job(self, body: dict[str, Any], *, chat: bool) -> Job:
         if self._cfg.personality == "vllm" and body.get("model") not in (None, self._cfg.model):
             raise BadRequestError(f"The model `{body.get('model')}` does not exist.", 404)
+        check_fields(self._cfg.answers, body)
+        tokenizer, cached = self._tokenizer, self._cfg.prefix_caching.enabled
         if chat:
-            prompt = count_chat(body.get("messages"))
+            prompt = tokenizer.count_chat(body.get("messages"))
+            ids = tokenizer.chat_ids(body["messages"]) if cached else []
             wanted = _count(body, "max_completion_tokens", "max_tokens")
         else:
-            prompt = count_prompt(body.get("prompt"))
+            prompt = tokenizer.count_prompt(body.get("prompt"))
+            ids = tokenizer.prompt_ids(body["prompt"]) if cached else []
             wanted = _count(body, "max_tokens")
-        output = wanted or DEFAULT_OUTPUT[chat]
+        output = min(wanted or DEFAULT_OUTPUT[chat], self._cfg.answers.most_tokens or NO_LIMIT)
+        skip = words_skipped(self._cfg.answers, body) - tokenizer.around(chat=chat)
         reason = "length"
         eos = self._cfg.stream.eos_after
         if eos is not None and not body.get("ignore_eos"):
             eos = max(eos, _count(body, "min_tokens") or 0)
             if eos < output:
                 output, reason = eos, "stop"
+        until_stop = tokens_before_stop(self._cfg.answers, body, prompt + skip, output)
+        if until_stop < output:
+            output, reason = until_stop, "stop"
         if self._cfg.personality == "ksana":
             reason = "stop"  # Its answer also when max_tokens ended it.
         options = body.get("stream_options")
         asked = isinstance(options, dict) and bool(options.get("include_usage"))
-        return Job(chat, bool(body.get("stream")), prompt, output, reason, asked)
+        return Job(chat, bool(body.get("stream")), prompt, output, reason, asked, skip, ids)
 
     def _models(self, _: Request) -> Reply:
         model = {"id": self._cfg.model, "object": "model", "created": self._created, "root": self._cfg.model}
@@ -184,9 +195,9 @@ class Routes:
     def _tokenize(self, request: Request) -> Reply:
         body = _body(request)
         if "messages" in body:
-            tokens = chat_ids(body["messages"])
+            tokens = self._tokenizer.chat_ids(body["messages"])
         elif isinstance(body.get("prompt"), str):
-            tokens = encode(body["prompt"], special=bool(body.get("add_special_tokens", True)))
+            tokens = self._tokenizer.encode(body["prompt"], special=bool(body.get("add_special_tokens", True)))
         else:
             raise BadRequestError("prompt must be text")
         return _json({"count": len(tokens), "max_model_len": self._cfg.max_model_len, "tokens": tokens})

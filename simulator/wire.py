@@ -10,14 +10,14 @@ import json
 from typing import Any
 
 from simulator.plan import CONTENT, DONE, FINISH, ROLE, USAGE
-from simulator.tokenizer import WORD_BYTES, WORDS
+from simulator.tokenizer import BANGS, WORD_BYTES, WORDS
 
 LAST_CHUNK = b"0\r\n\r\n"
 DONE_EVENT = b"data: [DONE]\n\n"
 # Stand for what differs from request to request, when a template is made.
 _ID, _TEXT = "\x00id", "\x00text"
-_CREATED, _PROMPT, _TOTAL, _COMPLETION = (7_770_000_000_000 + i for i in range(4))
-_WORD_LOOP = WORDS * 3
+_CREATED, _PROMPT, _TOTAL, _COMPLETION, _CACHED = (7_770_000_000_000 + i for i in range(5))
+LOOPS = {"words": WORDS * 3, "bangs": BANGS * 3}
 
 
 def chunk(payload: bytes) -> bytes:
@@ -25,17 +25,18 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
-def words(start: int, count: int) -> bytes:
+def words(start: int, count: int, loop: tuple[bytes, ...] = LOOPS["words"]) -> bytes:
     """Return the text of tokens `start` to `start + count`, 5 bytes each."""
     offset = start % len(WORDS)
     if count > 2 * len(WORDS):
-        return words(start, 1000) + words(start + 1000, count - 1000)
-    return b"".join(_WORD_LOOP[offset : offset + count])
+        return words(start, 1000, loop) + words(start + 1000, count - 1000, loop)
+    return b"".join(loop[offset : offset + count])
 
 
-def usage(prompt: int, output: int) -> dict[str, int]:
-    """Return a usage object, keys in the order of both engines."""
-    return {"prompt_tokens": prompt, "total_tokens": prompt + output, "completion_tokens": output}
+def usage(prompt: int, total: int, output: int, cached: int | None) -> dict[str, Any]:
+    """Return a usage object, keys in the order of both engines; cached tokens only where they are told."""
+    details = {} if cached is None else {"prompt_tokens_details": {"cached_tokens": cached}}
+    return {"prompt_tokens": prompt, "total_tokens": total, "completion_tokens": output, **details}
 
 
 def _dump(value: Any, *, spaced: bool = False) -> str:
@@ -47,7 +48,8 @@ def _template(event: str) -> str:
     event = event.replace("%", "%%")
     for text, name in ((_ID, "id"), (_TEXT, "text")):
         event = event.replace(json.dumps(text)[1:-1], f"%({name})s")
-    for number, name in ((_CREATED, "created"), (_PROMPT, "prompt"), (_TOTAL, "total"), (_COMPLETION, "completion")):
+    numbers = {_CREATED: "created", _PROMPT: "prompt", _TOTAL: "total", _COMPLETION: "completion", _CACHED: "cached"}
+    for number, name in numbers.items():
         event = event.replace(str(number), f"%({name})d")
     return event
 
@@ -55,10 +57,15 @@ def _template(event: str) -> str:
 class Format:
     """Templates of one personality's chat or completion stream; `Writer` fills them for one request."""
 
-    def __init__(self, personality: str, *, chat: bool, model: str) -> None:
+    def __init__(
+        self, personality: str, *, chat: bool, model: str, text: str = "words", tell_cached: bool = False
+    ) -> None:
+        """`text` is what is said (`LOOPS`); `tell_cached`: cached tokens are told in usage."""
         self.personality = personality
         self.chat = chat
         self.model = model
+        self.loop = LOOPS[text]
+        self.tell_cached = tell_cached
         self.id_prefix = "chatcmpl-" if chat else "cmpl-"
         self._templates: dict[tuple[int, str], list[str]] = {}
         content = _template(self.content(self._head(), _TEXT, None, None))
@@ -74,7 +81,7 @@ class Format:
         if found is not None:
             return found
         head = self._head()
-        used = {"prompt_tokens": _PROMPT, "total_tokens": _TOTAL, "completion_tokens": _COMPLETION}
+        used = usage(_PROMPT, _TOTAL, _COMPLETION, _CACHED if self.tell_cached else None)
         made = []
         if kind & ROLE:
             made.append(self.role(head))
@@ -99,7 +106,7 @@ class Format:
             return _dump({**head, "choices": [choice]})
         return _dump({**head, "choices": [choice], "prompt_token_ids": None, "prompt_text": None})
 
-    def content(self, head: dict[str, Any], text: str, finish: str | None, used: dict[str, int] | None) -> str:
+    def content(self, head: dict[str, Any], text: str, finish: str | None, used: dict[str, Any] | None) -> str:
         """Return a content event."""
         if self.personality == "ksana" and self.chat:
             choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish, "logprobs": None}
@@ -113,19 +120,19 @@ class Format:
         choice |= {"prompt_token_ids": None, "token_ids": None}
         return _dump({**head, "choices": [choice], "usage": used})
 
-    def finish(self, head: dict[str, Any], reason: str, used: dict[str, int] | None) -> str:
+    def finish(self, head: dict[str, Any], reason: str, used: dict[str, Any] | None) -> str:
         """Return an event with an empty delta that only finishes (KsanaLLM's way)."""
         choice = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason}
         if not self.chat:
             choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": reason}
         return _dump({**head, "choices": [choice], **({"usage": used} if used else {})})
 
-    def own_usage(self, head: dict[str, Any], used: dict[str, int]) -> str:
+    def own_usage(self, head: dict[str, Any], used: dict[str, Any]) -> str:
         """Return vLLM's last event: usage and no choices."""
         tail = {"system_fingerprint": "vllm-0.24.0-simulated"} if self.personality == "vllm" else {}
         return _dump({**head, "choices": [], "usage": used, **tail})
 
-    def whole(self, head: dict[str, Any], text: str, reason: str, used: dict[str, int]) -> bytes:
+    def whole(self, head: dict[str, Any], text: str, reason: str, used: dict[str, Any]) -> bytes:
         """Return the body of an answer that is not streamed."""
         choice: dict[str, Any] = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
         if self.chat:
@@ -138,13 +145,17 @@ class Format:
 class Writer:
     """Builds the chunks of one stream."""
 
-    __slots__ = ("_base", "_format", "_post", "_pre", "_prompt", "_ready", "_start", "_values", "reason")
+    __slots__ = ("_base", "_format", "_loop", "_post", "_pre", "_prompt", "_ready", "_start", "_values", "reason")
 
-    def __init__(self, fmt: Format, request_id: str, created: int, prompt: int, reason: str) -> None:
+    def __init__(
+        self, fmt: Format, request_id: str, created: int, prompt: int, reason: str, *, skip: int = 0, cached: int = 0
+    ) -> None:
+        """The text begins with the word whose number is the prompt's length, `skip` words later."""
         self._format = fmt
-        self._values: dict[str, Any] = {"id": request_id, "created": created, "prompt": prompt}
+        self._loop = fmt.loop
+        self._values: dict[str, Any] = {"id": request_id, "created": created, "prompt": prompt, "cached": cached}
         self._prompt = prompt
-        self._start = prompt
+        self._start = prompt + skip
         self.reason = reason
         self._ready: dict[tuple[int, int, int], bytes] = {}
         before, after = (part % self._values for part in fmt.plain_content)
@@ -158,12 +169,12 @@ class Writer:
         if len(groups) == 1:
             tokens = groups[0]
             size = b"%x" % (self._base + WORD_BYTES * tokens)
-            return b"".join((size, self._pre, words(self._start + first, tokens), self._post))
+            return b"".join((size, self._pre, words(self._start + first, tokens, self._loop), self._post))
         if groups.count(1) == len(groups) <= 1000:
             size = b"%x" % (self._base + WORD_BYTES)
             offset = (self._start + first) % len(WORDS)
             between = b"".join((self._post, size, self._pre))
-            body = between.join(_WORD_LOOP[offset : offset + len(groups)])
+            body = between.join(self._loop[offset : offset + len(groups)])
             return b"".join((size, self._pre, body, self._post))
         parts = []
         for tokens in groups:
@@ -179,7 +190,7 @@ class Writer:
         values["completion"] = made + tokens
         values["total"] = self._prompt + made + tokens
         if kind & CONTENT:
-            values["text"] = words(self._start + made, tokens).decode()
+            values["text"] = words(self._start + made, tokens, self._loop).decode()
         payload = b"".join(
             [chunk(f"data: {template % values}\n\n".encode()) for template in self._format.templates(kind, self.reason)]
         )
@@ -193,6 +204,8 @@ class Writer:
 
     def whole(self, tokens: int) -> bytes:
         """Return the body of an answer that is not streamed."""
-        text = words(self._start, tokens).decode()
+        text = words(self._start, tokens, self._loop).decode()
         head = self._format.envelope(self._values["id"], self._values["created"])
-        return self._format.whole(head, text, self.reason, usage(self._prompt, tokens))
+        cached = self._values["cached"] if self._format.tell_cached else None
+        used = usage(self._prompt, self._prompt + tokens, tokens, cached)
+        return self._format.whole(head, text, self.reason, used)

@@ -144,14 +144,14 @@ def _parallel(manifest: Manifest) -> int:
 
 
 def _load(manifest: Manifest, block: BlockData) -> dict[str, Any]:
-    facts, first = block.facts, block.measured[0]
+    facts = block.facts
     standardized: dict[str, Any] = {
         "tool": "bakeoff",
         "tool_version": manifest.packages.get("bakeoff", "unknown"),
         "parallelism": len({record.worker for record in block.records}),
         "source": "random",
-        "input_seq_len": {"distribution": "fixed", "value": first.prompt_tokens_wanted},
-        "output_seq_len": {"distribution": "fixed", "value": first.output_tokens_wanted},
+        "input_seq_len": _wanted([record.prompt_tokens_wanted for record in block.measured]),
+        "output_seq_len": _wanted([record.output_tokens_wanted for record in block.measured]),
     }
     if facts.rate:
         standardized["rate_qps"] = facts.rate
@@ -170,6 +170,14 @@ def _load(manifest: Manifest, block: BlockData) -> dict[str, Any]:
         "standardized": standardized,
         "native": {"args": {"argv": list(manifest.command)}, "config": dict(manifest.scenario)},
     }
+
+
+def _wanted(lengths: Sequence[int]) -> dict[str, Any]:
+    """Lengths asked for: one, or several in conversations and traces."""
+    low, high = min(lengths), max(lengths)
+    if low == high:
+        return {"distribution": "fixed", "value": low}
+    return {"distribution": "other", "value": float(np.mean(lengths)), "min": low, "max": high}
 
 
 def _digest(config: Mapping[str, Any]) -> str:

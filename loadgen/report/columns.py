@@ -8,6 +8,7 @@ from typing import Literal
 
 from loadgen.cell_summary import CellSummary
 from loadgen.report.text import number
+from loadgen.slo import SloFigures
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +43,16 @@ COLUMNS: tuple[Column, ...] = (
     Column("requests_per_s", "requests", "req/s", lambda s: s.requests_per_s, "higher"),
     Column("tokens_per_event", "tokens", "per event", lambda s: s.tokens_per_event, None, wide_only=True),
 )
+SLO_COLUMNS: tuple[Column, ...] = (
+    Column("slo.goodput_per_s", "goodput", "req/s", lambda s: s.slo.goodput_per_s if s.slo else None, "higher"),
+    Column("slo.met_share", "SLO met", "%", lambda s: _percent(s.slo), "higher", wide_only=True),
+)
+"""Shown where the scenario has an SLO."""
 HEADLINE_COLUMNS = (TTFT_P50, TPOT_MEAN, THROUGHPUT)
+
+
+def _percent(slo: SloFigures | None) -> float | None:
+    return None if slo is None or slo.met_share is None else 100 * slo.met_share
 
 
 def quotient(column: Column, base: CellSummary | None, other: CellSummary | None) -> float | None:

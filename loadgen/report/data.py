@@ -12,14 +12,18 @@ import numpy as np
 from loadgen.cell_summary import CellSummary, Floats, summarise
 from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import tpot_ms, ttft_ms
+from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest
 from loadgen.record import RequestRecord
-from loadgen.report.columns import COLUMNS, quotient
+from loadgen.report.capacity import CapacityRow, capacity_rows
+from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column, quotient
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.prometheus import Memory
 from loadgen.report.serving import ServingRow, serving_rows
+from loadgen.resume import scenario_of
 from loadgen.run_folder import BlockData, RunData
-from loadgen.scenario import Cell
+from loadgen.scenario import Cell, Scenario
+from loadgen.slo import Slo
 
 CellStatus = Literal["complete", "partial", "missing"]
 
@@ -60,7 +64,9 @@ class CellView:
         """`other / base` by column key; None where either is not complete, or was limited by the load generator."""
         a, b = self.engines[base], self.engines[other]
         both = a.decides and b.decides
-        return {c.key: quotient(c, a.summary, b.summary) if both else None for c in COLUMNS}
+        slo = a.summary is not None and a.summary.slo is not None
+        columns = (*COLUMNS, *SLO_COLUMNS) if slo else COLUMNS
+        return {c.key: quotient(c, a.summary, b.summary) if both else None for c in columns}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +127,10 @@ class ReportData:
     engines: list[str]
     """In the order of their seats; the first is what ratios are taken against."""
     cells: list[CellView]
+    slo: Slo | None
+    """The scenario's; None where it has none."""
+    capacity: list[CapacityRow]
+    """What a search for capacity has found; empty where there was none."""
     blocks: list[BlockView]
     errors: list[ErrorRow]
     fairness: list[FairnessRow]
@@ -130,17 +140,22 @@ class ReportData:
     broken_lines: int
 
     @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """The (prompt tokens, output tokens) of the cells, in order."""
-        return sorted({(c.cell.prompt_tokens, c.cell.output_tokens) for c in self.cells if c.cell is not None})
+    def shapes(self) -> list[Cell]:
+        """The cells without their loads, each once, in order."""
+        return sorted({c.cell.shape for c in self.cells if c.cell is not None})
 
-    def cells_of(self, shape: tuple[int, int]) -> list[CellView]:
+    def cells_of(self, shape: Cell) -> list[CellView]:
         """Cells of one shape, lowest load first."""
-        return [c for c in self.cells if c.cell is not None and (c.cell.prompt_tokens, c.cell.output_tokens) == shape]
+        return [c for c in self.cells if c.cell is not None and c.cell.shape == shape]
 
     def facts(self, engine: str) -> EngineFacts | None:
         """The manifest's facts of an engine."""
         return next((facts for facts in self.manifest.engines if facts.name == engine), None)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of its tables of cells."""
+        return COLUMNS if self.slo is None else (*COLUMNS, *SLO_COLUMNS)
 
     @property
     def load_axis(self) -> str:
@@ -168,19 +183,22 @@ class ReportData:
     def partial(self) -> bool:
         """Whether anything that was to be measured was not, or not wholly."""
         return self.manifest.status != "complete" or any(
-            entry.status != "complete" for cell in self.cells for entry in cell.engines.values()
+            entry.status == "partial" or (entry.status == "missing" and not self.capacity)
+            for cell in self.cells
+            for entry in cell.engines.values()
         )
 
 
 def build_report_data(run: RunData, memory: Memory) -> ReportData:
     """Work out everything the report shows from a run's records and manifest."""
-    engines = _engine_names(run)
-    by_cell: dict[str, dict[str, list[BlockData]]] = {cell_id: {} for cell_id in _expected_cells(run.manifest)}
+    engines, scenario = _engine_names(run), _scenario(run.manifest)
+    slo = scenario.slo if scenario is not None else None
+    by_cell: dict[str, dict[str, list[BlockData]]] = {cell_id: {} for cell_id in _expected_cells(scenario)}
     for block in run.blocks:
         by_cell.setdefault(block.facts.cell, {}).setdefault(block.facts.engine, []).append(block)
     views = []
     for cell_id, blocks in by_cell.items():
-        entries = {engine: _engine_cell(engine, blocks.get(engine, [])) for engine in engines}
+        entries = {engine: _engine_cell(engine, blocks.get(engine, []), slo) for engine in engines}
         views.append(CellView(cell_id, _parse(cell_id), entries))
     views.sort(key=lambda view: _sort_key(view.cell, view.id))
     used = {block for view in views for entry in view.engines.values() for block in entry.blocks}
@@ -188,6 +206,8 @@ def build_report_data(run: RunData, memory: Memory) -> ReportData:
         manifest=run.manifest,
         engines=engines,
         cells=views,
+        slo=slo,
+        capacity=capacity_rows(scenario, engines, run.blocks),
         blocks=[_block_view(block, used) for block in run.blocks],
         errors=_errors(run.blocks),
         fairness=fairness_rows(run, engines),
@@ -210,32 +230,28 @@ def _parse(cell_id: str) -> Cell | None:
         return None
 
 
-def _sort_key(cell: Cell | None, cell_id: str) -> tuple[int, int, int, float, str]:
+def _sort_key(cell: Cell | None, cell_id: str) -> tuple[int, int, int, int, float, str]:
     if cell is None:
-        return (1, 0, 0, 0, cell_id)
-    return (0, cell.prompt_tokens, cell.output_tokens, cell.load, cell_id)
+        return (1, 0, 0, 0, 0, cell_id)
+    return (0, cell.prompt_tokens, cell.output_tokens, cell.shared_percent, cell.load, cell_id)
 
 
-def _expected_cells(manifest: Manifest) -> list[str]:
-    """Cells that the scenario asked for, also those that never came to run. Empty when it names none."""
-    scenario = manifest.scenario
-    if manifest.source != "bench":
-        return []
+def _scenario(manifest: Manifest) -> Scenario | None:
+    """The scenario of a bench; None where there is none that can be read."""
     try:
-        load = scenario["load"]
-        loads = [(int(users), 0.0) for users in load.get("concurrency", [])]
-        loads += [(0, float(rate)) for rate in load.get("rate", [])]
-        return [
-            Cell(int(prompt), int(output), users, rate).id
-            for prompt in scenario["prompt_tokens"]
-            for output in scenario["output_tokens"]
-            for users, rate in loads
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return scenario_of(manifest) if manifest.source == "bench" else None
+    except UserError:
+        return None
+
+
+def _expected_cells(scenario: Scenario | None) -> list[str]:
+    """Cells that the scenario asked for, also those that never came to run. A search has none of its own."""
+    if scenario is None or scenario.find_capacity is not None:
         return []
+    return [cell.id for cell in scenario.cells()]
 
 
-def _engine_cell(engine: str, blocks: Sequence[BlockData]) -> EngineCell:
+def _engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> EngineCell:
     """Choose the blocks that count: the complete ones, else whatever was measured, flagged as partial."""
     chosen = [block for block in blocks if block.facts.status == "complete" and block.measured]
     status: CellStatus = "complete"
@@ -249,7 +265,7 @@ def _engine_cell(engine: str, blocks: Sequence[BlockData]) -> EngineCell:
             notes.append("never started" if not blocks else "no request was measured")
     for block in chosen:
         wanted = block.facts.measured_requests
-        if wanted is not None and len(block.measured) < wanted:
+        if wanted is not None and len(block.measured) < wanted and block.facts.ended_early is None:
             notes.append(f"{len(block.measured)} of {wanted} requests were measured in repeat {block.facts.repeat}")
     verdicts = [_verdict(block) for block in chosen]
     measured = [record for block in chosen for record in block.measured if record.ok]
@@ -257,7 +273,7 @@ def _engine_cell(engine: str, blocks: Sequence[BlockData]) -> EngineCell:
         engine=engine,
         status=status,
         note="; ".join(notes) or None,
-        summary=summarise([(b.records, b.measured, b.cut.window) for b in chosen]) if chosen else None,
+        summary=summarise([(b.records, b.measured, b.cut.window) for b in chosen], slo) if chosen else None,
         blocks=[block.facts.record_id for block in chosen],
         ttft=_sorted([ttft_ms(record) for record in measured]),
         tpot=_sorted([tpot_ms(record) for record in measured]),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadgen.manifest import EngineFacts
+from loadgen.manifest import EngineFacts, ParityFact
 from loadgen.record import RequestRecord
 from loadgen.report.text import DASH, command_line, gibibytes, number, plain
 from loadgen.run_folder import RunData
@@ -35,15 +35,23 @@ class FairnessRow:
 
 def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     """List the checks made before the race, what the records say, and the launch facts; what differs comes first."""
-    rows = [
-        FairnessRow(fact.check, fact.equal, fact.detail, {e: fact.values.get(e, DASH) for e in engines})
-        for fact in run.manifest.parity
-    ]
+    rows = [_of_preflight(fact, engines) for fact in run.manifest.parity]
     rows += _from_records(run, engines)
     rows += _order(run, engines)
     known = {facts.name: facts for facts in run.manifest.engines}
     rows += _from_manifest([known.get(engine) for engine in engines], engines)
     return sorted(rows, key=lambda row: {False: 0, True: 1, None: 2}[row.equal])
+
+
+def _of_preflight(fact: ParityFact, engines: Sequence[str]) -> FairnessRow:
+    """One finding of preflight. Of an engine alone, what is well is for the record: it equals nothing."""
+    parts = [fact.detail]
+    if fact.verdict == "blocking":
+        parts.append("accepted by name (`--accept`)" if fact.accepted else "this stopped the race")
+    if fact.advice:
+        parts.append(fact.advice)
+    equal = None if fact.equal and len(engines) < 2 else fact.equal
+    return FairnessRow(fact.check, equal, "; ".join(parts), {e: fact.values.get(e, DASH) for e in engines})
 
 
 def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:

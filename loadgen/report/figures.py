@@ -29,6 +29,7 @@ from loadgen.report.plots import (
 )
 from loadgen.report.style import PAPER, PLACEHOLDERS, VARIABLES, Palette, look
 from loadgen.report.text import shape_words
+from loadgen.scenario import Cell
 
 SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -95,10 +96,10 @@ def svg_memory(data: ReportData) -> str | None:
         )
 
 
-def _svg_shape(data: ReportData, shape: tuple[int, int]) -> Shape:
+def _svg_shape(data: ReportData, shape: Cell) -> Shape:
     cells = data.cells_of(shape)
-    words = shape_words(*shape)
-    name = f"p{shape[0]}-o{shape[1]}"
+    words = shape_words(shape)
+    name = _name(shape)
     loads = []
     for plot in LOAD_PLOTS:
 
@@ -188,16 +189,21 @@ def write_pngs(data: ReportData, folder: Path) -> dict[str, list[Picture]]:
     return pictures
 
 
-def _png_load(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture:
+def _name(shape: Cell) -> str:
+    """A shape as a part of a file's name."""
+    return f"p{shape.prompt_tokens}-o{shape.output_tokens}{shape.extras}"
+
+
+def _png_load(data: ReportData, shape: Cell, folder: Path) -> Picture:
     figure = Figure(figsize=(11, 3.3), layout="constrained", facecolor=PAPER.background)
     for axes, plot in zip(figure.subplots(1, len(LOAD_PLOTS)), LOAD_PLOTS, strict=True):
         draw_load(axes, data, data.cells_of(shape), plot, PAPER, "l")
     _legend(figure, data)
-    words = shape_words(*shape)
-    return _save(figure, folder / f"load-p{shape[0]}-o{shape[1]}.png", f"Figures against {data.load_axis}, {words}")
+    words = shape_words(shape)
+    return _save(figure, folder / f"load-{_name(shape)}.png", f"Figures against {data.load_axis}, {words}")
 
 
-def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path) -> Picture:
+def _png_distribution(data: ReportData, shape: Cell, folder: Path) -> Picture:
     cells = data.cells_of(shape)
     figure = Figure(figsize=(max(5.5, 2.9 * len(cells)), 4.6), layout="constrained", facecolor=PAPER.background)
     grid = figure.subplots(len(METRICS), len(cells), squeeze=False)
@@ -207,8 +213,8 @@ def _png_distribution(data: ReportData, shape: tuple[int, int], folder: Path) ->
             draw_ecdf(axes, data, view, metric, limits, PAPER, "d")
         row[0].set_ylabel(title, color=PAPER.text)
     _legend(figure, data)
-    words = shape_words(*shape)
-    path = folder / f"distribution-p{shape[0]}-o{shape[1]}.png"
+    words = shape_words(shape)
+    path = folder / f"distribution-{_name(shape)}.png"
     return _save(figure, path, f"Distribution of latencies over requests, {words}")
 
 

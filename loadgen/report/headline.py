@@ -9,6 +9,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, THROUGHPUT, TTFT_P50, Column, ahead
 from loadgen.report.data import BlockView, CellView, ReportData
 from loadgen.report.text import cell_words, listing, number, plural, ratio
@@ -60,6 +61,8 @@ def headline(data: ReportData) -> str:
     """One honest sentence: what was measured, over how much, and what it does not show."""
     if not any(entry.summary for view in data.cells for entry in view.engines.values()):
         return "Nothing was measured in this run, so there is nothing to compare."
+    if data.capacity and data.slo is not None:
+        return capacity_sentence(data.capacity, data.slo)
     if len(data.engines) == 1:
         return _alone(data)
     cells = comparable_cells(data)
@@ -205,7 +208,7 @@ def notices(data: ReportData) -> list[Notice]:
     ]
     if not data.blocks:
         found.append(Notice("bad", "No block was ever started."))
-    elif never and manifest.source == "bench":
+    elif never and manifest.source == "bench" and not data.capacity:
         found.append(Notice("bad", f"{plural(len(never), 'cell')} of an engine never ran: {listing(never, most=4)}."))
     for view in data.cells:
         for engine, entry in view.engines.items():

@@ -8,7 +8,7 @@ import jinja2
 
 from loadgen.definitions import DEFINITIONS
 from loadgen.report import text
-from loadgen.report.columns import COLUMNS, ahead
+from loadgen.report.columns import ahead
 from loadgen.report.data import CellView, EngineCell, ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import headline, notices, tiles
@@ -51,7 +51,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "notices": sorted(notices(data), key=lambda notice: ORDER[notice.level]),
         "tiles": tiles(data),
         "engines": [{"name": e, "seat": i % len(LOOKS), "look": look(i)} for i, e in enumerate(data.engines)],
-        "columns": COLUMNS,
+        "columns": data.columns,
         "load_axis": data.load_axis,
         "load_column": data.load_column,
         "groups": _groups(data),
@@ -73,7 +73,7 @@ def context(data: ReportData) -> dict[str, Any]:
 
 def _groups(data: ReportData) -> list[dict[str, Any]]:
     """The table of cells: groups by shape, cells, rows of engines and ratios."""
-    groups = [{"words": text.shape_words(*s), "cells": [_cell(data, v) for v in data.cells_of(s)]} for s in data.shapes]
+    groups = [{"words": text.shape_words(s), "cells": [_cell(data, v) for v in data.cells_of(s)]} for s in data.shapes]
     strangers = [_cell(data, view) for view in data.cells if view.cell is None]
     if strangers:
         groups.append({"words": "other cells", "cells": strangers})
@@ -84,12 +84,12 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
     return {
         "name": view.cell.load_text if view.cell else view.id,
         "level": f"{view.cell.load:g}" if view.cell else view.id,
-        "rows": [_row(view.engines[engine], seat) for seat, engine in enumerate(data.engines)],
+        "rows": [_row(data, view.engines[engine], seat) for seat, engine in enumerate(data.engines)],
         "ratios": [_ratio_row(data, view, seat) for seat in range(1, len(data.engines))],
     }
 
 
-def _row(entry: EngineCell, seat: int) -> dict[str, Any]:
+def _row(data: ReportData, entry: EngineCell, seat: int) -> dict[str, Any]:
     return {
         "engine": entry.engine,
         "seat": seat % len(LOOKS),
@@ -97,7 +97,7 @@ def _row(entry: EngineCell, seat: int) -> dict[str, Any]:
         "status": entry.status,
         "note": entry.note,
         "limited": entry.limited,
-        "figures": [column.text(entry.summary) for column in COLUMNS],
+        "figures": [column.text(entry.summary) for column in data.columns],
         "errors": text.DASH if entry.summary is None else text.count(sum(entry.summary.errors.values())),
         "failed": bool(entry.summary and entry.summary.errors),
     }
@@ -107,8 +107,8 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
     """Ratios to the first seat, each with the seat that is ahead in it (None where neither is)."""
     ratios = view.ratios(data.engines[0], data.engines[seat])
     figures = []
-    for column in COLUMNS:
-        value = ratios[column.key]
+    for column in data.columns:
+        value = ratios.get(column.key)
         lead = None if value is None or round(value, 2) == 1 else ahead(column, value)
         winner = None if lead is None else seat if lead else 0
         figures.append(

@@ -9,6 +9,7 @@ from typing import Any
 
 from loadgen.report.data import CellView, EngineCell, ReportData
 from loadgen.report.headline import headline, notices, tiles
+from loadgen.shapes import Conversation, Step
 
 SCHEMA_VERSION = 1
 
@@ -32,6 +33,8 @@ def summary(data: ReportData) -> dict[str, Any]:
             tile.column.key: {"geometric_mean": tile.mean, "min": tile.low, "max": tile.high, "cells": tile.cells}
             for tile in tiles(data)
         },
+        "slo": data.slo.model_dump() if data.slo is not None else None,
+        "capacity": [dataclasses.asdict(row) for row in data.capacity],
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
         "errors": [dataclasses.asdict(row) for row in data.errors],
@@ -65,9 +68,17 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
         "output_tokens": view.cell.output_tokens if view.cell else None,
         "concurrency": view.cell.concurrency or None if view.cell else None,
         "rate": view.cell.rate or None if view.cell else None,
+        "shared_prefix": view.cell.shared_percent / 100 if view.cell else None,
+        "step": _plain(view.cell.step if view.cell else None),
+        "conversation": _plain(view.cell.conversation if view.cell else None),
+        "trace": view.cell.trace or None if view.cell else None,
         "engines": {engine: _entry(entry) for engine, entry in view.engines.items()},
         "ratios": {other: {"to": base, **view.ratios(base, other)} for other in data.engines[1:]} if base else {},
     }
+
+
+def _plain(extra: Step | Conversation | None) -> dict[str, Any] | None:
+    return extra.model_dump() if extra is not None else None
 
 
 def _entry(entry: EngineCell) -> dict[str, Any]:

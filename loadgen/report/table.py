@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.report.columns import COLUMNS, quotient
+from loadgen.report.columns import quotient
 from loadgen.report.data import CellView, ReportData
 from loadgen.report.headline import headline, notices
 from loadgen.report.text import DASH, count, printable, ratio
@@ -31,11 +31,13 @@ class TerminalTable:
                 yield Text(printable(notice.text), style=LEVEL_STYLES[notice.level])
         if self.data.cells and self.data.engines:
             yield self.cells(options.max_width >= WIDE)
+        if self.data.capacity:
+            yield self._capacity()
         yield Text(printable(headline(self.data)), style="bold")
 
     def cells(self, wide: bool) -> Table:
         """The table alone."""
-        columns = [column for column in COLUMNS if wide or not column.wide_only]
+        columns = [column for column in self.data.columns if wide or not column.wide_only]
         load = "users" if self.data.load_axis == "concurrency" else "req/s"
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
@@ -71,12 +73,28 @@ class TerminalTable:
             table.caption = Text.assemble(table.caption or "", "  ! client-limited: decides nothing")
         return table
 
+    def _capacity(self) -> Table:
+        table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        for heading in ("prompt →\noutput", "engine"):
+            table.add_column(heading, overflow="fold")
+        for heading in ("capacity", "interval"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("note", overflow="fold")
+        for row in self.data.capacity:
+            shared = f", {row.shared_prefix:.0%} shared" if row.shared_prefix else ""
+            shape = f"{row.prompt_tokens} → {row.output_tokens}{shared}"
+            cells = (shape, printable(row.engine), row.text, row.interval_text, row.note)
+            table.add_row(*(Text(cell) for cell in cells))
+        return table
+
 
 def _cell_name(view: CellView, wide: bool) -> str:
     if view.cell is None:
         return printable(view.id)
     output = f" → {view.cell.output_tokens}" if wide else ""
-    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}"
+    # What else a cell has is the same in all of them.
+    shared = f", {view.cell.shared_percent}% shared" if view.cell.shared_percent else ""
+    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{shared}"
 
 
 def terminal_table(data: ReportData) -> TerminalTable:

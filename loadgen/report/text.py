@@ -93,9 +93,10 @@ def cell_words(cell_id: str) -> str:
     return f"{cell.prompt_tokens:,d} prompt tokens, {cell.output_tokens:,d} output tokens, {cell.load_text}"
 
 
-def shape_words(prompt_tokens: int, output_tokens: int) -> str:
-    """Return the token counts of a cell in words."""
-    return f"{prompt_tokens:,d} prompt → {output_tokens:,d} output tokens"
+def shape_words(cell: Cell) -> str:
+    """Return the token counts of a cell, and what it has beyond its load, in words."""
+    lengths = f"{cell.prompt_tokens:,d} prompt → {cell.output_tokens:,d} output tokens"
+    return ", ".join([lengths, *cell.extra_texts])
 
 
 def plain(value: Any) -> str:

@@ -53,6 +53,7 @@ class Bench:
         seats = [word for name, server in engines.items() for word in ("--engine", f"{name}={server.url}")]
         self.loadgen = [sys.executable, "-m", "loadgen"]
         command = [*self.loadgen, "bench", str(self.scenario), "--runs-dir", str(self.runs_dir)]
+        command += ["--accept", "degenerate-text"]  # these servers say the same to every prompt
         self._command = [*command, *seats, "--workers", str(workers)]
         self.stdout = folder / "stdout.txt"
 

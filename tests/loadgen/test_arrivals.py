@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.arrivals import Arrival, arrival_offsets_ns, read_trace, share_of_worker
+from loadgen.arrivals import Arrival, arrival_offsets_ns, share_of_worker
 from loadgen.errors import UserError
+from loadgen.trace import read_trace
 
 
 def merged(arrival: Arrival, rate: float, seed: str, workers: int, count: int) -> list[int]:
@@ -78,8 +79,8 @@ def test_the_load_is_the_same_for_any_number_of_workers() -> None:
 
 def test_a_trace_is_replayed_and_ends(tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
-    file.write_text('{"t": 0.5}\n\n{"t": 0.5, "prompt_tokens": 3}\n{"t": 2}\n')
-    arrivals = read_trace(file)
+    file.write_text('{"t": 0.5}\n\n{"t": 0.5, "more": 3}\n{"t": 2}\n')
+    arrivals = read_trace(file).arrivals_ns
     assert arrivals == (500_000_000, 500_000_000, 2_000_000_000)
     assert list(arrival_offsets_ns("trace", 1.0, "", arrivals)) == list(arrivals)
 

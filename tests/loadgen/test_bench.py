@@ -86,6 +86,7 @@ def test_race_of_two_endpoints_by_two_workers(tmp_path):
     manifest = run.manifest
     assert [engine.name for engine in manifest.engines] == ["a", "b"]
     assert {fact.check for fact in manifest.parity} >= {"prompt tokens", "measured prompts", "greedy text"}
+    assert any(message.startswith("Preflight: ") for message in manifest.messages)
     assert manifest.scenario["requests"] == 10
     assert manifest.command[-1] == "2"
     for facts in (manifest.host, manifest.packages, manifest.clock):

@@ -16,8 +16,7 @@ from loadgen.client_verdict import ClientVerdict
 from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.locust_client import LocustGone
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest
-from loadgen.parity import TEXTS, EngineSample
+from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.prompts import PromptRecipe
 from loadgen.scenario import Scenario
 from loadgen.seats import Seat
@@ -125,7 +124,6 @@ class Race:
         for each in (module, block_driver, block_watch):
             monkeypatch.setattr(each, "time", self.clock)
         monkeypatch.setattr(module, "make_recipe", lambda endpoint: RECIPE)
-        monkeypatch.setattr(module, "sample_engine", self.sample)
         seats = [Seat(name=name, base_url=f"http://{name}:8000", local_url=f"http://127.0.0.1/{name}") for name in "ab"]
         monkeypatch.setattr(seats_module, "inspect_endpoint", self.inspect)
         self.campaign = Campaign(
@@ -135,11 +133,6 @@ class Race:
     def inspect(self, url: str, name: str, **_: Any) -> Endpoint:
         self.inspected.append(url)
         return dataclasses.replace(endpoint(name), base_url=url)
-
-    def sample(self, endpoint: Endpoint, recipe: PromptRecipe) -> EngineSample:
-        self.inspected.append(endpoint.base_url)
-        nothing = [None] * len(TEXTS)
-        return EngineSample(endpoint.name, endpoint.model, None, nothing, nothing, recipe)
 
     def ran(self) -> list[tuple[str, int, str]]:
         assert self.folder.parquet_path.is_file()
@@ -178,7 +171,6 @@ def test_engines_take_turns_and_get_the_same_prompts(tmp_path, monkeypatch):
     assert all(len(of_both) == 1 for of_both in seeds.values())
     assert len(set().union(*seeds.values())) == 4
     assert race.manifest.status == "complete"
-    assert race.manifest.parity
     assert [engine.launch for engine in race.manifest.engines] == [{"argv": ["b"]}, {"argv": ["a"]}]
 
 
@@ -189,7 +181,6 @@ def test_engines_that_are_kept_up_take_turns_cell_by_cell(tmp_path, monkeypatch)
     first = [("a", 1, "1"), ("b", 1, "1"), ("a", 2, "1"), ("b", 2, "1")]
     assert order == [*first, ("b", 1, "2"), ("a", 1, "2"), ("b", 2, "2"), ("a", 2, "2")]
     assert race.host.calls == [("start beside", "a"), ("start beside", "b"), ("stop", "a"), ("stop", "b")]
-    assert len(race.manifest.parity) > 0
 
 
 def test_an_engine_that_was_to_stay_up_is_tried_once(tmp_path, monkeypatch):
@@ -285,7 +276,7 @@ def test_run_goes_on_with_the_workers_that_are_left(tmp_path, monkeypatch):
 
 def test_this_machine_asks_where_it_can_and_traffic_goes_inside(race):
     assert race.campaign.run()
-    assert race.inspected == ["http://127.0.0.1/a"] * 2 + ["http://127.0.0.1/b"] * 2
+    assert race.inspected == ["http://127.0.0.1/a", "http://127.0.0.1/b"]
     assert [engine.base_url for engine in race.manifest.engines] == ["http://a:8000", "http://b:8000"]
 
 
@@ -415,7 +406,72 @@ def test_ctrl_c_while_an_engine_starts_stops_it(race):
     assert race.manifest.status == "interrupted"
 
 
+class FakePreflight:
+    """Starts what is raced first, has its findings kept, and may then refuse."""
+
+    def __init__(self, host: FakeHost, error: BaseException | None = None) -> None:
+        self.host, self.error = host, error
+
+    def check(self, last: str, keep: Any, on_progress: Any, on_message: Any) -> None:
+        self.host.start(last)
+        keep([ParityFact(check="usage", equal=True, detail="", name="usage", verdict="equal")])
+        on_message("Preflight: 1 checks equal")
+        if self.error is not None:
+            raise self.error
+
+
+def test_engines_are_compared_before_the_first_block(race):
+    race.campaign._preflight = FakePreflight(race.host)
+    assert race.campaign.run()
+    assert race.host.calls[:3] == [("start", "a"), ("start", "a"), ("stop", "a")]
+    assert [fact.name for fact in race.folder.load().manifest.parity] == ["usage"]
+    assert race.messages == race.manifest.messages == ["Preflight: 1 checks equal"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UserError("cannot be compared", exit_code=3), "failed"), (KeyboardInterrupt(), "interrupted")],
+)
+def test_a_race_that_preflight_stops_has_no_block(race, error, status):
+    race.campaign._preflight = FakePreflight(race.host, error)
+    with pytest.raises(type(error)) as caught:
+        race.campaign.run()
+    assert caught.value is error
+    assert race.ran() == [] and race.locust.forms == []
+    assert race.manifest.status == status
+    assert [fact.name for fact in race.folder.load().manifest.parity] == ["usage"]
+
+
 def test_records_that_do_not_arrive_are_told(race):
     race.locust.stories[A] = [RUNNING, {"unconfirmed_workers": ["w"]}]
     assert race.campaign.run()
     assert [text for text in race.messages if "not every worker confirmed" in text]
+
+
+def test_cells_that_an_engine_cannot_hold_are_left_out_for_all_and_told(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, prompt_tokens=[8, 64])
+    inspect = race.inspect
+
+    def short(url: str, name: str, **_: Any) -> Endpoint:
+        return dataclasses.replace(inspect(url, name), context_length=65 if name == "a" else 4096)
+
+    monkeypatch.setattr(seats_module, "inspect_endpoint", short)
+    assert race.campaign.run(), "what is left out is nothing that failed"
+    assert [facts.cell for facts in race.manifest.blocks] == ["p0008-o0002-c001"] * 2
+    told = [text for text in race.manifest.messages if "Left out for all engines" in text]
+    assert len(told) == 1 and "a serves a context of 65 tokens: p0064-o0002-c001 (66 tokens)" in told[0]
+    assert race.manifest.scenario["max_context"] == 65
+    assert race.manifest.status == "complete"
+
+
+def test_an_engine_that_can_hold_no_cell_loses_its_blocks(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch)
+    inspect = race.inspect
+
+    def tiny(url: str, name: str, **_: Any) -> Endpoint:
+        return dataclasses.replace(inspect(url, name), context_length=9 if name == "a" else None)
+
+    monkeypatch.setattr(seats_module, "inspect_endpoint", tiny)
+    assert not race.campaign.run()
+    assert race.ran() == [(A, 1, "failed"), (B, 1, "complete")]
+    assert "needs a context of 10 tokens or more; a serves 9" in race.messages[0]

@@ -131,3 +131,36 @@ def test_an_open_loop_is_cut_by_the_number_of_the_arrival() -> None:
 def test_an_aborted_arrival_leaves_the_block_incomplete() -> None:
     records = [arrived(n, error="aborted" if n == 3 else None) for n in range(9)]
     assert not cut_block(records, users=0, warmup_requests=2, measured_requests=4, open_loop=True).complete
+
+
+def test_a_trace_ends_with_its_last_answer() -> None:
+    records = [arrived(n, took_ms=900 if n == 3 else 10) for n in range(6)]
+    known: list[RequestRecord] = []
+    for r in sorted(records, key=lambda r: r.t_done):
+        known.append(r)
+        cut = cut_block(known, users=0, warmup_requests=2, measured_requests=4, open_loop=True, arrivals=6)
+        assert cut.complete == (r.index == 3)
+    assert cut.window is not None
+    assert cut.window.end_ns == max(r.t_done for r in records)
+    # One arrival more than is measured: it is waited for, as in any open loop.
+    assert not cut_block(known, users=0, warmup_requests=2, measured_requests=4, open_loop=True, arrivals=7).complete
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("asked", [[], ["--requests", "500"], ["--requests", "4"]])
+def test_a_trace_with_lengths_is_replayed_to_its_end(tmp_path: Path, asked: list[str]) -> None:
+    entries = [{"t": 0.02 * n, "prompt_tokens": 12 + n, "output_tokens": 1 + n % 5} for n in range(20)]
+    (tmp_path / "trace.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    with FaultServer() as server:
+        trace = ["--arrival", "trace", "--trace", str(tmp_path / "trace.jsonl"), "--warmup-requests", "3"]
+        process = start(server.url, tmp_path, *trace, *asked)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["requests"] == (4 if "4" in asked else 17)
+    records = [r for r in read(tmp_path) if not r.aborted]
+    wanted = {r.index: (r.prompt_tokens, r.output_tokens) for r in records}
+    assert wanted == {n: (entries[n]["prompt_tokens"], entries[n]["output_tokens"]) for n in wanted}
+    assert len(wanted) == 20 or "4" in asked
+    due = {r.index: r.t_intended - records[0].t_intended for r in records}
+    assert all(abs(at - n * 20_000_000) <= 2 for n, at in due.items())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadgen.context_limit import limit_context
 from loadgen.errors import UserError
 from loadgen.scenario import Block, Cell, Scenario
 from loadgen.scenario_file import load_scenario, shipped_scenarios
@@ -192,7 +194,6 @@ def test_what_is_no_cell_id(text):
         (GOOD.replace("name: mine", "name: Mine Own"), 1, ["`name`", "pattern"]),
         (GOOD + "timeouts: {total_s: .inf}\n", 9, ["`timeouts.total_s`", "finite"]),
         (GOOD + "timeouts: {stall_s: -1}\n", 9, ["`timeouts.stall_s`", "greater than 0"]),
-        (GOOD + "slo: {ttft_ms: 100}\n", 9, ["`slo`", "unknown key"]),
         (GOOD + "requests: 6\n", 9, ["not valid YAML", 'duplicate key "requests"']),
         (GOOD + "seed: [1\n", 10, ["not valid YAML"]),
         (GOOD + "\tseed: 1\n", 9, ["not valid YAML"]),
@@ -267,3 +268,119 @@ def test_a_folder_or_an_impossible_path_is_explained(tmp_path):
     assert f"{tmp_path} is a folder, and no run's" in explain(str(tmp_path))
     assert "cannot be read" in explain("x" * 5000)
     assert "cannot be read" in explain("a\0b")
+
+
+def test_every_shipped_scenario_asks_a_question_and_can_be_shortened():
+    asked = {name: load_scenario(name) for name in shipped_scenarios()}
+    assert {"long-context", "prefix", "burst", "chat", "capacity"} <= set(asked)
+    for name, scenario in asked.items():
+        assert scenario.question.endswith("?")
+        assert scenario.left_out() == []
+        if name != "burst":  # which must reach beyond its burst
+            assert Scenario.model_validate({**scenario.model_dump(), "requests": 20}).requests == 20
+    assert [cell.id for cell in asked["prefix"].cells()] == [
+        "p2048-o0064-c001",
+        "p2048-o0064-c008",
+        "p2048-o0064-c001-s50",
+        "p2048-o0064-c008-s50",
+        "p2048-o0064-c001-s90",
+        "p2048-o0064-c008-s90",
+    ]
+    assert [asked["prefix"].shared_tokens(cell) for cell in asked["prefix"].cells()] == [0, 0, 1024, 1024, 1843, 1843]
+    assert [cell.id for cell in asked["burst"].cells()] == ["p0512-o0128-r4-b20f10x4"]
+    assert [cell.id for cell in asked["chat"].cells()] == [f"p0512-o0128-c{n:03d}-k8m64w2e" for n in (8, 32)]
+    assert asked["chat"].warmup == 8
+
+
+OPEN = GOOD.replace("concurrency: [1, 3]", "rate: [2]").replace("requests: 5", "requests: 100")
+SEARCH = OPEN.replace("load:\n  rate: [2]\n", "") + "slo: {ttft_ms: 100}\nfind_capacity: {of: rate, from: 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (GOOD + "slo: {ttft: 100}\n", 9, ["`slo.ttft`: unknown key", "did you mean `ttft_ms`?"]),
+        (GOOD + "slo: {percentile: 90}\n", 9, ["`slo`", "give a limit: `ttft_ms`, `tpot_ms` or `e2e_ms`"]),
+        (GOOD + "slo: {ttft_ms: 1, percentile: 100}\n", 9, ["`slo.percentile`", "less than 100"]),
+        (GOOD + "max_error_share: 2\n", 9, ["`max_error_share`", "less than or equal to 1"]),
+        (GOOD + "shared_prefix: [0.5, 1]\n", 9, ["`shared_prefix.1`", "less than 1"]),
+        (GOOD + "shared_prefix: [0.123]\n", 9, ["`shared_prefix` is in whole per cents"]),
+        (GOOD + "shared_prefix: [0.5]\nshared_prefix_tokens: 1\n", 9, ["`shared_prefix` and `shared_prefix_tokens`"]),
+        (OPEN.replace("[2]\nreq", "[2]\n  step: {at: 1}\nreq"), 8, ["`load.step.at`: unknown key", "`at_s`"]),
+        (
+            OPEN.replace("rate: [2]", "rate: [2]\n  step: {at_s: 60, for_s: 10, factor: 3}"),
+            9,
+            ["`requests` (100) are over before the step", "at 2 req/s it takes 170 or more"],
+        ),
+        (GOOD.replace("3]", "3]\n  step: {at_s: 1, for_s: 1, factor: 3}"), 8, ["`step` goes with a `rate`"]),
+        (OPEN + "conversation: {turns: 2, message_tokens: 3}\n", 9, ["`conversation` needs users"]),
+        (GOOD + "conversation: {turns: 1, message_tokens: 3}\n", 9, ["`conversation.turns`", "equal to 2"]),
+        (SEARCH + ", to: 0.5}\n", 8, ["`find_capacity`", "`to` must not be less than `from`"]),
+        (SEARCH + ", form: 0.5}\n", 8, ["`find_capacity.form`: unknown key", "did you mean `from`?"]),
+        (SEARCH.replace("of: rate, from: 1", "of: concurrency, from: 1.5") + "}\n", 8, ["must be whole numbers"]),
+        (SEARCH.replace("slo: {ttft_ms: 100}\n", "") + "}\n", 7, ["`find_capacity` needs an `slo`"]),
+        (SEARCH.replace("ttft_ms", "tpot_ms") + "}\n", 7, ["`slo` must limit `ttft_ms` or `e2e_ms`"]),
+        (SEARCH + "}\nload: {rate: [1]}\n", 8, ["`find_capacity` chooses the load itself"]),
+        (SEARCH + "}\nrepeats: 2\n", 8, ["`find_capacity` goes with neither `repeats` nor"]),
+        (GOOD + "max_context: 5\n", 9, ["`max_context` (5) must hold the shortest prompt and its output at least: 6"]),
+    ],
+)
+def test_a_mistake_in_a_shape_is_explained(write, text, line, said):
+    path = write(text)
+    message = explain(path)
+    assert message.startswith(f"{path}:{line}: "), message
+    for words in said:
+        assert words in message
+
+
+def test_a_search_survives_its_manifest(write):
+    scenario = load_scenario(write(SEARCH + ", to: 50}\nload: {arrival: constant}\n"))
+    assert Scenario.model_validate(scenario.model_dump(mode="json")) == scenario
+    assert scenario.model_dump()["find_capacity"]["from"] == 1
+    assert scenario.warmup == 10
+    assert [cell.id for cell in scenario.cells()] == ["p0008-o0002-c000", "p0004-o0002-c000"]
+
+
+def test_cells_that_no_context_holds_are_left_out(write):
+    scenario = load_scenario(write(GOOD + "max_context: 6\n"))
+    assert [cell.prompt_tokens for cell in scenario.cells()] == [4, 4]
+    assert [cell.prompt_tokens for cell in scenario.left_out()] == [8, 8]
+
+
+def test_an_engine_with_a_short_context_leaves_cells_out(write):
+    scenario = load_scenario(write(GOOD))
+    assert limit_context(scenario, None, "a") == (scenario, None)
+    assert limit_context(scenario, 10, "a") == (scenario, None)
+    limited, note = limit_context(scenario, 9, "a")
+    assert [cell.prompt_tokens for cell in limited.cells()] == [4, 4]
+    assert note is not None and "a serves a context of 9 tokens" in note and "p0008-o0002-c001 (10 tokens)" in note
+    assert limit_context(limited, 9, "a") == (limited, None), "said once"
+    with pytest.raises(UserError, match="needs a context of 6 tokens or more; a serves 5"):
+        limit_context(scenario, 5, "a")
+
+
+TRACED = "name: mine\nquestion: Which one?\nload: {trace: calls.jsonl}\n"
+
+
+def test_a_trace_is_read_from_beside_its_scenario(write, tmp_path):
+    entries = [{"t": n / 2, "prompt_tokens": 10 + n, "output_tokens": 5} for n in range(31)]
+    (tmp_path / "calls.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    scenario = load_scenario(write(TRACED))
+    (cell,) = scenario.cells()
+    assert (cell.prompt_tokens, cell.output_tokens, cell.rate) == (25, 5, 2.0)
+    assert (scenario.requests, scenario.warmup, scenario.tokens_needed(cell)) == (21, 10, 45)
+    assert Cell.parse(cell.id) == cell
+    assert Scenario.model_validate(scenario.model_dump(mode="json")) == scenario
+    assert explain(write(TRACED + "prompt_tokens: [3]\n")).endswith(
+        ":4: `prompt_tokens`: the trace gives the lengths itself: leave it out"
+    )
+    assert "more than the 31 arrivals" in explain(write(TRACED + "requests: 22\n"))
+    assert "cannot be read" in explain(write(TRACED.replace("calls", "none")))
+
+
+def test_a_trace_without_lengths_takes_those_of_the_scenario(write, tmp_path):
+    (tmp_path / "calls.jsonl").write_text("\n".join(json.dumps({"t": n}) for n in range(1, 31)))
+    assert "`prompt_tokens`: this key is required" in explain(write(TRACED + "output_tokens: [5]\n"))
+    (cell,) = load_scenario(write(TRACED + "output_tokens: [5]\nprompt_tokens: [9]\n")).cells()
+    assert (cell.prompt_tokens, cell.output_tokens, cell.rate) == (9, 5, 1.0)
+    assert "one prompt length" in explain(write(TRACED + "output_tokens: [5, 6]\nprompt_tokens: [9]\n"))

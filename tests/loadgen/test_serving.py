@@ -130,7 +130,7 @@ def put(write, text):  # noqa: F811
             12,
             ["`max_tokens_per_step`", "(90)", "chunked prefill"],
         ),
-        ("  seed: 1\n  max_model_length: 9\n", 11, ["`serving.max_model_length` (9)", "10 tokens"]),
+        ("  seed: 1\n  max_model_length: 5\n", 11, ["`serving.max_model_length` (5)", "6 tokens"]),
     ],
 )
 def test_mistakes_are_explained_with_file_line_and_hint(write, text, line, words):  # noqa: F811

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.plan import CONTENT, DONE, FINISH, ROLE, USAGE
-from simulator.tokenizer import count_text
+from simulator.tokenizer import Tokenizer
 from simulator.wire import Format, Writer
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -84,7 +84,7 @@ def test_events_carry_the_tokens_they_are_said_to(
     for sizes in (groups, [1] * ones):
         events = [json.loads(event) for event in dechunk(writer.contents(first, sizes))]
         texts = [e["choices"][0]["delta"]["content"] if chat else e["choices"][0]["text"] for e in events]
-        assert [count_text(text) - 1 for text in texts] == sizes
+        assert [Tokenizer().count_text(text) - 1 for text in texts] == sizes
         assert all(event["model"] == 'a "model" of 100%' for event in events)
 
 

@@ -1,0 +1,111 @@
+"""The steps of a search for capacity as blocks of a run: what their records say, and when one is certain to fail."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from loadgen.capacity import FindCapacity
+from loadgen.capacity_search import CapacitySearch, Outcome
+from loadgen.manifest import BlockFacts
+from loadgen.record import RequestRecord
+from loadgen.scenario import Block, Cell, Scenario
+from loadgen.slo import Slo, count_met
+from loadgen.window import cut_block
+
+
+def at_load(shape: Cell, search: FindCapacity, load: float) -> Cell:
+    """The cell of a shape at a load."""
+    if search.of == "rate":
+        return dataclasses.replace(shape, rate=load, concurrency=0)
+    return dataclasses.replace(shape, rate=0.0, concurrency=int(load))
+
+
+def step_outcome(facts: BlockFacts, records: Sequence[RequestRecord], slo: Slo, before: Outcome) -> Outcome:
+    """What a block says of its load.
+
+    Of one that was ended early, the requests that are not known count as met where it fails all the same; else only
+    those that ended count.
+
+    Args:
+        facts: the block's.
+        records: its own.
+        slo: the objective.
+        before: the outcome of earlier blocks at the same load.
+    """
+    measured = _measured(facts, records)
+    known = Outcome(count_met(measured, slo), len(measured))
+    wanted = facts.measured_requests or 0
+    if facts.ended_early and known.total < wanted:
+        kindest = Outcome(known.met + wanted - known.total, wanted)
+        if (before + kindest).decide(slo.share) == "fails":
+            return kindest
+    return known
+
+
+def certain_to_fail(facts: BlockFacts, records: Sequence[RequestRecord], slo: Slo, before: Outcome) -> bool:
+    """Whether a running block fails even if all requests that have not ended yet meet the SLO."""
+    measured = _measured(facts, records)
+    missed = len(measured) - count_met(measured, slo)
+    wanted = facts.measured_requests or 0
+    return (before + Outcome(wanted - missed, wanted)).decide(slo.share) == "fails"
+
+
+def _measured(facts: BlockFacts, records: Sequence[RequestRecord]) -> list[RequestRecord]:
+    cut = cut_block(
+        records,
+        users=facts.users,
+        warmup_requests=facts.warmup_requests,
+        measured_requests=facts.measured_requests,
+        open_loop=facts.rate > 0,
+    )
+    return [r for r, phase in zip(records, cut.phases, strict=True) if phase == "measure"]
+
+
+class EngineSearch:
+    """One engine's search over one shape, told of blocks and asked for the next."""
+
+    def __init__(self, engine: str, shape: Cell, scenario: Scenario) -> None:
+        search, slo = scenario.find_capacity, scenario.slo
+        if search is None or slo is None:
+            raise ValueError("this scenario searches for no capacity")
+        self.engine = engine
+        self.shape = shape
+        self._settings = search
+        self._slo = slo
+        self._requests = scenario.requests
+        self._blocks: dict[float, int] = {}
+        self.search = CapacitySearch(
+            start=search.from_,
+            most=search.to,
+            precision=search.precision,
+            whole=search.of == "concurrency",
+            share=slo.share,
+            patience=lambda load: search.most_requests(self._step_requests(load)),
+        )
+
+    def next_block(self) -> Block | None:
+        """The next step; None when the search is over."""
+        load = self.search.next_load()
+        if load is None:
+            return None
+        repeat = self._blocks.get(load, 0) + 1
+        return Block(self.engine, at_load(self.shape, self._settings, load), repeat, self._step_requests(load))
+
+    def before(self, block: Block) -> Outcome:
+        """What is known of a block's load already."""
+        return self.search.outcomes.get(float(block.cell.load), Outcome())
+
+    def tell(self, block: Block, facts: BlockFacts, records: Sequence[RequestRecord]) -> Outcome:
+        """Take in a block that is complete. Returns all that is known of its load."""
+        load = float(block.cell.load)
+        self.search.tell(load, step_outcome(facts, records, self._slo, self.before(block)))
+        self._blocks[load] = block.repeat
+        return self.search.outcomes[load]
+
+    def fails(self, block: Block, facts: BlockFacts, records: Sequence[RequestRecord]) -> bool:
+        """Whether a running block cannot hold the SLO any more."""
+        return certain_to_fail(facts, records, self._slo, self.before(block))
+
+    def _step_requests(self, load: float) -> int:
+        return self._settings.step_requests(self._requests, load, self._slo)

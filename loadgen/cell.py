@@ -1,0 +1,127 @@
+"""A cell: one point of a scenario's matrix, and the name that stands for it everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from loadgen.shapes import Conversation, Step, parse_conversation, parse_step
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of a scenario's matrix. Cells sort by prompt, output, load, and what else they have."""
+
+    prompt_tokens: int
+    """Of each request; of a conversation's first turn; the mean of a trace's."""
+    output_tokens: int
+    concurrency: int
+    """Users of a closed loop; 0 in an open one."""
+    rate: float = 0.0
+    """Requests a second of an open loop; 0 in a closed one."""
+    shared_percent: int = 0
+    """How much of each prompt is the same in all."""
+    step: Step | None = None
+    conversation: Conversation | None = None
+    trace: str = ""
+    """Digest of the trace that is replayed."""
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether requests come by a schedule."""
+        return self.rate > 0
+
+    @property
+    def load(self) -> float:
+        """Users, or requests a second."""
+        return self.rate if self.open_loop else self.concurrency
+
+    @property
+    def load_text(self) -> str:
+        """The load in words, such as `4 users` or `2.5 req/s`."""
+        if self.open_loop:
+            text = f"{self.rate:g} req/s"
+        else:
+            text = f"{self.concurrency} user{'' if self.concurrency == 1 else 's'}"
+        return ", ".join([text, *self.extra_texts])
+
+    @property
+    def extra_texts(self) -> list[str]:
+        """What it has beyond lengths and load, in words."""
+        texts = [f"{self.shared_percent}% shared prefix"] if self.shared_percent else []
+        texts += [extra.text for extra in (self.step, self.conversation) if extra is not None]
+        return [*texts, f"trace {self.trace}"] if self.trace else texts
+
+    @property
+    def shared_tokens(self) -> int:
+        """Tokens that open every prompt alike, by `shared_percent`."""
+        return self.prompt_tokens * self.shared_percent // 100
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with its output. A trace's are in `TraceFacts.longest`."""
+        prompt = self.prompt_tokens
+        if self.conversation is not None:
+            prompt = self.conversation.longest_prompt(prompt, self.output_tokens)
+        return prompt + self.output_tokens
+
+    @property
+    def id(self) -> str:
+        """Stable name, such as `p0512-o0128-c004` or `p0512-o0128-r2.5-s50`.
+
+        Larger numbers are written whole, so sort cells, not ids.
+        """
+        load = f"r{repr(self.rate).removesuffix('.0')}" if self.open_loop else f"c{self.concurrency:03d}"
+        return f"p{self.prompt_tokens:04d}-o{self.output_tokens:04d}-{load}{self.extras}"
+
+    @property
+    def extras(self) -> str:
+        """What stands in the id behind lengths and load, such as `-s50`; empty for a plain cell."""
+        parts = [f"s{self.shared_percent}"] if self.shared_percent else []
+        parts += [extra.id for extra in (self.step, self.conversation) if extra is not None]
+        parts += [f"t{self.trace}"] if self.trace else []
+        return "".join(f"-{part}" for part in parts)
+
+    @property
+    def shape(self) -> Cell:
+        """The cell without its load."""
+        return dataclasses.replace(self, concurrency=0, rate=0.0)
+
+    def __lt__(self, other: Cell) -> bool:
+        return self._order() < other._order()
+
+    def _order(self) -> tuple[int, int, int, float, int, str]:
+        return (self.prompt_tokens, self.output_tokens, self.concurrency, self.rate, self.shared_percent, self.id)
+
+    @classmethod
+    def parse(cls, cell_id: str) -> Cell:
+        """Read a cell back from its id. Raises ValueError when it is not one."""
+        found = re.fullmatch(r"p([0-9]{4,9})-o([0-9]{4,9})-(?:c([0-9]{3,9})|r([0-9.]+(?:e[+-]?[0-9]+)?))(.*)", cell_id)
+        if found is None:
+            raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-c004")
+        prompt, output, users, rate, rest = found.groups()
+        try:
+            cell = cls(int(prompt), int(output), int(users or 0), float(rate or 0), **_extras(rest))
+        except ValueError:
+            cell = None
+        if cell is None or cell.id != cell_id:
+            raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-r2.5")
+        return cell
+
+
+def _extras(rest: str) -> dict[str, Any]:
+    """What stands behind the load in an id. What is out of order does not give the same id again."""
+    found: dict[str, Any] = {}
+    for part in rest.split("-")[1:]:
+        if re.fullmatch(r"s[1-9][0-9]?", part):
+            found["shared_percent"] = int(part[1:])
+        elif re.fullmatch(r"t[0-9a-f]{8}", part):
+            found["trace"] = part[1:]
+        elif (step := parse_step(part)) is not None:
+            found["step"] = step
+        elif (conversation := parse_conversation(part)) is not None:
+            found["conversation"] = conversation
+        else:
+            raise ValueError(part)
+    return found

@@ -1,0 +1,66 @@
+"""A simulated user that holds conversations: the history grows from turn to turn, with time to think in between."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from loadgen.open_loop import wait_until
+from loadgen.shapes import Conversation
+from loadgen.traffic import ClosedLoopUser, Traffic
+
+
+class ChatUser(ClosedLoopUser):
+    """Plays one conversation after the other; the next turn comes when the answer has ended and been thought about.
+
+    A conversation is one long text, and turn k's prompt is its beginning, as long as all that was said by then: so each
+    prompt opens with the one before it, as with a real history, and has the same tokens on every engine.
+    """
+
+    def __init__(self, traffic: Traffic, conversation: Conversation) -> None:
+        super().__init__(traffic)
+        self._conversation = conversation
+        # The same users in the same order whatever the number of workers: prompts and pauses follow from it.
+        self._ordinal = self._number * len(self.plan.workers) + traffic.position
+        self._pauses = random.Random(f"think/{self.plan.prompt_seed}/{self._ordinal}")
+        self._started = 0
+        """Conversations before this one."""
+        # Users begin at different turns, as if they had been at it for long: else all histories would grow in step.
+        self._turn = self._ordinal % conversation.turns
+        self._due: int | None = None
+
+    def send(self) -> None:
+        """Think, and send the next turn."""
+        due = self._due
+        if due is not None:
+            wait_until(due)
+        chat, plan, traffic = self._conversation, self.plan, self._traffic
+        length = chat.prompt_tokens(plan.prompt_tokens, plan.output_tokens, self._turn)
+        number = self._started * plan.users + self._ordinal
+        record = traffic.send_one(
+            self._connection,
+            user=self._number,
+            index=self._index,
+            output_tokens=self._output_tokens(),
+            prompt=traffic.factory.prompt(number, length),
+            prompt_tokens=length,
+            due=due,
+        )
+        self._index += 1
+        self._turn += 1
+        if self._turn == chat.turns:
+            self._turn, self._started = 0, self._started + 1
+        self._rest_after(record)
+        # From here, not from the answer's end: what this process needs in between is no thought of the user's, and
+        # where there is no pause the request is sent as in any closed loop.
+        self._due = time.monotonic_ns() + round(self._pause_s() * 1e9) if chat.think_s else None
+
+    def _pause_s(self) -> float:
+        chat = self._conversation
+        return chat.think_s if chat.think == "fixed" else self._pauses.expovariate(1 / chat.think_s)
+
+
+def closed_loop_user(traffic: Traffic) -> ClosedLoopUser:
+    """A new user for the block that is prepared."""
+    conversation = traffic.plan.conversation if traffic.plan is not None else None
+    return ClosedLoopUser(traffic) if conversation is None else ChatUser(traffic, conversation)

@@ -1,0 +1,165 @@
+"""Asks an endpoint through the openai SDK, as an application would. Far too slow to time a race with, and not meant to.
+
+The SDK is loaded by preflight alone, never by a process that times requests.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import openai
+
+from loadgen.endpoint import Endpoint
+from loadgen.engines import Api
+from loadgen.preflight.sample import Answer, Refused, StreamAnswer, Token, UsagePlace
+from loadgen.usage import token_count
+
+TIMEOUT_S = 120.0
+Prompt = str | list[int]
+
+
+class Asker:
+    """One endpoint. Every method raises `Refused`."""
+
+    def __init__(self, endpoint: Endpoint, api: Api | None = None) -> None:
+        """`api` is the one to ask by; None for the endpoint's own."""
+        self.model = endpoint.model
+        self._hung: str | None = None
+        self.api = api or endpoint.api
+        suffix = "/chat/completions" if self.api == "chat" else "/completions"
+        self._client: Any = openai.OpenAI(
+            base_url=endpoint.base_url + endpoint.engine.paths[self.api].removesuffix(suffix),
+            api_key=endpoint.api_key or "none",  # the SDK insists on one
+            max_retries=0,
+            timeout=TIMEOUT_S,
+            # No proxy, and the system's authorities, as for measured requests.
+            http_client=openai.DefaultHttpxClient(trust_env=False, verify=ssl.create_default_context()),
+        )
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Raise `Refused` for whatever the SDK makes of an answer that is none; at once, after one that never came."""
+        if self._hung is not None:
+            raise Refused(self._hung, by_status=False)
+        try:
+            yield
+        except openai.APITimeoutError:
+            self._hung = f"no answer within {TIMEOUT_S:g} s"
+            raise Refused(self._hung, by_status=False) from None
+        except openai.APIStatusError as error:
+            by_status = 400 <= error.status_code < 500
+            raise Refused(f"HTTP {error.status_code}: {error.message}"[:300], by_status=by_status) from None
+        except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+            # The SDK does not check an answer's form: one that is no object fails wherever it is looked into.
+            raise Refused(f"{type(error).__name__}: {error}"[:300], by_status=False) from None
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def ask(self, prompt: Prompt, fields: dict[str, Any]) -> Answer:
+        """Ask for a whole answer. `fields` go into the request's body as they are."""
+        began = time.perf_counter()
+        with self._refusals():
+            reply = self._create(prompt, fields, stream=False).to_dict(warnings=False)
+        elapsed_ms = (time.perf_counter() - began) * 1000
+        choice = _first_choice(reply)
+        usage = reply.get("usage")
+        return Answer(
+            text=_text(choice),
+            elapsed_ms=elapsed_ms,
+            prompt_tokens=token_count(usage, "prompt_tokens"),
+            output_tokens=token_count(usage, "completion_tokens"),
+            cached_tokens=_cached(reply),
+            tokens=_tokens(choice.get("logprobs")),
+        )
+
+    def stream(self, prompt: Prompt, fields: dict[str, Any]) -> StreamAnswer:
+        """Ask for a stream, with usage."""
+        fields = {**fields, "stream_options": {"include_usage": True}}
+        texts: list[str] = []
+        places: list[UsagePlace] = []
+        t_role: float | None = None
+        t_first: float | None = None
+        output_tokens = None
+        with self._refusals():
+            for chunk in self._create(prompt, fields, stream=True):
+                now = time.perf_counter()
+                event = chunk.to_dict(warnings=False)
+                choice = _first_choice(event)
+                if text := _text(choice):
+                    texts.append(text)
+                    t_first = t_first if t_first is not None else now
+                elif t_role is None and t_first is None and _is_role(choice):
+                    t_role = now
+                if event.get("usage"):
+                    output_tokens = token_count(event["usage"], "completion_tokens")
+                    places.append(_usage_place(choice, text))
+        lead = (t_first - t_role) * 1000 if t_first is not None and t_role is not None else None
+        place: UsagePlace = "nowhere" if not places else places[0] if len(places) == 1 else "every event"
+        return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead)
+
+    def _create(self, prompt: Prompt, fields: dict[str, Any], *, stream: bool) -> Any:
+        common = {"model": self.model, "stream": stream, "extra_body": fields}
+        if self.api == "chat":
+            messages = [{"role": "user", "content": prompt}]
+            return self._client.chat.completions.create(messages=messages, **common)
+        # Not as the argument: the SDK looks at every single token id of it, for tens of ms.
+        common["extra_body"] = {"prompt": prompt, **fields}
+        return self._client.completions.create(prompt="", **common)
+
+
+def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
+    choices = event.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _body(choice: dict[str, Any]) -> dict[str, Any]:
+    """The part of a choice that carries text."""
+    body = choice.get("delta", choice.get("message", choice))
+    return body if isinstance(body, dict) else {}
+
+
+def _text(choice: dict[str, Any]) -> str:
+    """Generated text, a reasoning model's thoughts included."""
+    body = _body(choice)
+    thought = body.get("reasoning_content") or body.get("reasoning")
+    return "".join(str(part or "") for part in (thought, body.get("content"), body.get("text")))
+
+
+def _is_role(choice: dict[str, Any]) -> bool:
+    return bool(_body(choice).get("role")) and not choice.get("finish_reason")
+
+
+def _usage_place(choice: dict[str, Any], text: str) -> UsagePlace:
+    if not choice:
+        return "event of its own"
+    return "last content event" if text else "finish event"
+
+
+def _cached(reply: dict[str, Any]) -> int | None:
+    """Cached prompt tokens as OpenAI's `usage` tells them, or llama.cpp's `timings`."""
+    usage = reply.get("usage")
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    told = token_count(details, "cached_tokens")
+    return told if told is not None else token_count(reply.get("timings"), "cache_n")
+
+
+def _tokens(logprobs: Any) -> tuple[Token, ...]:
+    """Tokens with log probabilities: the form of chat, and that of completions."""
+    if not isinstance(logprobs, dict):
+        return ()
+    content = logprobs.get("content")
+    if isinstance(content, list):
+        entries = [(entry.get("token"), entry.get("logprob")) for entry in content if isinstance(entry, dict)]
+    else:
+        entries = list(zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=False))
+    return tuple(
+        Token(str(text), float(value) if isinstance(value, int | float) else None)
+        for text, value in entries
+        if text is not None
+    )

@@ -1,0 +1,66 @@
+"""All checks over the samples of the engines of a race. Pure: the same samples give the same findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loadgen.errors import UserError
+from loadgen.manifest import ParityFact
+from loadgen.preflight import protocol_checks, work_checks
+from loadgen.preflight.finding import Needs, Samples
+
+BLOCKED_EXIT = 3
+
+
+def compare(samples: Samples, needs: Needs) -> list[ParityFact]:
+    """Return one finding a check. With one engine, what can be said of it alone; `samples` must not be empty."""
+    return [
+        work_checks.check_answers(samples, needs),
+        work_checks.check_model(samples, needs),
+        work_checks.check_context(samples, needs),
+        work_checks.check_prompt_tokens(samples, needs),
+        work_checks.check_measured_prompts(samples, needs),
+        work_checks.check_output_length(samples, needs),
+        work_checks.check_degenerate(samples, needs),
+        work_checks.check_greedy(samples, needs),
+        work_checks.check_logprobs(samples, needs),
+        protocol_checks.check_prefix_caching(samples, needs),
+        protocol_checks.check_usage(samples, needs),
+        protocol_checks.check_tokens_per_event(samples, needs),
+        protocol_checks.check_role_event(samples, needs),
+        *protocol_checks.parameter_checks(samples, needs),
+        protocol_checks.check_unknown_fields(samples, needs),
+    ]
+
+
+def accept_findings(findings: Iterable[ParityFact], accepted: frozenset[str]) -> list[ParityFact]:
+    """Mark the blocking findings that the user accepts."""
+    return [
+        fact.model_copy(update={"accepted": fact.verdict == "blocking" and fact.name in accepted}) for fact in findings
+    ]
+
+
+def summary_line(findings: Iterable[ParityFact]) -> str:
+    """All findings in one line."""
+    by_verdict: dict[str, list[str]] = {"equal": [], "noted": [], "accepted": [], "blocking": []}
+    for fact in findings:
+        by_verdict["accepted" if fact.accepted else fact.verdict or "noted"].append(fact.name)
+    parts = [f"{len(by_verdict['equal'])} checks equal"]
+    for verdict in ("noted", "accepted", "blocking"):
+        if by_verdict[verdict]:
+            parts.append(f"{verdict}: {', '.join(by_verdict[verdict])}")
+    return "Preflight: " + "; ".join(parts)
+
+
+def refuse_blocking(findings: Iterable[ParityFact]) -> None:
+    """Raise UserError (exit code 3) if a finding blocks the race and was not accepted."""
+    stopping = [fact for fact in findings if fact.verdict == "blocking" and not fact.accepted]
+    if not stopping:
+        return
+    lines = ["Preflight: these engines cannot be compared as they are."]
+    for fact in stopping:
+        told = "; ".join(f"{engine}: {value}" for engine, value in fact.values.items())
+        lines += [f"  {fact.name}: {fact.detail}.", f"    {told}", f"    What to do: {fact.advice}."]
+    names = ",".join(fact.name for fact in stopping)
+    lines.append(f"To race them all the same, and have it said in the report: --accept {names}")
+    raise UserError("\n".join(lines), exit_code=BLOCKED_EXIT)

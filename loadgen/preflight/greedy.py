@@ -1,0 +1,138 @@
+"""Greedy texts: where two of them part, and what a broken engine's look like."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from loadgen.preflight.sample import Answer
+
+MIN_REPEATS = 6
+"""So many of the same in a row may be a model's own doing less than they may be a broken engine's."""
+SHARE = 0.9
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Divergence:
+    """How far two texts agree. White space in front does not count: engines decode the first token with or without."""
+
+    same: bool
+    at_start: bool
+    """Whether they part at the very first token."""
+    characters: int
+    """Characters in common before they part."""
+    tokens: int | None
+    """Tokens in common before they part; None where an engine tells none."""
+
+
+def divergence(a: Answer, b: Answer) -> Divergence:
+    """Where two answers part."""
+    one, other = a.text.lstrip(), b.text.lstrip()
+    characters = _common(one, other)
+    same = one == other
+    tokens = None
+    if a.tokens and b.tokens:
+        tokens = _common(_token_texts(a), _token_texts(b))
+    at_start = not same and (tokens == 0 if tokens is not None else characters < len(_first_word(one, other)))
+    return Divergence(same, at_start, characters, tokens)
+
+
+def logprob_gaps(a: Answer, b: Answer) -> list[float]:
+    """Absolute differences of the log probabilities of the tokens that both chose, up to where they part."""
+    gaps = []
+    for ours, theirs in zip(a.tokens, b.tokens, strict=False):
+        if ours.text.strip() != theirs.text.strip() or ours.logprob is None or theirs.logprob is None:
+            break
+        gaps.append(abs(ours.logprob - theirs.logprob))
+    return gaps
+
+
+def describe_divergences(found: Sequence[Divergence]) -> str:
+    """All of them in words."""
+    same = sum(each.same for each in found)
+    parted = [each for each in found if not each.same]
+    words = f"{same} of {len(found)} texts are the same"
+    if not parted:
+        return words
+    words += f", {sum(each.at_start for each in parted)} part at the first token; those that part share "
+    words += f"{statistics.median(each.characters for each in parted):g} characters"
+    tokens = [each.tokens for each in parted if each.tokens is not None]
+    if tokens:
+        words += f" ({statistics.median(tokens):g} tokens)"
+    return words + " (median) before"
+
+
+def degenerate(answer: Answer) -> str | None:
+    """What is wrong with a text, if it is no language at all: empty, or one token over and over."""
+    text = answer.text.strip()
+    if not text:
+        return "no text"
+    counted = Counter(token.text for token in answer.tokens)
+    if counted and len(answer.tokens) >= MIN_REPEATS:
+        token, times = counted.most_common(1)[0]
+        if times >= SHARE * len(answer.tokens):
+            return f"{token!r} over and over"
+        return None
+    unit = repeated_unit(text)
+    return f"{unit!r} over and over" if unit is not None else None
+
+
+def repeated_unit(text: str) -> str | None:
+    """The unit that a text repeats `MIN_REPEATS` times or more, with nothing else in it; None if it does not.
+
+    Words count where there are several, else characters: `!!!!!!!!` and `the the the the the the` are repetitions.
+    """
+    words = text.split()
+    if len(words) >= MIN_REPEATS:
+        word, times = Counter(words).most_common(1)[0]
+        return word if times >= SHARE * len(words) else None
+    # The shortest period of a text: where it first occurs in itself doubled, shifted.
+    period = (text + text).find(text, 1)
+    return text[:period] if len(text) // period >= MIN_REPEATS else None
+
+
+def judge_texts(answers: Sequence[Answer]) -> str | None:
+    """What is wrong with an engine's texts as a whole; None if nothing is.
+
+    Half of all texts being degenerate is more than a small model's own loops. One text for all prompts is an engine
+    that does not read them.
+    """
+    if not answers:
+        return None
+    wrong = Counter(filter(None, (degenerate(answer) for answer in answers)))
+    if wrong.total() * 2 >= len(answers):
+        kind, times = wrong.most_common(1)[0]
+        hint = " (token 0 of many vocabularies)" if kind.startswith(("'!'", "'<unk>'", "'<pad>'")) else ""
+        others = f", and other degenerate text in {wrong.total() - times}" if wrong.total() > times else ""
+        return f"{kind}{hint} in {times} of {len(answers)} texts{others}"
+    if len(answers) > 1 and len({answer.text for answer in answers}) == 1:
+        return f"the same text to all {len(answers)} prompts"
+    return None
+
+
+def _first_word(one: str, other: str) -> str:
+    """What stands for the first token where tokens are not told: the shorter first word, or the first sign.
+
+    Scripts without spaces have no short words, so at most three characters are looked at.
+    """
+    words = [text.split(maxsplit=1)[0] if text.split() else "" for text in (one, other)]
+    return min(words, key=len)[:3] or "?"
+
+
+def _token_texts(answer: Answer) -> list[str]:
+    """Texts of the tokens; the first one without white space in front, and none that is only such."""
+    texts = [token.text for token in answer.tokens]
+    while texts and not texts[0].strip():
+        texts.pop(0)
+    return [texts[0].lstrip(), *texts[1:]] if texts else []
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

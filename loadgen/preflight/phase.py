@@ -1,0 +1,112 @@
+"""Preflight as a part of a race: each engine is asked when it is up, one at a time, before the first block."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+
+from loadgen.engines import Api, Engine, get_engine
+from loadgen.errors import UserError
+from loadgen.hosts.base import EngineHost
+from loadgen.manifest import ParityFact
+from loadgen.preflight.compare import accept_findings, compare, refuse_blocking, summary_line
+from loadgen.preflight.finding import Needs
+from loadgen.preflight.sample import EngineSample
+from loadgen.preflight.sampling import sample_engine
+from loadgen.scenario import Scenario
+from loadgen.seats import Seat
+from loadgen.tokens import make_recipe
+
+Keep = Callable[[list[ParityFact]], None]
+OnProgress = Callable[[str, str], None]
+"""Is told an engine's name and what happens to it."""
+OnMessage = Callable[[str], None]
+"""Is told what a person should know."""
+
+
+def needs_of(scenario: Scenario) -> Needs:
+    """What a scenario asks of its engines."""
+    return Needs(
+        context_tokens=max(scenario.prompt_tokens) + max(scenario.output_tokens),
+        prefix_caching=scenario.serving.prefix_caching if scenario.serving else None,
+    )
+
+
+def accepted_before(findings: Sequence[ParityFact]) -> frozenset[str]:
+    """What was accepted when a run began: it need not be named again to resume it."""
+    return frozenset(fact.name for fact in findings if fact.accepted)
+
+
+class Preflight:
+    """Compares the engines of a race. Engines take turns, as they will in the race."""
+
+    def __init__(self, seats: Sequence[Seat], host: EngineHost, needs: Needs, accepted: frozenset[str]) -> None:
+        self._seats = {seat.name: seat for seat in seats}
+        self._host = host
+        self._needs = needs
+        self._accepted = accepted
+        self._nonce = secrets.token_hex(8)
+
+    def check(self, last: str, keep: Keep, on_progress: OnProgress, on_message: OnMessage) -> None:
+        """Ask and compare all engines, and have the findings kept. `last`, to be raced first, is left running.
+
+        Raises UserError (exit code 3) if a finding blocks the race and was not accepted.
+        """
+        findings = self.run(last, on_progress, on_message)
+        try:
+            keep(findings)
+            refuse_blocking(findings)
+        except BaseException:
+            self._host.stop(last)
+            raise
+
+    def run(self, last: str, on_progress: OnProgress, on_message: OnMessage) -> list[ParityFact]:
+        """Ask all engines and compare them; `last` is asked last and left running.
+
+        An engine that cannot be had is told, and left out. Every other is stopped, also when this is interrupted.
+        """
+        found: dict[str, EngineSample] = {}
+        for name in [*(name for name in self._seats if name != last), last]:
+            try:
+                found[name] = self._ask(name, on_progress)
+            except UserError as error:
+                on_message(f"Preflight could not ask {name}: {error}")
+            finally:
+                if name != last or name not in found:
+                    self._host.stop(name)
+        samples = [found[name] for name in self._seats if name in found]
+        findings = accept_findings(compare(samples, self._needs), self._accepted) if samples else []
+        if findings:
+            on_message(summary_line(findings))
+        return findings
+
+    def _ask(self, name: str, on_progress: OnProgress) -> EngineSample:
+        self._host.start(name, lambda text: on_progress(name, text))
+        endpoint = self._seats[name].inspect_here()
+        recipe = make_recipe(endpoint)
+        return sample_engine(
+            endpoint,
+            recipe,
+            text_api=self._common_api() or endpoint.api,
+            nonce=self._nonce,
+            say=lambda text: on_progress(name, f"preflight: {text}"),
+        )
+
+    def _common_api(self) -> Api | None:
+        """The API by which the engines' texts can be compared; None where they share none, or are not known."""
+        kinds = [(seat, self._kind(seat)) for seat in self._seats.values()]
+        known = [(seat, engine) for seat, engine in kinds if engine is not None]
+        own = {seat.api or engine.default_api for seat, engine in known}
+        if len(own) == 1:
+            return own.pop()
+        shared: list[Api] = [api for api in ("chat", "completions") if all(api in engine.apis for _, engine in known)]
+        return shared[0] if shared and known else None
+
+    def _kind(self, seat: Seat) -> Engine | None:
+        """What is known of a seat's engine: as the stack says, else as it says itself if it runs."""
+        if seat.kind is not None:
+            return get_engine(seat.kind)
+        try:
+            return seat.inspect_here().engine
+        except UserError:
+            return None

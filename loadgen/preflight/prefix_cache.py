@@ -1,0 +1,70 @@
+"""Whether an engine's prefix cache is on, by what it tells and by how long it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+from loadgen.preflight.sample import PrefixProbe
+
+State = Literal["on", "off", "cannot tell"]
+SAVED_ON, SAVED_OFF = 0.6, 0.25
+"""Share of the prefill's time that a repeated prompt saves: at least the one where the cache is on, at most the other
+where it is off. In between nothing is said."""
+MIN_SHARE, MIN_PREFILL_MS = 0.3, 20.0
+"""What prefill must at least be of a long prompt's time, and in all. Length costs the client and the wire some ms too,
+which no cache saves."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CacheVerdict:
+    """The state, and how it is known."""
+
+    state: State
+    why: str
+
+
+def judge_prefix_cache(probe: PrefixProbe | None) -> CacheVerdict:
+    """Say whether a prompt that was sent before is answered sooner.
+
+    Cached tokens that the server tells decide. Without them times do: a short prompt's time is what every answer
+    costs, a fresh long prompt's is that and its prefill, and a repeated one's lies near either. Medians and least times
+    (other work on the machine only ever adds) must agree, so that a busy machine gives no answer and not a wrong one.
+    """
+    if probe is None:
+        return CacheVerdict("cannot tell", "not answered")
+    told = [count for count in probe.cached_tokens if count is not None]
+    if told and len(told) == len(probe.cached_tokens):
+        return _by_tokens(told, probe.prompt_tokens)
+    return _by_times(probe)
+
+
+def _by_tokens(told: Sequence[int], prompt_tokens: int) -> CacheVerdict:
+    cached = statistics.median(told)
+    words = f"{cached:g} of {prompt_tokens} repeated prompt tokens came from its cache, it says"
+    if 2 * cached >= prompt_tokens:
+        return CacheVerdict("on", words)
+    return CacheVerdict("cannot tell" if cached else "off", words)
+
+
+def _by_times(probe: PrefixProbe) -> CacheVerdict:
+    short, fresh, again = (statistics.median(times) for times in (probe.short_ms, probe.fresh_ms, probe.again_ms))
+    words = f"{probe.prompt_tokens} tokens take {fresh:.1f} ms fresh, {again:.1f} ms again, and a few {short:.1f} ms"
+    least = (min(probe.short_ms), min(probe.fresh_ms), min(probe.again_ms))
+    saved = [_saved(*times) for times in ((short, fresh, again), least)]
+    if None in saved:
+        return CacheVerdict("cannot tell", f"{words}: its length hardly matters")
+    shares = [share for share in saved if share is not None]
+    if min(shares) >= SAVED_ON:
+        return CacheVerdict("on", words)
+    if max(shares) <= SAVED_OFF:
+        return CacheVerdict("off", words)
+    return CacheVerdict("cannot tell", f"{words}: neither the one nor the other")
+
+
+def _saved(short: float, fresh: float, again: float) -> float | None:
+    """Share of a prefill that a repetition saves; None where prefill is too small to tell."""
+    prefill = fresh - short
+    return (fresh - again) / prefill if prefill >= max(MIN_SHARE * fresh, MIN_PREFILL_MS) else None

@@ -1,0 +1,122 @@
+"""Checks of how engines answer: where usage sits, what an event holds, which parameters they honour."""
+
+from __future__ import annotations
+
+import statistics
+
+from loadgen.manifest import ParityFact
+from loadgen.preflight.finding import Needs, Samples, compared, finding
+from loadgen.preflight.prefix_cache import CacheVerdict, judge_prefix_cache
+from loadgen.preflight.sample import EngineSample, StreamAnswer
+
+PARAMETERS = {
+    "temperature": "whether temperature 1 gives other texts than temperature 0",
+    "seed": "whether the same seed gives the same text, and another seed another",
+    "top-p": "whether a tiny top_p gives the greedy text at temperature 1",
+    "stop": "whether a text ends before its stop string",
+    "max-tokens": "whether max_tokens alone limits an answer",
+}
+
+
+def check_usage(samples: Samples, _: Needs) -> ParityFact:
+    """Where a stream's usage is."""
+    values = {sample.engine: _streams(sample)[-1].usage if _streams(sample) else "not answered" for sample in samples}
+    return compared(
+        "usage", values, "which event of a stream carries usage", "read alike: Bakeoff takes it from any event"
+    )
+
+
+def check_tokens_per_event(samples: Samples, _: Needs) -> ParityFact:
+    """How many tokens an event holds, of one stream alone."""
+    values = {sample.engine: _tokens_per_event(_streams(sample)) for sample in samples}
+    return compared(
+        "tokens-per-event",
+        values,
+        "output tokens for each event with text, in one stream alone",
+        "compare TPOT, and not the gaps between events",
+    )
+
+
+def check_role_event(samples: Samples, _: Needs) -> ParityFact:
+    """Whether an empty event comes first, and how long before the text."""
+    values, sent = {}, set()
+    for sample in samples:
+        leads = [stream.role_lead_ms for stream in _streams(sample) if stream.role_lead_ms is not None]
+        sent.add(bool(leads))
+        values[sample.engine] = f"{statistics.median(leads):.1f} ms before the text" if leads else "none"
+    return finding(
+        "role-event",
+        "equal" if len(sent) == 1 else "noted",
+        "an empty event that opens the stream; it is never taken for the first token",
+        values,
+        "other tools take it for the first token: their TTFT is not comparable",
+    )
+
+
+def parameter_checks(samples: Samples, _: Needs) -> list[ParityFact]:
+    """Whether each sampling parameter is honoured."""
+    return [
+        compared(
+            name,
+            {sample.engine: sample.parameters.get(name, "cannot tell") for sample in samples},
+            detail,
+            "leave it out of what you compare; races decode greedily",
+        )
+        for name, detail in PARAMETERS.items()
+    ]
+
+
+def check_unknown_fields(samples: Samples, _: Needs) -> ParityFact:
+    """What becomes of a field that no server knows."""
+    values = {sample.engine: sample.unknown_fields for sample in samples}
+    return compared(
+        "unknown-fields",
+        values,
+        "a request with a field that no server knows",
+        "an engine that accepts it may ignore a field that the other honours, without a word",
+    )
+
+
+def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
+    """Whether prefix caching is on, by probe, against each other and the scenario."""
+    found = {sample.engine: judge_prefix_cache(sample.prefix) for sample in samples}
+    values = {engine: f"{verdict.state} ({verdict.why})" for engine, verdict in found.items()}
+    detail = "whether a prompt that was sent before is answered sooner"
+    if needs.prefix_caching is not None:
+        detail += f"; the scenario declares it {_word(needs.prefix_caching)}"
+    problem = _cache_problem(found, needs.prefix_caching)
+    if problem:
+        return finding("prefix-caching", "blocking", detail, values, problem)
+    states = {verdict.state for verdict in found.values()}
+    return finding(
+        "prefix-caching",
+        "noted" if "cannot tell" in states else "equal",
+        detail,
+        values,
+        "look at the engines' settings: the probe could not tell",
+    )
+
+
+def _cache_problem(found: dict[str, CacheVerdict], declared: bool | None) -> str | None:
+    known = {engine: verdict.state for engine, verdict in found.items() if verdict.state != "cannot tell"}
+    if len(set(known.values())) > 1:
+        return "set it alike on all engines (`serving: prefix_caching`)"
+    if declared is not None and any(state != _word(declared) for state in known.values()):
+        engines = " and ".join(known)
+        return f"it is {_word(not declared)} at {engines}: start them as the scenario declares, or change the scenario"
+    return None
+
+
+def _tokens_per_event(streams: list[StreamAnswer]) -> str:
+    if not streams or streams[-1].output_tokens is None:
+        return "not told"
+    return f"{streams[-1].output_tokens / streams[-1].events:.1f}"
+
+
+def _word(state: bool) -> str:
+    return "on" if state else "off"
+
+
+def _streams(sample: EngineSample) -> list[StreamAnswer]:
+    """Its streams that carried text, shortest first."""
+    return [stream for stream in sample.lengths.values() if stream is not None and stream.events]

@@ -1,0 +1,97 @@
+"""What an engine answered, as plain data: all that the comparison knows of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from loadgen.engines import Api
+from loadgen.prompts import PromptRecipe
+
+Honoured = Literal["honoured", "ignored", "refused", "cannot tell"]
+UsagePlace = Literal["event of its own", "finish event", "last content event", "every event", "nowhere"]
+
+
+class Refused(Exception):
+    """An endpoint did not answer; the text says how."""
+
+    def __init__(self, message: str, *, by_status: bool) -> None:
+        super().__init__(message)
+        self.by_status = by_status
+        """Whether a status of 4xx refused the request itself: another request may be answered."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token, where the server tells tokens."""
+
+    text: str
+    logprob: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """One whole answer. Counts are the server's own; None: not told."""
+
+    text: str
+    elapsed_ms: float = 0.0
+    """From the call to the end of the answer."""
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Prompt tokens that came from a prefix cache."""
+    tokens: tuple[Token, ...] = ()
+    """The generated tokens, where log probabilities were asked for and given."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """One streamed answer."""
+
+    text: str
+    output_tokens: int | None
+    events: int
+    """Events that carry text."""
+    usage: UsagePlace
+    role_lead_ms: float | None
+    """How long an empty role event came before the first text; None: there was no such event."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PrefixProbe:
+    """Times of answers of one token, in ms: to short prompts, to long ones, and to the same long ones sent again."""
+
+    prompt_tokens: int
+    """Length of the long prompts."""
+    short_ms: tuple[float, ...]
+    fresh_ms: tuple[float, ...]
+    again_ms: tuple[float, ...]
+    cached_tokens: tuple[int | None, ...]
+    """What the server told of each prompt that was sent again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineSample:
+    """All that one engine answered. None in a list: that question was not answered."""
+
+    engine: str
+    model: str
+    context_length: int | None
+    recipe: PromptRecipe
+    exact_output: bool
+    """Whether this kind of engine can be told an exact output length."""
+    text_api: Api
+    """API by which texts were asked for: the same for all engines where they share one."""
+    prompt_tokens: dict[str, int | None]
+    """By the kind of text (`COUNTED_TEXTS`)."""
+    greedy: tuple[Answer | None, ...]
+    """For each of `GREEDY_TEXTS`."""
+    lengths: dict[int, StreamAnswer | None]
+    """By the output length asked for."""
+    parameters: dict[str, Honoured]
+    """By sampling parameter: temperature, seed, top-p, stop, max-tokens."""
+    unknown_fields: str
+    """`accepted`, `refused`, or `cannot tell`."""
+    prefix: PrefixProbe | None
+    problem: str | None = None
+    """The first refusal or failure, in the engine's words."""

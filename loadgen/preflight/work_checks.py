@@ -1,0 +1,214 @@
+"""Checks of whether the engines do the same work: the same model, the same tokens in, the same length and text out."""
+
+from __future__ import annotations
+
+import statistics
+
+from loadgen.manifest import ParityFact, Verdict
+from loadgen.preflight.finding import Needs, Samples, compared, finding
+from loadgen.preflight.greedy import describe_divergences, divergence, judge_texts, logprob_gaps
+from loadgen.preflight.questions import GREEDY_TEXTS, GREEDY_TOKENS
+from loadgen.preflight.sample import Answer, EngineSample
+from loadgen.preflight.token_counts import Cause, explain_counts
+from loadgen.prompts import PromptRecipe
+
+LOGPROB_TOLERANCE = 0.1
+"""Mean difference, in nats, that another order of the same sums makes at 16 bits. Coarser weights make more."""
+NOT_TOLD = "not told"
+COUNT_VERDICTS: dict[Cause, Verdict] = {
+    "equal": "equal",
+    "BOS": "noted",
+    "chat template": "noted",
+    "not told": "noted",
+    "tokenizer": "blocking",
+}
+
+
+def check_answers(samples: Samples, _: Needs) -> ParityFact:
+    """Whether the engines answer the questions at all."""
+    values, mute = {}, []
+    for sample in samples:
+        given = sum(answer is not None for answer in (*sample.greedy, *sample.lengths.values()))
+        asked = len(sample.greedy) + len(sample.lengths)
+        values[sample.engine] = f"{given} of {asked}" + (f"; {sample.problem}" if sample.problem else "")
+        if not any(sample.greedy) or not any(sample.lengths.values()):
+            mute.append(sample.engine)
+    whole = all(sample.problem is None for sample in samples)
+    return finding(
+        "answers",
+        "blocking" if mute else "equal" if whole else "noted",
+        "questions that were answered, and the first refusal",
+        values,
+        f"{' and '.join(mute) or 'an engine'} refuses requests: see its log",
+    )
+
+
+def check_model(samples: Samples, _: Needs) -> ParityFact:
+    """The names under which the models are served."""
+    values = {sample.engine: sample.model for sample in samples}
+    return compared("model", values, "the name that each engine serves", "see that both names mean the same weights")
+
+
+def check_context(samples: Samples, needs: Needs) -> ParityFact:
+    """Served context: the scenario has to fit."""
+    lengths = {sample.engine: sample.context_length for sample in samples}
+    values = {engine: NOT_TOLD if length is None else f"{length}" for engine, length in lengths.items()}
+    short = [engine for engine, length in lengths.items() if length is not None and length < needs.context_tokens]
+    detail = "served context in tokens, as the engine says it"
+    if needs.context_tokens:
+        detail += f"; the scenario needs {needs.context_tokens}"
+    if short:
+        advice = f"serve {' and '.join(short)} with a longer context, or race shorter prompts"
+        return finding("context-length", "blocking", detail, values, advice)
+    return compared("context-length", values, detail, "a longer context may cost memory that the other engine uses")
+
+
+def check_prompt_tokens(samples: Samples, _: Needs) -> ParityFact:
+    """The same texts counted by every engine, and what a difference comes from."""
+    values = {
+        sample.engine: ", ".join(f"{kind} {NOT_TOLD if n is None else n}" for kind, n in sample.prompt_tokens.items())
+        for sample in samples
+    }
+    first, *others = samples
+    verdict: Verdict = "equal"
+    details = []
+    for other in others:
+        found = explain_counts(first.prompt_tokens, other.prompt_tokens, first.engine, other.engine)
+        details.append(found.words)
+        verdict = _worse(verdict, COUNT_VERDICTS[found.cause])
+    advice = (
+        "the models or their tokenizers differ: serve the same model on both"
+        if verdict == "blocking"
+        else "measured prompts are made exact for each engine, so this does not lengthen them"
+    )
+    detail = f"tokens of some texts by the {first.text_api} API"
+    return finding("prompt-tokens", verdict, ": ".join(filter(None, (detail, "; ".join(details)))), values, advice)
+
+
+def check_measured_prompts(samples: Samples, _: Needs) -> ParityFact:
+    """Whether the race's prompts are the very same."""
+    values = {sample.engine: _prompts(sample.recipe) for sample in samples}
+    alike = {(sample.recipe.mode, sample.recipe.pieces, sample.recipe.head_ids) for sample in samples}
+    return finding(
+        "measured-prompts",
+        "equal" if len(alike) == 1 else "noted",
+        "whether the engines get the very same prompts in the race; their lengths are exact either way",
+        values,
+        "prompts are equally long, but of other words",
+    )
+
+
+def check_output_length(samples: Samples, _: Needs) -> ParityFact:
+    """Outputs of the length asked for, past an end-of-sequence token."""
+    values: dict[str, str] = {}
+    verdict: Verdict = "equal"
+    for sample in samples:
+        told = {wanted: answer.output_tokens if answer else None for wanted, answer in sample.lengths.items()}
+        values[sample.engine] = ", ".join(
+            f"{wanted}: {NOT_TOLD if got is None else got}" for wanted, got in told.items()
+        )
+        for wanted, got in told.items():
+            if got is None:
+                verdict = _worse(verdict, "noted")
+            elif got != wanted:
+                # An engine without such a switch may end early; more than the limit is wrong anywhere.
+                verdict = _worse(verdict, "blocking" if sample.exact_output or got > wanted else "noted")
+    return finding(
+        "output-length",
+        verdict,
+        "output tokens asked for, and those generated",
+        values,
+        "requests of another length are other work: see that the engine honours ignore_eos, min_tokens and max_tokens",
+    )
+
+
+def check_degenerate(samples: Samples, _: Needs) -> ParityFact:
+    """Text that is no language: speed of an engine that computes nonsense says nothing."""
+    values = {}
+    broken = []
+    for sample in samples:
+        problem = judge_texts([answer for answer in sample.greedy if answer is not None])
+        if problem:
+            broken.append(sample.engine)
+        values[sample.engine] = problem or "nothing wrong"
+    return finding(
+        "degenerate-text",
+        "blocking" if broken else "equal",
+        "what is wrong with its greedy texts as a whole",
+        values,
+        f"{' and '.join(broken)} does not compute the model: look at its weights, dtype and log",
+    )
+
+
+def check_greedy(samples: Samples, _: Needs) -> ParityFact:
+    """How far greedy texts agree with the first engine's."""
+    first, *others = samples
+    verdict: Verdict = "equal"
+    details = []
+    for other in others:
+        found = [divergence(ours, theirs) for ours, theirs in _pairs(first, other)]
+        if not found:
+            verdict = _worse(verdict, "noted")
+            details.append(f"{other.engine}: no text to compare")
+            continue
+        details.append((f"{other.engine}: " if len(others) > 1 else "") + describe_divergences(found))
+        if 2 * sum(each.at_start for each in found) > len(found):
+            verdict = _worse(verdict, "blocking")
+        elif not all(each.same for each in found):
+            verdict = _worse(verdict, "noted")
+    advice = (
+        "the weights or the prompts differ: serve the same model on both, and see `prompt-tokens`"
+        if verdict == "blocking"
+        else "quantisation, dtype or the order of sums; texts of the same weights part sooner or later"
+    )
+    shown = _where_texts_part(samples)
+    values = {sample.engine: _text(sample.greedy[shown]) for sample in samples}
+    details.append(f"shown: {GREEDY_TOKENS} tokens after {GREEDY_TEXTS[shown]!r}")
+    return finding("greedy-text", verdict, "; ".join(details), values, advice)
+
+
+def check_logprobs(samples: Samples, _: Needs) -> ParityFact:
+    """Log probabilities of the tokens that both engines chose."""
+    first, *others = samples
+    values = {sample.engine: "given" if _gives_logprobs(sample) else "not given" for sample in samples}
+    verdict: Verdict = "equal"
+    details = []
+    for other in others:
+        gaps = [gap for ours, theirs in _pairs(first, other) for gap in logprob_gaps(ours, theirs)]
+        if not gaps:
+            details.append("nothing to compare")
+            verdict = _worse(verdict, "equal" if values[first.engine] == values[other.engine] else "noted")
+            continue
+        mean = statistics.fmean(gaps)
+        details.append(f"{mean:.3f} nats apart in the mean over {len(gaps)} tokens, {max(gaps):.3f} at most")
+        verdict = _worse(verdict, "equal" if mean <= LOGPROB_TOLERANCE else "noted")
+    detail = "; ".join(details) or "log probabilities of greedy tokens"
+    return finding("logprobs", verdict, detail, values, "weights stored or computed otherwise: quantisation, dtype")
+
+
+def _prompts(recipe: PromptRecipe) -> str:
+    kind = "token ids" if recipe.mode == "ids" else "words"
+    return f"{kind}, {len(recipe.pieces)} pieces, {recipe.overhead} tokens of overhead"
+
+
+def _worse(one: Verdict, other: Verdict) -> Verdict:
+    order: tuple[Verdict, ...] = ("equal", "noted", "blocking")
+    return max(one, other, key=order.index)
+
+
+def _pairs(a: EngineSample, b: EngineSample) -> list[tuple[Answer, Answer]]:
+    return [(x, y) for x, y in zip(a.greedy, b.greedy, strict=True) if x is not None and y is not None]
+
+
+def _gives_logprobs(sample: EngineSample) -> bool:
+    return any(token.logprob is not None for answer in sample.greedy if answer for token in answer.tokens)
+
+
+def _where_texts_part(samples: Samples) -> int:
+    """Index of the first prompt whose texts are not all the same; 0 if all are."""
+    columns = zip(*(sample.greedy for sample in samples), strict=True)
+    return next((i for i, answers in enumerate(columns) if len(set(map(_text, answers))) > 1), 0)
+
+
+def _text(answer: Answer | None) -> str:
+    return repr(answer.text.strip()) if answer is not None else "no answer"

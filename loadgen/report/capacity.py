@@ -1,0 +1,95 @@
+"""What a search for capacity has found: a row for each engine and shape, from the records of its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from loadgen.capacity_search import Found
+from loadgen.capacity_steps import EngineSearch
+from loadgen.report.text import DASH, number, plural
+from loadgen.run_folder import BlockData
+from loadgen.scenario import Cell, Scenario
+from loadgen.slo import Slo
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CapacityRow:
+    """One engine's capacity for one shape of request."""
+
+    engine: str
+    prompt_tokens: int
+    output_tokens: int
+    shared_prefix: float
+    of: Literal["rate", "concurrency"]
+    found: Found
+    limited: bool
+    """Whether the load generator was the limit in a step next to the result."""
+
+    @property
+    def unit(self) -> str:
+        """What it is counted in."""
+        return "req/s" if self.of == "rate" else "users"
+
+    @property
+    def text(self) -> str:
+        """The estimate in words."""
+        what = self.found
+        if what.load is not None:
+            return f"{number(what.load)} {self.unit}"
+        if what.low is not None:
+            return f"{number(what.low)} {self.unit} or more"
+        if what.high is not None:
+            return f"less than {number(what.high)} {self.unit}"
+        return DASH
+
+    @property
+    def interval_text(self) -> str:
+        """The loads at which the SLO was decided to hold and to fail."""
+        if self.found.low is None and self.found.high is None:
+            return DASH
+        return f"[{number(self.found.low)}, {number(self.found.high)}]"
+
+    @property
+    def note(self) -> str:
+        """What restrains it; empty when nothing does."""
+        notes = [] if self.found.complete else ["the search broke off"]
+        return "; ".join(notes + (["client-limited near the result"] if self.limited else []))
+
+
+def capacity_rows(scenario: Scenario | None, engines: Sequence[str], blocks: Sequence[BlockData]) -> list[CapacityRow]:
+    """Replay every search over the blocks of a run. Empty where the scenario searches for no capacity."""
+    if scenario is None or scenario.find_capacity is None or scenario.slo is None:
+        return []
+    return [_row(scenario, scenario.slo, engine, shape, blocks) for shape in scenario.cells() for engine in engines]
+
+
+def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequence[BlockData]) -> CapacityRow:
+    search = EngineSearch(engine, shape, scenario)
+    known = {b.facts.id: b for b in blocks if b.facts.engine == engine and b.facts.status == "complete"}
+    limited: set[float] = set()
+    while (block := search.next_block()) is not None and block.id in known:
+        data = known[block.id]
+        search.tell(block, data.facts, data.records)
+        if data.facts.client is not None and data.facts.client.get("limited"):
+            limited.add(float(block.cell.load))
+    result = search.search.found()
+    return CapacityRow(
+        engine=engine,
+        prompt_tokens=shape.prompt_tokens,
+        output_tokens=shape.output_tokens,
+        shared_prefix=shape.shared_percent / 100,
+        of="rate" if scenario.find_capacity is not None and scenario.find_capacity.of == "rate" else "concurrency",
+        found=result,
+        limited=bool(limited & {result.low, result.high}),
+    )
+
+
+def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
+    """The result in one sentence."""
+    parts = [f"{row.engine} {row.text} {row.interval_text}" for row in rows]
+    lengths = f"{rows[0].prompt_tokens} prompt and {rows[0].output_tokens} output tokens"
+    if len({(row.prompt_tokens, row.output_tokens, row.shared_prefix) for row in rows}) > 1:
+        return f"The capacity at which {slo.text()} is in the table, for {plural(len(rows), 'engine and shape')}."
+    return f"At {lengths}, {slo.text()}: {', '.join(parts)}."

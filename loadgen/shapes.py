@@ -1,0 +1,135 @@
+"""Shapes of traffic beyond a plain load: a step in the arrival rate, conversations, and a recorded trace."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from loadgen.strict import Strict
+
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+Positive = Annotated[int, Field(ge=1)]
+NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+
+
+def plain(value: float) -> str:
+    """A number as an id writes it: `20`, `2.5`; never with an exponent (`readable` sees to that)."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def readable(value: float) -> bool:
+    """Whether `plain` can write it without an exponent."""
+    return re.fullmatch(NUMBER, plain(value)) is not None
+
+
+class Step(Strict):
+    """For a time the arrivals come `factor` times as fast: a burst. Seconds are from the start of the schedule."""
+
+    at_s: Seconds
+    for_s: Annotated[float, Field(gt=0, le=86_400)]
+    factor: Annotated[float, Field(gt=0, le=1000)]
+
+    @model_validator(mode="after")
+    def _can_be_named(self) -> Self:
+        for field in ("at_s", "for_s", "factor"):
+            if not readable(getattr(self, field)):
+                raise ValueError(f"`{field}` is too small a number: use 0.001 or more")
+        return self
+
+    @property
+    def id(self) -> str:
+        """As a cell's id has it, such as `b20f10x3`."""
+        return f"b{plain(self.at_s)}f{plain(self.for_s)}x{plain(self.factor)}"
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return f"x {self.factor:g} from {self.at_s:g} s for {self.for_s:g} s"
+
+    def arrivals_until_end(self, rate: float) -> float:
+        """How many arrivals are expected until it ends, at `rate` outside of it."""
+        return rate * (self.at_s + self.for_s * self.factor)
+
+    def real_time(self, plain_s: float) -> float:
+        """When an arrival happens that would happen at `plain_s` if there were no step; both s after the start.
+
+        This is the inverse of the integrated rate (in units of the plain one), so a Poisson process at a constant
+        rate becomes the Poisson process whose rate has the step: Cinlar's inversion, exact, nothing is thinned out.
+        """
+        if plain_s <= self.at_s:
+            return plain_s
+        inside = (plain_s - self.at_s) / self.factor
+        if inside <= self.for_s:
+            return self.at_s + inside
+        return plain_s - self.for_s * (self.factor - 1)
+
+
+class Conversation(Strict):
+    """Each user holds conversations of `turns` requests; each prompt is all that was said before and a new message.
+
+    What was said before stands in for by text of exactly the asked-for length, not by the engine's own words: those
+    differ from engine to engine, and both must be sent the same tokens.
+    """
+
+    turns: Annotated[int, Field(ge=2, le=1000)]
+    message_tokens: Positive = Field(description="tokens that the user adds in each turn after the first")
+    think_s: Seconds = Field(default=0.0, description="mean pause between an answer and the next message")
+    think: Literal["exponential", "fixed"] = "exponential"
+
+    @model_validator(mode="after")
+    def _can_be_named(self) -> Self:
+        if not readable(self.think_s):
+            raise ValueError("`think_s` is too small a number: use 0 or 0.001 and more")
+        return self
+
+    @property
+    def id(self) -> str:
+        """As a cell's id has it, such as `k8m64w2e`: 8 turns, 64 tokens a message, 2 s of exponential pauses."""
+        return f"k{self.turns}m{self.message_tokens}w{plain(self.think_s)}{self.think[0]}"
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        pause = f", {self.think_s:g} s of thought" if self.think_s else ""
+        return f"conversations of {self.turns} turns{pause}"
+
+    def prompt_tokens(self, first: int, output_tokens: int, turn: int) -> int:
+        """Tokens of the prompt of turn `turn`, from 0, when the first turn's has `first`."""
+        return first + turn * (output_tokens + self.message_tokens)
+
+    def longest_prompt(self, first: int, output_tokens: int) -> int:
+        """Tokens of the last turn's prompt."""
+        return self.prompt_tokens(first, output_tokens, self.turns - 1)
+
+
+class TraceFacts(Strict):
+    """What a scenario holds of a trace; the arrivals themselves are kept in the run folder."""
+
+    file: str
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+    """Beginning of the SHA-256 of what is replayed."""
+    requests: Annotated[int, Field(ge=2)]
+    rate: Annotated[float, Field(gt=0, le=100_000)]
+    """Mean arrivals a second."""
+    prompt_tokens: Positive | None = None
+    """Mean over the arrivals; None when they give no lengths. Likewise below."""
+    output_tokens: Positive | None = None
+    longest: Positive | None = None
+    """Most tokens of a prompt and its output together."""
+
+
+def parse_step(text: str) -> Step | None:
+    """Read a step from its id; None when it is none. Raises ValueError when it cannot be one."""
+    found = re.fullmatch(rf"b({NUMBER})f({NUMBER})x({NUMBER})", text)
+    return Step(at_s=float(found[1]), for_s=float(found[2]), factor=float(found[3])) if found else None
+
+
+def parse_conversation(text: str) -> Conversation | None:
+    """Read a conversation from its id; None when it is none. Raises ValueError when it cannot be one."""
+    found = re.fullmatch(rf"k([0-9]{{1,4}})m([0-9]{{1,9}})w({NUMBER})([ef])", text)
+    if found is None:
+        return None
+    think: Literal["exponential", "fixed"] = "exponential" if found[4] == "e" else "fixed"
+    return Conversation(turns=int(found[1]), message_tokens=int(found[2]), think_s=float(found[3]), think=think)

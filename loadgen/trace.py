@@ -1,0 +1,130 @@
+"""Recorded traffic that is replayed: when each request arrived, and how long its prompt and its answer were."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from loadgen.errors import UserError
+from loadgen.shapes import TraceFacts
+
+MAX_ARRIVALS = 50_000
+"""A trace travels to every worker within its plan."""
+MAX_TOKENS = 10_000_000
+TRACE_FILE = "trace.jsonl"
+"""Its name in a run folder."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trace:
+    """Arrivals in order. Lengths are given for all of them or for none."""
+
+    arrivals_ns: tuple[int, ...]
+    """After the start of the schedule."""
+    prompt_tokens: tuple[int, ...] = ()
+    output_tokens: tuple[int, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        """Mean arrivals a second, to three decimals."""
+        span = self.arrivals_ns[-1] - self.arrivals_ns[0] or 1
+        return min(max(round((len(self.arrivals_ns) - 1) * 1e9 / span, 3), 0.001), 100_000.0)
+
+    @property
+    def digest(self) -> str:
+        """Beginning of the SHA-256 of the content, however the file is written."""
+        return hashlib.sha256(json.dumps(dataclasses.astuple(self)).encode()).hexdigest()[:8]
+
+    def measured(self, requests: int | None, warmup: int) -> int:
+        """How many of its requests are measured, when `requests` are asked for. Raises UserError when it has none."""
+        arrivals = len(self.arrivals_ns)
+        if arrivals <= warmup:
+            raise UserError(f"The trace has {arrivals} arrivals, and {warmup} are for warm-up: ask for fewer of these.")
+        return min(requests or arrivals, arrivals - warmup)
+
+    def facts(self, file: str) -> TraceFacts:
+        """What a scenario holds of it."""
+        count = len(self.arrivals_ns)
+        totals = [prompt + output for prompt, output in zip(self.prompt_tokens, self.output_tokens, strict=True)]
+        return TraceFacts(
+            file=file,
+            digest=self.digest,
+            requests=count,
+            rate=self.rate,
+            prompt_tokens=max(1, round(sum(self.prompt_tokens) / count)) if totals else None,
+            output_tokens=max(1, round(sum(self.output_tokens) / count)) if totals else None,
+            longest=max(totals, default=None),
+        )
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a `.jsonl` file: objects whose `t` is seconds after the start, ascending.
+
+    All may have `prompt_tokens` and `output_tokens` too, or none has.
+
+    Raises:
+        UserError: the file cannot be read, a line is wrong (with its number), or it is too long.
+    """
+    arrivals: list[int] = []
+    lengths: list[tuple[int, int]] = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                at, length = _arrival(line, f"{path}:{number}")
+                if arrivals and at < arrivals[-1]:
+                    raise UserError(f"{path}:{number}: `t` must be seconds after the start, in ascending order")
+                if arrivals and (length is None) != (not lengths):
+                    raise UserError(f"{path}:{number}: all lines give `prompt_tokens` and `output_tokens`, or none")
+                if len(arrivals) == MAX_ARRIVALS:
+                    raise UserError(f"{path}:{number}: a trace may have {MAX_ARRIVALS} arrivals: cut it into parts")
+                arrivals.append(at)
+                lengths += [length] if length is not None else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if len(arrivals) < 2 or arrivals[-1] == 0:
+        raise UserError(f"{path}: a trace needs two arrivals or more")
+    prompts, outputs = tuple(prompt for prompt, _ in lengths), tuple(output for _, output in lengths)
+    return Trace(tuple(arrivals), prompts, outputs)
+
+
+def _arrival(line: str, where: str) -> tuple[int, tuple[int, int] | None]:
+    """One line: ns after the start, and (prompt tokens, output tokens) where it gives them."""
+    try:
+        entry: Any = json.loads(line)
+        at = float(entry["t"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        raise UserError(f'{where}: expected an object such as {{"t": 1.25}}') from None
+    if not 0 <= at < 1e6:
+        raise UserError(f"{where}: `t` must be seconds after the start, in ascending order")
+    given = [entry.get(key) for key in ("prompt_tokens", "output_tokens")]
+    if given == [None, None]:
+        return round(at * 1e9), None
+    if not all(type(value) is int and 1 <= value <= MAX_TOKENS for value in given):
+        raise UserError(f"{where}: `prompt_tokens` and `output_tokens` must both be whole numbers of 1 or more")
+    return round(at * 1e9), (given[0], given[1])
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """Write a trace as `read_trace` reads it. Raises OSError."""
+    lengths: list[dict[str, int]] = [{} for _ in trace.arrivals_ns]
+    if trace.prompt_tokens:
+        pairs = zip(trace.prompt_tokens, trace.output_tokens, strict=True)
+        lengths = [{"prompt_tokens": prompt, "output_tokens": output} for prompt, output in pairs]
+    arrivals = zip(trace.arrivals_ns, lengths, strict=True)
+    path.write_text("".join(json.dumps({"t": at / 1e9, **rest}) + "\n" for at, rest in arrivals), encoding="utf-8")
+
+
+def keep_trace(facts: TraceFacts, folder: Path) -> None:
+    """Put what a scenario replays into its run folder: there Locust's master finds it. Raises UserError."""
+    trace = read_trace(Path(facts.file))
+    if trace.digest != facts.digest:
+        raise UserError(f"{facts.file} has changed since the scenario was read: start again.")
+    try:
+        write_trace(trace, folder / TRACE_FILE)
+    except OSError as error:
+        raise UserError(f"{folder / TRACE_FILE}: cannot be written: {error.strerror or error}") from None

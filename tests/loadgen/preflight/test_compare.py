@@ -1,0 +1,201 @@
+"""What preflight makes of samples: each difference is told once, under its own name, and blocks or does not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from loadgen.errors import UserError
+from loadgen.preflight.compare import accept_findings, compare, refuse_blocking, summary_line
+from loadgen.preflight.finding import Needs
+from loadgen.preflight.names import BLOCKING, NOTED, parse_accept
+from loadgen.preflight.questions import COUNTED_TEXTS, GREEDY_TEXTS, LENGTHS
+from loadgen.prompts import PromptRecipe
+from tests.loadgen.preflight.samples import OFF, ON, SAMPLE, answer, other, probe, stream
+
+N = len(GREEDY_TEXTS)
+
+
+def differing(*samples, needs=None):
+    return {fact.name: fact for fact in compare([SAMPLE, *samples], needs or Needs()) if not fact.equal}
+
+
+def counts(more):
+    return {kind: len(text) + more(len(text)) for kind, text in COUNTED_TEXTS.items()}
+
+
+def greedy(**changed):
+    """a's texts, some of them replaced by index (`t3`)."""
+    return tuple(changed.get(f"t{i}", text) for i, text in enumerate(SAMPLE.greedy))
+
+
+def lengths(**fields):
+    return {tokens: stream(tokens, **fields) for tokens in LENGTHS}
+
+
+def test_equal_engines_differ_in_nothing():
+    assert differing(other()) == {}
+    assert differing() == {}, "nor does one by itself"
+
+
+def test_every_check_is_listed_by_name():
+    assert [fact.name for fact in compare([SAMPLE, other()], Needs())] == sorted(
+        (*BLOCKING, *NOTED), key=[fact.name for fact in compare([SAMPLE], Needs())].index
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "verdict", "words"),
+    [
+        ({"model": "n"}, "model", "noted", ""),
+        ({"context_length": 2048}, "context-length", "noted", ""),
+        ({"context_length": None}, "context-length", "noted", ""),
+        ({"prompt_tokens": counts(lambda n: 1)}, "prompt-tokens", "noted", "b adds one token to every text: a BOS"),
+        ({"prompt_tokens": counts(lambda n: -1)}, "prompt-tokens", "noted", "a adds one token to every text: a BOS"),
+        (
+            {"prompt_tokens": counts(lambda n: 9)},
+            "prompt-tokens",
+            "noted",
+            "b adds 9 tokens to every text, short or long",
+        ),
+        ({"prompt_tokens": counts(lambda n: n // 5)}, "prompt-tokens", "blocking", "another tokenizer"),
+        ({"prompt_tokens": {**SAMPLE.prompt_tokens, "Chinese": 7}}, "prompt-tokens", "blocking", "another tokenizer"),
+        ({"prompt_tokens": {**SAMPLE.prompt_tokens, "long": None}}, "prompt-tokens", "noted", "b did not tell"),
+        ({"recipe": PromptRecipe("text", 1, ("x", "z"), (), "tokenizer")}, "measured-prompts", "noted", ""),
+        ({"recipe": PromptRecipe("ids", 1, ("x", "y"), (), "tokenizer")}, "measured-prompts", "noted", ""),
+        ({"lengths": {n: stream(n, output_tokens=n - 1) for n in LENGTHS}}, "output-length", "blocking", ""),
+        ({"lengths": {n: stream(n, output_tokens=n + 1) for n in LENGTHS}}, "output-length", "blocking", ""),
+        (
+            {"lengths": {n: stream(n, output_tokens=n - 1) for n in LENGTHS}, "exact_output": False},
+            *("output-length", "noted", ""),
+        ),
+        (
+            {"lengths": {n: stream(n, output_tokens=n + 1) for n in LENGTHS}, "exact_output": False},
+            *("output-length", "blocking", ""),
+        ),
+        ({"greedy": greedy(t3=answer("text 3 goes on elsewhere", -0.5))}, "greedy-text", "noted", "19 of 20"),
+        ({"prefix": ON}, "prefix-caching", "blocking", ""),
+        ({"prefix": probe(60.0)}, "prefix-caching", "noted", ""),
+        ({"prefix": None}, "prefix-caching", "noted", ""),
+        ({"lengths": lengths(usage="finish event")}, "usage", "noted", ""),
+        ({"lengths": lengths(usage="nowhere")}, "usage", "noted", ""),
+        ({"lengths": {n: stream(n, events=-(-n // 4)) for n in LENGTHS}}, "tokens-per-event", "noted", ""),
+        ({"lengths": lengths(role_lead_ms=0.1)}, "role-event", "noted", ""),
+        ({"parameters": {**SAMPLE.parameters, "temperature": "ignored"}}, "temperature", "noted", ""),
+        ({"parameters": {**SAMPLE.parameters, "seed": "ignored"}}, "seed", "noted", ""),
+        ({"parameters": {**SAMPLE.parameters, "top-p": "refused"}}, "top-p", "noted", ""),
+        ({"parameters": {**SAMPLE.parameters, "stop": "ignored"}}, "stop", "noted", ""),
+        ({"parameters": {**SAMPLE.parameters, "max-tokens": "ignored"}}, "max-tokens", "noted", ""),
+        ({"unknown_fields": "refused"}, "unknown-fields", "noted", ""),
+        ({"problem": "HTTP 500: oh"}, "answers", "noted", ""),
+    ],
+)
+def test_one_difference_is_the_only_one_told(fields, name, verdict, words):
+    found = differing(other(**fields))
+    assert list(found) == [name]
+    fact = found[name]
+    assert (fact.verdict, fact.check) == (verdict, name.replace("-", " "))
+    assert set(fact.values) == {"a", "b"}
+    assert words in fact.detail
+    assert fact.advice
+
+
+def test_other_weights_part_at_the_first_token():
+    texts = tuple(answer(f"words {i} of another model", -0.5) for i in range(N))
+    found = differing(other(greedy=texts))
+    assert found["greedy-text"].verdict == "blocking"
+    assert f"0 of {N} texts are the same, {N} part at the first token" in found["greedy-text"].detail
+
+
+@pytest.mark.parametrize("part", [N // 2, N // 2 + 1])
+def test_more_than_half_of_the_texts_block(part):
+    texts = tuple(answer("other words", -0.5) if i < part else text for i, text in enumerate(SAMPLE.greedy))
+    assert differing(other(greedy=texts))["greedy-text"].verdict == ("blocking" if part > N / 2 else "noted")
+
+
+def test_coarser_weights_show_in_log_probabilities():
+    texts = tuple(answer(text.text, -0.9) for text in SAMPLE.greedy)
+    found = differing(other(greedy=texts))
+    assert list(found) == ["logprobs"]
+    assert "0.400 nats apart" in found["logprobs"].detail
+    assert differing(other(greedy=tuple(answer(text.text, -0.55) for text in SAMPLE.greedy))) == {}
+
+
+def test_token_0_for_everything_blocks_at_one_engine_and_at_both():
+    garbage = (answer("!" * 16),) * N
+    for samples in (
+        [SAMPLE, other(greedy=garbage)],
+        [dataclasses.replace(SAMPLE, greedy=garbage), other(greedy=garbage)],
+    ):
+        found = {fact.name: fact for fact in compare(samples, Needs())}
+        assert found["degenerate-text"].verdict == "blocking"
+        assert "'!' over and over (token 0 of many vocabularies)" in found["degenerate-text"].values["b"]
+
+
+def test_an_engine_that_answers_nothing_blocks():
+    mute = {"greedy": (None,) * N, "lengths": dict.fromkeys(LENGTHS), "prompt_tokens": dict.fromkeys(COUNTED_TEXTS)}
+    found = differing(other(**mute, problem="HTTP 500: oh"))
+    assert found["answers"].verdict == "blocking"
+    assert "HTTP 500: oh" in found["answers"].values["b"]
+    assert {name for name, fact in found.items() if fact.verdict == "blocking"} == {"answers"}
+    both = compare([dataclasses.replace(SAMPLE, **mute), other(**mute)], Needs())
+    assert not next(fact for fact in both if fact.name == "prompt-tokens").equal
+
+
+def test_a_scenario_that_does_not_fit_blocks_even_where_engines_are_alike():
+    assert differing(other(), needs=Needs(context_tokens=4096)) == {}
+    found = differing(other(), needs=Needs(context_tokens=4097))
+    assert found["context-length"].verdict == "blocking"
+    assert "serve a and b with a longer context" in found["context-length"].advice
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "declared", "verdict"),
+    [
+        (OFF, OFF, None, "equal"),
+        (ON, ON, None, "equal"),
+        (ON, ON, True, "equal"),
+        (OFF, OFF, True, "blocking"),
+        (ON, ON, False, "blocking"),
+        (ON, OFF, None, "blocking"),
+        (None, ON, False, "blocking"),
+        (None, OFF, False, "noted"),
+    ],
+)
+def test_prefix_caching_is_held_to_each_other_and_to_the_scenario(a, b, declared, verdict):
+    samples = [dataclasses.replace(SAMPLE, prefix=a), other(prefix=b)]
+    found = {fact.name: fact for fact in compare(samples, Needs(prefix_caching=declared))}
+    assert found["prefix-caching"].verdict == verdict
+
+
+def test_a_third_engine_is_compared_with_the_first():
+    third = dataclasses.replace(SAMPLE, engine="c", prompt_tokens=counts(lambda n: n))
+    found = differing(other(), third)
+    assert found["prompt-tokens"].verdict == "blocking"
+    assert set(found["prompt-tokens"].values) == {"a", "b", "c"}
+
+
+def test_blocking_findings_stop_unless_accepted_by_name():
+    findings = compare([SAMPLE, other(prefix=ON, context_length=10)], Needs(context_tokens=100))
+    with pytest.raises(UserError, match="cannot be compared") as caught:
+        refuse_blocking(findings)
+    assert caught.value.exit_code == 3
+    assert "--accept context-length,prefix-caching" in str(caught.value)
+    partly = accept_findings(findings, frozenset({"prefix-caching", "usage"}))
+    with pytest.raises(UserError, match=r"--accept context-length$"):
+        refuse_blocking(partly)
+    whole = accept_findings(findings, frozenset({"prefix-caching", "context-length"}))
+    refuse_blocking(whole)
+    assert {fact.name for fact in whole if fact.accepted} == {"prefix-caching", "context-length"}
+    assert not any(fact.equal for fact in whole if fact.accepted), "accepted is not equal"
+    assert summary_line(whole).endswith("accepted: context-length, prefix-caching")
+
+
+def test_accept_takes_names_in_any_number():
+    assert parse_accept([]) == frozenset()
+    assert parse_accept(["greedy-text, answers", "prompt-tokens"]) == {"greedy-text", "answers", "prompt-tokens"}
+    with pytest.raises(UserError, match="'usage' never stops a race"):
+        parse_accept(["usage"])
+    with pytest.raises(UserError, match=r"'greedy_text' is no check .* greedy-text"):
+        parse_accept(["greedy_text"])

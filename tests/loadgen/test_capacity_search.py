@@ -1,0 +1,235 @@
+"""The search for capacity: against exact thresholds, noise, and engines whose capacity is known on paper."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadgen.arrivals import arrival_offsets_ns
+from loadgen.capacity import FindCapacity
+from loadgen.capacity_search import CapacitySearch, Found, Outcome
+from loadgen.slo import Slo
+from simulator.batching import BatchingModel, Sequence
+from simulator.capacity import capacity, service_s
+from simulator.config import BatchingTiming
+
+
+def search(share=0.95, **fields) -> CapacitySearch:
+    known = {"start": 1.0, "most": None, "precision": 0.05, "whole": False, "patience": lambda load: 400}
+    return CapacitySearch(share=share, **{**known, **fields})
+
+
+def run(searching: CapacitySearch, measure: Callable[[float, int], Outcome], limit=200) -> Found:
+    """Let a search take its steps; `measure` is given the load and how many steps it had before."""
+    had: dict[float, int] = {}
+    for _ in range(limit):
+        load = searching.next_load()
+        if load is None:
+            return searching.found()
+        searching.tell(load, measure(load, had.get(load, 0)))
+        had[load] = had.get(load, 0) + 1
+    raise AssertionError(f"no end: {searching.outcomes}")
+
+
+def binomial_tail(met: int, total: int, share: float) -> float:
+    """Probability of `met` or more of `total`, term by term."""
+    return sum(math.comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(met, total + 1))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.data(), st.floats(0.5, 0.99))
+def test_a_step_is_decided_by_the_exact_binomial_test(total, data, share):
+    met = data.draw(st.integers(0, total))
+    above, below = binomial_tail(met, total, share), 1 - binomial_tail(met + 1, total, share)
+    decision = Outcome(met, total).decide(share)
+    if min(abs(above - 0.025), abs(below - 0.025)) > 1e-9:
+        assert decision == ("holds" if above < 0.025 else "fails" if below < 0.025 else "undecided")
+
+
+def test_how_many_requests_a_perfect_step_takes():
+    # 0.95 ** 72 is the first power below 2.5%.
+    assert Outcome(71, 71).decide(0.95) == "undecided"
+    assert Outcome(72, 72).decide(0.95) == "holds"
+    assert Outcome().decide(0.95) == "undecided"
+    assert Outcome(0, 1).decide(0.95) == "undecided"
+    assert Outcome(0, 2).decide(0.95) == "fails"
+
+
+@given(st.floats(0.1, 1000), st.floats(0.2, 5000), st.floats(0.01, 0.3))
+def test_an_exact_threshold_is_bracketed(start, truth, precision):
+    result = run(search(start=start, precision=precision), lambda load, _: Outcome(100 * (load <= truth), 100))
+    if result.low is None:
+        assert truth < start / 500
+        assert result.load is None
+    else:
+        assert result.high is not None and result.load is not None
+        assert result.low <= truth < result.high
+        assert result.high - result.low <= precision * result.low * 1.001
+        assert result.low <= result.load <= result.high
+    assert result.complete
+
+
+@given(st.integers(1, 300), st.integers(1, 2000))
+def test_users_are_found_to_the_very_number(start, truth):
+    tried = []
+
+    def measure(load, _):
+        tried.append(load)
+        return Outcome(100 * (load <= truth), 100)
+
+    result = run(search(start=float(start), whole=True, precision=0.001), measure)
+    assert all(load == int(load) >= 1 for load in tried)
+    assert len(set(tried)) == len(tried), "no load was tried twice"
+    assert (result.load, result.low) == (truth, truth)
+    assert result.high is not None and result.high - truth <= max(1, 0.001 * truth)
+
+
+def test_capacity_beyond_the_highest_load_is_left_open():
+    result = run(search(most=20.0, start=3.0), lambda load, _: Outcome(100, 100))
+    assert (result.load, result.low, result.high, result.complete) == (None, 20.0, None, True)
+
+
+def test_no_capacity_at_all_ends_too():
+    for whole in (False, True):
+        result = run(search(start=8.0, whole=whole), lambda load, _: Outcome(0, 100))
+        assert (result.load, result.low, result.complete) == (None, None, True)
+        assert result.high == pytest.approx(1.0 if whole else 8 / 1024, rel=0.001)
+
+
+@settings(deadline=None)
+@given(st.data(), st.booleans())
+def test_whatever_the_steps_say_it_ends(data, whole):
+    def measure(load, _):
+        total = data.draw(st.integers(1, 100))
+        return Outcome(data.draw(st.integers(0, total)), total)
+
+    searching = search(start=4.0, most=64.0, whole=whole, precision=0.2, patience=lambda load: 100)
+    result = run(searching, measure, limit=3000)
+    assert result.low is None or result.high is None or result.low < result.high
+
+
+def test_an_undecided_step_is_extended_up_to_a_limit():
+    asked: list[float] = []
+
+    def measure(load, had):
+        asked.append(load)
+        return Outcome(95, 100) if load == 1 else Outcome(100 * (load < 1), 100)
+
+    result = run(search(patience=lambda load: 400), measure)
+    assert asked[:5] == [1.0] * 4 + [2.0], "95 of 100 decide nothing, nor do 380 of 400; it seems to hold"
+    assert result.low is None or result.low < 1, "the interval rests on what was decided"
+    assert result.load is not None and result.load > 1
+
+
+def test_noise_moves_the_result_little_and_the_interval_holds_the_truth():
+    """Requests miss by chance: 2% far below the capacity, 5% at it (the SLO's share), ever more beyond."""
+    truth, inside, off = 10.0, 0, []
+    for seed in range(200):
+        rng = random.Random(seed)
+
+        def measure(load, _, rng=rng):
+            missing = min(1.0, 0.02 + 0.03 * (load / truth) ** 12)
+            return Outcome(sum(rng.random() >= missing for _ in range(200)), 200)
+
+        result = run(search(patience=lambda load: 1600), measure)
+        assert result.load is not None
+        inside += (result.low or 0) <= truth <= (result.high or math.inf)
+        off.append(abs(result.load / truth - 1))
+    assert inside >= 180
+    assert sorted(off)[180] < 0.08
+
+
+# Engines of the simulator's batching model, in its own time: no clock, no machine.
+
+
+def times_to_first_token(cfg: BatchingTiming, prompt: int, output: int, arrivals: Iterable[int]) -> list[float]:
+    """TTFT in ms of each arrival."""
+    model, first = BatchingModel(cfg), {}
+    coming = [Sequence(prompt, output, at) for at in arrivals]
+    now, number = coming[0].arrived, 0
+    while True:
+        while number < len(coming) and coming[number].arrived <= now:
+            model.add(coming[number])
+            number += 1
+        step = model.step(now)
+        if step is None:
+            if number == len(coming):
+                return [first[id(each)] for each in coming]
+            now = coming[number].arrived
+            continue
+        for each, due in zip(step.outputs, step.due, strict=True):
+            first.setdefault(id(each), (due - each.arrived) / 1e6)
+        now = step.end
+
+
+def search_rate(cfg: BatchingTiming, output: int, limit_ms: float, arrival: str, requests: int) -> Found:
+    settings_ = FindCapacity.model_validate({"of": "rate", "from": 0.7, "precision": 0.05})
+    slo = Slo(ttft_ms=limit_ms)
+
+    def wanted(load: float) -> int:
+        return settings_.step_requests(requests, load, slo)
+
+    def measure(load: float, had: int) -> Outcome:
+        arrivals = arrival_offsets_ns(arrival, load, f"{load}/{had}")  # type: ignore[arg-type]
+        warmup, count = 10, wanted(load)
+        found = times_to_first_token(cfg, 16, output, itertools.islice(arrivals, warmup + count))[warmup:]
+        return Outcome(sum(ttft <= limit_ms for ttft in found), count)
+
+    start = settings_.from_
+    return run(search(start=start, patience=lambda load: settings_.most_requests(wanted(load))), measure)
+
+
+PLAIN = {"prefill_us_per_token": 0, "kv_us_per_token": 0, "emit_gap_us": 0}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "output"),
+    [
+        (BatchingTiming(base_ms=10, max_num_seqs=8, decode_us_per_sequence=500, **PLAIN), 20),
+        (BatchingTiming(base_ms=25, max_num_seqs=2, prefill_us_per_token=100, kv_us_per_token=1, emit_gap_us=0), 6),
+        (BatchingTiming(base_ms=4, max_num_seqs=32, kv_us_per_token=2, emit_gap_us=0), 40),
+    ],
+)
+def test_the_rate_that_an_engine_can_take_is_found_within_5_percent(cfg, output):
+    truth = capacity(cfg, 16, output).requests_per_s
+    result = search_rate(cfg, output, 400, "constant", 100)
+    assert result.load == pytest.approx(truth, rel=0.05)
+    assert result.low is not None and result.high is not None
+    assert result.low * 0.95 <= truth <= result.high * 1.02
+
+
+def waiting_below(rate: float, service: float, limit: float) -> float:
+    """P(wait <= limit) of M/D/1 in Erlang's form."""
+    return (1 - rate * service) * sum(
+        (-rate * (limit - k * service)) ** k / math.factorial(k) * math.exp(rate * (limit - k * service))
+        for k in range(int(limit / service) + 1)
+    )
+
+
+def test_the_rate_at_which_a_queue_keeps_its_percentile_is_found_within_5_percent():
+    cfg = BatchingTiming(base_ms=50, max_num_seqs=1, decode_us_per_sequence=0, **PLAIN)
+    service = service_s(cfg, 16, 2)
+    assert service == pytest.approx(0.1)
+    limit = 0.35 - 0.05  # of the wait: the first token comes 50 ms after the first step's start
+    low, high = 0.1, 9.99
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if waiting_below(middle, service, limit) >= 0.95 else (low, middle)
+    result = search_rate(cfg, 2, 350, "poisson", 10_000)
+    assert result.load == pytest.approx(low, rel=0.05)
+
+
+def test_the_users_that_an_engine_can_take_are_found_exactly():
+    # Each of n users adds 2 ms to a step of 10 ms: TPOT is 10 + 2n ms, and 31 ms hold up to 10 users.
+    def tpot(users: float) -> float:
+        cfg = BatchingTiming(base_ms=10, decode_us_per_sequence=2000, max_num_seqs=int(users), **PLAIN)
+        return capacity(cfg, 16, 400).tpot_ms
+
+    result = run(search(start=4.0, whole=True), lambda load, _: Outcome(100 * (tpot(load) <= 31), 100))
+    assert result.load == 10
