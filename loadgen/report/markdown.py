@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from loadgen.report.data import ReportData
 from loadgen.report.figures import Picture, write_pngs
 from loadgen.report.page import context, environment
@@ -21,9 +23,19 @@ def write_markdown(data: ReportData, path: Path) -> None:
 
 def render_markdown(data: ReportData, pictures: dict[str, list[Picture]]) -> str:
     """Return the report as GitHub-flavoured Markdown."""
+    rendered = markdown_environment(FILES).get_template("report.md.j2").render(**context(data), pictures=pictures)
+    return tidy(rendered)
+
+
+def markdown_environment(files: str) -> jinja2.Environment:
+    """Return a template environment for Markdown whose pictures lie in the folder `files` beside it."""
     made = environment(autoescape=False)
-    made.filters.update(md=escape, code=code, image=_image)
-    rendered = made.get_template("report.md.j2").render(**context(data), pictures=pictures)
+    made.filters.update(md=escape, code=code, image=lambda picture: _image(picture, files))
+    return made
+
+
+def tidy(rendered: str) -> str:
+    """Leave one empty line where templates leave several."""
     return re.sub(r"\n{3,}", "\n\n", rendered)
 
 
@@ -44,5 +56,5 @@ def code(value: Any) -> str:
     return f"{fence}{pad}{line}{pad}{fence}".replace("|", "\\|")
 
 
-def _image(picture: Picture) -> str:
-    return f"![{picture.caption}]({FILES}/{picture.path.name})"
+def _image(picture: Picture, files: str) -> str:
+    return f"![{picture.caption}]({files}/{picture.path.name})"

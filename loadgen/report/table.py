@@ -30,12 +30,13 @@ class TerminalTable:
             if notice.level != "info":
                 yield Text(printable(notice.text), style=LEVEL_STYLES[notice.level])
         if self.data.cells and self.data.engines:
-            yield self._table(options.max_width >= WIDE)
+            yield self.cells(options.max_width >= WIDE)
         if self.data.capacity:
             yield self._capacity()
         yield Text(printable(headline(self.data)), style="bold")
 
-    def _table(self, wide: bool) -> Table:
+    def cells(self, wide: bool) -> Table:
+        """The table alone."""
         columns = [column for column in self.data.columns if wide or not column.wide_only]
         load = "users" if self.data.load_axis == "concurrency" else "req/s"
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
