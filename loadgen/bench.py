@@ -65,6 +65,7 @@ def run_bench(
     workers: int,
     accepted: frozenset[str],
     console: Console,
+    at_end: Callable[[RunFolder], object] = lambda _: None,
 ) -> bool:
     """Run a scenario and print its table. Returns whether everything was completed without a failed request.
 
@@ -80,6 +81,7 @@ def run_bench(
         workers: Locust workers of a race without the stack.
         accepted: preflight checks whose blocking findings do not stop the race.
         console: where to show it.
+        at_end: called with the run folder when the race has ended by itself.
 
     Raises:
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
@@ -131,6 +133,7 @@ def run_bench(
     whole &= _show_whole(folder, prometheus, whole, console)
     if prometheus:
         show_dashboards(checkout, folder, prometheus, console)
+    at_end(folder)
     return whole
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadgen run | bench | preflight | report | dashboards | scenarios | calibrate`."""
+"""The command line: `python -m loadgen run | bench | report | compare | export | dashboards | ...`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loadgen.compare.command import compare
+from loadgen.console import open_console as _console
 from loadgen.errors import UserError
+from loadgen.export.command import export
+from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
 from loadgen.preflight.names import BLOCKING, parse_accept
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from loadgen.trace import Trace
 
 app = typer.Typer(
@@ -31,7 +33,6 @@ app = typer.Typer(
 )
 CHECKOUT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 130
-MIN_WIDTH = 76
 MOST_REPEATS = "16"
 
 RunsDir = Annotated[
@@ -239,14 +240,22 @@ def bench(
         int | None, typer.Option(min=1, max=64, help="Locust workers, for a race without the stack (default 1).")
     ] = None,
     accept: Accept = None,
+    fail_if: FailIf = None,
+    junit: Junit = None,
+    markdown: MarkdownFile = None,
+    github_summary: GithubSummary = False,
 ) -> None:
     """Race engines over a scenario, through Locust, into a run folder.
 
     Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 3 preflight found engines
-    that cannot be compared, 130 interrupted.
+    that cannot be compared, or a threshold failed, 4 none failed, but one is undecided, 130 interrupted.
     """
     from loadgen.bench import run_bench
 
+    gate = Gate(fail_if, junit, markdown, github_summary)
+    codes: list[int] = []
+    if engine:
+        gate.check_engines(len(engine))
     _only_with_engines(engine, {"--api": api, "--model": model, "--tokenizer": tokenizer, "--workers": workers})
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "seed": seed}
     overrides = {key: value for key, value in overrides.items() if value is not None}
@@ -264,8 +273,9 @@ def bench(
         workers=workers or 1,
         accepted=parse_accept(accept or ()),
         console=_console(),
+        at_end=lambda folder: codes.append(gate.judge_run(folder, _console())),
     )
-    raise typer.Exit(0 if ok else 1)
+    raise typer.Exit(max(codes, default=0) or (0 if ok else 1))
 
 
 @app.command()
@@ -314,25 +324,37 @@ def report(
     lang: Annotated[
         LanguageChoice, typer.Option(help="Language of the pages; zh writes report.zh.html and report.zh.md.")
     ] = LanguageChoice.en,
+    fail_if: FailIf = None,
+    junit: Junit = None,
+    markdown: MarkdownFile = None,
+    github_summary: GithubSummary = False,
 ) -> None:
     """Write report.html, report.md and summary.json into a run's folder, and print its table.
 
-    Also dashboards.html, where the run has none yet and Prometheus answers.
+    Also dashboards.html, where the run has none yet and Prometheus answers. Exit code: 0 written, and all thresholds
+    hold; 2 not; 3 a threshold failed; 4 none failed, but one is undecided.
     """
     from loadgen.boards.command import show_dashboards
     from loadgen.manifest import load_manifest
     from loadgen.report import terminal_table, write_report
     from loadgen.run_folder import RunFolder
 
+    gate = Gate(fail_if, junit, markdown, github_summary)
     folder = RunFolder.find(runs_dir or default_runs_dir(), run_name)
     url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
     paths = write_report(folder, prometheus_url=url, language=lang.value)
     console = _console()
     if not brief:
         console.print(terminal_table(paths.data))
+    code = gate.judge_run(folder, console)
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
     if url:
         show_dashboards(CHECKOUT, folder, url, console)
+    raise typer.Exit(code)
+
+
+app.command()(compare)
+app.command()(export)
 
 
 @app.command()
@@ -406,14 +428,6 @@ def default_runs_dir() -> Path:
     from embedded.settings import load_settings
 
     return CHECKOUT / load_settings(CHECKOUT).runs_dir
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """The terminal. One narrower than our tables wraps their lines itself: figures are never cut."""
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    return console if console.width >= MIN_WIDTH else Console(stderr=stderr, width=MIN_WIDTH)
 
 
 def _only_with_engines(engines: list[str] | None, flags: dict[str, Any]) -> None:

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from loadgen.capacity import FindCapacity
 from loadgen.cell import Cell
+from loadgen.gate.threshold import parse_threshold
 from loadgen.serving import Serving
 from loadgen.shapes import Conversation, Positive, Step, TraceFacts
 from loadgen.slo import Slo
@@ -74,6 +75,11 @@ class Block:
         return f"{self.engine}.{self.cell.id}.r{self.repeat}"
 
 
+def _threshold(text: str) -> str:
+    parse_threshold(text)
+    return text
+
+
 class Scenario(Strict):
     """A whole scenario, as its file has it (`scenario_file`)."""
 
@@ -111,6 +117,9 @@ class Scenario(Strict):
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
     serving: Serving | None = Field(default=None, description="how the engines are to be set up")
+    fail_if: list[Annotated[str, AfterValidator(_threshold)]] = Field(
+        default_factory=list, description="thresholds that decide the exit code, such as `ttft.p95 > +5%`"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

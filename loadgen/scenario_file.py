@@ -99,7 +99,7 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         message = f"must be a mapping of keys, not {str(item['input'])[:60]!r}"
     elif item["type"] == "missing":
         message = "this key is required"
-    elif location and isinstance(item["input"], str | int | float):
+    elif location and item["type"] != "value_error" and isinstance(item["input"], str | int | float):
         message += f", not {str(item['input'])[:60]!r}"
     return f"{path}:{line + 1}: {'`' + key + '`: ' if key else ''}{message}"
 

@@ -18,7 +18,7 @@ class Needs:
     """What a scenario asks of its engines."""
 
     context_tokens: int = 0
-    """Its longest prompt and output."""
+    """Its shortest cell's longest request; cells that need more than an engine serves are left out of the race."""
     prefix_caching: bool | None = None
     """As its `serving:` block declares it; None where it does not."""
 

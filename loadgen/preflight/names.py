@@ -8,7 +8,7 @@ from loadgen.errors import UserError
 
 BLOCKING = {
     "answers": "an engine does not answer the questions at all",
-    "context-length": "the scenario's longest request does not fit into an engine's context",
+    "context-length": "not even the scenario's shortest cell fits into an engine's context",
     "prompt-tokens": "the engines count the same texts differently, by more than a constant",
     "output-length": "an engine that can be told an exact output length does not keep to it, or passes any limit",
     "greedy-text": "most greedy texts differ at their very first token",

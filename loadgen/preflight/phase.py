@@ -27,7 +27,7 @@ OnMessage = Callable[[str], None]
 def needs_of(scenario: Scenario) -> Needs:
     """What a scenario asks of its engines."""
     return Needs(
-        context_tokens=max(scenario.prompt_tokens) + max(scenario.output_tokens),
+        context_tokens=min((scenario.tokens_needed(cell) for cell in scenario.cells()), default=0),
         prefix_caching=scenario.serving.prefix_caching if scenario.serving else None,
     )
 

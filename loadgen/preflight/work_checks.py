@@ -56,7 +56,7 @@ def check_context(samples: Samples, needs: Needs) -> ParityFact:
     short = [engine for engine, length in lengths.items() if length is not None and length < needs.context_tokens]
     detail = "served context in tokens, as the engine says it"
     if needs.context_tokens:
-        detail += f"; the scenario needs {needs.context_tokens}"
+        detail += f"; the scenario needs {needs.context_tokens} at least"
     if short:
         advice = f"serve {' and '.join(short)} with a longer context, or race shorter prompts"
         return finding("context-length", "blocking", detail, values, advice)

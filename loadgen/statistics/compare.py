@@ -10,7 +10,7 @@ from typing import Any
 from loadgen.statistics import holm
 from loadgen.statistics.drift import notable
 from loadgen.statistics.interval import Spread, from_log
-from loadgen.statistics.measure import Measured, Pairs, measure, pair
+from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import METRICS, CellSample, Metric
 from loadgen.statistics.overall import Mean, mean_over_cells
 from loadgen.statistics.power import detectable, further_repeats
@@ -20,6 +20,7 @@ from loadgen.statistics.result import (
     Drift,
     Estimate,
     Judged,
+    LeftOut,
     Overall,
     Reason,
     Settings,
@@ -62,15 +63,38 @@ def compare(
         (cell, metric.key): measure(metric, pairs.blocks) for cell, pairs in paired.items() for metric in metrics
     }
     means = {metric.key: mean_over_cells([found[cell, metric.key] for cell in paired]) for metric in metrics}
+    return conclude(a, b, {cell: pairs.left_out for cell, pairs in paired.items()}, found, means, settings, metrics)
+
+
+def conclude(
+    a: str,
+    b: str,
+    cells: Mapping[str, list[LeftOut]],
+    found: Mapping[Key, Measured],
+    means: Mapping[str, Mean],
+    settings: Settings,
+    metrics: Sequence[Metric],
+) -> Statistics:
+    """Give the verdicts on what was measured, paired or not, under one family of comparisons.
+
+    Args:
+        a: name of the engine that ratios are taken against.
+        b: name of the other.
+        cells: the blocks that each cell leaves out.
+        found: each metric in each cell.
+        means: each metric over all cells.
+        settings: what the verdicts go by.
+        metrics: what is compared.
+    """
     judging = _Judging(settings, _tests(found, means, settings))
     results = [
         _cell(
             cell,
-            pairs,
+            left_out,
             {metric.key: judging.cell(cell, metric, found[cell, metric.key]) for metric in metrics},
             settings,
         )
-        for cell, pairs in paired.items()
+        for cell, left_out in cells.items()
     ]
     overall = {
         metric.key: judging.overall(
@@ -95,9 +119,9 @@ def _headline(judged: Mapping[str, Judged], settings: Settings) -> list[Judgemen
     return [(judged[key].verdict, judged[key].reason) for key in settings.headline if key in judged]
 
 
-def _cell(cell: str, pairs: Pairs, metrics: dict[str, Comparison], settings: Settings) -> CellResult:
+def _cell(cell: str, left_out: list[LeftOut], metrics: dict[str, Comparison], settings: Settings) -> CellResult:
     verdict, reason = combine(_headline(metrics, settings))
-    return CellResult(id=cell, verdict=verdict, reason=reason, metrics=metrics, left_out=pairs.left_out)
+    return CellResult(id=cell, verdict=verdict, reason=reason, metrics=metrics, left_out=left_out)
 
 
 def _tests(found: Mapping[Key, Measured], means: Mapping[str, Mean], settings: Settings) -> dict[Key, float]:
@@ -105,7 +129,7 @@ def _tests(found: Mapping[Key, Measured], means: Mapping[str, Mean], settings: S
     tests: dict[Key, float] = {
         (cell, key): one.ratio.p_value
         for (cell, key), one in found.items()
-        if key in settings.headline and one.problem is None and one.ratio_without is not None and one.ratio is not None
+        if key in settings.headline and one.problem is None and len(one.repeats) > 1 and one.ratio is not None
     }
     for key, mean in means.items():
         if key in settings.headline and mean.cells > 1 and mean.ratio is not None:
@@ -152,7 +176,8 @@ class _Judging:
     def overall(self, metric: Metric, mean: Mean, cells: Sequence[tuple[Measured, Comparison]]) -> Overall:
         """The verdict on one metric over all cells; of a single one, its own."""
         counts: dict[Verdict, int] = dict(Counter(comparison.verdict for _, comparison in cells))
-        counting = [(one, comparison) for one, comparison in cells if one.ratio_without is not None and not one.problem]
+        several = [(one, comparison) for one, comparison in cells if one.ratio is not None and len(one.repeats) > 1]
+        counting = [(one, comparison) for one, comparison in several if not one.problem]
         if len(cells) == 1 or len(counting) == 1:
             alone = (counting or cells)[0][1]
             shared = {name: getattr(alone, name) for name in Judged.model_fields}

@@ -17,7 +17,7 @@ import pytest
 from loadgen.scenario_file import shipped_scenarios
 
 TOP = Path(__file__).resolve().parent.parent.parent
-COMMANDS = ("run", "bench", "report", "scenarios", "calibrate")
+COMMANDS = ("run", "bench", "report", "compare", "export", "scenarios", "calibrate")
 
 
 def loadgen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

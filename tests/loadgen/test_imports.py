@@ -16,9 +16,9 @@ from tests.fault_server import FaultServer
 
 TOP = Path(__file__).resolve().parents[2]
 NOT_FOR_TRAFFIC = {
-    "loadgen.boards": "prints pages of what Prometheus knows",
     "grafana_client": "marks races in Grafana, in an environment of its own",
     "loadgen.annotations": "marks a race in Grafana",
+    "loadgen.boards": "prints pages of what Prometheus knows",
     "loadgen.campaign": "drives a race",
     "loadgen.cell_summary": "works out figures, with numpy",
     "loadgen.client_metrics": "is served by the master",

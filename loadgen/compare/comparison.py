@@ -1,0 +1,111 @@
+"""The comparison of two runs as plain data: what the terminal, the page and `compare.json` show."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from loadgen.block_samples import block_sample, most_errors
+from loadgen.compare.manifests import Difference, check, differences
+from loadgen.compare.sides import Cells, Side, common_cells
+from loadgen.floor import Floor
+from loadgen.gate.cases import difference_cases, limit_cases
+from loadgen.gate.decide import Decision, decide
+from loadgen.gate.threshold import Threshold
+from loadgen.manifest import Manifest
+from loadgen.report.data import ReportData, build_report_data
+from loadgen.report.prometheus import Memory
+from loadgen.run_folder import BlockData, RunData
+from loadgen.scenario import Cell
+from loadgen.statistics.metrics import BlockSample, CellSample
+from loadgen.statistics.result import Settings, Statistics
+from loadgen.statistics.unpaired import compare_unpaired
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunComparison:
+    """Engine B of one run against engine A of another."""
+
+    a: Side
+    b: Side
+    cells: Cells
+    differences: list[Difference]
+    statistics: Statistics
+    decisions: list[Decision]
+    report: ReportData
+    """Both engines as if of one run: tables and plots are the report's."""
+
+
+def compare_runs(
+    a: Side, b: Side, *, accepted: Sequence[str] = (), thresholds: Sequence[Threshold] = ()
+) -> RunComparison:
+    """Compare two sides over the cells that both have.
+
+    Raises:
+        UserError: they have none in common, or differ in what makes a comparison meaningless and is not accepted.
+    """
+    cells = common_cells(a, b)
+    found = differences(a.manifest, b.manifest, a.facts, b.facts)
+    check(found, accepted)
+    samples = [CellSample(cell, _samples(a, cell), _samples(b, cell)) for cell in cells.common]
+    floors = floors_ms([a.manifest, b.manifest], cells.common)
+    statistics = compare_unpaired(a.label, b.label, samples, Settings(floors_ms=floors))
+    relative = [threshold for threshold in thresholds if threshold.difference]
+    limits = [threshold for threshold in thresholds if not threshold.difference]
+    own = {sample.id: sample.b for sample in samples}
+    cases = difference_cases(relative, samples, a.label, b.label, paired=False, floors_ms=floors)
+    cases += limit_cases(limits, own, b.label)
+    report = build_report_data(_merged(a, b, cells), Memory(), compared=[statistics])
+    return RunComparison(a, b, cells, found, statistics, decide(cases), report)
+
+
+def _samples(side: Side, cell: str) -> list[BlockSample]:
+    most = most_errors(side.manifest)
+    return [block_sample(block, most) for block in side.blocks if block.facts.cell == cell]
+
+
+def floors_ms(manifests: Sequence[Manifest], cells: Sequence[str]) -> dict[str, float]:
+    """The load generator's own error by source, where all runs know theirs: the largest, at the cells' highest load."""
+    streams = max(map(_users, cells), default=1)
+    found = []
+    for manifest in manifests:
+        try:
+            floor = Floor.model_validate(manifest.floor)
+        except ValidationError:
+            return {}
+        steps = sorted((step for step in floor.steps if step.valid), key=lambda step: step.streams)
+        if not steps:
+            return {}
+        step = next((step for step in steps if step.streams >= streams), steps[-1])
+        found.append(step.ttft_error_ms.p99)
+    return {"ttft_ms": max(found)} if found else {}
+
+
+def _users(cell_id: str) -> int:
+    try:
+        return Cell.parse(cell_id).concurrency
+    except ValueError:
+        return 1
+
+
+def _merged(a: Side, b: Side, cells: Cells) -> RunData:
+    """Both engines' blocks of the common cells under their labels, as one run."""
+    blocks = [_relabelled(side, block) for side in (a, b) for block in side.blocks if block.facts.cell in cells.common]
+    engines = [side.facts.model_copy(update={"name": side.label}) for side in (a, b) if side.facts is not None]
+    manifest = b.manifest.model_copy(
+        update={
+            "engines": engines,
+            "parity": [],
+            "blocks": [block.facts for block in blocks],
+            "messages": [],
+            "scenario": {},
+        }
+    )
+    return RunData(b.run.folder, manifest, blocks, a.run.broken_lines + b.run.broken_lines)
+
+
+def _relabelled(side: Side, block: BlockData) -> BlockData:
+    facts = block.facts.model_copy(update={"engine": side.label, "record_id": f"{side.letter} {block.facts.record_id}"})
+    return BlockData(facts, block.records, block.cut)

@@ -1,0 +1,157 @@
+"""What differs between two runs besides their figures, and which of it forbids a comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from loadgen.errors import UserError
+from loadgen.floor import floor_words
+from loadgen.manifest import EngineFacts, Manifest
+from loadgen.report.text import command_line, gibibytes, plain
+
+Level = Literal["refuse", "warn", "info"]
+HOST = ("cpu", "cpus_usable", "memory_bytes", "os", "python")
+SHAPE = ("step", "trace", "conversation")
+"""Keys of a scenario, or of its load, that make another load of the same cell."""
+SCENARIO = ("seed", "requests", "warmup_requests", "repeats", "between_blocks", "timeouts")
+NOT_SETTINGS = frozenset(
+    {"pid", "started_unix_s", "base_url", "serving", "state", "argv", "packages", "container", "log"}
+)
+"""Launch facts that are no settings, or have rows of their own."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not the same."""
+
+    key: str
+    """What `--accept` calls it, where it forbids a comparison."""
+    level: Level
+    what: str
+    a: str
+    b: str
+
+    def sentence(self) -> str:
+        """As a line."""
+        return f"{self.what}: A has {self.a}, B has {self.b}"
+
+
+def differences(
+    a: Manifest, b: Manifest, engine_a: EngineFacts | None, engine_b: EngineFacts | None
+) -> list[Difference]:
+    """Everything that differs, what forbids the comparison first."""
+    found = [
+        *_of_load(a.scenario, b.scenario),
+        *(_of_engines(engine_a, engine_b) if engine_a is not None and engine_b is not None else ()),
+        *_of_machines(a, b),
+        *_of_settings(a, b, engine_a, engine_b),
+        *_of_runs(a, b),
+    ]
+    return sorted(found, key=lambda row: ("refuse", "warn", "info").index(row.level))
+
+
+def check(found: Sequence[Difference], accepted: Sequence[str]) -> None:
+    """Raise UserError unless all that forbids the comparison is accepted, or where `accepted` names what never does."""
+    refusing = {row.key: row for row in found if row.level == "refuse"}
+    unknown = [key for key in accepted if key not in REFUSING]
+    if unknown:
+        raise UserError(f"--accept {unknown[0]}: there is no such difference; there are {', '.join(REFUSING)}.")
+    left = [row for key, row in refusing.items() if key not in accepted]
+    if left:
+        lines = "\n".join(f"  {row.sentence()} (--accept {row.key})" for row in left)
+        raise UserError(
+            f"These two runs did not measure the same thing:\n{lines}\n"
+            "A difference in figures would say nothing about the engines. Accept what you know not to matter."
+        )
+
+
+REFUSING = ("model", "context-length", "prompts", "api", "shared-prefix", "arrival")
+
+
+def _row(key: str, level: Level, what: str, a: Any, b: Any) -> list[Difference]:
+    return [] if a == b else [Difference(key, level, what, plain(a), plain(b))]
+
+
+def _of_load(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """Of the scenario, what its cells do not tell."""
+    rows = _row("shared-prefix", "refuse", "shared prefix, tokens", *_both(a, b, "shared_prefix_tokens", 0))
+    load_a, load_b = _mapping(a.get("load")), _mapping(b.get("load"))
+    if load_a.get("rate") or load_b.get("rate"):
+        rows += _row("arrival", "refuse", "arrival of requests", *_both(load_a, load_b, "arrival", "poisson"))
+    for key in SHAPE:
+        shapes = (load_a.get(key) or a.get(key) or None, load_b.get(key) or b.get(key) or None)
+        rows += _row("arrival", "refuse", f"shape of the load: {key}", *shapes)
+    for key in SCENARIO:
+        rows += _row("scenario", "warn", f"scenario: {key}", a.get(key), b.get(key))
+    return rows
+
+
+def _of_engines(a: EngineFacts, b: EngineFacts) -> list[Difference]:
+    return [
+        *_row("model", "refuse", "model", a.model, b.model),
+        *_row("context-length", "refuse", "context length, tokens", a.context_length, b.context_length),
+        *_row("prompts", "refuse", "how prompts are made", a.prompts, b.prompts),
+        *_row("api", "refuse", "API", a.api, b.api),
+        *_row("kind", "warn", "kind of engine", a.kind, b.kind),
+        *_row("version", "info", "version of the engine", a.version, b.version),
+    ]
+
+
+def _of_machines(a: Manifest, b: Manifest) -> list[Difference]:
+    rows = []
+    for key in HOST:
+        show = gibibytes if key.endswith("_bytes") else plain
+        values = [show(value) for value in _both(a.host, b.host, key)]
+        rows += _row("host", "warn", f"host: {key.removesuffix('_bytes')}", *values)
+    rows += _row("gpu", "warn", "GPUs", *(_gpus(side) for side in (a, b)))
+    rows += _row("stack", "warn", "stack", *_both(a.stack, b.stack, "runtime", "endpoints that ran already"))
+    if a.floor is None or b.floor is None or a.floor != b.floor:
+        floors = (floor_words(a.floor), floor_words(b.floor))
+        rows.append(Difference("floor", "warn", "the load generator's own error", *floors))
+    return rows
+
+
+def _gpus(manifest: Manifest) -> list[str]:
+    """Names and drivers; serial numbers do not matter."""
+    return [f"{gpu.get('name')} (driver {gpu.get('driver')})" for gpu in manifest.host.get("gpus") or []]
+
+
+def _of_settings(
+    a: Manifest, b: Manifest, engine_a: EngineFacts | None, engine_b: EngineFacts | None
+) -> list[Difference]:
+    """How engine and load generator were set up."""
+    rows = _each("serving", "serving setting", *(_mapping(m.scenario.get("serving")) for m in (a, b)))
+    launches = [facts.launch if facts is not None else {} for facts in (engine_a, engine_b)]
+    argv = [command_line(launch.get("argv")) for launch in launches]
+    rows += _row("launch", "warn", "command line of the engine", *argv)
+    settings = [{k: v for k, v in launch.items() if k not in NOT_SETTINGS} for launch in launches]
+    rows += _each("launch", "engine", *settings)
+    rows += _each("packages", "engine's package", *(_mapping(launch.get("packages")) for launch in launches))
+    rows += _each("packages", "load generator's package", a.packages, b.packages)
+    commits = [f"{m.git.get('commit')}{' with changes' if m.git.get('dirty') else ''}" for m in (a, b)]
+    rows += _row("git", "warn", "commit of the load generator", *commits)
+    return rows
+
+
+def _of_runs(a: Manifest, b: Manifest) -> list[Difference]:
+    """Runs that did not end well; also where both did not."""
+    if a.status == b.status == "complete":
+        return []
+    return [Difference("status", "warn", "how the run ended", a.status, b.status)]
+
+
+def _each(key: str, what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    rows = []
+    for name in dict.fromkeys([*a, *b]):
+        rows += _row(key, "warn", f"{what}: {name}", a.get(name), b.get(name))
+    return rows
+
+
+def _both(a: Mapping[str, Any], b: Mapping[str, Any], key: str, default: Any = None) -> tuple[Any, Any]:
+    return a.get(key, default), b.get(key, default)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

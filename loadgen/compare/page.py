@@ -1,0 +1,137 @@
+"""`compare.html`, `compare.md` and `compare.json`: the report's page, with the differences in front."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from loadgen.compare.comparison import RunComparison
+from loadgen.compare.headline import headline, notices
+from loadgen.compare.rows import rows
+from loadgen.compare.sides import Side
+from loadgen.errors import UserError
+from loadgen.gate.decide import Decision, exit_code
+from loadgen.gate.summary import gate_markdown
+from loadgen.gate.words import estimate_words, gravest_first, subject
+from loadgen.gate.words import headline as gate_headline
+from loadgen.report.figures import write_pngs
+from loadgen.report.html import drawings
+from loadgen.report.markdown import markdown_environment, tidy
+from loadgen.report.page import context, environment
+from loadgen.report.style import LOOKS, look
+from loadgen.report.text import cell_words
+from loadgen.statistics.words import family_words
+
+SCHEMA_VERSION = 1
+FILES = "compare_files"
+
+
+def write_comparison(comparison: RunComparison, folder: Path) -> Path:
+    """Write the three files and their pictures into a folder, which is made. Returns the page's path.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    page = folder / "compare.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "compare.json").write_text(json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n")
+        pictures = write_pngs(comparison.report, folder / FILES)
+        made = markdown_environment(FILES).get_template("compare.md.j2")
+        text = tidy(made.render(**_context(comparison), pictures=pictures))
+        (folder / "compare.md").write_text(text, encoding="utf-8", errors="replace")
+        html = environment(autoescape=True).get_template("compare.html.j2")
+        drawn = drawings(comparison.report)
+        text = html.render(**_context(comparison), shapes=drawn, looks=LOOKS)
+        page.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{folder}: the comparison cannot be written: {error.strerror or error}.") from None
+    return page
+
+
+def as_json(comparison: RunComparison) -> dict[str, Any]:
+    """`compare.json`: `statistics` has the schema of docs/statistics.schema.json."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "a": _side(comparison.a, 0),
+        "b": _side(comparison.b, 1),
+        "headline": headline(comparison),
+        "cells": dataclasses.asdict(comparison.cells),
+        "differences": [dataclasses.asdict(row) for row in comparison.differences],
+        "statistics": comparison.statistics.model_dump(mode="json"),
+        "thresholds": [decision_json(decision) for decision in comparison.decisions],
+        "exit_code": exit_code(comparison.decisions),
+    }
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """One threshold in one cell."""
+    case = decision.case
+    return {
+        "threshold": str(case.threshold),
+        "cell": case.cell,
+        "engine": case.engine,
+        "against": case.against,
+        "outcome": decision.outcome,
+        "estimate": decision.estimate,
+        "ci95": None if decision.ci95 is None else [_finite(bound) for bound in decision.ci95],
+        "unit": case.threshold.unit if case.threshold.unit not in ("s", "ms") else "ms",
+        "confidence_to_fail": decision.level,
+        "reason": decision.reason,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < 1e300 else None
+
+
+def _side(side: Side, seat: int) -> dict[str, Any]:
+    return {
+        "letter": side.letter,
+        "label": side.label,
+        "engine": side.engine,
+        "version": side.facts.version if side.facts else None,
+        "model": side.facts.model if side.facts else None,
+        "run_id": side.manifest.run_id,
+        "started_at": side.manifest.started_at,
+        "cpu": side.manifest.host.get("cpu"),
+        "seat": seat,
+        "glyph": look(seat).glyph,
+    }
+
+
+def _context(comparison: RunComparison) -> dict[str, Any]:
+    groups = itertools.groupby(rows(comparison.statistics), key=lambda row: row.cell)
+    return context(comparison.report) | {
+        "title": f"{comparison.b.label} against {comparison.a.label}",
+        "headline": headline(comparison),
+        "notices": notices(comparison),
+        "sides": [_side(comparison.a, 0), _side(comparison.b, 1)],
+        "differences": [{"words": cell_words(cell), "rows": list(own)} for cell, own in groups],
+        "family": family_words(comparison.statistics),
+        "unequal": comparison.differences,
+        "gate": _gate(comparison) if comparison.decisions else None,
+    }
+
+
+def _gate(comparison: RunComparison) -> dict[str, Any]:
+    decisions = comparison.decisions
+    return {
+        "code": exit_code(decisions),
+        "headline": gate_headline(decisions),
+        "markdown": gate_markdown(decisions, title="Thresholds"),
+        "rows": [
+            {
+                "outcome": decision.outcome,
+                "threshold": str(decision.case.threshold),
+                "cell": cell_words(decision.case.cell),
+                "subject": subject(decision),
+                "found": estimate_words(decision),
+                "reason": decision.reason,
+            }
+            for decision in gravest_first(decisions)
+        ],
+    }

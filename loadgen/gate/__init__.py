@@ -1,0 +1,1 @@
+"""Thresholds that decide an exit code: `threshold` reads them, `decide` holds them against intervals."""

@@ -1,0 +1,115 @@
+"""The options of a gate, the same for `compare`, `bench` and `report`. Light: every command loads this."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loadgen.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from loadgen.gate.decide import Decision
+    from loadgen.gate.threshold import Threshold
+    from loadgen.run_folder import RunFolder
+
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="THRESHOLD",
+        help="Fail where this is so, such as 'ttft.p95 > +5%' or 'errors > 1%' (repeatable; over the scenario's own).",
+    ),
+]
+Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the thresholds as JUnit XML.")]
+MarkdownFile = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the thresholds as GitHub-flavoured Markdown.")
+]
+GithubSummary = Annotated[
+    bool, typer.Option("--github-summary", help="Append that Markdown to the file that GITHUB_STEP_SUMMARY names.")
+]
+
+
+class Gate:
+    """What to hold a run against, and where to tell it. Made before a run, so that mistakes show at once."""
+
+    def __init__(
+        self, fail_if: Sequence[str] | None, junit: Path | None, markdown: Path | None, github_summary: bool
+    ) -> None:
+        """Read thresholds and check the files. Raises UserError."""
+        from loadgen.gate.cases import read_thresholds
+
+        self.given: list[Threshold] = read_thresholds(fail_if or ())
+        summary = os.environ.get("GITHUB_STEP_SUMMARY") if github_summary else None
+        if github_summary and not summary:
+            raise UserError("--github-summary: GITHUB_STEP_SUMMARY is not set; use --markdown FILE outside GitHub.")
+        self._junit, self._markdown, self._summary = junit, markdown, Path(summary) if summary else None
+        for file in (junit, markdown):
+            if file is not None and not file.absolute().parent.is_dir():
+                raise UserError(f"{file}: cannot be written: its folder must exist.")
+
+    def thresholds(self, scenario: Sequence[str]) -> list[Threshold]:
+        """Those of the command line, else the scenario's."""
+        from loadgen.gate.cases import read_thresholds
+
+        found = self.given or read_thresholds(scenario)
+        if not found and (self._junit or self._markdown or self._summary):
+            raise UserError("There is no threshold to write about: give --fail-if, or fail_if: in the scenario.")
+        return found
+
+    def check_engines(self, engines: int) -> None:
+        """Raise UserError where a difference is asked for and there is nothing to compare with."""
+        relative = next((threshold for threshold in self.given if threshold.difference), None)
+        if relative is not None and engines < 2:
+            raise UserError(
+                f"--fail-if '{relative}' is about a difference, and there is one engine: compare its run with another "
+                "(`python -m loadgen compare`), or give a limit, such as 'ttft.p95 > 800ms'."
+            )
+
+    def tell(self, decisions: Sequence[Decision], *, title: str, started_at: float, console: Console) -> int:
+        """Print the decisions and write the files. Returns the exit code. Raises UserError."""
+        from loadgen.gate.decide import exit_code
+        from loadgen.gate.junit import junit_xml
+        from loadgen.gate.summary import gate_markdown
+        from loadgen.gate.terminal import show_decisions
+
+        if not decisions and not (self._junit or self._markdown or self._summary):
+            return 0
+        show_decisions(console, decisions)
+        for file, text, mode in (
+            (self._junit, junit_xml(decisions, name=title, started_at=started_at), "w"),
+            (self._markdown, gate_markdown(decisions, title=title), "w"),
+            (self._summary, gate_markdown(decisions, title=title), "a"),
+        ):
+            if file is not None:
+                try:
+                    with file.open(mode, encoding="utf-8") as opened:
+                        opened.write(text)
+                except OSError as error:
+                    raise UserError(f"{file}: cannot be written: {error.strerror or error}") from None
+        return exit_code(decisions)
+
+    def judge_run(self, folder: RunFolder, console: Console) -> int:
+        """Hold one run against the thresholds, engine against engine. Returns the exit code."""
+        from loadgen.gate.cases import run_cases
+        from loadgen.gate.decide import decide
+
+        run = folder.load()
+        thresholds = self.thresholds(scenario_thresholds(run.manifest.scenario))
+        if not thresholds:
+            return 0
+        self.check_engines(len(run.manifest.engines))
+        decisions = decide(run_cases(thresholds, run))
+        title = f"{run.manifest.scenario.get('name') or 'run'} ({run.manifest.run_id})"
+        return self.tell(decisions, title=title, started_at=run.manifest.started_at, console=console)
+
+
+def scenario_thresholds(scenario: dict[str, object]) -> list[str]:
+    """The thresholds that a manifest's scenario has."""
+    found = scenario.get("fail_if")
+    return [str(text) for text in found] if isinstance(found, list) else []

@@ -1,0 +1,121 @@
+"""What a threshold is held against: the figure or the difference it names, in its unit, with intervals of any level."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+from loadgen.block_samples import FAILED
+from loadgen.gate.threshold import Threshold
+from loadgen.statistics.interval import Spread, from_log
+from loadgen.statistics.measure import Measured, measure, pair
+from loadgen.statistics.metrics import BlockSample, CellSample, Metric
+from loadgen.statistics.proportion import Proportion, difference_interval, proportion
+from loadgen.statistics.unpaired import alone, measure_unpaired, valid
+
+Interval = Callable[[float], tuple[float, float]]
+SOURCES = {
+    "ttft": "ttft_ms",
+    "ttft_from_intended": "ttft_from_intended_ms",
+    "tpot": "tpot_ms",
+    "e2e": "e2e_ms",
+    "output_tokens_per_s": "output_tokens",
+    "requests_per_s": "requests",
+}
+PROBLEMS = {
+    "few_requests": "fewer requests than this percentile needs",
+    "not_measured": "not measured",
+    "no_valid_pair": "no block that counts",
+    "not_positive": "a figure of zero has no ratio",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quantity:
+    """In the unit of its threshold: ms, percent, percentage points, tokens or requests a second."""
+
+    estimate: float | None
+    """None where nothing was measured."""
+    interval: Interval | None = None
+    """Of a confidence level; None where there is none."""
+    problem: str | None = None
+    """In words, why nothing can be decided."""
+    within_floor: bool = False
+    """Whether the difference found is less than the load generator's own error."""
+
+
+def metric_of(threshold: Threshold) -> Metric:
+    """The metric that a threshold on latency or a rate looks at."""
+    source = SOURCES[threshold.metric]
+    if threshold.kind == "rate":
+        return Metric(threshold.metric, source, "rate", threshold.unit, "higher")
+    figure = "mean" if threshold.statistic in (None, "mean") else float(str(threshold.statistic)[1:])
+    return Metric(f"{source}.{threshold.statistic}", source, figure, "ms")  # type: ignore[arg-type]
+
+
+def limit_quantity(threshold: Threshold, blocks: Sequence[BlockSample]) -> Quantity:
+    """An engine's own figure."""
+    if threshold.kind == "errors":
+        share = _share(blocks)
+        if share is None:
+            return Quantity(None, problem=PROBLEMS["not_measured"])
+        return Quantity(100 * share.estimate, lambda level: _scaled(share.interval(level), 100))
+    one = alone(metric_of(threshold), valid(blocks))
+    return _quantity(one.figure, one.spread, len(one.repeats), one.problem, from_log)
+
+
+def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool, floor_ms: float = 0.0) -> Quantity:
+    """The difference of `b` against `a` in one cell.
+
+    Args:
+        threshold: one that is about a difference.
+        cell: blocks of both.
+        paired: whether blocks of one repeat ran side by side, in one run.
+        floor_ms: the load generator's own error in this metric.
+    """
+    if threshold.kind == "errors":
+        a, b = _share(cell.a), _share(cell.b)
+        if a is None or b is None:
+            return Quantity(None, problem=PROBLEMS["not_measured"])
+        found = 100 * (b.estimate - a.estimate)
+        return Quantity(found, lambda level: _scaled(difference_interval(b, a, level), 100))
+    metric = metric_of(threshold)
+    one = measure(metric, pair(cell).blocks) if paired else _unpaired(metric, cell)
+    figures = one.figures
+    if figures is None:
+        return Quantity(None, problem=PROBLEMS.get(one.problem or "", one.problem))
+    within = abs(figures[1] - figures[0]) < floor_ms
+    if not threshold.relative:
+        made = _quantity(figures[1] - figures[0], one.difference, len(one.repeats), one.problem, lambda value: value)
+    elif one.log_ratio is None:
+        made = Quantity(None, problem=PROBLEMS["not_positive"])
+    else:
+        change = 100 * math.expm1(one.log_ratio)
+        made = _quantity(change, one.ratio, len(one.repeats), one.problem, lambda value: 100 * (from_log(value) - 1))
+    return dataclasses.replace(made, within_floor=within)
+
+
+def _unpaired(metric: Metric, cell: CellSample) -> Measured:
+    return measure_unpaired(metric, alone(metric, valid(cell.a)), alone(metric, valid(cell.b)))
+
+
+def _quantity(
+    estimate: float | None, spread: Spread | None, blocks: int, problem: str | None, convert: Callable[[float], float]
+) -> Quantity:
+    if problem is None and blocks < 2:
+        problem = "one block cannot tell a difference from chance: run two repeats or more"
+
+    def interval(level: float) -> tuple[float, float]:
+        low, high = spread.interval(level) if spread is not None else (-math.inf, math.inf)
+        return convert(low), convert(high)
+
+    return Quantity(estimate, interval if spread is not None else None, PROBLEMS.get(problem or "", problem))
+
+
+def _share(blocks: Sequence[BlockSample]) -> Proportion | None:
+    return proportion([block.requests[FAILED] for block in blocks if FAILED in block.requests])
+
+
+def _scaled(interval: tuple[float, float], factor: float) -> tuple[float, float]:
+    return interval[0] * factor, interval[1] * factor

@@ -1,0 +1,161 @@
+"""Two engines whose blocks are not paired: two runs, or two machines.
+
+Blocks of two runs share neither repeat nor moment, so each side has its own scatter (a jackknife over its blocks, on
+the log scale, as in `measure`), and the difference that of both: Welch's t with Satterthwaite's degrees of freedom.
+Requests of one block are never taken for independent where there is a second block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from loadgen.statistics.compare import Key, conclude
+from loadgen.statistics.drift import within_block
+from loadgen.statistics.interval import Spread, all_but_one, difference, half_jackknife, halves, jackknife
+from loadgen.statistics.measure import Measured
+from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Metric
+from loadgen.statistics.overall import Mean
+from loadgen.statistics.result import LeftOut, Reason, Settings, Side, Statistics
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Alone:
+    """One engine's figure in one cell, from blocks that are independent of each other."""
+
+    repeats: tuple[int, ...]
+    """Of the blocks that have values."""
+    requests: int | None
+    """Values pooled; None for rates."""
+    figure: float | None
+    """None where nothing was measured."""
+    problem: Reason | None = None
+    """Why there can be no verdict, whatever the figure."""
+    spread: Spread | None = None
+    """Of the figure's logarithm: between blocks, or within the only one; None where there is none to see."""
+    without: Floats | None = None
+    """The figure's logarithm without each block, in the order of `repeats`; None with fewer than two."""
+
+
+def alone(metric: Metric, blocks: Sequence[BlockSample]) -> Alone:
+    """Work out one metric of one engine from its valid blocks."""
+    found = [(block.repeat, unit) for block in blocks if (unit := metric.unit_of(block)) is not None]
+    if not found:
+        return Alone((), None, None, "not_measured" if blocks else "no_valid_pair")
+    repeats, units = tuple(repeat for repeat, _ in found), [unit for _, unit in found]
+    requests = None if metric.figure == "rate" else sum(map(len, units))
+    figure = metric.pooled(units)
+    problem: Reason | None = None
+    if requests is not None and not isinstance(metric.figure, str) and requests * (100 - metric.figure) < 100:
+        problem = "few_requests"
+    if figure <= 0:
+        return Alone(repeats, requests, figure, "not_positive")
+    if len(units) == 1:
+        return Alone(repeats, requests, figure, problem, within_block(metric, units[0]))
+    n = len(units)
+    without = metric.pooled_choices(units, all_but_one(n))
+    of_halves = None if isinstance(metric.figure, str) else metric.pooled_choices(units, halves(n))
+    if min(float(values.min()) for values in (without, without if of_halves is None else of_halves)) <= 0:
+        return Alone(repeats, requests, figure, "not_positive")
+    logs, log_figure = np.log(without), math.log(figure)
+    spread = jackknife(log_figure, logs) if of_halves is None else half_jackknife(log_figure, np.log(of_halves), n)
+    return Alone(repeats, requests, figure, problem, spread, logs)
+
+
+def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
+    """Put two engines' figures side by side. `repeats` of the result are as many as the side with fewer blocks has."""
+    repeats = list(range(1, min(len(a.repeats), len(b.repeats)) + 1))
+    if a.figure is None or b.figure is None:
+        return Measured([], None, None, a.problem if a.figure is None else b.problem)
+    figures = a.figure, b.figure
+    requests = None if a.requests is None or b.requests is None else (a.requests, b.requests)
+    problem = a.problem or b.problem
+    if a.spread is None or b.spread is None:
+        return Measured(repeats, requests, figures, problem, a.spread, b.spread)
+    plain = [Spread(f, f * s.error, s.freedom) for f, s in ((a.figure, a.spread), (b.figure, b.spread))]
+    return Measured(
+        repeats=repeats,
+        requests=requests,
+        figures=figures,
+        problem=problem,
+        a=a.spread,
+        b=b.spread,
+        ratio=difference(b.spread, a.spread),
+        difference=difference(plain[1], plain[0]),
+    )
+
+
+def mean_unpaired(cells: Sequence[tuple[Alone, Alone]]) -> Mean:
+    """Average log(b / a) over cells. Of each side the unit is the repeat of the whole matrix, as in `overall`."""
+    usable = [
+        (a, b)
+        for a, b in cells
+        if a.problem is None and b.problem is None and a.without is not None and b.without is not None
+    ]
+    if not usable:
+        pairs = [(a.figure, b.figure) for a, b in cells if a.figure and b.figure and a.figure > 0 and b.figure > 0]
+        ratios = [math.log(b / a) for a, b in pairs]
+        most = max((min(len(a.repeats), len(b.repeats)) for a, b in cells), default=0)
+        return Mean(len(ratios), most, float(np.mean(ratios)) if ratios else None, None, None, 0.0)
+    of_a, of_b = _side_mean([a for a, _ in usable]), _side_mean([b for _, b in usable])
+    ratio = difference(of_b, of_a)
+    repeats = min(len({repeat for one in side for repeat in one.repeats}) for side in zip(*usable, strict=True))
+    return Mean(len(usable), repeats, ratio.estimate, ratio, None, 0.0)
+
+
+def _side_mean(cells: Sequence[Alone]) -> Spread:
+    """One engine's mean of logarithms over cells, with its scatter from repeat to repeat."""
+    repeats = sorted({repeat for one in cells for repeat in one.repeats})
+    whole = [one.spread.estimate if one.spread is not None else math.nan for one in cells]
+    without = []
+    for one, estimate in zip(cells, whole, strict=True):
+        known = dict(zip(one.repeats, one.without.tolist(), strict=True)) if one.without is not None else {}
+        without.append([known.get(repeat, estimate) for repeat in repeats])
+    return jackknife(float(np.mean(whole)), np.mean(without, axis=0))
+
+
+def compare_unpaired(
+    a: str,
+    b: str,
+    cells: Sequence[CellSample],
+    settings: Settings | None = None,
+    metrics: Sequence[Metric] = METRICS,
+) -> Statistics:
+    """Compare engine `b` with engine `a` where their blocks are independent; the rest is `compare.compare`'s.
+
+    Raises:
+        ValueError: two cells have one id.
+    """
+    settings = settings or Settings()
+    if len({cell.id for cell in cells}) < len(cells):
+        raise ValueError("two cells have the same id")
+    sides = {
+        (cell.id, metric.key): (alone(metric, valid(cell.a)), alone(metric, valid(cell.b)))
+        for cell in cells
+        for metric in metrics
+    }
+    found: Mapping[Key, Measured] = {
+        (cell.id, metric.key): measure_unpaired(metric, *sides[cell.id, metric.key])
+        for cell in cells
+        for metric in metrics
+    }
+    means = {metric.key: mean_unpaired([sides[cell.id, metric.key] for cell in cells]) for metric in metrics}
+    return conclude(a, b, {cell.id: _left_out(cell) for cell in cells}, found, means, settings, metrics)
+
+
+def valid(blocks: Sequence[BlockSample]) -> list[BlockSample]:
+    """The blocks that decide something."""
+    return [block for block in blocks if block.invalid is None]
+
+
+def _left_out(cell: CellSample) -> list[LeftOut]:
+    sides: tuple[tuple[Side, Sequence[BlockSample]], ...] = (("a", cell.a), ("b", cell.b))
+    return [
+        LeftOut(engine=side, repeat=block.repeat, reason=block.invalid)
+        for side, blocks in sides
+        for block in blocks
+        if block.invalid is not None
+    ]

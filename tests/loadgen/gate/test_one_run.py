@@ -1,0 +1,170 @@
+"""Thresholds within one run: engine against engine, limits on each, and `fail_if` of a scenario."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from loadgen.cli import app
+from loadgen.errors import UserError
+from loadgen.gate.decide import Case, decide, exit_code
+from loadgen.gate.quantity import difference_quantity, limit_quantity
+from loadgen.gate.threshold import parse_threshold
+from loadgen.scenario_file import load_scenario
+from loadgen.statistics.metrics import BlockSample, CellSample
+from tests.loadgen.known_run import Truth, known_run
+
+BASE = Truth()
+SLOWER = dataclasses.replace(BASE, ttft_ms=1.3 * BASE.ttft_ms)
+
+
+def report(runs, *more):
+    done = CliRunner().invoke(app, ["report", "a", "--runs-dir", str(runs), "--brief", *more], env={"COLUMNS": "200"})
+    if isinstance(done.exception, UserError):
+        return done.exception.exit_code, str(done.exception)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_the_second_engine_is_held_against_the_first(tmp_path):
+    known_run(tmp_path, "a", truths={"vllm": BASE, "ksana": SLOWER}, repeats=4, requests=60)
+    code, output = report(tmp_path, "--fail-if", "ttft.p50 > +5%")
+    assert code == 3 and "ksana against vllm" in output
+    assert report(tmp_path, "--fail-if", "ttft.p50 > +60%")[0] == 0
+    assert report(tmp_path)[0] == 0
+
+
+def test_a_limit_is_held_against_every_engine(tmp_path):
+    known_run(tmp_path, "a", truths={"vllm": BASE, "ksana": SLOWER}, repeats=4, requests=60)
+    code, output = report(tmp_path, "--fail-if", "ttft.p50 > 90ms")
+    assert code == 3
+    assert "held: ttft.p50 > 90ms" in output and "failed: ttft.p50 > 90ms" in output
+
+
+def test_one_engine_has_no_difference(tmp_path):
+    known_run(tmp_path, "a", repeats=2, requests=30)
+    code, output = report(tmp_path, "--fail-if", "ttft.p50 > +5%")
+    assert code == 2 and "loadgen compare" in output
+    assert report(tmp_path, "--fail-if", "ttft.p50 > 900ms")[0] == 0
+
+
+def test_a_scenarios_difference_waits_for_a_comparison_where_there_is_one_engine(tmp_path):
+    scenario = {"name": "known", "fail_if": ["ttft.p50 > +5%", "ttft.p50 > 900ms"]}
+    known_run(tmp_path, "a", repeats=2, requests=30, manifest={"scenario": scenario})
+    code, output = report(tmp_path)
+    assert code == 0 and "of 1 thresholds and cells" in output
+
+
+def test_a_scenario_with_a_wrong_threshold_is_told_where(tmp_path):
+    known = {"name": "x", "question": "q", "prompt_tokens": [8], "output_tokens": [8], "requests": 5}
+    file = tmp_path / "x.yaml"
+    file.write_text(json.dumps({**known, "load": {"concurrency": [1]}, "fail_if": ["ttft.p95 > +5%", "errors > 1ms"]}))
+    with pytest.raises(UserError) as caught:
+        load_scenario(str(file))
+    lines = str(caught.value).splitlines()
+    assert "fail_if.1" in lines[0]
+    assert lines[2].index("^") == lines[1].index("1ms") + 1
+    assert lines[2].endswith("in percent, such as 1%")
+
+
+@pytest.mark.parametrize(
+    ("limit", "whole", "code"),
+    [("900ms", True, 0), ("900ms", False, 1), ("9ms", True, 3), ("9ms", False, 3), (None, True, 0), (None, False, 1)],
+)
+def test_a_race_ends_with_the_gates_exit_code_first(tmp_path, monkeypatch, limit, whole, code):
+    folder = known_run(tmp_path, "a", repeats=2, requests=30)
+
+    def race(*_, at_end, **__):
+        at_end(folder)
+        return whole
+
+    monkeypatch.setattr("loadgen.bench.run_bench", race)
+    options = ["--fail-if", f"ttft.p50 > {limit}"] if limit else []
+    assert CliRunner().invoke(app, ["bench", *options]).exit_code == code
+
+
+def test_a_race_of_one_endpoint_is_not_begun_for_a_difference(monkeypatch):
+    monkeypatch.setattr("loadgen.bench.run_bench", lambda *_, **__: pytest.fail("begun"))
+    done = CliRunner().invoke(app, ["bench", "--engine", "vllm=http://127.0.0.1:1", "--fail-if", "ttft.p95 > +5%"])
+    assert isinstance(done.exception, UserError)
+
+
+THRESHOLD = parse_threshold("ttft.p95 > +5%")
+
+
+def outcomes(true_ratio, *, cells, repeats, rounds, paired, seed):
+    """How often gates of so many cells end how, with blocks of 60 requests and repeats that share a drift."""
+    chance, found = np.random.default_rng(seed), Counter()
+    for _ in range(rounds):
+        cases = []
+        for number in range(cells):
+            shared = chance.normal(0, 0.02, repeats) if paired else np.zeros(repeats)
+
+            def side(factor, shared=shared):
+                own = factor * np.exp(chance.normal(0, 0.01, repeats) + shared)
+                return [
+                    BlockSample(i + 1, float(i), {"ttft_ms": f * chance.lognormal(4, 0.03, 60)})
+                    for i, f in enumerate(own)
+                ]
+
+            sample = CellSample(f"p{number:04d}-o0008-c004", side(1.0), side(true_ratio))
+            quantity = difference_quantity(THRESHOLD, sample, paired=paired)
+            cases.append(Case(THRESHOLD, sample.id, "B", "A", quantity))
+        found[exit_code(decide(cases))] += 1
+    return found
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_gates_at_their_limit_seldom_fail_and_seldom_hold(paired):
+    """At the limit itself both decisions are wrong: each in 2.5% of gates, whatever the number of cells."""
+    one = outcomes(1.05, cells=1, repeats=6, rounds=300, paired=paired, seed=1)
+    assert one[3] <= 16 and one[0] <= 16  # 7.5 expected of 300
+    many = outcomes(1.05, cells=6, repeats=6, rounds=100, paired=paired, seed=2)
+    assert many[3] <= 8 and many[0] == 0
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_gates_away_from_their_limit_are_decided_right(paired):
+    worse = outcomes(1.10, cells=3, repeats=8, rounds=40, paired=paired, seed=3)
+    assert worse[3] >= 38 and worse[0] == 0
+    fine = outcomes(1.0, cells=3, repeats=8, rounds=40, paired=paired, seed=4)
+    assert fine[0] >= 38 and fine[3] == 0
+
+
+def test_pairing_sees_through_a_drift_that_both_share():
+    chance = np.random.default_rng(5)
+    drift = np.linspace(0, 0.5, 6)
+
+    def side(factor):
+        return [
+            BlockSample(i + 1, float(i), {"ttft_ms": factor * np.exp(d) * chance.lognormal(4, 0.02, 60)})
+            for i, d in enumerate(drift)
+        ]
+
+    cell = CellSample("p0008-o0008-c001", side(1.0), side(1.01))
+    found = {paired: difference_quantity(THRESHOLD, cell, paired=paired) for paired in (True, False)}
+    widths = {}
+    for paired, quantity in found.items():
+        assert quantity.interval is not None
+        low, high = quantity.interval(0.95)
+        widths[paired] = high - low
+    assert widths[True] < widths[False] / 5
+
+
+def test_limits_need_two_blocks_and_enough_requests():
+    limit = parse_threshold("ttft.p99 > 90ms")
+    many, few = np.full(200, 50.0), np.full(20, 50.0)
+
+    def judged(*blocks):
+        samples = [BlockSample(i + 1, 0.0, {"ttft_ms": values}) for i, values in enumerate(blocks)]
+        return limit_quantity(limit, samples).problem
+
+    assert judged(many, many) is None
+    assert "two repeats" in str(judged(many))
+    assert "fewer requests" in str(judged(few, few))
+    assert "no block" in str(judged())
