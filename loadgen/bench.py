@@ -124,7 +124,10 @@ def run_bench(
             with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
                 campaign = _campaign(scenario)(
                     *(scenario, seats, host, locust, folder, manifest, listener),
-                    preflight=Preflight(seats, host, needs_of(scenario), accepted | accepted_before(manifest.parity)),
+                    preflight=Preflight(
+                        *(seats, host, needs_of(scenario), accepted | accepted_before(manifest.parity)),
+                        keep_up=scenario.between_blocks == "keep",
+                    ),
                 )
                 whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):

@@ -38,17 +38,26 @@ def accepted_before(findings: Sequence[ParityFact]) -> frozenset[str]:
 
 
 class Preflight:
-    """Compares the engines of a race. Engines take turns, as they will in the race."""
+    """Compares the engines of a race. Engines take turns, or are all kept up, as they will be in the race."""
 
-    def __init__(self, seats: Sequence[Seat], host: EngineHost, needs: Needs, accepted: frozenset[str]) -> None:
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        host: EngineHost,
+        needs: Needs,
+        accepted: frozenset[str],
+        *,
+        keep_up: bool = False,
+    ) -> None:
         self._seats = {seat.name: seat for seat in seats}
         self._host = host
         self._needs = needs
         self._accepted = accepted
+        self._keep_up = keep_up
         self._nonce = secrets.token_hex(8)
 
     def check(self, last: str, keep: Keep, on_progress: OnProgress, on_message: OnMessage) -> None:
-        """Ask and compare all engines, and have the findings kept. `last`, to be raced first, is left running.
+        """Ask and compare all engines, and have the findings kept. `last`, to be raced first, is left running, or all.
 
         Raises UserError (exit code 3) if a finding blocks the race and was not accepted.
         """
@@ -57,11 +66,12 @@ class Preflight:
             keep(findings)
             refuse_blocking(findings)
         except BaseException:
-            self._host.stop(last)
+            for name in self._seats if self._keep_up else [last]:
+                self._host.stop(name)
             raise
 
     def run(self, last: str, on_progress: OnProgress, on_message: OnMessage) -> list[ParityFact]:
-        """Ask all engines and compare them; `last` is asked last and left running.
+        """Ask all engines and compare them; `last` is asked last and left running, or all are that are to stay up.
 
         An engine that cannot be had is told, and left out. Every other is stopped, also when this is interrupted.
         """
@@ -71,8 +81,13 @@ class Preflight:
                 found[name] = self._ask(name, on_progress)
             except UserError as error:
                 on_message(f"Preflight could not ask {name}: {error}")
+            except BaseException:
+                for other in found:
+                    if self._keep_up:
+                        self._host.stop(other)
+                raise
             finally:
-                if name != last or name not in found:
+                if name not in found or (name != last and not self._keep_up):
                     self._host.stop(name)
         samples = [found[name] for name in self._seats if name in found]
         findings = accept_findings(compare(samples, self._needs), self._accepted) if samples else []
@@ -81,7 +96,7 @@ class Preflight:
         return findings
 
     def _ask(self, name: str, on_progress: OnProgress) -> EngineSample:
-        self._host.start(name, lambda text: on_progress(name, text))
+        self._host.start(name, lambda text: on_progress(name, text), alone=not self._keep_up)
         endpoint = self._seats[name].inspect_here()
         recipe = make_recipe(endpoint)
         return sample_engine(

@@ -25,8 +25,8 @@ class FakeHost:
         self.calls = []
         self.dead = set()
 
-    def start(self, name, on_progress=None):
-        self.calls.append(f"start {name}")
+    def start(self, name, on_progress=None, *, alone=True):
+        self.calls.append(f"start {name}" if alone else f"start beside {name}")
         if name in self.dead:
             raise UserError(f"{name} did not start")
 
@@ -37,7 +37,7 @@ class FakeHost:
 class Stage:
     """A preflight of engines whose samples are those of `samples`, where not given, `SAMPLE`."""
 
-    def __init__(self, monkeypatch, needs=None, accepted=(), kinds=None, **samples):
+    def __init__(self, monkeypatch, needs=None, accepted=(), kinds=None, keep_up=False, **samples):
         self.host, self.samples = FakeHost(), samples
         self.messages, self.kept, self.asked, self.nonces = [], [], {}, set()
         kinds = kinds or KINDS
@@ -52,7 +52,7 @@ class Stage:
             Seat(name=name, base_url=f"http://{name}", local_url=f"http://here/{name}", kind=kind)
             for name, kind in kinds.items()
         ]
-        self.preflight = Preflight(seats, self.host, needs or Needs(), frozenset(accepted))
+        self.preflight = Preflight(seats, self.host, needs or Needs(), frozenset(accepted), keep_up=keep_up)
 
     def sample(self, endpoint, recipe, *, text_api, nonce, say):
         assert endpoint.base_url == f"http://here/{endpoint.name}", "asked where this machine reaches it"
@@ -108,6 +108,16 @@ def test_engine_that_cannot_be_asked_is_told_and_left_out(monkeypatch, how, whic
     assert {name for fact in stage.kept for name in fact.values} == {"a", "b"} - {which}
 
 
+def test_engines_that_are_to_stay_up_are_left_running_unless_the_race_is_refused(monkeypatch):
+    stage = Stage(monkeypatch, keep_up=True)
+    stage.check("a")
+    assert stage.host.calls == ["start beside b", "start beside a"]
+    refused = Stage(monkeypatch, keep_up=True, b=dataclasses.replace(SAMPLE, prefix=ON))
+    with pytest.raises(UserError):
+        refused.check("a")
+    assert sorted(refused.host.calls[-2:]) == ["stop a", "stop b"]
+
+
 def test_no_engine_at_all(monkeypatch):
     stage = Stage(monkeypatch)
     stage.host.dead |= {"a", "b"}
@@ -115,12 +125,13 @@ def test_no_engine_at_all(monkeypatch):
     assert stage.kept == []
 
 
+@pytest.mark.parametrize("keep_up", [False, True])
 @pytest.mark.parametrize("which", ["a", "b"])
-def test_interrupt_leaves_nothing_running(monkeypatch, which):
-    stage = Stage(monkeypatch, **{which: KeyboardInterrupt()})
+def test_interrupt_leaves_nothing_running(monkeypatch, which, keep_up):
+    stage = Stage(monkeypatch, keep_up=keep_up, **{which: KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
         stage.check("a")
-    started = {call.split()[1] for call in stage.host.calls if call.startswith("start")}
+    started = {call.split()[-1] for call in stage.host.calls if call.startswith("start")}
     stopped = {call.split()[1] for call in stage.host.calls if call.startswith("stop")}
     assert started == stopped
 
