@@ -191,7 +191,7 @@ def _decider(
         raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
     looks = Looks.planned(scenario.repeats, most_repeats)
     manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
-    return decider(folder, seats[0].name, seats[1].name, looks, manifest.alpha, say)
+    return decider(folder, seats[0].name, seats[1].name, looks, say)
 
 
 def _command() -> list[str]:

@@ -103,7 +103,8 @@ class Scenario(Strict):
     )
     conversation: Conversation | None = Field(default=None, description="users chat, and the history grows")
     slo: Slo | None = Field(default=None, description="what goodput is counted by")
-    max_error_share: float = Field(default=0.0, ge=0, le=1, description="a block with more failed requests is invalid")
+    margin: float = Field(default=0.02, ge=0, lt=1, description="differences up to this share do not matter")
+    max_error_share: float = Field(default=0.01, ge=0, le=1, description="a block with more failed requests is invalid")
     find_capacity: FindCapacity | None = Field(
         default=None, description="in place of a load: search the highest at which the SLO holds"
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from loadgen.report.comparison import comparisons
 from loadgen.run_folder import RunFolder
-from loadgen.statistics.compare import compare
-from loadgen.statistics.from_run import cell_samples
-from loadgen.statistics.result import Settings, Statistics
+from loadgen.statistics.result import Statistics
 from loadgen.statistics.words import sentence
 
 
@@ -35,18 +34,16 @@ class Looks:
         return next((repeats for repeats in self.repeats if repeats > done), None)
 
 
-def judge_pair(folder: RunFolder, a: str, b: str, alpha: float) -> Statistics:
-    """Judge what a run has measured so far. Raises UserError when it cannot be read."""
-    return compare(a, b, cell_samples(folder.load().blocks, a, b), Settings(alpha=alpha))
+def judge_pair(folder: RunFolder, a: str, b: str) -> Statistics:
+    """Judge what a run has measured so far, as its report will. Raises UserError when it cannot be read."""
+    return comparisons(folder.load(), [a, b])[0]
 
 
-def decider(
-    folder: RunFolder, a: str, b: str, looks: Looks, alpha: float, say: Callable[[str], None]
-) -> Callable[[int], int]:
+def decider(folder: RunFolder, a: str, b: str, looks: Looks, say: Callable[[str], None]) -> Callable[[int], int]:
     """What a campaign asks after its repeats: how many more are to be run; 0 ends the run."""
 
     def further(done: int) -> int:
-        statistics = judge_pair(folder, a, b, alpha)
+        statistics = judge_pair(folder, a, b)
         say(f"After {done} repeat{'' if done == 1 else 's'}: {sentence(statistics)}")
         following = looks.after(done)
         # Each engine ahead in one metric, or nothing valid: more of the same would not change that.

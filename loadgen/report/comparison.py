@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from loadgen.block_samples import most_errors
 from loadgen.floor import Floor
 from loadgen.manifest import Manifest
 from loadgen.run_folder import BlockData, RunData
@@ -18,12 +19,19 @@ from loadgen.statistics.metrics import HEADLINE, METRICS, BlockSample, Metric
 from loadgen.statistics.result import Settings, Statistics
 
 Interval = tuple[float, float]
+MARGIN: float = Settings().margin
 
 
 def comparisons(run: RunData, engines: Sequence[str]) -> list[Statistics]:
     """Compare the first engine with each of the others; nothing where only one ran."""
-    settings = Settings(floors_ms=floors_ms(run.manifest, [block.facts.cell for block in run.blocks]))
-    return [compare(engines[0], other, cell_samples(run.blocks, engines[0], other), settings) for other in engines[1:]]
+    scenario = run.manifest.scenario
+    settings = Settings(
+        alpha=run.manifest.alpha,
+        margin=scenario.get("margin", MARGIN),
+        floors_ms=floors_ms(run.manifest, [block.facts.cell for block in run.blocks]),
+    )
+    most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
+    return [compare(a, b, cell_samples(run.blocks, a, b, most_errors=most), settings) for a, b in pairs]
 
 
 def floors_ms(manifest: Manifest, cells: Sequence[str]) -> dict[str, float]:

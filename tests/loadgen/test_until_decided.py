@@ -35,7 +35,7 @@ def judged(monkeypatch, ratio: float, scatter: float):
     """Let runs be judged by blocks that scatter so much about a difference of `ratio`."""
     rng = np.random.default_rng(1)
 
-    def judge(folder, a, b, alpha):
+    def judge(folder, a, b):
         def blocks(mean):
             return mean * np.exp(rng.normal(0, scatter, (4, 1)) + rng.normal(0, 0.01, (4, 50)))
 
@@ -52,7 +52,7 @@ def judged(monkeypatch, ratio: float, scatter: float):
 def test_a_run_goes_on_while_it_is_undecided(monkeypatch, ratio, scatter, more):
     judged(monkeypatch, ratio, scatter)
     said: list[str] = []
-    further = decider(None, "a", "b", Looks.planned(4, 8), 0.025, said.append)  # type: ignore[arg-type]
+    further = decider(None, "a", "b", Looks.planned(4, 8), said.append)  # type: ignore[arg-type]
     assert further(4) == more
     assert further(8) == 0, "the last look ends it"
     assert said[0].startswith("After 4 repeats: ")
