@@ -144,7 +144,8 @@ def copy_checkout(folder: Path, engine: Engine, project: str, settings: Mapping[
     os.utime(folder / "requirements.lock", (0, 0))  # older than the environment, so that make takes that as it is
     ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
     # Not the user's own settings, nor what a `make test-docker` around this hands down.
-    dropped = {*variables(), "BAKEOFF_UID", "BAKEOFF_GID", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS"}
+    handed_down = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS", "SCENARIO", "RUN", "WORKERS")
+    dropped = {*variables(), "BAKEOFF_UID", "BAKEOFF_GID", *handed_down}
     environment = {
         **{name: value for name, value in engine.environment().items() if name not in dropped},
         **{name: str(port) for name, port in ports},
