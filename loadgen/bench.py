@@ -30,7 +30,7 @@ from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.report import report_data, terminal_table
-from loadgen.resume import reopen, scenario_of
+from loadgen.resume import reopen, same_endpoint, scenario_of
 from loadgen.run_folder import RunFolder
 from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
 from loadgen.scenario import Scenario
@@ -90,11 +90,12 @@ def run_bench(
     if old is not None:
         manifest = reopen(old, host=host_facts(), git=git_facts(checkout), command=_command())
         scenario = scenario_of(manifest)
-        _same_seats(manifest, engines)
+        engines = _same_seats(manifest, engines)
     else:
         scenario = _override(load_scenario(scenario_name or "smoke"), overrides)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
+    _check_looks(scenario, engines, most_repeats)
     stack = None if engines is not None else open_stack(checkout)
     host: EngineHost
     if stack is not None:
@@ -174,6 +175,18 @@ def _new_manifest(scenario: Scenario, stack: RunningStack | None, checkout: Path
     )
 
 
+def _check_looks(scenario: Scenario, seats: Sequence[Seat] | None, most_repeats: int | None) -> None:
+    """Raises UserError where a race cannot go on until it is decided."""
+    if most_repeats is None:
+        return
+    if scenario.find_capacity is not None:
+        raise UserError("--until-decided goes with repeats: a search for capacity extends its steps by itself.")
+    if seats is not None and len(seats) != 2:
+        raise UserError(f"--until-decided needs two engines, and {len(seats)} race.")
+    if most_repeats < scenario.repeats:
+        raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
+
+
 def _decider(
     scenario: Scenario,
     seats: Sequence[Seat],
@@ -185,10 +198,7 @@ def _decider(
     """What decides on further repeats; sets the level that the run's verdicts are judged at."""
     if most_repeats is None:
         return None
-    if len(seats) != 2:
-        raise UserError(f"--until-decided needs two engines, and {len(seats)} race.")
-    if most_repeats < scenario.repeats:
-        raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
+    _check_looks(scenario, seats, most_repeats)
     looks = Looks.planned(scenario.repeats, most_repeats)
     manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
     return decider(folder, seats[0].name, seats[1].name, looks, say)
@@ -198,17 +208,22 @@ def _command() -> list[str]:
     return ["python", "-m", "loadgen", *sys.argv[1:]]
 
 
-def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> None:
-    """A run that raced endpoints is resumed with the same ones. Raises UserError."""
+def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[Seat] | None:
+    """The endpoints of a run that is resumed, in its own order. Raises UserError where they are others than it had."""
     if manifest.stack and engines is not None:
         raise UserError("That run raced the stack's own engines: leave out --engine.")
     if not manifest.stack and engines is None:
         raise UserError(
             "That run raced endpoints: give the same options for them again. It was: " + shlex.join(manifest.command)
         )
-    had, given = [facts.name for facts in manifest.engines], [seat.name for seat in engines or ()]
-    if engines is not None and not set(had) <= set(given):
+    if engines is None:
+        return None
+    had, given = [facts.name for facts in manifest.engines], [seat.name for seat in engines]
+    if not set(had) <= set(given):
         raise UserError(f"That run raced {', '.join(had)}, and --engine names {', '.join(given)}.")
+    for seat in engines:
+        same_endpoint(manifest, seat.inspect())
+    return sorted(engines, key=lambda seat: had.index(seat.name) if seat.name in had else len(had))
 
 
 def _override(scenario: Scenario, overrides: dict[str, Any]) -> Scenario:

@@ -177,7 +177,9 @@ class Campaign:
         facts = EngineFacts.of(raced, recipe, self.host.describe(engine))
         same_engine(self.manifest, facts)
         self._leave_out(endpoint)
-        self.manifest.engines = [old for old in self.manifest.engines if old.name != engine] + [facts]
+        known = {old.name: old for old in self.manifest.engines} | {engine: facts}
+        # In the order of the seats, whoever was started last: the first is what the others are compared with.
+        self.manifest.engines = [known.pop(name) for name in self.seats if name in known] + list(known.values())
         self._save()
 
     def _leave_out(self, endpoint: Endpoint) -> None:

@@ -96,10 +96,10 @@ def tokens_in_window(records: Sequence[RequestRecord], window: Window) -> tuple[
         if not record.event_offsets_ns or record.t_first is None:
             continue
         arrivals = np.asarray(record.event_offsets_ns, dtype=np.int64) + (record.t_send + record.wall_offset_ns)
-        inside = int(np.count_nonzero((arrivals >= window.start_ns) & (arrivals <= window.end_ns)))
+        inside = int(np.count_nonzero((arrivals > window.start_ns) & (arrivals <= window.end_ns)))
         each = usual if record.output_tokens is None else record.output_tokens / len(arrivals)
         output += inside * each
-        if window.start_ns <= arrivals[0] <= window.end_ns:
+        if window.start_ns < arrivals[0] <= window.end_ns:
             prompt += record.prompt_tokens if record.prompt_tokens is not None else record.prompt_tokens_wanted
     return output, prompt
 
@@ -126,7 +126,8 @@ def summarise(
         block_output, block_prompt = tokens_in_window(every, window)
         output += block_output
         prompt += block_prompt
-        ended = [r for r in every if r.ok and window.start_ns <= r.t_done + r.wall_offset_ns <= window.end_ns]
+        # The warm-up request whose end opens the window is not in it, or n requests would count as n + 1.
+        ended = [r for r in every if r.ok and window.start_ns < r.t_done + r.wall_offset_ns <= window.end_ns]
         finished += len(ended)
         if slo is not None:
             finished_met += sum(meets(r, slo) for r in ended)

@@ -233,7 +233,9 @@ def bench(
     repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, over the scenario's.")] = None,
     until_decided: Annotated[
         int | None,
-        typer.Option(min=2, metavar="[MAX]", help="Repeat until the verdict is clear, at most MAX times (default 16)."),
+        typer.Option(
+            min=2, max=256, metavar="[MAX]", help="Repeat until the verdict is clear, at most MAX times (default 16)."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, over the scenario's.")] = None,
     workers: Annotated[

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest, Session, load_manifest
 from loadgen.run_folder import RunFolder
@@ -71,12 +73,26 @@ def scenario_of(manifest: Manifest) -> Scenario:
         raise UserError(f"The scenario of run {manifest.run_id} cannot be read: {key}: {first['msg']}") from None
 
 
+def same_endpoint(manifest: Manifest, now: Endpoint) -> None:
+    """Check, before anything is touched, that an endpoint is the one that a run raced. Raises UserError."""
+    was = next((facts for facts in manifest.engines if facts.name == now.name), None)
+    if was is not None:
+        pairs = {
+            "address": (was.base_url, now.base_url),
+            "kind": (was.kind, now.kind),
+            "version": (was.version, now.version),
+            "model": (was.model, now.model),
+        }
+        _refuse_changes(now.name, pairs)
+
+
 def same_engine(manifest: Manifest, now: EngineFacts) -> None:
     """Check that an engine is what it was earlier in this run. Raises UserError where it is another."""
     was = next((facts for facts in manifest.engines if facts.name == now.name), None)
     if was is None:
         return
     pairs = {
+        "address": (was.base_url, now.base_url),
         "kind": (was.kind, now.kind),
         "version": (was.version, now.version),
         "model": (was.model, now.model),
@@ -84,9 +100,13 @@ def same_engine(manifest: Manifest, now: EngineFacts) -> None:
         "prompts": (was.prompts, now.prompts),
         "command line": (was.launch.get("argv"), now.launch.get("argv")),
     }
+    _refuse_changes(now.name, pairs)
+
+
+def _refuse_changes(name: str, pairs: Mapping[str, tuple[object, object]]) -> None:
     changed = [f"{what} was {old}, and is {new}" for what, (old, new) in pairs.items() if old != new]
     if changed:
-        raise UserError(f"{now.name} is not the engine that this run began with: {'; '.join(changed)}.")
+        raise UserError(f"{name} is not the engine that this run began with: {'; '.join(changed)}.")
 
 
 def _span(seconds: float) -> str:

@@ -46,8 +46,9 @@ def decider(folder: RunFolder, a: str, b: str, looks: Looks, say: Callable[[str]
         statistics = judge_pair(folder, a, b)
         say(f"After {done} repeat{'' if done == 1 else 's'}: {sentence(statistics)}")
         following = looks.after(done)
-        # Each engine ahead in one metric, or nothing valid: more of the same would not change that.
-        hopeless = statistics.verdict != "undecided" or statistics.reason == "mixed"
-        return 0 if following is None or hopeless else following - done
+        if statistics.verdict == "invalid" or statistics.reason == "mixed":  # more of the same would not change that
+            say("Further repeats would not decide it: none are run.")
+            return 0
+        return 0 if following is None or statistics.verdict != "undecided" else following - done
 
     return further

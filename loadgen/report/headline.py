@@ -42,7 +42,11 @@ class Tile:
 
 def comparable_cells(data: ReportData) -> list[CellView]:
     """Cells whose figures are complete, with a success and not limited by the load generator, on every engine."""
-    return [view for view in data.cells if all(e.decides and e.summary and e.ttft.size for e in view.engines.values())]
+    return [
+        view
+        for view in data.cells
+        if view.engines and all(e.decides and e.summary and e.ttft.size for e in view.engines.values())
+    ]
 
 
 def tiles(data: ReportData) -> list[Tile]:

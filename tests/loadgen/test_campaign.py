@@ -171,7 +171,7 @@ def test_engines_take_turns_and_get_the_same_prompts(tmp_path, monkeypatch):
     assert all(len(of_both) == 1 for of_both in seeds.values())
     assert len(set().union(*seeds.values())) == 4
     assert race.manifest.status == "complete"
-    assert [engine.launch for engine in race.manifest.engines] == [{"argv": ["b"]}, {"argv": ["a"]}]
+    assert [engine.launch for engine in race.manifest.engines] == [{"argv": ["a"]}, {"argv": ["b"]}]
 
 
 def test_engines_that_are_kept_up_take_turns_cell_by_cell(tmp_path, monkeypatch):

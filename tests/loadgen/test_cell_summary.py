@@ -72,7 +72,7 @@ def test_tokens_in_window_event_by_event(requests, start, length):
     output = prompts = Fraction(0)
     for send, offsets, tokens, prompt, _ in requests:
         for number, offset in enumerate(offsets):
-            if start <= send + offset <= start + length:
+            if start < send + offset <= start + length:
                 output += usual if tokens is None else Fraction(tokens, len(offsets))
                 if number == 0:
                     prompts += 4 if prompt is None else prompt
@@ -82,7 +82,7 @@ def test_tokens_in_window_event_by_event(requests, start, length):
 
 def test_no_token_is_lost_between_adjoining_windows():
     records = [record(i * 7, [3, 8, 20, 41], output_tokens=9, prompt_tokens=5) for i in range(20)]
-    parts = [tokens_in_window(records, Window(a, a + 49)) for a in range(0, 200, 50)]
+    parts = [tokens_in_window(records, Window(a, a + 50)) for a in range(0, 200, 50)]  # (start, end]
     assert sum(p[0] for p in parts) == pytest.approx(20 * 9)
     assert sum(p[1] for p in parts) == 20 * 5
 
@@ -128,3 +128,11 @@ def test_a_block_without_a_window_gives_latencies_and_no_rates():
         None,
         None,
     )
+
+
+def test_a_lone_user_ends_as_many_requests_as_were_measured():
+    """The warm-up request whose end opens the window is none of them."""
+    every = [record(i * 10, [4, 10], output_tokens=2) for i in range(6)]
+    opened, ended = every[0].t_done, every[5].t_done
+    found = summarise([(every, every[1:], Window(opened, ended))])
+    assert found.requests_per_s == pytest.approx(5 / ((ended - opened) / 1e9))

@@ -127,3 +127,19 @@ def test_a_run_of_endpoints_needs_them_again(tmp_path):
         assert "give the same options for them again" in one_line(refused.stderr)
         refused = resume(bench, engines={"c": a})
         assert "That run raced a, and --engine names c" in one_line(refused.stderr)
+
+
+def test_the_first_engine_stays_the_first_and_must_be_where_it_was(tmp_path):
+    with FaultServer(in_process=False) as a, FaultServer(in_process=False) as b:
+        with Bench(tmp_path / "run", {"a": a, "b": b}, repeats=2) as bench:
+            bench.wait_for_records(30)  # B's turn comes first when it goes on
+            bench.signal(signal.SIGKILL)
+            bench.wait()
+        before = bench.folder.manifest_path.read_text()
+        swapped = resume(bench, engines={"a": b, "b": a})
+        assert swapped.returncode == 2
+        assert "a is not the engine that this run began with: address was" in one_line(swapped.stderr)
+        assert bench.folder.manifest_path.read_text() == before, "nothing was touched"
+        again = resume(bench, engines={"b": b, "a": a})
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert [facts.name for facts in bench.load().manifest.engines] == ["a", "b"]

@@ -32,10 +32,10 @@ def figures(path: Path, blocks: list[str], users: int, wanted: int) -> dict[str,
         chosen = sorted((r for r in own if r["t_send"] >= opened), key=lambda r: r["t_send"])[:wanted]
         closed = max(r["t_done"] for r in chosen)
         seconds += (closed - opened) / 1e9
-        finished += sum(r["error"] is None and opened <= r["t_done"] <= closed for r in own)
+        finished += sum(r["error"] is None and opened < r["t_done"] <= closed for r in own)
         for r in own:
             arrivals = [r["t_send"] + offset for offset in r["event_offsets_ns"]]
-            inside = [at for at in arrivals if opened <= at <= closed]
+            inside = [at for at in arrivals if opened < at <= closed]
             if r["output_tokens"] is not None:
                 output += len(inside) * r["output_tokens"] / len(arrivals)
         measured += chosen
