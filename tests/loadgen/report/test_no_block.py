@@ -1,0 +1,22 @@
+"""A run that ended before its first block: interrupted in preflight, say."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadgen.manifest import Manifest
+from loadgen.report import write_report
+from loadgen.report.headline import headline
+from loadgen.run_folder import RunFolder
+from loadgen.scenario import Scenario
+from tests.loadgen.races import SCENARIO
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed", "running"])
+def test_a_run_without_a_block_has_a_report(tmp_path, status):
+    scenario = Scenario.model_validate(SCENARIO).model_dump(mode="json")
+    folder = RunFolder.create(tmp_path, Manifest(run_id="r", started_at=1.0, status=status, scenario=scenario))
+    paths = write_report(folder, prometheus_url=None)
+    assert paths.html.is_file()
+    assert paths.markdown.is_file()
+    assert str(headline(paths.data)) == "Nothing was measured in this run, so there is nothing to compare."
