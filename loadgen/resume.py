@@ -77,13 +77,7 @@ def same_endpoint(manifest: Manifest, now: Endpoint) -> None:
     """Check, before anything is touched, that an endpoint is the one that a run raced. Raises UserError."""
     was = next((facts for facts in manifest.engines if facts.name == now.name), None)
     if was is not None:
-        pairs = {
-            "address": (was.base_url, now.base_url),
-            "kind": (was.kind, now.kind),
-            "version": (was.version, now.version),
-            "model": (was.model, now.model),
-        }
-        _refuse_changes(now.name, pairs)
+        _refuse_changes(now.name, _identity(was, now))
 
 
 def same_engine(manifest: Manifest, now: EngineFacts) -> None:
@@ -92,15 +86,22 @@ def same_engine(manifest: Manifest, now: EngineFacts) -> None:
     if was is None:
         return
     pairs = {
-        "address": (was.base_url, now.base_url),
-        "kind": (was.kind, now.kind),
-        "version": (was.version, now.version),
-        "model": (was.model, now.model),
+        **_identity(was, now),
         "context length": (was.context_length, now.context_length),
         "prompts": (was.prompts, now.prompts),
         "command line": (was.launch.get("argv"), now.launch.get("argv")),
     }
     _refuse_changes(now.name, pairs)
+
+
+def _identity(was: EngineFacts, now: Endpoint | EngineFacts) -> dict[str, tuple[object, object]]:
+    """What an engine was and is, by what an endpoint tells of itself."""
+    return {
+        "address": (was.base_url, now.base_url),
+        "kind": (was.kind, now.kind),
+        "version": (was.version, now.version),
+        "model": (was.model, now.model),
+    }
 
 
 def _refuse_changes(name: str, pairs: Mapping[str, tuple[object, object]]) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, Manifest, load_manifest, save_manifest
 from loadgen.record import RequestRecord
@@ -27,6 +28,14 @@ class BlockData:
     facts: BlockFacts
     records: list[RequestRecord]
     cut: Cut
+
+    @property
+    def client(self) -> ClientVerdict | None:
+        """The verdict on the load generator that the manifest holds; None where it holds none that can be read."""
+        try:
+            return ClientVerdict.from_dict(self.facts.client) if self.facts.client is not None else None
+        except TypeError:
+            return None
 
     @property
     def measured(self) -> list[RequestRecord]:

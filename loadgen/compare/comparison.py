@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-
 from loadgen.block_samples import block_sample, most_errors
 from loadgen.compare.manifests import Difference, check, differences
 from loadgen.compare.sides import Cells, Side, common_cells
-from loadgen.floor import Floor
 from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
 from loadgen.gate.threshold import Threshold
-from loadgen.manifest import Manifest
+from loadgen.report.comparison import floors_ms
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.prometheus import Memory
 from loadgen.run_folder import BlockData, RunData
-from loadgen.scenario import Cell
 from loadgen.statistics.metrics import BlockSample, CellSample
 from loadgen.statistics.result import Settings, Statistics
 from loadgen.statistics.unpaired import compare_unpaired
@@ -64,30 +60,6 @@ def compare_runs(
 def _samples(side: Side, cell: str) -> list[BlockSample]:
     most = most_errors(side.manifest)
     return [block_sample(block, most) for block in side.blocks if block.facts.cell == cell]
-
-
-def floors_ms(manifests: Sequence[Manifest], cells: Sequence[str]) -> dict[str, float]:
-    """The load generator's own error by source, where all runs know theirs: the largest, at the cells' highest load."""
-    streams = max(map(_users, cells), default=1)
-    found = []
-    for manifest in manifests:
-        try:
-            floor = Floor.model_validate(manifest.floor)
-        except ValidationError:
-            return {}
-        steps = sorted((step for step in floor.steps if step.valid), key=lambda step: step.streams)
-        if not steps:
-            return {}
-        step = next((step for step in steps if step.streams >= streams), steps[-1])
-        found.append(step.ttft_error_ms.p99)
-    return {"ttft_ms": max(found)} if found else {}
-
-
-def _users(cell_id: str) -> int:
-    try:
-        return Cell.parse(cell_id).concurrency
-    except ValueError:
-        return 1
 
 
 def _merged(a: Side, b: Side, cells: Cells) -> RunData:

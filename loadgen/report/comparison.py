@@ -28,28 +28,31 @@ def comparisons(run: RunData, engines: Sequence[str]) -> list[Statistics]:
     settings = Settings(
         alpha=run.manifest.alpha,
         margin=scenario.get("margin", MARGIN),
-        floors_ms=floors_ms(run.manifest, [block.facts.cell for block in run.blocks]),
+        floors_ms=floors_ms([run.manifest], [block.facts.cell for block in run.blocks]),
     )
     most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
     return [compare(a, b, cell_samples(run.blocks, a, b, most_errors=most), settings) for a, b in pairs]
 
 
-def floors_ms(manifest: Manifest, cells: Sequence[str]) -> dict[str, float]:
+def floors_ms(manifests: Sequence[Manifest], cells: Sequence[str]) -> dict[str, float]:
     """The load generator's own error by source, from its calibration at the highest load of these cells.
 
-    TTFT only: the p99 of one request's error, which is the most that a percentile may be off by. TPOT is off by a share
-    of a per mille, far less than any margin.
+    Of several runs the largest, where all know theirs. TTFT only: the p99 of one request's error, which is the most that
+    a percentile may be off by. TPOT is off by a share of a per mille, far less than any margin.
     """
-    try:
-        floor = Floor.model_validate(manifest.floor)
-    except ValidationError:
-        return {}
-    steps = sorted((step for step in floor.steps if step.valid), key=lambda step: step.streams)
-    if not steps:
-        return {}
     streams = max(map(_streams, cells), default=1)
-    step = next((step for step in steps if step.streams >= streams), steps[-1])
-    return {"ttft_ms": step.ttft_error_ms.p99}
+    found = []
+    for manifest in manifests:
+        try:
+            floor = Floor.model_validate(manifest.floor)
+        except ValidationError:
+            return {}
+        steps = sorted((step for step in floor.steps if step.valid), key=lambda step: step.streams)
+        if not steps:
+            return {}
+        step = next((step for step in steps if step.streams >= streams), steps[-1])
+        found.append(step.ttft_error_ms.p99)
+    return {"ttft_ms": max(found)} if found else {}
 
 
 def block_figures(samples: Sequence[BlockSample]) -> list[dict[str, float]]:

@@ -297,7 +297,7 @@ def _engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> E
                     repeat=block.facts.repeat,
                 )
             )
-    verdicts = [_verdict(block) for block in chosen]
+    verdicts = [block.client for block in chosen]
     samples = samples_of(chosen)
     measured = [record for block in chosen for record in block.measured if record.ok]
     return EngineCell(
@@ -312,14 +312,6 @@ def _engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> E
         block_figures=block_figures(samples),
         limited=any(verdict is not None and verdict.limited for verdict in verdicts),
     )
-
-
-def _verdict(block: BlockData) -> ClientVerdict | None:
-    """The verdict that the run's manifest holds; None where it holds none that can be read."""
-    try:
-        return ClientVerdict.from_dict(block.facts.client) if block.facts.client is not None else None
-    except TypeError:
-        return None
 
 
 def _states(blocks: Sequence[BlockData]) -> set[str]:
@@ -349,5 +341,5 @@ def _block_view(block: BlockData, used: set[str]) -> BlockView:
         errors=sum(not record.ok for record in measured),
         started_at=facts.started_at,
         ended_at=facts.ended_at,
-        client=_verdict(block),
+        client=block.client,
     )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from loadgen.cell_summary import summarise
-from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.record import RequestRecord
 from loadgen.run_folder import BlockData
@@ -76,7 +75,7 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
     wanted = facts.measured_requests
     if not measured or (wanted is not None and len(measured) < wanted):
         return f"only {len(measured)} of {wanted} requests were measured" if wanted else "no request was measured"
-    client = _client(block)
+    client = block.client
     if client is not None and client.limited:
         return f"the load generator was the limit: {'; '.join(client.reasons)}"
     missed = sum(record.error in LENGTHS for record in measured)
@@ -89,10 +88,3 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
 
 
 _STATUS = {"running": "it never ended", "interrupted": "it was interrupted", "failed": "it failed"}
-
-
-def _client(block: BlockData) -> ClientVerdict | None:
-    try:
-        return ClientVerdict.from_dict(block.facts.client) if block.facts.client is not None else None
-    except TypeError:
-        return None

@@ -227,10 +227,10 @@ def test_the_floor_is_that_of_the_cells_highest_load(tmp_path: Path) -> None:
         "timing": {},
         "steps": steps,
     }
-    assert floors_ms(run.manifest, [cell.id for cell in run.cells]) == {"ttft_ms": 0.7}
-    assert floors_ms(run.manifest, ["p0064-o0064-c300"]) == {"ttft_ms": 2.0}
+    assert floors_ms([run.manifest], [cell.id for cell in run.cells]) == {"ttft_ms": 0.7}
+    assert floors_ms([run.manifest], ["p0064-o0064-c300"]) == {"ttft_ms": 2.0}
     run.manifest.floor = None
-    assert floors_ms(run.manifest, []) == {}
+    assert floors_ms([run.manifest], []) == {}
 
 
 @pytest.mark.parametrize(
