@@ -37,8 +37,8 @@ def comparisons(run: RunData, engines: Sequence[str]) -> list[Statistics]:
 def floors_ms(manifests: Sequence[Manifest], cells: Sequence[str]) -> dict[str, float]:
     """The load generator's own error by source, from its calibration at the highest load of these cells.
 
-    Of several runs the largest, where all know theirs. TTFT only: the p99 of one request's error, which is the most that
-    a percentile may be off by. TPOT is off by a share of a per mille, far less than any margin.
+    Of several runs the largest, where all know theirs. TTFT only: the p99 of one request's error, which is the most
+    that a percentile may be off by. TPOT is off by a share of a per mille, far less than any margin.
     """
     streams = max(map(_streams, cells), default=1)
     found = []
