@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from loadgen.cli.options import RunsDir, default_runs_dir
 from loadgen.console import open_console
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile, scenario_thresholds
@@ -33,16 +34,14 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write it (default: RUN_B/compare-<id of RUN_A>).")
     ] = None,
-    runs_dir: Annotated[
-        Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
-    ] = None,
+    runs_dir: RunsDir = None,
 ) -> None:
-    """Compare two runs cell by cell: one engine in two versions or on two machines, or two engines.
+    """Compare two runs cell by cell.
 
-    Writes compare.html, compare.md and compare.json. Exit code: 0 compared, and all thresholds hold; 2 they cannot be
-    compared; 3 a threshold failed; 4 none failed, but one is undecided.
+    One engine in two versions or on two machines, or two engines. Writes compare.html, compare.md and compare.json.
+    Exit code: 0 compared, and all thresholds hold, 2 they cannot be compared, 3 a threshold failed, 4 none failed, but
+    one is undecided.
     """
-    from loadgen.cli import default_runs_dir
     from loadgen.compare.comparison import compare_runs
     from loadgen.compare.page import write_comparison
     from loadgen.compare.sides import load_sides

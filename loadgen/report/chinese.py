@@ -9,9 +9,9 @@ SENTENCES: dict[str, str] = {
     # the head
     "Nothing was measured in this run, so there is nothing to compare.": "本次运行没有测得任何数据，无从比较。",
     "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; what was measured "
-    "is shown below.": "无法比较：凡是各引擎都完成的单元，瓶颈都在压测客户端；测得的数据见下文。",
+    "is shown all the same.": "无法比较：凡是各引擎都完成的单元，瓶颈都在压测客户端；测得的数据仍一并列出。",
     "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; what was "
-    "measured is shown below.": "没有任何单元由全部引擎（{engines}）完成并取得有效请求，因此无法比较；测得的数据见下文。",
+    "measured is shown all the same.": "没有任何单元由全部引擎（{engines}）完成并取得有效请求，因此无法比较；测得的数据仍一并列出。",
     "Undecided between {a} and {b}: with one block of each engine a difference cannot be told from drift. Run it again "
     "with `repeats: 4` or more.": "{a} 与 {b} 之间尚无定论：每个引擎只有一个测试块，无法区分真实差异与漂移。请以 `repeats: 4` 或更多次重复再次运行。",
     "{engine} alone, over {cells}: median TTFT {ttft} ms and output throughput {rate} tok/s; only one engine ran, so "

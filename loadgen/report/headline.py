@@ -109,11 +109,11 @@ def headline(data: ReportData) -> str:
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         return say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
-            "what was measured is shown below."
+            "what was measured is shown all the same."
         )
     return say(
         "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; what "
-        "was measured is shown below.",
+        "was measured is shown all the same.",
         engines=listing(data.engines),
     )
 

@@ -76,7 +76,7 @@ def test_scenarios_are_listed_with_their_question():
         (["bench", "smoke", "--engine", "a=http://x", "--engine", "a=http://y"], "the name 'a' is taken twice"),
         (["bench", "smoke", "--engine", "a=ftp://x"], "is not a usable URL"),
         (["bench", "smoke", "--engine", "a=http://x", "--api-key-env", "NO_SUCH"], "is not set"),
-        (["bench", "smoke", "--requests", "0"], "Invalid value for '--requests'"),
+        (["bench", "smoke", "--requests", "0"], "--requests: must be 1 or more, not '0'"),
         (["report", "no-such-run"], "There is no run 'no-such-run'"),
     ],
 )
@@ -113,7 +113,7 @@ def test_gevent_patches_before_anything_else_is_imported():
     """A module imported before gevent's patch keeps the blocking sockets: gevent warns of the worst of it."""
     code = (
         "import json, sys, warnings; warnings.simplefilter('error')\n"
-        "import loadgen.cli\n"
+        "import loadgen.cli.app\n"
         "before = [name for name in ('ssl', 'requests', 'urllib3', 'locust', 'gevent') if name in sys.modules]\n"
         "warnings.simplefilter('default'); from gevent import monkey; monkey.patch_all()\n"
         "import socket, ssl, threading, gevent.socket\n"

@@ -171,7 +171,7 @@ import locust
 from loadgen import kernel_time
 exact = kernel_time.sample_offset_ns
 kernel_time.sample_offset_ns = lambda tries=5: exact(tries) + 1_000_000
-from loadgen.cli import main
+from loadgen.cli.app import main
 sys.exit(main())
 """
 

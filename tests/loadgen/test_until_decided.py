@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import until_decided
-from loadgen.cli import _with_most_repeats
+from loadgen.cli.bench import with_most_repeats
 from loadgen.statistics.compare import compare
 from loadgen.until_decided import Looks, decider
 from tests.loadgen.statistics.samples import cell
@@ -69,4 +69,4 @@ def test_a_run_goes_on_while_it_is_undecided(monkeypatch, ratio, scatter, more):
     ],
 )
 def test_the_most_repeats_may_be_left_out(given, meant):
-    assert _with_most_repeats(given) == meant
+    assert with_most_repeats(given) == meant
