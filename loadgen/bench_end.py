@@ -25,8 +25,8 @@ def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: 
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     limited = client_limited(data)
-    if limited:
-        text = "The load generator was the limit, so nothing can be judged by this run; what held it back stands above."
+    if limited and not data.comparisons:  # of a comparison the table's last line says so
+        text = "Nothing can be judged: the load generator was the limit; what held it back stands above."
         console.print(text, style="bold red", soft_wrap=True)
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
     return NOT_WHOLE if failed or not whole else CLIENT_LIMITED if limited else OK
