@@ -39,7 +39,7 @@ def check_folder(folder: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        reason = f"{there} is a file" if there.is_file() else f"{there}: {error.strerror or error}"
+        reason = f"{there}: {error.strerror or error}" if there.is_dir() else f"{there} is no folder"
         raise UserError(
             f"--runs-dir {folder}: runs cannot be written there ({reason}). Name a folder that you may write to."
         ) from None

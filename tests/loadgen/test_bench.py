@@ -16,7 +16,7 @@ import pytest
 
 from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.races import Bench, alive, one_line
+from tests.loadgen.races import Bench, alive, one_line, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -173,6 +173,14 @@ def test_interrupt_leaves_a_readable_run_and_no_process(tmp_path, steady, signal
         assert (run.folder / "requests.parquet").is_file()
     if signals == [signal.SIGINT]:
         bench.assert_reportable()
+
+
+def test_interrupt_while_locust_starts_leaves_no_file_beside_the_runs(tmp_path, steady):
+    with Bench(tmp_path, {"a": steady}) as bench:
+        wait_for(lambda: list(bench.runs_dir.glob("*")) + list(bench.runs_dir.glob(".*")), what="the log of Locust")
+        bench.signal()
+        assert bench.wait() == 130, bench.output
+    assert all(path.is_dir() for path in bench.runs_dir.iterdir())
 
 
 def test_killed_bench_takes_its_locust_along(tmp_path, steady):

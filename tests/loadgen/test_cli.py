@@ -77,7 +77,15 @@ def test_scenarios_are_listed_with_their_question():
         (["bench", "smoke", "--engine", "a=ftp://x"], "is not a usable URL"),
         (["bench", "smoke", "--engine", "a=http://x", "--api-key-env", "NO_SUCH"], "is not set"),
         (["bench", "smoke", "--requests", "0"], "--requests: must be 1 or more, not '0'"),
+        (["bench", "smoke", "--engine", "a=http://x", "--runs-dir", "/dev/null"], "(/dev/null is no folder)"),
+        (["bench", "smoke", "--engine", "a=http://x", "--fail-if", "errors > 150%"], "no more than 100%"),
+        (["bench", "smoke", "--engine", "a=http://x", "--until-decided"], "needs two engines, and 1 race"),
+        (["bench", "--until-decided", "foo"], "'foo' is neither a number of repeats nor a scenario"),
+        (["bench", "--until-decided", "1"], "--until-decided: must be 2 or more, not '1'"),
+        (["bench", "capacity", "--engine", "a=http://x", "--until-decided"], "a search for capacity extends its steps"),
+        (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` goes with neither"),
         (["report", "no-such-run"], "There is no run 'no-such-run'"),
+        (["report", "--lang", "fr"], "--lang: 'fr' is not one of 'en', 'zh'. See `python -m loadgen report --help`."),
     ],
 )
 def test_bad_usage_is_one_message_and_exit_code_2(arguments, words, tmp_path):

@@ -186,6 +186,8 @@ def test_what_is_no_cell_id(text):
         (GOOD.replace("requests: 5", "requests: 0"), 8, ["`requests`", "must be 1 or more"]),
         (GOOD.replace("[8, 4]", "\n  - 8\n  - x"), 6, ["`prompt_tokens.1`", "a whole number", "'x'"]),
         (GOOD.replace("[8, 4]", "8"), 4, ["`prompt_tokens`", "must be a list, such as [8]"]),
+        (GOOD + "serving: 5\n", 9, ["`serving`", "must hold keys of its own", "not '5'"]),
+        (GOOD.replace("requests: 5", "requests:"), 8, ["`requests`", "not nothing"]),
         (GOOD.replace("[8, 4]", "[]"), 4, ["`prompt_tokens`", "must not be empty"]),
         (GOOD.replace("[8, 4]", "[8, 8]"), 4, ["`prompt_tokens` lists a value twice"]),
         (GOOD.replace("[1, 3]", "[3, 3]"), 7, ["`load.concurrency` lists a value twice"]),
@@ -268,6 +270,9 @@ def test_a_folder_or_an_impossible_path_is_explained(tmp_path):
     assert f"{tmp_path} is a folder, and no run's" in explain(str(tmp_path))
     assert "cannot be read" in explain("x" * 5000)
     assert "cannot be read" in explain("a\0b")
+    for content in (b"\xff\xfe\x90", b"name\0: x"):
+        (tmp_path / "x.yaml").write_bytes(content)
+        assert "x.yaml is no text file" in explain(str(tmp_path / "x.yaml"))
 
 
 def test_every_shipped_scenario_asks_a_question_and_can_be_shortened():

@@ -63,6 +63,8 @@ def test_a_run_goes_on_while_it_is_undecided(monkeypatch, ratio, scatter, more):
     [
         (["bench", "--until-decided"], ["bench", "--until-decided", "16"]),
         (["bench", "--until-decided", "8", "x"], ["bench", "--until-decided", "8", "x"]),
+        (["bench", "--until-decided", "smoke"], ["bench", "--until-decided", "16", "smoke"]),
+        (["bench", "--until-decided", "my.yaml"], ["bench", "--until-decided", "16", "my.yaml"]),
         (["bench", "--until-decided", "--seed", "3"], ["bench", "--until-decided", "16", "--seed", "3"]),
         (["report"], ["report"]),
         ([], []),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.loadgen.races import TOP, environment
+from tests.loadgen.races import TOP, WENT_WELL, environment
 from tests.simulator.client import running
 
 QUICK = ("--ttft-ms", "2", "--tpot-ms", "0.1", "--set", "prefix_caching.tell=true")
@@ -85,7 +85,7 @@ def test_bench_stops_before_any_load_unless_it_is_accepted(pair, tmp_path):
     assert {fact["name"] for fact in manifest["parity"] if fact["verdict"] == "blocking"} == {"greedy-text"}
 
     ran = loadgen(*command, "--accept", "greedy-text")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.returncode in WENT_WELL, ran.stdout + ran.stderr
     (second,) = (folder for folder in runs.iterdir() if folder != first)
     report = loadgen("report", str(second))
     assert report.returncode == 0, report.stdout + report.stderr
