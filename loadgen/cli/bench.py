@@ -33,7 +33,7 @@ def bench(
     scenario: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SCENARIO]", help="Name of a shipped scenario, a .yaml file or a run's folder (default: smoke)."
+            metavar="SCENARIO", help="Name of a shipped scenario, a .yaml file or a run's folder (default: smoke)."
         ),
     ] = None,
     resume: Annotated[

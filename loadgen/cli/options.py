@@ -29,7 +29,7 @@ RunsDir = Annotated[
     Path | None,
     typer.Option("--runs-dir", metavar="DIR", help="Folder of run folders (default: the stack's, or ./runs)."),
 ]
-RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run id or folder (default: the newest).")]
+RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="Run id or folder (default: the newest).")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file (- for stdout).")
 ]

@@ -25,7 +25,7 @@ from loadgen.preflight.names import parse_accept
 def preflight(
     scenario: Annotated[
         str | None,
-        typer.Argument(metavar="[SCENARIO]", help="What the engines are to be fit for: a name, or a .yaml file."),
+        typer.Argument(metavar="SCENARIO", help="What the engines are to be fit for: a name, or a .yaml file."),
     ] = None,
     engine: EngineUrls = None,
     api: Api = None,

@@ -16,7 +16,7 @@ from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFil
 def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The run to compare with: its id or folder.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The run that is judged.")],
-    engine: Annotated[str | None, typer.Option(help="Engine of both (default: the one that both have).")] = None,
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help="Engine of both (default: that of both).")] = None,
     a: Annotated[str | None, typer.Option("--a", metavar="NAME", help="Engine of RUN_A.")] = None,
     b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="Engine of RUN_B.")] = None,
     accept: Annotated[

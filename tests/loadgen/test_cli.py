@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.console import open_console
 from loadgen.scenario_file import shipped_scenarios
 
 TOP = Path(__file__).resolve().parent.parent.parent
-COMMANDS = ("run", "bench", "report", "compare", "export", "scenarios", "calibrate")
+COMMANDS = ("run", "bench", "preflight", "report", "compare", "export", "dashboards", "scenarios", "calibrate")
 
 
 def loadgen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +99,18 @@ def test_bad_usage_is_one_message_and_exit_code_2(arguments, words, tmp_path):
 def test_a_report_of_no_run_says_how_to_make_one(tmp_path):
     done = loadgen("report", "--runs-dir", str(tmp_path))
     assert done.returncode == 2 and "There is no run in" in done.stderr
+
+
+@pytest.mark.parametrize(("columns", "width"), [("40", 140), ("80", 80), ("200", 200)])
+def test_a_narrow_terminal_cuts_nothing_from_a_file(monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert open_console().width == width
+
+
+def test_help_that_no_line_of_is_cut():
+    """Each command's first sentence fits beside its name."""
+    listed = loadgen("--help", COLUMNS="80").stdout
+    assert "..." not in listed.partition("Commands:")[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
