@@ -142,7 +142,7 @@ def run_bench(
 
 
 def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> bool:
-    """Print the table of a run that came to its end. Returns whether no measured request failed."""
+    """Print the table of a run that came to its end. Returns whether no request failed that should not."""
     data = report_data(folder, prometheus_url=prometheus)
     console.print(terminal_table(data))
     failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
@@ -151,7 +151,7 @@ def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console:
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    return not failed
+    return not failed or bool(data.capacity)  # a search goes beyond what an engine can take
 
 
 def _campaign(scenario: Scenario) -> type[Campaign]:
