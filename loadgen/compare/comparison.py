@@ -75,7 +75,7 @@ def _merged(a: Side, b: Side, cells: Cells) -> RunData:
             "scenario": {},
         }
     )
-    return RunData(b.run.folder, manifest, blocks, a.run.broken_lines + b.run.broken_lines)
+    return RunData(b.run.folder, manifest, blocks, [*a.run.bad_lines, *b.run.bad_lines])
 
 
 def _relabelled(side: Side, block: BlockData) -> BlockData:

@@ -1,8 +1,9 @@
-"""Simplified Chinese, by the English template; `chinese_terms` has names and definitions, this file the sentences."""
+"""Simplified Chinese, by the English template; `chinese_terms` has names and definitions, `chinese_run` what a run says."""
 
 # ruff: noqa: E501 (a Chinese character counts as two columns)
 from __future__ import annotations
 
+from loadgen.report.chinese_run import RUN_TEXTS
 from loadgen.report.chinese_terms import TERMS
 
 SENTENCES: dict[str, str] = {
@@ -44,7 +45,9 @@ SENTENCES: dict[str, str] = {
     "{failed}; latencies are those of the successful ones. See “Errors”.": "{failed}；延迟只统计成功的请求。见“错误”。",
     "{things} not equal between the engines: {which}. See “Fairness”.": "引擎之间有 {things}不同：{which}。见“公平性”。",
     "serving setting {name}": "服务参数 {name}",
-    "{lines} in requests.jsonl, torn by a crash, left out.": "requests.jsonl 中有 {lines}，因崩溃而损坏，已略去。",
+    "{lines} of requests.jsonl, torn by a crash, left out: {numbers}.": "requests.jsonl 中有 {lines}因崩溃而残缺，已略去：{numbers}。",
+    "{lines} of requests.jsonl cannot be read: {which}. Their requests are in no figure.": "requests.jsonl 中有 {lines}无法读取：{which}。这些请求不计入任何数据。",
+    "{number} ({problem})": "第 {number} 行（{problem}）",
     "only from blocks that did not end well ({states})": "仅来自未正常结束的测试块（{states}）",
     "no request was measured": "没有测得任何请求",
     "{count} of {wanted} requests were measured in repeat {repeat}": "第 {repeat} 次重复只测得 {wanted} 个请求中的 {count} 个",
@@ -122,14 +125,7 @@ SENTENCES: dict[str, str] = {
     "Every block that ran counts: each ended well, with all its requests, and none was limited by the load generator.": "所有"
     "运行过的测试块均有效：都正常结束、请求完整，且没有受压测客户端限制。",
     "the other engine has no valid block of this repeat": "另一引擎在这次重复中没有有效的测试块",
-    "it failed": "失败",
-    "it never ended": "未结束",
-    "it was interrupted": "被中断",
-    "only {0} of {1} requests were measured": "只测得 {1} 个请求中的 {0} 个",
-    "{0} of {1} requests failed": "{1} 个请求中有 {0} 个失败",
-    "{0} of {1} requests had another length than was asked for": "{1} 个请求中有 {0} 个的长度与要求不符",
-    "the load generator was the limit: {0}": "瓶颈在压测客户端：{0}",
-    "✓ equal, ≠ not equal; unmarked facts differ by nature and are for the record.": "✓ 相同，≠ 不同；未标记的事项本就各异，仅作记录。",
+    "✓ equal, ≠ not equal, ? could not be told; unmarked facts differ by nature and are for the record.": "✓ 相同，≠ 不同，? 无法判断；未标记的事项本就各异，仅作记录。",
     "Nothing is known.": "没有相关信息。",
     "What the scenario asks of every engine, and what each was told in its own words. ✓ all do just that, ≠ not all do; "
     "settings not asked for are left to each engine.": "场景对每个引擎的要求，以及各引擎实际收到的参数。✓ 全部照办，≠ 并非全部照办；未要求的参数由各引擎自定。",
@@ -142,4 +138,4 @@ SENTENCES: dict[str, str] = {
     "{limited} of {blocks} limited by the load generator": "{blocks}中有 {limited} 个受压测客户端限制",
     "Words in the pictures are English: this machine has no font for Chinese.": "图片中的文字为英文：本机没有中文字体。",
 }
-CHINESE: dict[str, str] = TERMS | SENTENCES
+CHINESE: dict[str, str] = TERMS | RUN_TEXTS | SENTENCES

@@ -13,6 +13,7 @@ from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import tpot_ms, ttft_ms
 from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest
+from loadgen.record_file import BadLine
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column, quotient
 from loadgen.report.comparison import Interval, block_figures, comparisons, intervals, samples_of
@@ -119,7 +120,7 @@ class ReportData:
     serving: list[ServingRow]
     client: ClientFacts
     memory: Memory
-    broken_lines: int
+    bad_lines: list[BadLine]
     comparisons: list[Statistics] = dataclasses.field(default_factory=list)
     """The first seat against each other one; empty where only one engine ran."""
     energy: Energy = dataclasses.field(default_factory=Energy)
@@ -228,7 +229,7 @@ def build_report_data(
         serving=serving_rows(run.manifest, engines),
         client=client_facts(run.blocks),
         memory=memory,
-        broken_lines=run.broken_lines,
+        bad_lines=run.bad_lines,
         comparisons=_compared(run, engines, scenario) if compared is None else list(compared),
         energy=energy or Energy(),
         prefill=prefill_fits(run.blocks, engines, used),

@@ -13,6 +13,7 @@ from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, headline, notices, tiles, verdict_text
 from loadgen.report.language import ENGLISH, Language, Text, mark, say
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
+from loadgen.report.run_words import of_run
 from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, look, verdict_mark
 from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, verdict_tables
 
@@ -59,6 +60,7 @@ def environment(*, autoescape: bool, language: Language = ENGLISH) -> jinja2.Env
         ratio=text.ratio,
         ratio_interval=text.ratio_interval,
         interval=text.interval,
+        of_run=of_run,
         short_ids=text.short_ids,
         p_value=text.p_value,
         moment=text.moment,
@@ -76,7 +78,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "data": data,
         "manifest": manifest,
         "title": manifest.scenario.get("name") or manifest.run_id,
-        "question": manifest.scenario.get("question"),
+        "question": of_run(manifest.scenario.get("question") or ""),
         "headline": headline(data),
         "basis": basis(data),
         "notices": sorted(notices(data), key=lambda notice: ORDER[notice.level]),

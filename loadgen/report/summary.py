@@ -49,7 +49,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "client": dataclasses.asdict(data.client),
         "measured_requests": data.measured_requests,
         "failed_requests": data.failed_requests,
-        "unreadable_lines": data.broken_lines,
+        "unreadable_lines": len(data.bad_lines),
         "missing": [*data.memory.missing, *([data.energy.missing] if data.energy.missing else [])],
     }
 
