@@ -33,6 +33,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write it (default: RUN_B/compare-<id of RUN_A>).")
     ] = None,
+    lang: Annotated[str, typer.Option("--lang", metavar="CODE", help="Language of the pages: en or zh.")] = "en",
     runs_dir: Annotated[
         Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
     ] = None,
@@ -47,10 +48,12 @@ def compare(
     from loadgen.compare.page import write_comparison
     from loadgen.compare.sides import load_sides
     from loadgen.compare.terminal import show_comparison
+    from loadgen.report.language import language_of
     from loadgen.run_folder import RunFolder
 
     if engine is not None and (a is not None or b is not None):
         raise UserError("Give either --engine for both runs, or --a and --b.")
+    language_of(lang)  # before the work, not after
     gate = Gate(fail_if, junit, markdown, github_summary)
     folder_a, folder_b = (RunFolder.find(runs_dir or default_runs_dir(), name) for name in (run_a, run_b))
     side_a, side_b = load_sides(folder_a, folder_b, a or engine, b or engine)
@@ -58,7 +61,7 @@ def compare(
     comparison = compare_runs(side_a, side_b, accepted=accept or (), thresholds=thresholds)
     terminal = open_console()
     show_comparison(terminal, comparison)
-    page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}")
+    page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}", lang)
     title = f"{side_b.label} ({side_b.manifest.run_id}) against {side_a.label} ({side_a.manifest.run_id})"
     code = gate.tell(comparison.decisions, title=title, started_at=side_b.manifest.started_at, console=terminal)
     terminal.print(f"Comparison: {page}", soft_wrap=True, highlight=False)

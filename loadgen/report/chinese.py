@@ -3,6 +3,7 @@
 # ruff: noqa: E501 (a Chinese character counts as two columns)
 from __future__ import annotations
 
+from loadgen.report.chinese_compare import COMPARE_TEXTS
 from loadgen.report.chinese_run import RUN_TEXTS
 from loadgen.report.chinese_terms import TERMS
 
@@ -73,10 +74,12 @@ SENTENCES: dict[str, str] = {
     "Hollow markers are partial.": "空心标记表示不完整。",
     "Nothing was measured.": "没有测得任何数据。",
     "nothing was measured": "没有测得任何数据",
+    "client-limited: nothing is compared": "受客户端限制：无从比较",
+    "no block of both counts: nothing is compared": "没有双方均有效的测试块：无从比较",
     "Each point is a load, named beside it; further up and further left is better. Thin lines are 95% intervals.": "每个点是"
     "一个负载（旁注数值）；越靠上、越靠左越好。细线为 95% 置信区间。",
     "At the lowest load. Least squares over the measured requests: TTFT = fixed time + prompt tokens / prefill rate. "
-    "Points are means, whiskers reach from p5 to p95. The interval comes from leaving out one repeat each, with one "
+    "Points are means, whiskers reach from p5 to p95. Intervals come from leaving out one repeat each, with one "
     "repeat from the scatter of requests.": "取最低负载，对计入测量的请求做最小二乘拟合：TTFT = 固定耗时 + 提示 Token 数 / 预填充速率。"
     "点为均值，须线从 p5 到 p95。置信区间由逐一去掉一次重复得到；只有一次重复时由请求间的波动得到。",
     "Latencies in ms over the successful measured requests; below each figure its 95% interval.": "延迟单位为 ms，统计成功的"
@@ -138,4 +141,4 @@ SENTENCES: dict[str, str] = {
     "{limited} of {blocks} limited by the load generator": "{blocks}中有 {limited} 个受压测客户端限制",
     "Words in the pictures are English: this machine has no font for Chinese.": "图片中的文字为英文：本机没有中文字体。",
 }
-CHINESE: dict[str, str] = TERMS | RUN_TEXTS | SENTENCES
+CHINESE: dict[str, str] = TERMS | RUN_TEXTS | COMPARE_TEXTS | SENTENCES

@@ -8,8 +8,9 @@ from typing import Literal
 
 from loadgen.record_file import BadLine
 from loadgen.report.capacity import capacity_sentence
+from loadgen.report.cells import CellView
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
-from loadgen.report.data import BlockView, CellView, ReportData
+from loadgen.report.data import BlockView, ReportData
 from loadgen.report.language import Text, joined, say
 from loadgen.report.run_words import of_run
 from loadgen.report.style import Mark, verdict_mark
@@ -70,7 +71,7 @@ def tiles(data: ReportData) -> list[Tile]:
                 column,
                 judged,
                 verdict,
-                verdict_mark(judged.verdict, 1),
+                verdict_mark(judged.verdict, *data.looks),
                 judged.ratio.estimate,
                 min(ratios),
                 max(ratios),

@@ -256,4 +256,24 @@ PROMETHEUS = (
     mark("Prometheus at {url} stopped answering"),
     mark("{url} answers, but not as a Prometheus does"),
 )
-TEMPLATES = (*RUN, *BLOCK, *CLIENT, *PREFLIGHT, *SCENARIO, *SERVING, *PROMETHEUS)
+GATE = (
+    mark("No threshold applies here."),
+    mark("The thresholds hold: of {count} thresholds and cells, {verdicts}."),
+    mark("A threshold failed: of {count} thresholds and cells, {verdicts}."),
+    mark("Undecided: of {count} thresholds and cells, {verdicts}."),
+    mark("{count} held"),
+    mark("{count} failed"),
+    mark("{count} undecided"),
+    mark("no interval: too few requests"),
+    mark("the difference is less than the load generator's own error"),
+    mark("the whole interval is beyond the limit"),
+    mark("the whole interval is within the limit"),
+    mark("beyond the limit by itself, but among so many thresholds and cells it may be chance"),
+    mark("the interval holds the limit: more repeats or requests would tell"),
+    mark("one block cannot tell a difference from chance: run two repeats or more"),
+    mark("fewer requests than this percentile needs"),
+    mark("not measured"),
+    mark("no block that counts"),
+    mark("a figure of zero has no ratio"),
+)
+TEMPLATES = (*RUN, *BLOCK, *CLIENT, *PREFLIGHT, *SCENARIO, *SERVING, *PROMETHEUS, *GATE)

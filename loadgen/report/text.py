@@ -176,7 +176,7 @@ def plain(value: Any) -> str:
         return ", ".join(plain(item) for item in value)
     if isinstance(value, dict):
         return ", ".join(f"{key}={plain(item)}" for key, item in value.items())
-    return str(value)
+    return value if isinstance(value, str) else str(value)
 
 
 def printable(value: str) -> str:

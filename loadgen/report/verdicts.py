@@ -66,13 +66,13 @@ def verdict_tables(data: ReportData) -> list[VerdictTable]:
 
 
 def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
-    seat = data.engines.index(statistics.b) if statistics.b in data.engines else 1
+    looks = data.look(statistics.a), data.look(statistics.b)
     keys = [key for key in statistics.settings.headline if key in statistics.overall]
 
     def entry(judged: Judged) -> VerdictEntry:
         ratio = judged.ratio
         return VerdictEntry(
-            mark=verdict_mark(judged.verdict, seat),
+            mark=verdict_mark(judged.verdict, *looks),
             text=verdict_text(judged, statistics),
             ratio=ratio.estimate if ratio else None,
             ci95=ratio.ci95 if ratio else None,
@@ -82,13 +82,13 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
     rows = []
     if len(statistics.cells) > 1:
         overall = [entry(statistics.overall[key]) for key in keys]
-        rows.append(VerdictRow(None, say("all cells"), verdict_mark(statistics.verdict, seat), overall))
+        rows.append(VerdictRow(None, say("all cells"), verdict_mark(statistics.verdict, *looks), overall))
     cells = {cell.id: cell for cell in statistics.cells}
     for view in data.cells:
         cell = cells.get(view.id)
         if cell is not None:
             entries = [entry(cell.metrics[key]) for key in keys]
-            rows.append(VerdictRow(view.id, data.row_label(view.id), verdict_mark(cell.verdict, seat), entries))
+            rows.append(VerdictRow(view.id, data.row_label(view.id), verdict_mark(cell.verdict, *looks), entries))
     return VerdictTable(
         a=statistics.a,
         b=statistics.b,
