@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -44,4 +45,10 @@ def block_sample(block: BlockData, most: float = from_run.MOST_ERRORS) -> BlockS
         requests[FROM_INTENDED] = np.array([wait for wait in waits if wait is not None], dtype=np.float64)
     if from_run.why_invalid(block, ALL) is None:
         requests[FAILED] = np.array([not record.ok for record in block.measured], dtype=np.float64)
-    return dataclasses.replace(sample, requests=requests)
+    return dataclasses.replace(sample, requests=requests, failed=block.facts.status == "failed")
+
+
+def lost_repeats(blocks: Sequence[BlockSample]) -> set[int]:
+    """The repeats of one engine's cell whose block failed, and that no other attempt made up for."""
+    known = {block.repeat for block in blocks if FAILED in block.requests}
+    return {block.repeat for block in blocks if block.failed} - known

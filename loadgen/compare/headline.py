@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from loadgen.block_samples import most_errors
 from loadgen.compare.comparison import RunComparison
 from loadgen.report.headline import Notice, bad_line_notices
-from loadgen.report.language import Text, say
+from loadgen.report.language import Text, joined, say
+from loadgen.report.lost import lost_words
 from loadgen.report.run_words import of_run
 from loadgen.report.text import cell_words, listing
 from loadgen.statistics.words import sentence
@@ -14,8 +16,13 @@ MANY = 3
 
 
 def headline(comparison: RunComparison) -> Text:
-    """The verdict over all cells."""
-    return Text(lambda language: sentence(comparison.statistics, texts=language.verdicts))
+    """The verdict over all cells, and which blocks it knows nothing of."""
+    verdict = Text(lambda language: sentence(comparison.statistics, texts=language.verdicts))
+    lost = [
+        lost_words(comparison.report.blocks, side.label, most_errors(side.manifest))
+        for side in (comparison.a, comparison.b)
+    ]
+    return joined(" ", [verdict, *(words for words in lost if words is not None)])
 
 
 def notices(comparison: RunComparison) -> list[Notice]:

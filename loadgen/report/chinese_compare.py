@@ -65,6 +65,7 @@ COMPARE_TEXTS: dict[str, str] = {
     "the difference is less than the load generator's own error": "差异小于压测客户端自身的误差",
     "the whole interval is beyond the limit": "整个区间都超出限制",
     "the whole interval is within the limit": "整个区间都在限制以内",
+    "{count} of {all} blocks failed, and their requests are not in it": "{all} 个测试块中有 {count} 个失败，其请求不在其内",
     "beyond the limit by itself, but among so many thresholds and cells it may be chance": "单独看超出限制，但在如此多的阈值与单元中可能只是偶然",
     "the interval holds the limit: more repeats or requests would tell": "区间包含限制值：增加重复或请求数可得结论",
     "one block cannot tell a difference from chance: run two repeats or more": "只有一个测试块无法区分差异与偶然：请至少重复两次",

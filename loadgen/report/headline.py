@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from loadgen.block_samples import most_errors
 from loadgen.record_file import BadLine
 from loadgen.report.capacity import capacity_sentence
 from loadgen.report.cells import CellView
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
 from loadgen.report.language import Text, joined, say
+from loadgen.report.lost import lost_words
 from loadgen.report.run_words import of_run
 from loadgen.report.style import Mark, verdict_mark
 from loadgen.report.text import cell_words, listing, number, plural
@@ -107,9 +109,9 @@ def headline(data: ReportData) -> str:
     if data.capacity and data.slo is not None:
         return capacity_sentence(data.capacity, data.slo)
     if len(data.engines) == 1:
-        return _alone(data)
+        return joined(" ", [_alone(data), *_lost(data)])
     if any(found.verdict != "invalid" for found in data.comparisons):
-        return joined(" ", [verdict_sentence(found) for found in data.comparisons])
+        return joined(" ", [*(verdict_sentence(found) for found in data.comparisons), *_lost(data)])
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         return say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
@@ -120,6 +122,12 @@ def headline(data: ReportData) -> str:
         "was measured is shown all the same.",
         engines=listing(data.engines),
     )
+
+
+def _lost(data: ReportData) -> list[Text]:
+    most = most_errors(data.manifest)
+    found = [lost_words(data.blocks, engine, most) for engine in data.engines]
+    return [words for words in found if words is not None]
 
 
 def basis(data: ReportData) -> str | None:

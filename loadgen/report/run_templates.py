@@ -268,6 +268,7 @@ GATE = (
     mark("the difference is less than the load generator's own error"),
     mark("the whole interval is beyond the limit"),
     mark("the whole interval is within the limit"),
+    mark("{count} of {all} blocks failed, and their requests are not in it"),
     mark("beyond the limit by itself, but among so many thresholds and cells it may be chance"),
     mark("the interval holds the limit: more repeats or requests would tell"),
     mark("one block cannot tell a difference from chance: run two repeats or more"),

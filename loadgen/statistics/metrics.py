@@ -34,6 +34,8 @@ class BlockSample:
     """By source (`output_tokens`, ...)."""
     invalid: str | None = None
     """Why this block decides nothing (client-limited, not complete, ...); None when it counts."""
+    failed: bool = False
+    """Whether it broke off, so that nobody knows how many of its requests would have failed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
