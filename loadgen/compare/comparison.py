@@ -13,8 +13,8 @@ from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
 from loadgen.gate.threshold import Threshold
 from loadgen.manifest import Manifest
-from loadgen.report.comparison import floors_ms
 from loadgen.report.data import ReportData, build_report_data
+from loadgen.report.floors import floors_ms
 from loadgen.report.prometheus import Memory
 from loadgen.resume import scenario_of
 from loadgen.run_folder import BlockData, RunData
@@ -50,7 +50,7 @@ def compare_runs(
     found = differences(a.manifest, b.manifest, a.facts, b.facts)
     check(found, accepted)
     samples = [CellSample(cell, _samples(a, cell), _samples(b, cell)) for cell in cells.common]
-    floors = floors_ms([a.manifest, b.manifest], cells.common)
+    floors = floors_ms([(side.manifest, blocks_of(side, cells.common)) for side in (a, b)])
     statistics = compare_unpaired(a.label, b.label, samples, Settings(floors_ms=floors))
     relative = [threshold for threshold in thresholds if threshold.difference]
     limits = [threshold for threshold in thresholds if not threshold.difference]
@@ -59,6 +59,11 @@ def compare_runs(
     cases += limit_cases(limits, own, b.label)
     report = build_report_data(_merged(a, b, cells), Memory(), compared=[statistics], slo=common_slo(a, b))
     return RunComparison(a, b, cells, found, statistics, decide(cases), report)
+
+
+def blocks_of(side: Side, cells: Sequence[str]) -> list[BlockData]:
+    """One side's blocks of these cells."""
+    return [block for block in side.blocks if block.facts.cell in cells]
 
 
 def common_slo(a: Side, b: Side) -> Slo | None:

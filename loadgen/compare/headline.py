@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from loadgen.block_samples import most_errors
-from loadgen.compare.comparison import RunComparison
+from loadgen.compare.comparison import RunComparison, blocks_of
+from loadgen.report.floors import beyond_calibration
 from loadgen.report.headline import Notice, bad_line_notices
 from loadgen.report.language import Text, joined, say
 from loadgen.report.lost import lost_words
@@ -42,6 +43,9 @@ def notices(comparison: RunComparison) -> list[Notice]:
     for side in (comparison.a, comparison.b):
         for notice in bad_line_notices(side.run.bad_lines):
             found.append(Notice(notice.level, say("Run {letter}: {text}", letter=side.letter, text=notice.text)))
+        beyond = beyond_calibration(side.manifest, blocks_of(side, comparison.cells.common))
+        if beyond is not None:
+            found.append(Notice("warn", say("Run {letter}: {text}", letter=side.letter, text=beyond)))
     for cell in comparison.statistics.cells:
         for block in cell.left_out:
             side = comparison.a if block.engine == "a" else comparison.b

@@ -19,6 +19,8 @@ SENTENCES: dict[str, str] = {
     "{engine} alone, over {cells}: median TTFT {ttft} ms and output throughput {rate} tok/s; only one engine ran, so "
     "nothing is compared{failed}.": "仅 {engine}，{cells}：TTFT 中位数 {ttft} ms，输出吞吐量 {rate} tok/s；只运行了一个引擎，因此没有比较{failed}。",
     "{engine} answered none of {requests}.": "{engine} 未能应答任何请求（{requests}）。",
+    "Up to {streams} streams were in flight, and the load generator is calibrated up to {most} only: its own error is taken "
+    "from there, and may be larger.": "同时进行的请求流多达 {streams} 个，而压测客户端只校准到 {most} 个：其自身误差取自该处，实际可能更大。",
     "{engine} lost {lost} of {blocks} to failures of its own, so this speaks only of the others.": "{engine} 因自身故障失去了 {blocks}中的 {lost} 个，"
     "因此以上只反映其余部分。",
     "It rests on {parts}.": "依据：{parts}。",

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import ValidationError
 
 from loadgen.block_samples import most_errors
 from loadgen.cell_summary import summarise
-from loadgen.floor import Floor
-from loadgen.manifest import Manifest
+from loadgen.report.floors import floors_ms
 from loadgen.run_folder import BlockData, RunData
-from loadgen.scenario import Cell
 from loadgen.slo import Slo, meets
 from loadgen.statistics.compare import compare
 from loadgen.statistics.from_run import block_sample, cell_samples
@@ -32,31 +29,10 @@ def comparisons(run: RunData, engines: Sequence[str]) -> list[Statistics]:
     settings = Settings(
         alpha=run.manifest.alpha,
         margin=scenario.get("margin", MARGIN),
-        floors_ms=floors_ms([run.manifest], [block.facts.cell for block in run.blocks]),
+        floors_ms=floors_ms([(run.manifest, run.blocks)]),
     )
     most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
     return [compare(a, b, cell_samples(run.blocks, a, b, most_errors=most), settings) for a, b in pairs]
-
-
-def floors_ms(manifests: Sequence[Manifest], cells: Sequence[str]) -> dict[str, float]:
-    """The load generator's own error by source, from its calibration at the highest load of these cells.
-
-    Of several runs the largest, where all know theirs. TTFT only: the p99 of one request's error, which is the most
-    that a percentile may be off by. TPOT is off by a share of a per mille, far less than any margin.
-    """
-    streams = max(map(_streams, cells), default=1)
-    found = []
-    for manifest in manifests:
-        try:
-            floor = Floor.model_validate(manifest.floor)
-        except ValidationError:
-            return {}
-        steps = sorted((step for step in floor.steps if step.valid), key=lambda step: step.streams)
-        if not steps:
-            return {}
-        step = next((step for step in steps if step.streams >= streams), steps[-1])
-        found.append(step.ttft_error_ms.p99)
-    return {"ttft_ms": max(found)} if found else {}
 
 
 def block_figures(samples: Sequence[BlockSample]) -> list[dict[str, float]]:
@@ -105,10 +81,3 @@ def interval(metric: Metric, samples: Sequence[BlockSample]) -> Interval | None:
         return None
     low, high = spread.interval()
     return from_log(low), from_log(high)
-
-
-def _streams(cell_id: str) -> int:
-    try:
-        return Cell.parse(cell_id).concurrency
-    except ValueError:
-        return 1

@@ -15,7 +15,8 @@ from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.comparison import comparisons
 from loadgen.report.energy import Energy
 from loadgen.report.fairness import FairnessRow, fairness_rows
-from loadgen.report.language import mark
+from loadgen.report.floors import beyond_calibration
+from loadgen.report.language import Text, mark
 from loadgen.report.prefill import PrefillFit, prefill_fits
 from loadgen.report.prometheus import Memory
 from loadgen.report.serving import ServingRow, serving_rows
@@ -76,6 +77,8 @@ class ReportData:
     energy: Energy = dataclasses.field(default_factory=Energy)
     prefill: list[PrefillFit] = dataclasses.field(default_factory=list)
     """By engine; empty where the run has fewer than two prompt lengths."""
+    beyond_calibration: Text | None = None
+    """Where more streams were in flight than the load generator was calibrated with."""
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -202,6 +205,7 @@ def build_report_data(
         comparisons=_compared(run, engines, scenario) if compared is None else list(compared),
         energy=energy or Energy(),
         prefill=prefill_fits(run.blocks, engines, used),
+        beyond_calibration=beyond_calibration(run.manifest, run.blocks),
     )
 
 

@@ -230,6 +230,8 @@ def notices(data: ReportData) -> list[Notice]:
             which=listing(unequal),
         )
         found.append(Notice("warn", text))
+    if data.beyond_calibration is not None and data.comparisons:
+        found.append(Notice("warn", data.beyond_calibration))
     found += bad_line_notices(data.bad_lines)
     found += [Notice("info", of_run(message)) for message in manifest.messages]
     found += [Notice("info", text) for text in data.memory.missing]
