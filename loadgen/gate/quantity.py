@@ -12,6 +12,7 @@ from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, 
 from loadgen.statistics.interval import Spread, from_log
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
+from loadgen.statistics.percentile_interval import percentile_interval
 from loadgen.statistics.proportion import Proportion, difference_interval, proportion
 from loadgen.statistics.unpaired import alone, measure_unpaired, valid
 
@@ -60,9 +61,14 @@ def limit_quantity(threshold: Threshold, blocks: Sequence[BlockSample]) -> Quant
         return Quantity(
             100 * share.estimate, lambda level: _scaled(share.interval(level), 100), doubt=blocks_lost(blocks)
         )
-    one = alone(metric_of(threshold), valid(blocks))
+    metric = metric_of(threshold)
+    one = alone(metric, valid(blocks))
     problem = why_nothing(one.problem, threshold, blocks) if one.problem is not None else None
-    return _quantity(one.figure, one.spread, len(one.repeats), problem, from_log)
+    made = _quantity(one.figure, one.spread, len(one.repeats), problem, from_log)
+    if one.figure is None or isinstance(metric.figure, str):
+        return made
+    percentile, units = metric.figure, [unit for block in valid(blocks) if (unit := metric.unit_of(block)) is not None]
+    return dataclasses.replace(made, interval=lambda level: percentile_interval(units, percentile, level))
 
 
 def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool, floor_ms: float = 0.0) -> Quantity:
