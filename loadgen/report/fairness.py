@@ -142,9 +142,10 @@ def _exact(right: int, total: int) -> str:
 
 def _order(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     """Whether each engine ran as early as the others: a machine that warms up slows whoever comes last."""
-    if len(engines) < 2 or not run.blocks:
+    if len(engines) < 2:
         return []
-    ordered = sorted(run.blocks, key=lambda block: block.facts.started_at)
+    complete = [block for block in run.blocks if block.facts.status == "complete"]
+    ordered = sorted(complete, key=lambda block: block.facts.started_at)
     places: dict[str, list[int]] = {engine: [] for engine in engines}
     for place, block in enumerate(ordered, start=1):
         places[block.facts.engine].append(place)
