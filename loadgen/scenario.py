@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, Self
 
@@ -80,10 +81,16 @@ def _threshold(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if re.fullmatch("[a-z0-9][a-z0-9-]{0,63}", text) is None:
+        raise ValueError(f"must be small letters, digits and hyphens, 64 at most, no hyphen first; not {text[:80]!r}")
+    return text
+
+
 class Scenario(Strict):
     """A whole scenario, as its file has it (`scenario_file`)."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    name: Annotated[str, AfterValidator(_name)]
     question: str = Field(min_length=1, description="which question this scenario answers")
     engines: list[str] = Field(default_factory=list, description="seats A and B of the stack; none: all it has")
     model: str | None = None
@@ -184,8 +191,16 @@ class Scenario(Strict):
             raise ValueError("`find_capacity` needs an `slo` that is to hold")
         if self.load.kinds:
             raise ValueError("`find_capacity` chooses the load itself: leave all but `arrival` out of `load`")
-        if self.repeats > 1 or self.conversation is not None:
-            raise ValueError("`find_capacity` goes with neither `repeats` nor a `conversation`")
+        if self.repeats > 1:
+            raise ValueError(
+                "`find_capacity` searches each engine once: leave out `repeats`, and run the scenario again to see by "
+                "how much two searches differ"
+            )
+        if self.conversation is not None:
+            raise ValueError(
+                "`find_capacity` sends single requests: for a `conversation`, list users in `load.concurrency`, and "
+                "read where the SLO holds from the cells' goodput"
+            )
         if search.of == "rate" and self.slo.ttft_ms is None and self.slo.e2e_ms is None:
             raise ValueError(
                 "`slo` must limit `ttft_ms` or `e2e_ms`: an engine beyond its capacity lets requests wait, and TPOT "

@@ -143,6 +143,7 @@ class Fault(_Strict):
     clean: bool = Field(default=False, description="truncate: end the chunked body properly, but without the rest")
     every: Positive | None = Field(default=None, description="hits each so-many-th request")
     share: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="hits this share, seeded")
+    over: Positive | None = Field(default=None, description="hits one that finds so many streams open already")
     from_s: NonNegative = 0.0
     until_s: NonNegative | None = None
 
@@ -171,6 +172,7 @@ class Config(_Strict):
     prefix_caching: PrefixCaching = PrefixCaching()
     faults: tuple[Fault, ...] = ()
     drift_per_minute: float = Field(default=0.0, description="0.01: all model times grow by 1% of the first a minute")
+    drift_from_s: NonNegative = Field(default=0.0, description="seconds after the start from which they grow")
     lag_limit_ms: Annotated[float, Field(gt=0)] = 0.3
     cpu: Annotated[int, Field(ge=0)] | None = None
     realtime: bool = False

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from loadgen.errors import UserError
+from loadgen.exit_codes import PREFLIGHT_REFUSES
 from loadgen.manifest import ParityFact
 from loadgen.preflight import protocol_checks, work_checks
 from loadgen.preflight.finding import Needs, Samples
-
-BLOCKED_EXIT = 3
 
 
 def compare(samples: Samples, needs: Needs) -> list[ParityFact]:
@@ -54,7 +53,7 @@ def summary_line(findings: Iterable[ParityFact]) -> str:
 
 
 def refuse_blocking(findings: Iterable[ParityFact]) -> None:
-    """Raise UserError (exit code 3) if a finding blocks the race and was not accepted."""
+    """Raise UserError (exit code 5) if a finding blocks the race and was not accepted."""
     stopping = [fact for fact in findings if fact.verdict == "blocking" and not fact.accepted]
     if not stopping:
         return
@@ -64,4 +63,4 @@ def refuse_blocking(findings: Iterable[ParityFact]) -> None:
         lines += [f"  {fact.name}: {fact.detail}.", f"    {told}", f"    What to do: {fact.advice}."]
     names = ",".join(fact.name for fact in stopping)
     lines.append(f"To race them all the same, and have it said in the report: --accept {names}")
-    raise UserError("\n".join(lines), exit_code=BLOCKED_EXIT)
+    raise UserError("\n".join(lines), exit_code=PREFLIGHT_REFUSES)

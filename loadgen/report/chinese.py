@@ -11,9 +11,9 @@ SENTENCES: dict[str, str] = {
     # the head
     "Nothing was measured in this run, so there is nothing to compare.": "本次运行没有测得任何数据，无从比较。",
     "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; what was measured "
-    "is shown below.": "无法比较：凡是各引擎都完成的单元，瓶颈都在压测客户端；测得的数据见下文。",
+    "is shown all the same.": "无法比较：凡是各引擎都完成的单元，瓶颈都在压测客户端；测得的数据仍一并列出。",
     "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; what was "
-    "measured is shown below.": "没有任何单元由全部引擎（{engines}）完成并取得有效请求，因此无法比较；测得的数据见下文。",
+    "measured is shown all the same.": "没有任何单元由全部引擎（{engines}）完成并取得有效请求，因此无法比较；测得的数据仍一并列出。",
     "Undecided between {a} and {b}: with one block of each engine a difference cannot be told from drift. Run it again "
     "with `repeats: 4` or more.": "{a} 与 {b} 之间尚无定论：每个引擎只有一个测试块，无法区分真实差异与漂移。请以 `repeats: 4` 或更多次重复再次运行。",
     "{engine} alone, over {cells}: median TTFT {ttft} ms and output throughput {rate} tok/s; only one engine ran, so "
@@ -33,6 +33,7 @@ SENTENCES: dict[str, str] = {
     "{cells} of an engine never ran: {which}.": "有 {cells}从未运行：{which}。",
     "{engine} at {cell}": "{engine}（{cell}）",
     "{engine} at {cell}: {note}.": "{engine}（{cell}）：{note}。",
+    "{engine} at {cell} is client-limited, and the search went by it: {reasons}.": "{engine}（{cell}）受客户端限制，但搜索仍以它为准：{reasons}。",
     "{engine} at {cell} (repeat {repeat}) is client-limited and decides nothing: {reasons}.": "{engine}（{cell}，"
     "第 {repeat} 次重复）受客户端限制，不参与结论：{reasons}。",
     "{engine} at {cell} (repeat {repeat}, attempt {attempt}) failed": "{engine}（{cell}，第 {repeat} 次重复，第 {attempt} 次尝试）失败",
@@ -54,8 +55,10 @@ SENTENCES: dict[str, str] = {
     "{count} of {wanted} requests were measured in repeat {repeat}": "第 {repeat} 次重复只测得 {wanted} 个请求中的 {count} 个",
     "At {prompt} prompt and {output} output tokens, {slo}: {engines}.": "提示 {prompt}、输出 {output} Token，{slo}：{engines}。",
     "The capacity at which {slo} is in the table, for {count} engines and shapes.": "满足 {slo} 的容量见表（{count} 个引擎与请求形状的组合）。",
-    "{slo}. The interval goes from the highest load at which that was decided to hold to the lowest at which it was decided to fail.": "{slo}。"
-    "区间从判定为满足的最高负载到判定为不满足的最低负载。",
+    "{slo}. The interval goes from the highest load at which that was decided to hold to the lowest at which it was decided to fail. It is that of one search: what a restart or another hour would change is not in it.": "{slo}。"
+    "区间从判定为满足的最高负载到判定为不满足的最低负载。区间只反映这一次搜索：重启或换个时段造成的变化不在其内。",
+    "No difference is shown: {b} ÷ {a} is {ratio} {interval}.": "未显示差异：{b} ÷ {a} 为 {ratio} {interval}。",
+    "{engine} takes more load: {b} ÷ {a} is {ratio} {interval}.": "{engine} 能承受更高负载：{b} ÷ {a} 为 {ratio} {interval}。",
     # differences
     "By how much one engine is faster (the ratio of speeds less 1), with 95% intervals. The line is no difference; within "
     "the grey band a difference does not matter. Filled: decided, in the winner's colour; hollow: no winner.": "一个引擎"

@@ -176,8 +176,9 @@ def _from_manifest(facts: Sequence[EngineFacts | None], engines: Sequence[str]) 
         leaf = name.rpartition(": ")[2]
         top = name.partition(": ")[2].partition(".")[0]
         values = {engine: _words(leaf, column.get(name)) for engine, column in zip(engines, columns, strict=True)}
-        apart = top in APART or leaf in APART or len(engines) < 2
-        rows.append(FairnessRow(name, None if apart else len(set(values.values())) == 1, "", values))
+        known = set(values.values())
+        apart = top in APART or leaf in APART or len(engines) < 2 or known == {DASH}
+        rows.append(FairnessRow(name, None if apart else len(known) == 1, "", values))
     return rows
 
 

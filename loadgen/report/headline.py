@@ -113,11 +113,11 @@ def headline(data: ReportData) -> str:
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         return say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
-            "what was measured is shown below."
+            "what was measured is shown all the same."
         )
     return say(
         "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; what "
-        "was measured is shown below.",
+        "was measured is shown all the same.",
         engines=listing(data.engines),
     )
 
@@ -190,7 +190,8 @@ def notices(data: ReportData) -> list[Notice]:
     if manifest.status in states:
         found.append(Notice(*states[manifest.status]))
     found += [_block_notice(block, data.blocks) for block in data.blocks if block.status != "complete"]
-    found += [_limited_notice(block) for block in data.blocks if block.used and block.client and block.client.limited]
+    limited = [block for block in data.blocks if block.used and block.client and block.client.limited]
+    found += [_limited_notice(block, searched=bool(data.capacity)) for block in limited]
     never = [
         say("{engine} at {cell}", engine=engine, cell=cell_words(view.id))
         for view in data.cells
@@ -251,14 +252,17 @@ def bad_line_notices(lines: Sequence[BadLine]) -> list[Notice]:
     return found
 
 
-def _limited_notice(block: BlockView) -> Notice:
-    text = say(
-        "{engine} at {cell} (repeat {repeat}) is client-limited and decides nothing: {reasons}.",
-        engine=block.engine,
-        cell=cell_words(block.cell),
-        repeat=block.repeat,
-        reasons=joined("; ", list(map(of_run, block.client.reasons))) if block.client else "",
-    )
+def _limited_notice(block: BlockView, *, searched: bool) -> Notice:
+    facts = {
+        "engine": block.engine,
+        "cell": cell_words(block.cell),
+        "repeat": block.repeat,
+        "reasons": joined("; ", list(map(of_run, block.client.reasons))) if block.client else "",
+    }
+    if searched:
+        text = say("{engine} at {cell} is client-limited, and the search went by it: {reasons}.", **facts)
+    else:
+        text = say("{engine} at {cell} (repeat {repeat}) is client-limited and decides nothing: {reasons}.", **facts)
     return Notice("bad", text)
 
 

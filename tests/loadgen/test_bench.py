@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,7 +17,8 @@ import pytest
 
 from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.races import Bench, alive, one_line
+from tests.loadgen.races import Bench, alive, one_line, wait_for
+from tests.simulator.client import running
 
 pytestmark = pytest.mark.integration
 
@@ -104,6 +106,18 @@ def test_race_of_two_endpoints_by_two_workers(tmp_path):
     bench.assert_reportable()
 
 
+def test_a_search_finds_how_many_users_an_engine_takes_before_it_turns_them_away(tmp_path):
+    settings = {"slo": {"ttft_ms": 20_000}, "find_capacity": {"of": "concurrency", "from": 8}, "max_error_share": 0}
+    with (
+        running("--ttft-ms", "20", "--tpot-ms", "10", "--fault", "http:status=429,over=8") as full,
+        Bench(tmp_path, {"full": full}, **settings, load={}, requests=75, between_blocks="keep") as bench,
+    ):
+        assert bench.wait() == 0, bench.output
+    assert "[step 1] full 32 prompt tokens x 8 users: complete" in bench.output
+    assert "8 users [8, 9]" in one_line(bench.output)
+    assert re.search(r"full at 9 users: at most 7\d of 75 requests met the SLO, it rejected .* with 429", bench.output)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_worker_costs_one_attempt(tmp_path, steady, workers):
     with Bench(tmp_path, {"a": steady}, workers, **LONG) as bench:
@@ -173,6 +187,14 @@ def test_interrupt_leaves_a_readable_run_and_no_process(tmp_path, steady, signal
         assert (run.folder / "requests.parquet").is_file()
     if signals == [signal.SIGINT]:
         bench.assert_reportable()
+
+
+def test_interrupt_while_locust_starts_leaves_no_file_beside_the_runs(tmp_path, steady):
+    with Bench(tmp_path, {"a": steady}) as bench:
+        wait_for(lambda: list(bench.runs_dir.glob("*")) + list(bench.runs_dir.glob(".*")), what="the log of Locust")
+        bench.signal()
+        assert bench.wait() == 130, bench.output
+    assert all(path.is_dir() for path in bench.runs_dir.iterdir())
 
 
 def test_killed_bench_takes_its_locust_along(tmp_path, steady):
