@@ -43,18 +43,16 @@ def client_limited(data: ReportData) -> bool:
 
 def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console: Console) -> None:
     """Print what there is of a run that broke off, and how to see it and go on; `resume` is the command for that."""
-    measured = True
+    lines = [
+        f"What was measured is in {folder.path}",
+        f"See it with `make report RUN={folder.path}`; go on with `{resume}`.",
+    ]
     with contextlib.suppress(UserError):
         data = report_data(folder, prometheus_url=prometheus)
-        console.print(terminal_table(data))
-        measured = any(block.records for block in data.blocks)
-    if measured:
-        lines = [
-            f"What was measured is in {folder.path}",
-            f"See it with `make report RUN={folder.path}`; go on with `{resume}`.",
-        ]
-    else:
-        lines = [f"What is known of this run is in {folder.path}", f"Go on with `{resume}`."]
+        if any(block.records for block in data.blocks):
+            console.print(terminal_table(data))
+        else:
+            lines = [f"Nothing was measured; what is known of this run is in {folder.path}"]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 

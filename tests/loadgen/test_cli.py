@@ -80,6 +80,7 @@ def test_scenarios_are_listed_with_their_question():
         (["bench", "smoke", "--requests", "0"], "--requests: must be 1 or more, not '0'"),
         (["bench", "smoke", "--engine", "a=http://x", "--runs-dir", "/dev/null"], "(/dev/null is no folder)"),
         (["bench", "smoke", "--engine", "a=http://x", "--fail-if", "errors > 150%"], "no more than 100%"),
+        (["bench", "smoke", "--engine", "a=http://x", "--junit", "gate.xml"], "There is no threshold to write about"),
         (["bench", "smoke", "--engine", "a=http://x", "--until-decided"], "needs two engines, and 1 race"),
         (["bench", "--until-decided", "foo"], "'foo' is neither a number of repeats nor a scenario"),
         (["bench", "--until-decided", "1"], "--until-decided: must be 2 or more, not '1'"),
