@@ -24,6 +24,7 @@ def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: 
         console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
     if not whole:
         console.print("Not every block was completed; the report says which and why.", style="yellow")
+    failed = 0 if data.capacity else failed  # a search goes beyond what an engine can take
     limited = client_limited(data)
     if limited and not data.comparisons:  # of a comparison the table's last line says so
         text = "Nothing can be judged: the load generator was the limit; what held it back stands above."

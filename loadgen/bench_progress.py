@@ -36,7 +36,7 @@ class BenchProgress(StatusLine, Listener):
         errors = sum(status["errors"].values())
         measured = f"{status['measured']}/{status['wanted']}" if status["warmed_up"] else "warming up"
         self.line(
-            f"[{number}/{total}] {block.engine} {_cell(block)}: {measured}"
+            f"{_position(number, total)} {block.engine} {_cell(block)}: {measured}"
             + (f", {errors} errors" if errors else "")
             + self._left(number, total, status)
         )
@@ -47,7 +47,7 @@ class BenchProgress(StatusLine, Listener):
         if facts.status == "complete":
             self._durations.append(seconds)
         self.say(
-            f"[{number}/{total}] {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
+            f"{_position(number, total)} {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
             + (", client-limited" if facts.client is not None and facts.client["limited"] else "")
             + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),
             style=None if facts.status == "complete" else "yellow",
@@ -64,8 +64,14 @@ class BenchProgress(StatusLine, Listener):
         else:
             return ""
         durations = self._durations or [running + own]
+        if not total:
+            return f", about {own:.0f} s left of this step"
         left = own + sum(durations) / len(durations) * (total - number)
         return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+
+
+def _position(number: int, total: int) -> str:
+    return f"[{number}/{total}]" if total else f"[step {number}]"
 
 
 def _cell(block: Block) -> str:

@@ -89,15 +89,15 @@ class BlockDriver:
                 raise DiskFull(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
             if status["complete"]:
                 break
-            if (certain := self.enough(facts)) is not None:
-                facts.ended_early = certain
-                self.stop_quietly()
-                break
             reason = watch.judge(status)
             if reason is not None:
                 self.stop_quietly()
                 self._settle(facts)
                 raise reason
+            if (certain := self.enough(facts)) is not None:
+                facts.ended_early = certain
+                self.stop_quietly()
+                break
             self._sleep(POLL_S)
         self._settle(facts)
         self._keep_verdict(facts)

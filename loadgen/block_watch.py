@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from loadgen.hosts.base import EngineHost
+from loadgen.record import REJECTIONS
 from loadgen.scenario import Block, Scenario
 
 HOST_CHECK_S = 2.0
@@ -44,6 +45,9 @@ class BlockWatch:
         if status["lost_workers"]:
             return BlockFailed(f"Locust worker {status['lost_workers'][0]} was lost in mid-block", retry=True)
         failing = status["failures_in_row"]
+        kind = (status["last_error"] or "").partition(":")[0]
+        if self._scenario.find_capacity is not None and kind in REJECTIONS:
+            failing = 0  # an engine that says that it has too much to do is there: a search wants to know just that
         if failing or now - self._host_checked >= HOST_CHECK_S:
             self._host_checked = now
             if not self._host.is_up(self._block.engine):

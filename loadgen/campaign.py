@@ -188,12 +188,16 @@ class Campaign:
             self.manifest.scenario = self.scenario.model_dump(mode="json")
             self._note(note)
 
+    def _total(self) -> int:
+        """How many blocks the run will have had; 0 while nobody knows."""
+        return len(self.blocks)
+
     def _run_block(self, block: Block, number: int) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             facts = self._new_facts(block)
             try:
                 self._driver.attempt(
-                    block, facts, lambda status: self.listener.block(block, number, len(self.blocks), status)
+                    block, facts, lambda status: self.listener.block(block, number, self._total(), status)
                 )
                 facts.status = "complete"
             except KeyboardInterrupt:
@@ -216,7 +220,7 @@ class Campaign:
                 facts.ended_at = time.time()
                 with contextlib.suppress(DiskFull):  # must not hide what is on its way; the next save tells it too
                     self._save()
-                self.listener.block_ended(block, number, len(self.blocks), facts)
+                self.listener.block_ended(block, number, self._total(), facts)
             if facts.status == "complete":
                 break
 
@@ -259,7 +263,7 @@ class Campaign:
     def _skip(self, block: Block, number: int, reason: str) -> None:
         facts = self._new_facts(block)
         facts.status, facts.reason, facts.ended_at = "failed", reason, time.time()
-        self.listener.block_ended(block, number, len(self.blocks), facts)
+        self.listener.block_ended(block, number, self._total(), facts)
 
     def _note(self, text: str) -> None:
         self.manifest.messages.append(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from loadgen.campaign import Campaign
 from loadgen.capacity_search import Outcome
 from loadgen.capacity_steps import EngineSearch
-from loadgen.endpoint import Endpoint
+from loadgen.endpoint import Endpoint, RejectedError
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts
 from loadgen.record import RequestRecord, int64s
@@ -111,10 +112,17 @@ class CapacityCampaign(Campaign):
         self.listener.message(f"{block.engine} at {block.cell.load_text}: {self._words(known)}")
         return True
 
+    def _total(self) -> int:
+        return 0
+
     def _words(self, known: Outcome) -> str:
         slo = self.scenario.slo
         decision = known.decide(slo.share) if slo is not None else ""
-        return f"{known.met} of {known.total} requests met the SLO: {decision}"
+        most, those = ("at most ", "those that had ended") if known.open else ("", "them")
+        away = f", it rejected {known.rejected_percent} of {those} with {known.rejected_with}" if known.rejected else ""
+        if known.refused:
+            away += ", so it never had this load (`max_error_share`)"
+        return f"{most}{known.met} of {known.total} requests met the SLO{away}: {decision}"
 
     def _enough(self, facts: BlockFacts) -> str | None:
         """Why the running step need not go on; None while it must."""
@@ -151,10 +159,12 @@ class CapacityCampaign(Campaign):
             self._sleep(DRAIN_PAUSE_S)
 
     def _probe_s(self, endpoint: Endpoint) -> float:
-        """Seconds that a small request takes; one that fails counts as what it took."""
+        """Seconds that a small request takes; one that is turned away takes for ever, another failure what it took."""
         began = time.monotonic()
         try:
             self._probe(endpoint)
+        except RejectedError:
+            return math.inf
         except UserError as error:
             self._note(f"{endpoint.name}: {error}")
         return time.monotonic() - began

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -37,12 +38,36 @@ class Outcome:
 
     met: int = 0
     total: int = 0
+    open: int = 0
+    """Requests among those that had not ended when the step did, and count as met: it fails all the same."""
+    rejected: Counter[int] = dataclasses.field(default_factory=Counter)
+    """Requests among those that missed because the engine turned them away, by HTTP status."""
+    refused: bool = False
+    """Whether it turned away so many that it never had this load: the SLO then fails, whatever else is seen."""
 
     def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(self.met + other.met, self.total + other.total)
+        return Outcome(
+            self.met + other.met,
+            self.total + other.total,
+            self.open + other.open,
+            self.rejected + other.rejected,
+            self.refused or other.refused,
+        )
+
+    @property
+    def rejected_percent(self) -> str:
+        """How many of those that have ended were turned away, such as `12%`."""
+        return f"{100 * self.rejected.total() / (self.total - self.open or 1):.2g}%"
+
+    @property
+    def rejected_with(self) -> str:
+        """The HTTP statuses of that, such as `429`."""
+        return ", ".join(str(status) for status in sorted(self.rejected))
 
     def decide(self, share: float) -> Decision:
         """Whether the true share that meets the SLO is at least `share`."""
+        if self.refused:
+            return "fails"
         if self.total and bdtrc(self.met - 1, self.total, share) <= ERROR_SHARE:
             return "holds"
         if self.total and bdtr(self.met, self.total, share) <= ERROR_SHARE:
@@ -162,7 +187,7 @@ def found(outcomes: Mapping[float, Outcome], share: float, whole: bool, *, compl
         low=max(held, default=None),
         high=failed,
         loads=len(outcomes),
-        requests=sum(outcome.total for outcome in outcomes.values()),
+        requests=sum(outcome.total - outcome.open for outcome in outcomes.values()),
         complete=complete,
     )
 

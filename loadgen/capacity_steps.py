@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 
 from loadgen.capacity import FindCapacity
 from loadgen.capacity_search import CapacitySearch, Outcome
 from loadgen.manifest import BlockFacts
-from loadgen.record import RequestRecord
+from loadgen.record import REJECTIONS, RequestRecord
 from loadgen.scenario import Block, Cell, Scenario
 from loadgen.slo import Slo, count_met
 from loadgen.window import cut_block
@@ -21,34 +22,52 @@ def at_load(shape: Cell, search: FindCapacity, load: float) -> Cell:
     return dataclasses.replace(shape, rate=0.0, concurrency=int(load))
 
 
-def step_outcome(facts: BlockFacts, records: Sequence[RequestRecord], slo: Slo, before: Outcome) -> Outcome:
-    """What a block says of its load.
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepRule:
+    """What the blocks of a search are judged by."""
 
-    Of one that was ended early, the requests that are not known count as met where it fails all the same; else only
-    those that ended count.
+    slo: Slo
+    most_rejected: float
+    """Share of a closed-loop block's requests that an engine may turn away: their users pause, so beyond it the engine
+    never had the load. In an open loop the others come all the same, and a rejection is a miss like any other."""
 
-    Args:
-        facts: the block's.
-        records: its own.
-        slo: the objective.
-        before: the outcome of earlier blocks at the same load.
-    """
-    measured = _measured(facts, records)
-    known = Outcome(count_met(measured, slo), len(measured))
-    wanted = facts.measured_requests or 0
-    if facts.ended_early and known.total < wanted:
-        kindest = Outcome(known.met + wanted - known.total, wanted)
-        if (before + kindest).decide(slo.share) == "fails":
+    def outcome(self, facts: BlockFacts, records: Sequence[RequestRecord], before: Outcome) -> Outcome:
+        """What a block says of its load.
+
+        Of one that was ended early, the requests that are not known count as met where it fails all the same; else
+        only those that ended count.
+
+        Args:
+            facts: the block's.
+            records: its own.
+            before: the outcome of earlier blocks at the same load.
+        """
+        kindest = self._kindest(facts, records)
+        if facts.ended_early and self._fails(before + kindest):
             return kindest
-    return known
+        return self._count(facts, _measured(facts, records))
 
+    def certain_to_fail(self, facts: BlockFacts, records: Sequence[RequestRecord], before: Outcome) -> bool:
+        """Whether a running block fails even if all requests that have not ended yet meet the SLO."""
+        return self._fails(before + self._kindest(facts, records))
 
-def certain_to_fail(facts: BlockFacts, records: Sequence[RequestRecord], slo: Slo, before: Outcome) -> bool:
-    """Whether a running block fails even if all requests that have not ended yet meet the SLO."""
-    measured = _measured(facts, records)
-    missed = len(measured) - count_met(measured, slo)
-    wanted = facts.measured_requests or 0
-    return (before + Outcome(wanted - missed, wanted)).decide(slo.share) == "fails"
+    def _fails(self, outcome: Outcome) -> bool:
+        return outcome.decide(self.slo.share) == "fails"
+
+    def _kindest(self, facts: BlockFacts, records: Sequence[RequestRecord]) -> Outcome:
+        measured = _measured(facts, records)
+        return self._count(facts, measured, max(0, (facts.measured_requests or 0) - len(measured)))
+
+    def _count(self, facts: BlockFacts, measured: Sequence[RequestRecord], still_open: int = 0) -> Outcome:
+        total = len(measured) + still_open
+        rejected = Counter(REJECTIONS[record.error] for record in measured if record.error in REJECTIONS)
+        return Outcome(
+            met=count_met(measured, self.slo) + still_open,
+            total=total,
+            open=still_open,
+            rejected=rejected,
+            refused=not facts.rate and rejected.total() > self.most_rejected * total,
+        )
 
 
 def _measured(facts: BlockFacts, records: Sequence[RequestRecord]) -> list[RequestRecord]:
@@ -72,7 +91,7 @@ class EngineSearch:
         self.engine = engine
         self.shape = shape
         self._settings = search
-        self._slo = slo
+        self._rule = StepRule(slo, scenario.max_error_share)
         self._requests = scenario.requests
         self._blocks: dict[float, int] = {}
         self.search = CapacitySearch(
@@ -99,13 +118,13 @@ class EngineSearch:
     def tell(self, block: Block, facts: BlockFacts, records: Sequence[RequestRecord]) -> Outcome:
         """Take in a block that is complete. Returns all that is known of its load."""
         load = float(block.cell.load)
-        self.search.tell(load, step_outcome(facts, records, self._slo, self.before(block)))
+        self.search.tell(load, self._rule.outcome(facts, records, self.before(block)))
         self._blocks[load] = block.repeat
         return self.search.outcomes[load]
 
     def fails(self, block: Block, facts: BlockFacts, records: Sequence[RequestRecord]) -> bool:
         """Whether a running block cannot hold the SLO any more."""
-        return certain_to_fail(facts, records, self._slo, self.before(block))
+        return self._rule.certain_to_fail(facts, records, self.before(block))
 
     def _step_requests(self, load: float) -> int:
-        return self._settings.step_requests(self._requests, load, self._slo)
+        return self._settings.step_requests(self._requests, load, self._rule.slo)

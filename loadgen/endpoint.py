@@ -14,6 +14,7 @@ from urllib3 import exceptions
 
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.errors import UserError
+from loadgen.record import REJECTIONS
 
 TIMEOUT_S = 30.0
 INSPECT_LIMIT_S = 10.0
@@ -70,6 +71,10 @@ class UnreachableError(UserError):
     """No answer of any kind came, so that asking for something else is of no use."""
 
 
+class RejectedError(UserError):
+    """The server is there, and has too much to do to answer."""
+
+
 class Client:
     """Plain blocking requests to one endpoint, for everything that is not measured. No proxy is used."""
 
@@ -84,7 +89,8 @@ class Client:
         """Return the JSON answer.
 
         Raises:
-            UserError: nothing answers (`UnreachableError`), the status is not 2xx, or the answer is not JSON.
+            UserError: nothing answers (`UnreachableError`), the status is not 2xx (`RejectedError`: it is busy), or
+                the answer is not JSON.
         """
         url = self.base_url + path
         data, headers = None, self._headers
@@ -112,7 +118,8 @@ class Client:
         if not 200 <= response.status < 300:
             hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
             detail = response.headers.get("Location") or text[:300] or "no detail"
-            raise UserError(f"{method} {url}: HTTP {response.status}: {detail}{hint}")
+            kind = RejectedError if response.status in REJECTIONS.values() else UserError
+            raise kind(f"{method} {url}: HTTP {response.status}: {detail}{hint}")
         try:
             return json.loads(response.data)
         except ValueError:

@@ -19,6 +19,9 @@ _not_id = re.compile(r"[^A-Za-z0-9_.-]")
 ABORTED = "aborted"
 """Error kind of a request that the load generator itself ended (the block was over, or Ctrl-C)."""
 
+REJECTIONS = {"http_429": 429, "http_503": 503}
+"""Error kinds of requests that an engine turned away because it had enough to do, and their status."""
+
 
 def int64s(values: Iterable[int] = ()) -> array[int]:
     """Nanoseconds of each event: a quarter of a list's memory, and a load generator holds thousands of records."""

@@ -191,8 +191,16 @@ class Scenario(Strict):
             raise ValueError("`find_capacity` needs an `slo` that is to hold")
         if self.load.kinds:
             raise ValueError("`find_capacity` chooses the load itself: leave all but `arrival` out of `load`")
-        if self.repeats > 1 or self.conversation is not None:
-            raise ValueError("`find_capacity` goes with neither `repeats` nor a `conversation`")
+        if self.repeats > 1:
+            raise ValueError(
+                "`find_capacity` searches each engine once: leave out `repeats`, and run the scenario again to see by "
+                "how much two searches differ"
+            )
+        if self.conversation is not None:
+            raise ValueError(
+                "`find_capacity` sends single requests: for a `conversation`, list users in `load.concurrency`, and "
+                "read where the SLO holds from the cells' goodput"
+            )
         if search.of == "rate" and self.slo.ttft_ms is None and self.slo.e2e_ms is None:
             raise ValueError(
                 "`slo` must limit `ttft_ms` or `e2e_ms`: an engine beyond its capacity lets requests wait, and TPOT "

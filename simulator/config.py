@@ -143,6 +143,7 @@ class Fault(_Strict):
     clean: bool = Field(default=False, description="truncate: end the chunked body properly, but without the rest")
     every: Positive | None = Field(default=None, description="hits each so-many-th request")
     share: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="hits this share, seeded")
+    over: Positive | None = Field(default=None, description="hits one that finds so many streams open already")
     from_s: NonNegative = 0.0
     until_s: NonNegative | None = None
 

@@ -216,16 +216,18 @@ def apply_fault(plan: Plan, fault: Fault | None) -> Plan:
 
 
 class FaultPicker:
-    """Says which fault hits a request: by the request's number, the seed and the time since the start."""
+    """Says which fault hits a request: by its number, the seed, the time since the start, and the streams open."""
 
     def __init__(self, cfg: Config) -> None:
         self._faults = cfg.faults
         self._rng = random.Random(cfg.seed + 1)
 
-    def pick(self, number: int, since_start_s: float) -> Fault | None:
+    def pick(self, number: int, since_start_s: float, open_streams: int = 0) -> Fault | None:
         """Return the first fault whose rule the `number`-th request (from 1) meets, or None."""
         for fault in self._faults:
             if since_start_s < fault.from_s or (fault.until_s is not None and since_start_s >= fault.until_s):
+                continue
+            if fault.over is not None and open_streams < fault.over:
                 continue
             if fault.every is not None and number % fault.every:
                 continue

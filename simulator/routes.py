@@ -155,7 +155,7 @@ class Routes:
                 return parse_fault(asked.decode("latin-1"))
             except SimulatorError as error:
                 raise BadRequestError(str(error)) from None
-        return self._picker.pick(number, (request.t_read - self._started) / 1e9)
+        return self._picker.pick(number, (request.t_read - self._started) / 1e9, self._engine.open_streams)
 
     def _job(self, body: dict[str, Any], *, chat: bool) -> Job:
         if self._cfg.personality == "vllm" and body.get("model") not in (None, self._cfg.model):

@@ -9,7 +9,7 @@ from typing import Literal
 from loadgen.capacity_search import Found
 from loadgen.capacity_steps import EngineSearch
 from loadgen.report.language import joined, say
-from loadgen.report.text import DASH, number
+from loadgen.report.text import DASH, number, ratio
 from loadgen.run_folder import BlockData
 from loadgen.scenario import Cell, Scenario
 from loadgen.slo import Slo
@@ -27,6 +27,12 @@ class CapacityRow:
     found: Found
     limited: bool
     """Whether the load generator was the limit in a step next to the result."""
+    rejections: tuple[float, str, str] | None = None
+    """At the lowest load that failed: that load, what share was rejected, with which HTTP statuses."""
+
+    def _load(self, load: float | None) -> str:
+        """A load; users are whole."""
+        return number(load) if load is None or self.of == "rate" else f"{load:,.0f}"
 
     @property
     def unit(self) -> str:
@@ -38,11 +44,11 @@ class CapacityRow:
         """The estimate in words."""
         what = self.found
         if what.load is not None:
-            return say("{load} {unit}", load=number(what.load), unit=self.unit)
+            return say("{load} {unit}", load=self._load(what.load), unit=self.unit)
         if what.low is not None:
-            return say("{load} {unit} or more", load=number(what.low), unit=self.unit)
+            return say("{load} {unit} or more", load=self._load(what.low), unit=self.unit)
         if what.high is not None:
-            return say("less than {load} {unit}", load=number(what.high), unit=self.unit)
+            return say("less than {load} {unit}", load=self._load(what.high), unit=self.unit)
         return DASH
 
     @property
@@ -50,13 +56,26 @@ class CapacityRow:
         """The loads at which the SLO was decided to hold and to fail."""
         if self.found.low is None and self.found.high is None:
             return DASH
-        return f"[{number(self.found.low)}, {number(self.found.high)}]"
+        return f"[{self._load(self.found.low)}, {self._load(self.found.high)}]"
 
     @property
     def note(self) -> str:
         """What restrains it; empty when nothing does."""
         notes = [] if self.found.complete else [say("the search broke off")]
-        return joined("; ", notes + ([say("client-limited near the result")] if self.limited else []))
+        if self.limited:
+            notes.append(say("client-limited near the result"))
+        if self.rejections is not None:
+            load, share, statuses = self.rejections
+            notes.append(
+                say(
+                    "at {load} {unit} it rejected {share} of the requests with {statuses}",
+                    load=self._load(load),
+                    unit=self.unit,
+                    share=share,
+                    statuses=statuses,
+                )
+            )
+        return joined("; ", notes)
 
 
 def capacity_rows(scenario: Scenario | None, engines: Sequence[str], blocks: Sequence[BlockData]) -> list[CapacityRow]:
@@ -76,6 +95,7 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
         if data.facts.client is not None and data.facts.client.get("limited"):
             limited.add(float(block.cell.load))
     result = search.search.found()
+    failed = search.search.outcomes.get(result.high) if result.high is not None else None
     return CapacityRow(
         engine=engine,
         prompt_tokens=shape.prompt_tokens,
@@ -84,7 +104,29 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
         of="rate" if scenario.find_capacity is not None and scenario.find_capacity.of == "rate" else "concurrency",
         found=result,
         limited=bool(limited & {result.low, result.high}),
+        rejections=(result.high, failed.rejected_percent, failed.rejected_with)
+        if result.high is not None and failed is not None and failed.rejected
+        else None,
     )
+
+
+def compared(a: CapacityRow, b: CapacityRow) -> str | None:
+    """How the capacities of two engines compare; None where one of them is not known.
+
+    The ratio's interval goes as far as the intervals of both allow: where both hold the truth, it does.
+    """
+    first, second = a.found, b.found
+    if not (first.complete and second.complete and first.load and first.low and first.high):
+        return None
+    if not (second.load and second.low and second.high) or a.limited or b.limited:
+        return None
+    low, high = second.low / first.high, second.high / first.low
+    words = {"a": a.engine, "b": b.engine, "ratio": ratio(second.load / first.load)}
+    words |= {"interval": f"[{number(low)}, {number(high)}]"}
+    if low < 1 < high:
+        return say("No difference is shown: {b} ÷ {a} is {ratio} {interval}.", **words)
+    more = b.engine if low >= 1 else a.engine
+    return say("{engine} takes more load: {b} ÷ {a} is {ratio} {interval}.", engine=more, **words)
 
 
 def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
@@ -98,10 +140,12 @@ def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
     parts = [
         say("{engine} {load} {interval}", engine=row.engine, load=row.text, interval=row.interval_text) for row in rows
     ]
-    return say(
+    found = say(
         "At {prompt} prompt and {output} output tokens, {slo}: {engines}.",
         prompt=rows[0].prompt_tokens,
         output=rows[0].output_tokens,
         slo=slo.text(),
         engines=joined(", ", parts),
     )
+    difference = compared(*rows) if len(rows) == 2 else None
+    return found if difference is None else joined(" ", [found, difference])

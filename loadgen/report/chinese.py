@@ -31,6 +31,7 @@ SENTENCES: dict[str, str] = {
     "{cells} of an engine never ran: {which}.": "有 {cells}从未运行：{which}。",
     "{engine} at {cell}": "{engine}（{cell}）",
     "{engine} at {cell}: {note}.": "{engine}（{cell}）：{note}。",
+    "{engine} at {cell} is client-limited, and the search went by it: {reasons}.": "{engine}（{cell}）受客户端限制，但搜索仍以它为准：{reasons}。",
     "{engine} at {cell} (repeat {repeat}) is client-limited and decides nothing: {reasons}.": "{engine}（{cell}，"
     "第 {repeat} 次重复）受客户端限制，不参与结论：{reasons}。",
     "{engine} at {cell} (repeat {repeat}, attempt {attempt}) failed": "{engine}（{cell}，第 {repeat} 次重复，第 {attempt} 次尝试）失败",
@@ -50,8 +51,10 @@ SENTENCES: dict[str, str] = {
     "{count} of {wanted} requests were measured in repeat {repeat}": "第 {repeat} 次重复只测得 {wanted} 个请求中的 {count} 个",
     "At {prompt} prompt and {output} output tokens, {slo}: {engines}.": "提示 {prompt}、输出 {output} Token，{slo}：{engines}。",
     "The capacity at which {slo} is in the table, for {count} engines and shapes.": "满足 {slo} 的容量见表（{count} 个引擎与请求形状的组合）。",
-    "{slo}. The interval goes from the highest load at which that was decided to hold to the lowest at which it was decided to fail.": "{slo}。"
-    "区间从判定为满足的最高负载到判定为不满足的最低负载。",
+    "{slo}. The interval goes from the highest load at which that was decided to hold to the lowest at which it was decided to fail. It is that of one search: what a restart or another hour would change is not in it.": "{slo}。"
+    "区间从判定为满足的最高负载到判定为不满足的最低负载。区间只反映这一次搜索：重启或换个时段造成的变化不在其内。",
+    "No difference is shown: {b} ÷ {a} is {ratio} {interval}.": "未显示差异：{b} ÷ {a} 为 {ratio} {interval}。",
+    "{engine} takes more load: {b} ÷ {a} is {ratio} {interval}.": "{engine} 能承受更高负载：{b} ÷ {a} 为 {ratio} {interval}。",
     # differences
     "By how much one engine is faster (the ratio of speeds less 1), with 95% intervals. The line is no difference; within "
     "the grey band a difference does not matter. Filled: decided, in the winner's colour; hollow: no winner.": "一个引擎"

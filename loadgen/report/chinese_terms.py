@@ -227,6 +227,7 @@ TERMS: dict[str, str] = {
     "Capacity": "容量",
     "SLO met": "SLO 达成率",
     "capacity": "容量",
+    "at {load} {unit} it rejected {share} of the requests with {statuses}": "在 {load} {unit} 时以 {statuses} 拒绝了 {share} 的请求",
     "client-limited near the result": "结果附近受客户端限制",
     "goodput": "有效吞吐 (goodput)",
     "interval": "区间",

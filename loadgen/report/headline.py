@@ -186,7 +186,8 @@ def notices(data: ReportData) -> list[Notice]:
     if manifest.status in states:
         found.append(Notice(*states[manifest.status]))
     found += [_block_notice(block, data.blocks) for block in data.blocks if block.status != "complete"]
-    found += [_limited_notice(block) for block in data.blocks if block.used and block.client and block.client.limited]
+    limited = [block for block in data.blocks if block.used and block.client and block.client.limited]
+    found += [_limited_notice(block, searched=bool(data.capacity)) for block in limited]
     never = [
         say("{engine} at {cell}", engine=engine, cell=cell_words(view.id))
         for view in data.cells
@@ -226,14 +227,17 @@ def notices(data: ReportData) -> list[Notice]:
     return found
 
 
-def _limited_notice(block: BlockView) -> Notice:
-    text = say(
-        "{engine} at {cell} (repeat {repeat}) is client-limited and decides nothing: {reasons}.",
-        engine=block.engine,
-        cell=cell_words(block.cell),
-        repeat=block.repeat,
-        reasons="; ".join(block.client.reasons) if block.client else "",
-    )
+def _limited_notice(block: BlockView, *, searched: bool) -> Notice:
+    facts = {
+        "engine": block.engine,
+        "cell": cell_words(block.cell),
+        "repeat": block.repeat,
+        "reasons": "; ".join(block.client.reasons) if block.client else "",
+    }
+    if searched:
+        text = say("{engine} at {cell} is client-limited, and the search went by it: {reasons}.", **facts)
+    else:
+        text = say("{engine} at {cell} (repeat {repeat}) is client-limited and decides nothing: {reasons}.", **facts)
     return Notice("bad", text)
 
 

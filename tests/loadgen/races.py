@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import psutil
 from loadgen.exit_codes import CLIENT_LIMITED, OK
 from loadgen.run_folder import RunData, RunFolder
 from tests.fault_server import FaultServer
+from tests.simulator.client import Simulator
 
 TOP = Path(__file__).parents[2]
 LIMIT_S = 150.0
@@ -48,7 +49,9 @@ def wait_for(get: Callable[[], Any], limit_s: float = LIMIT_S, what: str = "it")
 class Bench:
     """One `python -m loadgen bench` over fault servers, as a context: what it started is gone at the end."""
 
-    def __init__(self, folder: Path, engines: dict[str, FaultServer], workers: int = 1, **scenario: Any) -> None:
+    def __init__(
+        self, folder: Path, engines: Mapping[str, FaultServer | Simulator], workers: int = 1, **scenario: Any
+    ) -> None:
         self.runs_dir = folder / "runs"
         self.scenario = folder / "tiny.yaml"
         folder.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ import pytest
 from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import Bench, alive, one_line, wait_for
+from tests.simulator.client import running
 
 pytestmark = pytest.mark.integration
 
@@ -102,6 +104,18 @@ def test_race_of_two_endpoints_by_two_workers(tmp_path):
     assert len(shorter - longer) <= 4 * 2 * 3
     assert len(shorter & longer) >= 4 * 10
     bench.assert_reportable()
+
+
+def test_a_search_finds_how_many_users_an_engine_takes_before_it_turns_them_away(tmp_path):
+    settings = {"slo": {"ttft_ms": 20_000}, "find_capacity": {"of": "concurrency", "from": 8}, "max_error_share": 0}
+    with (
+        running("--ttft-ms", "20", "--tpot-ms", "10", "--fault", "http:status=429,over=8") as full,
+        Bench(tmp_path, {"full": full}, **settings, load={}, requests=75, between_blocks="keep") as bench,
+    ):
+        assert bench.wait() == 0, bench.output
+    assert "[step 1] full 32 prompt tokens x 8 users: complete" in bench.output
+    assert "8 users [8, 9]" in one_line(bench.output)
+    assert re.search(r"full at 9 users: at most 7\d of 75 requests met the SLO, it rejected .* with 429", bench.output)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from loadgen import capacity_campaign as module
 from loadgen.capacity_campaign import CapacityCampaign
+from loadgen.capacity_search import Found
 from loadgen.cell import Cell
+from loadgen.endpoint import RejectedError
 from loadgen.listener import Listener
 from loadgen.manifest import BlockFacts
 from loadgen.record_file import RecordFile
-from loadgen.report.capacity import CapacityRow, capacity_rows
+from loadgen.report.capacity import CapacityRow, capacity_rows, compared
 from tests.loadgen.records import MS, record
 from tests.loadgen.test_campaign import RUNNING, Race
 
@@ -36,6 +39,8 @@ class Capacity(Race):
         self.left = 10**6
         self.records_of: dict[str, int] = {}
         """Records that a block leaves, where that is not all."""
+        self.rejects = 0
+        """The HTTP status of engines that turn away what they cannot take, in place of being slow."""
 
     def begin_session(self) -> None:
         seats = list(self.campaign.seats.values())
@@ -59,6 +64,9 @@ class Capacity(Race):
         cell = Cell.parse(form["cell"])
         took = 50 * MS if cell.load <= self.truth[form["engine"]] else 150 * MS
         fields = {"block": form["block"], "output_tokens": 2}
+        if self.rejects:
+            self.turn_away(form, cell)
+            return
         many = self.records_of.get(form["block"], form["requests"] + 1)
         file = RecordFile(self.folder.records_path)
         if cell.open_loop:
@@ -68,6 +76,34 @@ class Capacity(Race):
             users = cell.concurrency
             file.append(record(n * took, [took], index=n // users, user=n % users, **fields) for n in range(many))
         file.close()
+
+    def turn_away(self, form: dict[str, Any], cell: Cell) -> None:
+        """An engine that serves one request in 1 / truth seconds, and turns away all that come meanwhile.
+
+        Of users as many are served as the truth says, and the others pause a while after each rejection.
+        """
+        truth, fields = self.truth[form["engine"]], {"block": form["block"], "output_tokens": 2}
+        no = {"error": f"http_{self.rejects}", "error_detail": "full", "http_status": self.rejects}
+        made, free = [], 0
+        if cell.open_loop:
+            for n in range(form["requests"] + 1):
+                at = round(n * 1e9 / cell.rate)
+                served = at >= free
+                made.append(record(at, [50 * MS] if served else [], index=n, **fields, **({} if served else no)))
+                free = at + round(1e9 / truth) if served else free
+        else:
+            for user in range(cell.concurrency):
+                served = user < truth
+                gap = (50 if served else 400) * MS
+                made += [
+                    record(n * gap, [50 * MS] if served else [], index=n, user=user, **fields, **({} if served else no))
+                    for n in range(form["requests"] if served else 3)
+                ]
+        file = RecordFile(self.folder.records_path)
+        file.append(made)
+        file.close()
+        seen = [{"failures_in_row": 30, "last_error": f"http_{self.rejects}: full"}]
+        self.locust._left = [{**RUNNING, **status} for status in seen * 3] + [{}]
 
     def rows(self) -> dict[str, CapacityRow]:
         run = self.folder.load()
@@ -203,3 +239,84 @@ def test_the_next_step_waits_until_the_engine_is_at_rest(tmp_path, monkeypatch):
     assert not slow
     # Three at the beginning of each engine; then until one is quick, which is once but for the first wait.
     assert race.probes.count("a") == 3 + 2 + len([f for f in race.blocks() if f.engine == "a"]) - 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_engine_that_turns_requests_away_does_not_hold_that_load(tmp_path, monkeypatch, status):
+    race = Capacity(tmp_path, monkeypatch, {"a": 11.0, "b": 3.0})
+    race.rejects = status
+    assert race.campaign.run()
+    rows = race.rows()
+    for engine, truth in race.truth.items():
+        found = rows[engine].found
+        assert found.complete
+        assert found.low <= truth < found.high <= found.low * 1.11
+    # Constant arrivals a little faster than the engine: each second one is turned away.
+    assert rows["a"].note == f"at {rows['a'].found.high:.3g} req/s it rejected 50% of the requests with {status}"
+    told = f"a at 16 req/s: 20 of 40 requests met the SLO, it rejected 50% of them with {status}: fails"
+    assert told in race.said
+
+
+def test_users_who_are_turned_away_are_users_who_are_not_served(tmp_path, monkeypatch):
+    """They pause, so that of the requests only few are rejected: the load was never there all the same."""
+    settings = {"of": "concurrency", "from": 2.0}
+    race = Capacity(tmp_path, monkeypatch, {"a": 5.0, "b": 1.0}, find_capacity=settings, requests=100)
+    race.rejects = 429
+    assert race.campaign.run()
+    rows = race.rows()
+    assert {engine: row.found.load for engine, row in rows.items()} == {"a": 5.0, "b": 1.0}
+    assert rows["a"].note == "at 6 users it rejected 3% of the requests with 429"
+    assert (rows["a"].text, rows["a"].interval_text) == ("5 users", "[5, 6]")
+
+
+def test_an_engine_that_is_gone_is_no_engine_that_is_full(tmp_path, monkeypatch):
+    race = Capacity(tmp_path, monkeypatch, {"a": 5.0, "b": 5.0})
+    # Its requests would have decided the step, all of them having missed.
+    race.locust.stories["a.p0008-o0002-r8.r1"] = [
+        {**RUNNING, "failures_in_row": 30, "last_error": "connect: refused"} for _ in range(40)
+    ]
+    assert not race.campaign.run()
+    row = race.rows()["a"]
+    assert (row.found.complete, row.found.high) == (False, None)
+    assert any("every request fails; the last: connect: refused" in text for text in race.manifest.messages)
+
+
+def test_a_request_that_is_turned_away_is_no_engine_at_rest(tmp_path, monkeypatch):
+    race = Capacity(tmp_path, monkeypatch, {"a": 5.0, "b": 5.0})
+    busy = [True] * 4
+
+    def full_for_a_while(endpoint: Any) -> None:
+        race.probe(endpoint)
+        if len(race.probes) > 3 and busy:
+            busy.pop()
+            raise RejectedError("HTTP 429")
+
+    race.campaign._probe = full_for_a_while
+    assert race.campaign.run()
+    assert not busy
+    assert race.probes.count("a") == 3 + 4 + len([f for f in race.blocks() if f.engine == "a"]) - 1
+
+
+def test_requests_that_had_not_ended_are_not_told_as_measured(tmp_path, monkeypatch):
+    race = Capacity(tmp_path, monkeypatch, {"a": 5.0, "b": 5.0})
+    failing = "a.p0008-o0002-r8.r1"
+    race.records_of[failing] = 12
+    race.locust.stories[failing] = [RUNNING] * 20
+    assert race.campaign.run()
+    assert "a at 8 req/s: at most 28 of 40 requests met the SLO: fails" in race.said
+    steps = [f for f in race.blocks() if f.engine == "a"]
+    assert race.rows()["a"].found.requests == 40 * (len(steps) - 1) + 12
+
+
+def test_what_two_searches_say_of_each_other():
+    def row(engine: str, low: float | None, high: float | None, **fields: Any) -> CapacityRow:
+        load = math.sqrt(low * high) if low and high else None
+        found = Found(load=load, low=low, high=high, loads=5, requests=200, complete=fields.pop("complete", True))
+        return CapacityRow(engine, 8, 2, 0.0, "rate", found, **{"limited": False, **fields})
+
+    assert compared(row("a", 4, 9), row("b", 16, 25)) == "b takes more load: b ÷ a is 3.33× [1.78, 6.25]."
+    assert compared(row("a", 16, 25), row("b", 4, 9)) == "a takes more load: b ÷ a is 0.30× [0.160, 0.562]."
+    assert compared(row("a", 9, 16), row("b", 10, 14.4)) == "No difference is shown: b ÷ a is 1.00× [0.625, 1.60]."
+    for other in (row("b", None, 9), row("b", 4, None), row("b", 4, 9, complete=False), row("b", 4, 9, limited=True)):
+        assert compared(row("a", 4, 9), other) is None
+        assert compared(other, row("a", 4, 9)) is None

@@ -326,7 +326,7 @@ SEARCH = OPEN.replace("load:\n  rate: [2]\n", "") + "slo: {ttft_ms: 100}\nfind_c
         (SEARCH.replace("slo: {ttft_ms: 100}\n", "") + "}\n", 7, ["`find_capacity` needs an `slo`"]),
         (SEARCH.replace("ttft_ms", "tpot_ms") + "}\n", 7, ["`slo` must limit `ttft_ms` or `e2e_ms`"]),
         (SEARCH + "}\nload: {rate: [1]}\n", 8, ["`find_capacity` chooses the load itself"]),
-        (SEARCH + "}\nrepeats: 2\n", 8, ["`find_capacity` goes with neither `repeats` nor"]),
+        (SEARCH + "}\nrepeats: 2\n", 8, ["`find_capacity` searches each engine once: leave out `repeats`"]),
         (GOOD + "max_context: 5\n", 9, ["`max_context` (5) must hold the shortest prompt and its output at least: 6"]),
     ],
 )

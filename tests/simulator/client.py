@@ -138,6 +138,10 @@ class Simulator:
             raise AssertionError(f"did not start: {line}{self.process.communicate()[1]}")
         self.port = int(line.split()[1].rpartition(":")[2])
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def stop(self) -> tuple[int, str]:
         """Ask it to end; returns its exit status and all it printed after the first line."""
         if self.process.poll() is None:

@@ -133,6 +133,11 @@ def test_a_fault_that_ends_a_stream(kind: str, action: int) -> None:
     assert plan.kind == [CONTENT] * 3 + [action]
 
 
+def test_a_fault_may_hit_those_that_come_to_a_full_engine() -> None:
+    picker = FaultPicker(Config(faults=[{"kind": "http", "status": 429, "over": 8}]))
+    assert [picker.pick(1, 0, n) is not None for n in (0, 7, 8, 9)] == [False, False, True, True]
+
+
 def test_faults_are_picked_by_number_time_and_seeded_share() -> None:
     cfg = Config(faults=[{"kind": "reset", "every": 3, "from_s": 1, "until_s": 2}, {"kind": "stall", "share": 0.25}])
     picks = [FaultPicker(cfg).pick(n, 1.5) for n in (1, 2, 3)]
