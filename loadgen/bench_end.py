@@ -26,7 +26,7 @@ def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: 
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     failed = 0 if data.capacity else failed  # a search goes beyond what an engine can take
     limited = client_limited(data)
-    if limited and not data.comparisons:  # of a comparison the table's last line says so
+    if limited and (data.capacity or not data.comparisons):  # of a comparison the table's last line says so
         text = "Nothing can be judged: the load generator was the limit; what held it back stands above."
         console.print(text, style="bold red", soft_wrap=True)
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
