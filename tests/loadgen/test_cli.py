@@ -85,7 +85,7 @@ def test_scenarios_are_listed_with_their_question():
         (["bench", "--until-decided", "foo"], "'foo' is neither a number of repeats nor a scenario"),
         (["bench", "--until-decided", "1"], "--until-decided: must be 2 or more, not '1'"),
         (["bench", "capacity", "--engine", "a=http://x", "--until-decided"], "a search for capacity extends its steps"),
-        (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` goes with neither"),
+        (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` searches each engine once"),
         (["report", "no-such-run"], "There is no run 'no-such-run'"),
         (["report", "--lang", "fr"], "--lang: 'fr' is not one of 'en', 'zh'. See `python -m loadgen report --help`."),
     ],
