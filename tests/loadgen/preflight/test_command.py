@@ -89,7 +89,7 @@ def test_bench_stops_before_any_load_unless_it_is_accepted(pair, tmp_path):
     (second,) = (folder for folder in runs.iterdir() if folder != first)
     report = loadgen("report", str(second))
     assert report.returncode == 0, report.stdout + report.stderr
-    (row,) = (line for line in (second / "report.md").read_text().splitlines() if line.startswith("| greedy text "))
+    (row,) = (line for line in (second / "report.md").read_text().splitlines() if line.startswith("| greedy-text "))
     assert "≠" in row and "accepted by name" in row
 
 
