@@ -271,9 +271,13 @@ GATE = (
     mark("beyond the limit by itself, but among so many thresholds and cells it may be chance"),
     mark("the interval holds the limit: more repeats or requests would tell"),
     mark("one block cannot tell a difference from chance: run two repeats or more"),
-    mark("fewer requests than this percentile needs"),
-    mark("not measured"),
-    mark("no block that counts"),
+    mark("fewer requests than {percentile} needs, which are {least}"),
+    mark("no answer had two tokens or more"),
+    mark("no request has this figure"),
+    mark("no block of this cell was run"),
+    mark("no repeat has a block of both engines"),
+    mark("no block counts: {why}"),
+    mark("no block counts: {why}, and {more} more left out"),
     mark("a figure of zero has no ratio"),
 )
 TEMPLATES = (*RUN, *BLOCK, *CLIENT, *PREFLIGHT, *SCENARIO, *SERVING, *PROMETHEUS, *GATE)
