@@ -196,7 +196,7 @@ PREFLIGHT = (
     mark("every event"),
     mark("nowhere"),
     mark("output tokens for each event with text, in one stream alone"),
-    mark("compare TPOT, and not the gaps between events"),
+    mark("the verdict on TPOT allows for it; do not compare the gaps between events"),
     mark("an empty event that opens the stream; it is never taken for the first token"),
     mark("other tools take it for the first token: their TTFT is not comparable"),
     mark("{lead} ms before the text"),
