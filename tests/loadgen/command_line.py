@@ -11,9 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
+from tests.loadgen.races import TOP, environment
 
 
 class CommandLine:
@@ -23,6 +22,7 @@ class CommandLine:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.loadgen.command_line"],
             cwd=TOP,
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
