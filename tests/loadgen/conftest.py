@@ -1,9 +1,11 @@
 """For all tests of the load generator."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from loadgen.report import figures, figures_compare
 from tests.loadgen.command_line import CommandLine
 
 
@@ -13,3 +15,16 @@ def loadgen() -> Iterator[CommandLine]:
     command = CommandLine()
     yield command
     command.close()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports get empty pictures: drawing takes most of their time, and only some tests look at pictures."""
+
+    def save(figure: object, path: Path, caption: str) -> figures.Picture:
+        path.write_bytes(b"")
+        return figures.Picture(path, caption)
+
+    for module in (figures, figures_compare):
+        monkeypatch.setattr(module, "draw_svg", lambda *_, **__: '<svg class="plot" role="img"></svg>')
+        monkeypatch.setattr(module, "save", save)
