@@ -18,7 +18,8 @@ trap 'exit 143' TERM
 
 "$python" -m embedded setup || exit
 "$python" -m embedded up --engine none || exit
-"$python" -m loadgen bench smoke || exit
+# 6: this machine is too busy for a verdict. The report tells, and is what the demo is for.
+"$python" -m loadgen bench smoke || { status=$?; [ "$status" -eq 6 ] || exit "$status"; }
 # The race has printed its table already.
 "$python" -m loadgen report --brief || exit
 echo "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

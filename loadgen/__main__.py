@@ -2,7 +2,7 @@
 
 import sys
 
-from loadgen.cli import main
+from loadgen.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shlex
 import sys
 import time
@@ -15,21 +14,23 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from loadgen.annotations import Annotations
+from loadgen.bench_end import resume_command, show_partial, show_whole
+from loadgen.bench_locust import race_locust
 from loadgen.bench_progress import BenchProgress
 from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.capacity_campaign import CapacityCampaign
 from loadgen.context_limit import left_out_note, limit_context
+from loadgen.endpoint import INSPECT_LIMIT_S
 from loadgen.errors import UserError
+from loadgen.exit_codes import OK
 from loadgen.floor import floor_facts
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.listener import Listener, Listeners
-from loadgen.locust_client import LocustClient
-from loadgen.locust_process import OwnLocust
 from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.output_file import check_folder
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
-from loadgen.report import report_data, terminal_table
 from loadgen.resume import reopen, same_endpoint, scenario_of
 from loadgen.run_folder import RunFolder
 from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
@@ -38,14 +39,13 @@ from loadgen.scenario_file import load_scenario
 from loadgen.seats import Seat
 from loadgen.statistics.result import Settings
 from loadgen.until_decided import Looks, decider
+from loadgen.wrong_value import wrong_value
 
 GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
 NOT_APPLIED = (
     "The scenario's serving settings are not applied: these engines were started by someone else. "
     "Check yourself that they are set up alike."
 )
-
-
 ALL_UP = (
     "These engines were started by someone else: all stay up, and they take turns cell by cell "
     "(`between_blocks: keep`)."
@@ -65,9 +65,9 @@ def run_bench(
     workers: int,
     accepted: frozenset[str],
     console: Console,
-    at_end: Callable[[RunFolder], object] = lambda _: None,
-) -> bool:
-    """Run a scenario and print its table. Returns whether everything was completed without a failed request.
+    judge: Callable[[RunFolder], int] = lambda _: OK,
+) -> int:
+    """Run a scenario and print its table. Returns the exit code.
 
     Args:
         scenario_name: a shipped scenario's name or a file; None to take up a run again.
@@ -81,7 +81,8 @@ def run_bench(
         workers: Locust workers of a race without the stack.
         accepted: preflight checks whose blocking findings do not stop the race.
         console: where to show it.
-        at_end: called with the run folder when the race has ended by itself.
+        judge: holds the run against its thresholds when the race has ended by itself; what it returns comes before the
+            exit code of the race.
 
     Raises:
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
@@ -95,19 +96,16 @@ def run_bench(
         scenario = _override(load_scenario(scenario_name or "smoke"), overrides)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
-    _check_looks(scenario, engines, most_repeats)
+    if engines is not None or runs_dir is not None:
+        check_folder(old.path.parent if old else runs_dir or default_runs_dir)
     stack = None if engines is not None else open_stack(checkout)
-    host: EngineHost
+    host, seats, notes = _choose(scenario, stack, engines or ())
+    _check_looks(scenario, len(seats), most_repeats)
     if stack is not None:
-        host = stack.host
-        seats, notes = choose_seats(scenario, stack)
         settle_serving(scenario, scenario_name or str(resume), stack)
-    else:
-        seats, notes = list(engines or ()), []
-        host = ExternalHost({seat.name: seat.base_url for seat in seats})
     prometheus = stack.prometheus_url if stack else None
     if old is None:
-        scenario, told = _leave_out(scenario, () if stack else seats)
+        scenario, told = _leave_out(scenario, () if stack else seats, console)
         manifest = _new_manifest(scenario, stack, checkout)
         if engines is not None:
             notes += [ALL_UP] if len(seats) > 1 else []
@@ -116,7 +114,7 @@ def run_bench(
         manifest.messages += notes
     else:
         runs_dir, notes = old.path.parent, manifest.messages[-1:]
-    with _locust(seats, stack, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
+    with race_locust(seats, stack, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
@@ -132,26 +130,21 @@ def run_bench(
                 )
                 whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):
-            _show_partial(folder, prometheus, console)
+            show_partial(folder, prometheus, resume_command(folder, engines, workers), console)
             raise
-    whole &= _show_whole(folder, prometheus, whole, console)
+    code = show_whole(folder, prometheus, whole, console)
     if prometheus:
         show_dashboards(checkout, folder, prometheus, console)
-    at_end(folder)
-    return whole
+    return judge(folder) or code
 
 
-def _show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> bool:
-    """Print the table of a run that came to its end. Returns whether no request failed that should not."""
-    data = report_data(folder, prometheus_url=prometheus)
-    console.print(terminal_table(data))
-    failed = sum(len(block.measured) - sum(r.ok for r in block.measured) for block in folder.load().blocks)
-    if failed:
-        console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
-    if not whole:
-        console.print("Not every block was completed; the report says which and why.", style="yellow")
-    console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
-    return not failed or bool(data.capacity)  # a search goes beyond what an engine can take
+def _choose(
+    scenario: Scenario, stack: RunningStack | None, engines: Sequence[Seat]
+) -> tuple[EngineHost, list[Seat], list[str]]:
+    """The engines to race, who starts and stops them, and what a person should know of the choice."""
+    if stack is not None:
+        return stack.host, *choose_seats(scenario, stack)
+    return ExternalHost({seat.name: seat.base_url for seat in engines}), list(engines), []
 
 
 def _campaign(scenario: Scenario) -> type[Campaign]:
@@ -175,14 +168,14 @@ def _new_manifest(scenario: Scenario, stack: RunningStack | None, checkout: Path
     )
 
 
-def _check_looks(scenario: Scenario, seats: Sequence[Seat] | None, most_repeats: int | None) -> None:
+def _check_looks(scenario: Scenario, seats: int, most_repeats: int | None) -> None:
     """Raises UserError where a race cannot go on until it is decided."""
     if most_repeats is None:
         return
     if scenario.find_capacity is not None:
         raise UserError("--until-decided goes with repeats: a search for capacity extends its steps by itself.")
-    if seats is not None and len(seats) != 2:
-        raise UserError(f"--until-decided needs two engines, and {len(seats)} race.")
+    if seats != 2:
+        raise UserError(f"--until-decided needs two engines, and {seats} race.")
     if most_repeats < scenario.repeats:
         raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
 
@@ -198,7 +191,6 @@ def _decider(
     """What decides on further repeats; sets the level that the run's verdicts are judged at."""
     if most_repeats is None:
         return None
-    _check_looks(scenario, seats, most_repeats)
     looks = Looks.planned(scenario.repeats, most_repeats)
     manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
     return decider(folder, seats[0].name, seats[1].name, looks, say)
@@ -230,10 +222,11 @@ def _override(scenario: Scenario, overrides: dict[str, Any]) -> Scenario:
     try:
         return Scenario.model_validate({**scenario.model_dump(), **overrides})
     except ValidationError as error:
-        raise UserError(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
+        given = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in overrides.items())
+        raise UserError(f"{given}: {wrong_value(error.errors()[0])}") from None
 
 
-def _leave_out(scenario: Scenario, seats: Sequence[Seat]) -> tuple[Scenario, list[str]]:
+def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> tuple[Scenario, list[str]]:
     """Leave out what does not fit, and say so. Engines that already run are asked at once: better than after an hour.
 
     Raises UserError when nothing is left.
@@ -241,51 +234,12 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat]) -> tuple[Scenario, lis
     beyond = scenario.left_out()
     notes = [left_out_note(scenario, beyond, "the scenario sets a shorter context")] if beyond else []
     for seat in seats:
-        scenario, note = limit_context(scenario, seat.inspect().context_length, seat.name)
+        words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
+        with console.status(words) if console.is_terminal else contextlib.nullcontext():
+            length = seat.inspect().context_length
+        scenario, note = limit_context(scenario, length, seat.name)
         notes += [note] if note is not None else []
     return scenario, notes
-
-
-@contextlib.contextmanager
-def _locust(
-    seats: Sequence[Seat],
-    stack: RunningStack | None,
-    runs_dir: Path | None,
-    default_runs_dir: Path,
-    run_id: str,
-    workers: int,
-    console: Console,
-) -> Iterator[tuple[LocustClient, Path]]:
-    """The Locust to drive, and the folder that its master writes runs to."""
-    if stack is not None:
-        if runs_dir is None or runs_dir.resolve() == stack.runs_dir:
-            yield stack.locust, stack.runs_dir
-            return
-        if any(seat.local_url for seat in seats):
-            raise UserError(
-                f"--runs-dir: the stack's Locust writes to {stack.runs_dir}, and only it reaches the engines in their "
-                "own network. Leave --runs-dir out, or set BAKEOFF_RUNS_DIR and run `make down` and `make up`."
-            )
-        console.print(
-            f"The stack's Locust writes to {stack.runs_dir}, so this run has a Locust of its own; the stack's web UI "
-            "and dashboards will not show it.",
-            soft_wrap=True,
-        )
-    where = (runs_dir or default_runs_dir).resolve()
-    log = where / f"{run_id}.locust.log"
-    with OwnLocust(seats, where, log, workers) as locust:
-        console.print(f"Locust: {locust.url}", highlight=False)
-        try:
-            yield locust, where
-        finally:
-            if (where / run_id).is_dir():
-                log.replace(_unused(where / run_id / "locust.log"))
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or with a number where earlier sessions have left theirs."""
-    names = itertools.chain([path], (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(2)))
-    return next(name for name in names if not name.exists())
 
 
 @contextlib.contextmanager
@@ -311,13 +265,3 @@ def _watched(
     )
     with progress, marks:
         yield Listeners([progress, marks])
-
-
-def _show_partial(folder: RunFolder, prometheus: str | None, console: Console) -> None:
-    """Print what there is of a run that broke off, and how to see it."""
-    with contextlib.suppress(UserError):
-        data = report_data(folder, prometheus_url=prometheus)
-        console.print(terminal_table(data))
-    console.print(f"What was measured is in {folder.path}", soft_wrap=True, highlight=False)
-    text = f"See it with `make report RUN={folder.path}`; go on with `make bench RUN={folder.path}`."
-    console.print(text, soft_wrap=True, highlight=False)

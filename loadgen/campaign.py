@@ -13,7 +13,6 @@ from pathlib import Path
 
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
-from loadgen.client_verdict import ClientVerdict
 from loadgen.context_limit import limit_context
 from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
@@ -201,8 +200,6 @@ class Campaign:
                     block, facts, lambda status: self.listener.block(block, number, self._total(), status)
                 )
                 facts.status = "complete"
-                if facts.client is not None and facts.client["limited"]:
-                    self.listener.message(f"{facts.record_id}: {ClientVerdict.from_dict(facts.client).sentence()}")
             except KeyboardInterrupt:
                 facts.status, facts.reason = "interrupted", "interrupted by the user"
                 self._driver.stop_quietly()

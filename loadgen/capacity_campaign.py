@@ -46,8 +46,6 @@ class CapacityCampaign(Campaign):
         self.blocks = []
 
     def _run_blocks(self, further: Callable[[int], int] | None) -> None:
-        if further is not None:
-            raise UserError("--until-decided goes with repeats: a search for capacity extends its steps by itself.")
         searches = [
             EngineSearch(engine, shape, self.scenario) for shape in self.scenario.cells() for engine in self.seats
         ]

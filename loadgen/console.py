@@ -8,11 +8,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MIN_WIDTH = 76
+FILE_WIDTH = 140
+"""Holds every column of every table."""
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """The terminal. One narrower than our tables wraps their lines itself: figures are never cut."""
+    """The terminal. One narrower than our tables wraps their lines itself, and a file has room: nothing is ever cut."""
     from rich.console import Console
 
     console = Console(stderr=stderr)
-    return console if console.width >= MIN_WIDTH else Console(stderr=stderr, width=MIN_WIDTH)
+    if console.width >= MIN_WIDTH:
+        return console
+    return Console(stderr=stderr, width=MIN_WIDTH if console.is_terminal else FILE_WIDTH)

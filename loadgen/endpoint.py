@@ -17,6 +17,10 @@ from loadgen.errors import UserError
 from loadgen.record import REJECTIONS
 
 TIMEOUT_S = 30.0
+INSPECT_LIMIT_S = 10.0
+"""Longest wait for what an endpoint tells of itself."""
+ANSWER_LIMIT_S = 120.0
+"""Longest wait for a generated answer that is not timed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Client:
     def try_call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any | None:
         """Return the JSON answer, or None when the route is not there."""
         try:
-            return self.call(method, path, body, timeout_s=10.0)
+            return self.call(method, path, body, timeout_s=INSPECT_LIMIT_S)
         except UserError:
             return None
 
@@ -181,7 +185,7 @@ def _models(client: Client, kind: str | None) -> tuple[list[dict[str, Any]], str
     problem = None
     for path in paths:
         try:
-            reply = client.call("GET", path, timeout_s=10.0)
+            reply = client.call("GET", path, timeout_s=INSPECT_LIMIT_S)
         except UnreachableError:
             raise
         except UserError as error:

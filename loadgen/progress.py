@@ -12,6 +12,7 @@ from rich.text import Text
 
 PLAIN_INTERVAL_S = 10.0
 """Where output is no terminal, a progress line is printed this often."""
+WORTH_TELLING_S = 3.0
 
 
 class StatusLine:
@@ -37,7 +38,7 @@ class StatusLine:
     def line(self, text: str) -> None:
         """Show how things stand."""
         if self._live is not None:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+            self._live.update(_Waiting(text))
         elif time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S and text != self._printed:
             self._printed_at, self._printed = time.monotonic(), text
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -45,6 +46,19 @@ class StatusLine:
     def say(self, text: str, style: str | None = None) -> None:
         """Print something that stays."""
         self._console.print(Text(text, style=style or ""), highlight=False, soft_wrap=True)
+
+
+class _Waiting:
+    """A line that tells how long it has been there, once that is long: something is waited for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._since = time.monotonic()
+
+    def __rich__(self) -> Text:
+        waited = time.monotonic() - self._since
+        more = f"  {waited:.0f} s" if waited >= WORTH_TELLING_S else ""
+        return Text(self._text + more, no_wrap=True, overflow="ellipsis")
 
 
 class QuickProgress(StatusLine):

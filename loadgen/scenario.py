@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, Self
 
@@ -80,10 +81,16 @@ def _threshold(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if re.fullmatch("[a-z0-9][a-z0-9-]{0,63}", text) is None:
+        raise ValueError(f"must be small letters, digits and hyphens, 64 at most, no hyphen first; not {text[:80]!r}")
+    return text
+
+
 class Scenario(Strict):
     """A whole scenario, as its file has it (`scenario_file`)."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    name: Annotated[str, AfterValidator(_name)]
     question: str = Field(min_length=1, description="which question this scenario answers")
     engines: list[str] = Field(default_factory=list, description="seats A and B of the stack; none: all it has")
     model: str | None = None

@@ -18,8 +18,10 @@ from loadgen.resume import scenario_of
 from loadgen.run_folder import MANIFEST
 from loadgen.scenario import OPEN_LOOP_WARMUP, Scenario
 from loadgen.trace import read_trace
+from loadgen.wrong_value import wrong_value
 
 SHIPPED = Path(__file__).parent / "scenarios"
+NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."
 
 
 def shipped_scenarios() -> list[str]:
@@ -51,9 +53,14 @@ def load_scenario(name_or_path: str) -> Scenario:
             f"There is no scenario {name_or_path!r}.{hint} Shipped scenarios: {', '.join(known)}; or give a .yaml file "
             "or a run's folder."
         ) from None
-    except (OSError, ValueError) as error:
-        # A ValueError is text that is not UTF-8, or a path with a zero byte.
-        raise UserError(f"{name_or_path!r} cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} {NO_TEXT}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError:  # a path with a zero byte
+        raise UserError(f"{name_or_path!r} cannot be read: it is no file's name.") from None
+    if "\0" in text:
+        raise UserError(f"{path} {NO_TEXT}")
     try:
         document = YAML(typ="rt").load(text)
     except YAMLError as error:
@@ -86,7 +93,7 @@ def _explain(path: Path, document: Any, item: Any) -> str:
     location: tuple[str | int, ...] = item["loc"]
     line = _line_of(document, location)
     key = ".".join(str(step) for step in location)
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = wrong_value(item)
     if item["type"] == "value_error":  # our own checks over several keys begin with the key they are about
         named = re.match(r"`([a-z_.]+)`", message)
         line = _line_of(document, [*location, *named[1].split(".")]) if named else line
@@ -95,12 +102,6 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
         message = f"unknown key; {hint}"
-    elif item["type"] == "model_type":
-        message = f"must be a mapping of keys, not {str(item['input'])[:60]!r}"
-    elif item["type"] == "missing":
-        message = "this key is required"
-    elif location and item["type"] != "value_error" and isinstance(item["input"], str | int | float):
-        message += f", not {str(item['input'])[:60]!r}"
     return f"{path}:{line + 1}: {'`' + key + '`: ' if key else ''}{message}"
 
 

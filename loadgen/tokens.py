@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from loadgen.endpoint import Client, Endpoint
+from loadgen.endpoint import ANSWER_LIMIT_S, Client, Endpoint
 from loadgen.errors import UserError
 from loadgen.prompts import MIN_PIECES, PromptRecipe
 from loadgen.usage import token_count
@@ -171,5 +171,5 @@ def _usage_of(endpoint: Endpoint, client: Client, text: str) -> int | None:
     prompt: dict[str, Any] = (
         {"messages": [{"role": "user", "content": text}]} if endpoint.api == "chat" else {"prompt": text}
     )
-    reply = client.call("POST", endpoint.engine.paths[endpoint.api], {**fields, **prompt}, timeout_s=120.0)
+    reply = client.call("POST", endpoint.engine.paths[endpoint.api], {**fields, **prompt}, timeout_s=ANSWER_LIMIT_S)
     return token_count(reply.get("usage") if isinstance(reply, dict) else None, "prompt_tokens") or None

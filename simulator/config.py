@@ -172,6 +172,7 @@ class Config(_Strict):
     prefix_caching: PrefixCaching = PrefixCaching()
     faults: tuple[Fault, ...] = ()
     drift_per_minute: float = Field(default=0.0, description="0.01: all model times grow by 1% of the first a minute")
+    drift_from_s: NonNegative = Field(default=0.0, description="seconds after the start from which they grow")
     lag_limit_ms: Annotated[float, Field(gt=0)] = 0.3
     cpu: Annotated[int, Field(ge=0)] | None = None
     realtime: bool = False

@@ -82,8 +82,8 @@ class Engine:
 
     def factor(self, now: int) -> float:
         """Return what drift multiplies model times by."""
-        minutes = (now - self._started) / 60e9
-        return max(0.01, 1.0 + self.cfg.drift_per_minute * minutes)
+        seconds = (now - self._started) / 1e9 - self.cfg.drift_from_s
+        return max(0.01, 1.0 + self.cfg.drift_per_minute * max(0.0, seconds) / 60)
 
     def check(self, job: Job) -> None:
         """Raise BadRequestError for a job that can never run."""

@@ -50,6 +50,8 @@ class Peer(ABC):
 
     start_s: ClassVar[float] = 5.0
     """About what a run takes beside its load."""
+    good_exits: ClassVar[tuple[int, ...]] = (0,)
+    """Exit codes of a run that went well."""
 
     @abstractmethod
     def environment(self) -> Environment:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from grafana.boards import reasons
 from grafana.boards.board import Board, Panel, Query, Row
+from grafana.boards.host import CPU_CORES, HOST_MEMORY
 from grafana.boards.queries import (
     CELL,
     ENGINE,
@@ -196,26 +199,8 @@ MEMORY = Row(
             minimum=0,
             never_on_cpu=reasons.GPU,
         ),
-        Panel(
-            title="Host memory",
-            about="Memory of the engine's whole process tree, shared pages counted once (PSS). Flat is good; a slow "
-            "rise that never ends is a leak.",
-            unit="bytes",
-            queries=(Query(chosen(f'sum by (engine) (bakeoff_engine_memory_bytes{{{ENGINE},kind="pss"}})')),),
-            no_data=reasons.NO_EXPORTER,
-            width=12,
-            minimum=0,
-        ),
-        Panel(
-            title="CPU cores in use",
-            about="CPU time of the engine's whole process tree, per second. A GPU engine that keeps a core full is "
-            "limited by its host; a CPU engine should use all that it was given.",
-            unit="short",
-            queries=(Query(chosen(f"sum by (engine) (rate(bakeoff_engine_cpu_seconds_total{{{ENGINE}}}[30s]))")),),
-            no_data=reasons.NO_EXPORTER,
-            width=12,
-            minimum=0,
-        ),
+        dataclasses.replace(HOST_MEMORY, width=12),
+        dataclasses.replace(CPU_CORES, width=12),
     ),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from grafana.boards import reasons
 from grafana.boards.board import Board, Panel, Query, Row
+from grafana.boards.host import CPU_CORES, HOST_MEMORY
 from grafana.boards.queries import ENGINE, chosen
 
 LLAMACPP = {"llamacpp": reasons.LLAMACPP_SAYS_NOT}
@@ -251,23 +252,8 @@ PROCESS = Row(
             height=6,
             states={0: "down", 1: "up"},
         ),
-        Panel(
-            title="Host memory",
-            about="Memory of the engine's whole process tree, shared pages counted once (PSS). Flat is good.",
-            unit="bytes",
-            queries=(Query(chosen(f'sum by (engine) (bakeoff_engine_memory_bytes{{{ENGINE},kind="pss"}})')),),
-            no_data=reasons.NO_EXPORTER,
-            minimum=0,
-        ),
-        Panel(
-            title="CPU cores in use",
-            about="CPU time of the engine's whole process tree, per second. A GPU engine that keeps a core full is "
-            "limited by its host; a CPU engine should use all that it was given.",
-            unit="short",
-            queries=(Query(chosen(f"sum by (engine) (rate(bakeoff_engine_cpu_seconds_total{{{ENGINE}}}[30s]))")),),
-            no_data=reasons.NO_EXPORTER,
-            minimum=0,
-        ),
+        HOST_MEMORY,
+        CPU_CORES,
         Panel(
             title="Age of the newest push",
             about="KsanaLLM pushes its metrics. Good: a second or two; beyond 10 s all its figures here are old.",

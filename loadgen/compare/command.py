@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from loadgen.cli.options import Language, LanguageChoice, RunsDir, default_runs_dir
 from loadgen.console import open_console
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile, scenario_thresholds
@@ -15,7 +16,7 @@ from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFil
 def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The run to compare with: its id or folder.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The run that is judged.")],
-    engine: Annotated[str | None, typer.Option(help="Engine of both (default: the one that both have).")] = None,
+    engine: Annotated[str | None, typer.Option(metavar="NAME", help="Engine of both (default: that of both).")] = None,
     a: Annotated[str | None, typer.Option("--a", metavar="NAME", help="Engine of RUN_A.")] = None,
     b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="Engine of RUN_B.")] = None,
     accept: Annotated[
@@ -33,16 +34,15 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write it (default: RUN_B/compare-<id of RUN_A>).")
     ] = None,
-    runs_dir: Annotated[
-        Path | None, typer.Option("--runs-dir", help="Folder of run folders (default: the stack's, or ./runs).")
-    ] = None,
+    lang: Language = LanguageChoice.en,
+    runs_dir: RunsDir = None,
 ) -> None:
-    """Compare two runs cell by cell: one engine in two versions or on two machines, or two engines.
+    """Compare two runs cell by cell.
 
-    Writes compare.html, compare.md and compare.json. Exit code: 0 compared, and all thresholds hold; 2 they cannot be
-    compared; 3 a threshold failed; 4 none failed, but one is undecided.
+    One engine in two versions or on two machines, or two engines. Writes compare.html, compare.md and compare.json.
+    Exit code: 0 compared, and all thresholds hold, 2 they cannot be compared, 3 a threshold failed, 4 none failed, but
+    one is undecided.
     """
-    from loadgen.cli import default_runs_dir
     from loadgen.compare.comparison import compare_runs
     from loadgen.compare.page import write_comparison
     from loadgen.compare.sides import load_sides
@@ -58,7 +58,7 @@ def compare(
     comparison = compare_runs(side_a, side_b, accepted=accept or (), thresholds=thresholds)
     terminal = open_console()
     show_comparison(terminal, comparison)
-    page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}")
+    page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}", lang.value)
     title = f"{side_b.label} ({side_b.manifest.run_id}) against {side_a.label} ({side_a.manifest.run_id})"
     code = gate.tell(comparison.decisions, title=title, started_at=side_b.manifest.started_at, console=terminal)
     terminal.print(f"Comparison: {page}", soft_wrap=True, highlight=False)

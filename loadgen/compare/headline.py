@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from loadgen.compare.comparison import RunComparison
-from loadgen.report.headline import Notice
+from loadgen.report.headline import Notice, bad_line_notices
+from loadgen.report.language import Text, say
+from loadgen.report.run_words import of_run
 from loadgen.report.text import cell_words, listing
 from loadgen.statistics.words import sentence
 
@@ -11,31 +13,54 @@ MANY = 3
 """More warnings of one kind than this become one line."""
 
 
-def headline(comparison: RunComparison) -> str:
+def headline(comparison: RunComparison) -> Text:
     """The verdict over all cells."""
-    return sentence(comparison.statistics)
+    return Text(lambda language: sentence(comparison.statistics, texts=language.verdicts))
 
 
 def notices(comparison: RunComparison) -> list[Notice]:
     """What differs between the runs, cells and blocks left out; what was accepted comes first."""
-    found = [Notice("bad", f"Accepted: {row.sentence()}.") for row in comparison.differences if row.level == "refuse"]
+    found = [
+        Notice("bad", say("Accepted: {difference}.", difference=row.sentence()))
+        for row in comparison.differences
+        if row.level == "refuse"
+    ]
     for letter, cells in (("A", comparison.cells.only_a), ("B", comparison.cells.only_b)):
         if cells:
             names = listing([cell_words(cell) for cell in cells], most=4)
-            text = f"Left out, because only {letter} has {'it' if len(cells) == 1 else 'them'}: {names}."
+            text = say(
+                "Left out, because only {letter} has {cells}: {names}.", letter=letter, cells=_these(cells), names=names
+            )
             found.append(Notice("warn", text))
+    for side in (comparison.a, comparison.b):
+        for notice in bad_line_notices(side.run.bad_lines):
+            found.append(Notice(notice.level, say("Run {letter}: {text}", letter=side.letter, text=notice.text)))
     for cell in comparison.statistics.cells:
         for block in cell.left_out:
             side = comparison.a if block.engine == "a" else comparison.b
-            text = f"{side.label} at {cell_words(cell.id)}, repeat {block.repeat}, decides nothing: {block.reason}."
+            text = say(
+                "{engine} at {cell}, repeat {repeat}, decides nothing: {reason}.",
+                engine=side.label,
+                cell=cell_words(cell.id),
+                repeat=block.repeat,
+                reason=of_run(block.reason or ""),
+            )
             found.append(Notice("warn", text))
     warnings = [row for row in comparison.differences if row.level == "warn"]
     for key in dict.fromkeys(row.key for row in warnings):
         same = [row for row in warnings if row.key == key]
         if len(same) > MANY:
             names = listing([row.what for row in same], most=MANY)
-            found.append(Notice("warn", f"Not the same in both runs: {names}."))
+            found.append(Notice("warn", say("Not the same in both runs: {names}.", names=names)))
         else:
-            found += [Notice("warn", f"{row.sentence()}.") for row in same]
-    found += [Notice("info", f"{row.sentence()}.") for row in comparison.differences if row.level == "info"]
+            found += [Notice("warn", say("{sentence}.", sentence=row.sentence())) for row in same]
+    found += [
+        Notice("info", say("{sentence}.", sentence=row.sentence()))
+        for row in comparison.differences
+        if row.level == "info"
+    ]
     return found
+
+
+def _these(cells: list[str]) -> Text:
+    return say("it") if len(cells) == 1 else say("them")

@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
+from loadgen.exit_codes import OK, THRESHOLD_FAILED, UNDECIDED
 from loadgen.gate.quantity import Quantity
 from loadgen.gate.threshold import Threshold
 
 Outcome = Literal["held", "failed", "undecided"]
 ALPHA = 0.05
-HELD, FAILED, UNDECIDED = 0, 3, 4
-"""Exit codes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def decide(cases: Sequence[Case], alpha: float = ALPHA) -> list[Decision]:
 def exit_code(decisions: Sequence[Decision]) -> int:
     """0 all held, 3 one failed, 4 one is undecided and none failed."""
     outcomes = {decision.outcome for decision in decisions}
-    return FAILED if "failed" in outcomes else UNDECIDED if "undecided" in outcomes else HELD
+    return THRESHOLD_FAILED if "failed" in outcomes else UNDECIDED if "undecided" in outcomes else OK
 
 
 def _decidable(case: Case) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loadgen.errors import UserError
+from loadgen.output_file import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +50,8 @@ class Gate:
         if github_summary and not summary:
             raise UserError("--github-summary: GITHUB_STEP_SUMMARY is not set; use --markdown FILE outside GitHub.")
         self._junit, self._markdown, self._summary = junit, markdown, Path(summary) if summary else None
-        for file in (junit, markdown):
-            if file is not None and not file.absolute().parent.is_dir():
-                raise UserError(f"{file}: cannot be written: its folder must exist.")
+        for file in (junit, markdown, self._summary):
+            check_writable(file)
 
     def thresholds(self, scenario: Sequence[str]) -> list[Threshold]:
         """Those of the command line, else the scenario's."""

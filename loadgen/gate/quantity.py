@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from loadgen.block_samples import FAILED
 from loadgen.gate.threshold import Threshold
+from loadgen.gate.why import NO_RATIO, ONE_BLOCK, no_block_counts, why_nothing
 from loadgen.statistics.interval import Spread, from_log
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
@@ -22,12 +23,6 @@ SOURCES = {
     "e2e": "e2e_ms",
     "output_tokens_per_s": "output_tokens",
     "requests_per_s": "requests",
-}
-PROBLEMS = {
-    "few_requests": "fewer requests than this percentile needs",
-    "not_measured": "not measured",
-    "no_valid_pair": "no block that counts",
-    "not_positive": "a figure of zero has no ratio",
 }
 
 
@@ -59,10 +54,11 @@ def limit_quantity(threshold: Threshold, blocks: Sequence[BlockSample]) -> Quant
     if threshold.kind == "errors":
         share = _share(blocks)
         if share is None:
-            return Quantity(None, problem=PROBLEMS["not_measured"])
+            return Quantity(None, problem=no_block_counts(blocks))
         return Quantity(100 * share.estimate, lambda level: _scaled(share.interval(level), 100))
     one = alone(metric_of(threshold), valid(blocks))
-    return _quantity(one.figure, one.spread, len(one.repeats), one.problem, from_log)
+    problem = why_nothing(one.problem, threshold, blocks) if one.problem is not None else None
+    return _quantity(one.figure, one.spread, len(one.repeats), problem, from_log)
 
 
 def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool, floor_ms: float = 0.0) -> Quantity:
@@ -77,22 +73,23 @@ def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool,
     if threshold.kind == "errors":
         a, b = _share(cell.a), _share(cell.b)
         if a is None or b is None:
-            return Quantity(None, problem=PROBLEMS["not_measured"])
+            return Quantity(None, problem=no_block_counts(cell.a, cell.b))
         found = 100 * (b.estimate - a.estimate)
         return Quantity(found, lambda level: _scaled(difference_interval(b, a, level), 100))
     metric = metric_of(threshold)
     one = measure(metric, pair(cell).blocks) if paired else _unpaired(metric, cell)
     figures = one.figures
+    problem = why_nothing(one.problem, threshold, cell.a, cell.b) if one.problem is not None else None
     if figures is None:
-        return Quantity(None, problem=PROBLEMS.get(one.problem or "", one.problem))
+        return Quantity(None, problem=problem)
     within = abs(figures[1] - figures[0]) < floor_ms
     if not threshold.relative:
-        made = _quantity(figures[1] - figures[0], one.difference, len(one.repeats), one.problem, lambda value: value)
+        made = _quantity(figures[1] - figures[0], one.difference, len(one.repeats), problem, lambda value: value)
     elif one.log_ratio is None:
-        made = Quantity(None, problem=PROBLEMS["not_positive"])
+        made = Quantity(None, problem=NO_RATIO)
     else:
         change = 100 * math.expm1(one.log_ratio)
-        made = _quantity(change, one.ratio, len(one.repeats), one.problem, lambda value: 100 * (from_log(value) - 1))
+        made = _quantity(change, one.ratio, len(one.repeats), problem, lambda value: 100 * (from_log(value) - 1))
     return dataclasses.replace(made, within_floor=within)
 
 
@@ -104,13 +101,13 @@ def _quantity(
     estimate: float | None, spread: Spread | None, blocks: int, problem: str | None, convert: Callable[[float], float]
 ) -> Quantity:
     if problem is None and blocks < 2:
-        problem = "one block cannot tell a difference from chance: run two repeats or more"
+        problem = ONE_BLOCK
 
     def interval(level: float) -> tuple[float, float]:
         low, high = spread.interval(level) if spread is not None else (-math.inf, math.inf)
         return convert(low), convert(high)
 
-    return Quantity(estimate, interval if spread is not None else None, PROBLEMS.get(problem or "", problem))
+    return Quantity(estimate, interval if spread is not None else None, problem)
 
 
 def _share(blocks: Sequence[BlockSample]) -> Proportion | None:

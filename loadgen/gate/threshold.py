@@ -123,9 +123,23 @@ def parse_threshold(text: str) -> Threshold:
         raise reader.error("here it must end")
     amount = -float(digits) if sign == "-" else float(digits)
     unit = _unit(reader, metric, unit, bool(sign), begin, place)
-    if unit == "%" and sign == "-" and metric != ERRORS and amount <= -100:
-        raise reader.error("no figure can fall by 100% or more", begin)
+    nonsense = _nonsense(metric, comparison == ">", bool(sign), amount, unit)
+    if nonsense is not None:
+        raise reader.error(nonsense, begin)
     return Threshold(metric, statistic, comparison == ">", bool(sign), amount, unit)
+
+
+def _nonsense(metric: str, above: bool, difference: bool, amount: float, unit: str) -> str | None:
+    """Why a threshold can never fail, or always does; None where it can do both."""
+    if metric == ERRORS:
+        if difference:
+            return "shares of failed requests differ by less than 100pp" if abs(amount) >= 100 else None
+        if above and amount >= 100:
+            return "no more than 100% of the requests can fail: give a share below 100%"
+        return "no less than 0% of the requests can fail" if not above and amount <= 0 else None
+    if difference:
+        return "no figure can fall by 100% or more" if unit == "%" and amount <= -100 else None
+    return f"{metric} is always more than 0" if amount <= 0 else None
 
 
 def _metric(reader: _Reader) -> str:

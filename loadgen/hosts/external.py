@@ -9,6 +9,9 @@ from loadgen.errors import UserError
 from loadgen.hosts.base import Progress, unknown_engine
 from loadgen.http_probe import get_json, http_status
 
+PATHS = ("/v1/models", "/models", "/health")
+PATH_LIMIT_S = 5
+
 
 class ExternalHost:
     """Endpoints that someone else runs: starting checks that one answers, stopping leaves it alone."""
@@ -21,7 +24,7 @@ class ExternalHost:
         """Check that the endpoint answers at all; the others are left alone. Raises UserError if it does not."""
         url = self._url(name)
         if on_progress:
-            on_progress(f"{name}: asking {url}")
+            on_progress(f"{name}: asking {url} ({len(PATHS) * PATH_LIMIT_S} s at most)")
         if not self.is_up(name):
             raise UserError(f"{name} does not answer at {url}: is it running, and is the address right?")
 
@@ -35,7 +38,7 @@ class ExternalHost:
     def is_up(self, name: str) -> bool:
         """Whether anything below 500 is answered on a path that engines have (a 401 or 404 is an answer too)."""
         url = self._url(name)
-        statuses = (http_status(url + path, timeout_s=5) for path in ("/v1/models", "/models", "/health"))
+        statuses = (http_status(url + path, timeout_s=PATH_LIMIT_S) for path in PATHS)
         return any(status is not None and status < 500 for status in statuses)
 
     def running(self) -> list[str]:

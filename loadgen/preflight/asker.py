@@ -13,12 +13,11 @@ from typing import Any
 
 import openai
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoint import ANSWER_LIMIT_S, Endpoint
 from loadgen.engines import Api
 from loadgen.preflight.sample import Answer, Refused, StreamAnswer, Token, UsagePlace
 from loadgen.usage import token_count
 
-TIMEOUT_S = 120.0
 Prompt = str | list[int]
 
 
@@ -35,7 +34,7 @@ class Asker:
             base_url=endpoint.base_url + endpoint.engine.paths[self.api].removesuffix(suffix),
             api_key=endpoint.api_key or "none",  # the SDK insists on one
             max_retries=0,
-            timeout=TIMEOUT_S,
+            timeout=ANSWER_LIMIT_S,
             # No proxy, and the system's authorities, as for measured requests.
             http_client=openai.DefaultHttpxClient(trust_env=False, verify=ssl.create_default_context()),
         )
@@ -48,7 +47,7 @@ class Asker:
         try:
             yield
         except openai.APITimeoutError:
-            self._hung = f"no answer within {TIMEOUT_S:g} s"
+            self._hung = f"no answer within {ANSWER_LIMIT_S:g} s"
             raise Refused(self._hung, by_status=False) from None
         except openai.APIStatusError as error:
             by_status = 400 <= error.status_code < 500

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
+from loadgen.output_file import write_text
 from loadgen.preflight.compare import refuse_blocking
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, needs_of
@@ -42,7 +42,7 @@ def run_preflight(
         console: where to show them.
 
     Raises:
-        UserError: a finding blocks (exit code 3), or no engine could be asked.
+        UserError: a finding blocks (exit code 5), or no engine could be asked.
     """
     scenario = load_scenario(scenario_name) if scenario_name else None
     host: EngineHost
@@ -72,17 +72,7 @@ def run_preflight(
     if findings:
         console.print(findings_table(findings, names))
     if json_file is not None:
-        _write(json_file, json.dumps(findings_json(findings, names), indent=2) + "\n")
+        write_text(json_file, json.dumps(findings_json(findings, names), indent=2) + "\n")
     if not findings:
         raise UserError("No engine could be asked.", exit_code=1)
     refuse_blocking(findings)
-
-
-def _write(file: Path, text: str) -> None:
-    if str(file) == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written: {error.strerror or error}") from None

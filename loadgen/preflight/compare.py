@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from loadgen.errors import UserError
+from loadgen.exit_codes import PREFLIGHT_REFUSES
 from loadgen.manifest import ParityFact
 from loadgen.preflight import protocol_checks, work_checks
 from loadgen.preflight.finding import Needs, Samples
-
-BLOCKED_EXIT = 3
 
 
 def compare(samples: Samples, needs: Needs) -> list[ParityFact]:
@@ -42,18 +41,19 @@ def accept_findings(findings: Iterable[ParityFact], accepted: frozenset[str]) ->
 
 def summary_line(findings: Iterable[ParityFact]) -> str:
     """All findings in one line."""
-    by_verdict: dict[str, list[str]] = {"equal": [], "noted": [], "accepted": [], "blocking": []}
+    by_verdict: dict[str, list[str]] = {"equal": [], "unknown": [], "noted": [], "accepted": [], "blocking": []}
     for fact in findings:
         by_verdict["accepted" if fact.accepted else fact.verdict or "noted"].append(fact.name)
     parts = [f"{len(by_verdict['equal'])} checks equal"]
-    for verdict in ("noted", "accepted", "blocking"):
+    told = {"noted": "noted", "unknown": "could not be told", "accepted": "accepted", "blocking": "blocking"}
+    for verdict, words in told.items():
         if by_verdict[verdict]:
-            parts.append(f"{verdict}: {', '.join(by_verdict[verdict])}")
+            parts.append(f"{words}: {', '.join(by_verdict[verdict])}")
     return "Preflight: " + "; ".join(parts)
 
 
 def refuse_blocking(findings: Iterable[ParityFact]) -> None:
-    """Raise UserError (exit code 3) if a finding blocks the race and was not accepted."""
+    """Raise UserError (exit code 5) if a finding blocks the race and was not accepted."""
     stopping = [fact for fact in findings if fact.verdict == "blocking" and not fact.accepted]
     if not stopping:
         return
@@ -63,4 +63,4 @@ def refuse_blocking(findings: Iterable[ParityFact]) -> None:
         lines += [f"  {fact.name}: {fact.detail}.", f"    {told}", f"    What to do: {fact.advice}."]
     names = ",".join(fact.name for fact in stopping)
     lines.append(f"To race them all the same, and have it said in the report: --accept {names}")
-    raise UserError("\n".join(lines), exit_code=BLOCKED_EXIT)
+    raise UserError("\n".join(lines), exit_code=PREFLIGHT_REFUSES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
+from loadgen.endpoint import ANSWER_LIMIT_S, INSPECT_LIMIT_S
 from loadgen.engines import Api, Engine, get_engine
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -59,7 +60,7 @@ class Preflight:
     def check(self, last: str, keep: Keep, on_progress: OnProgress, on_message: OnMessage) -> None:
         """Ask and compare all engines, and have the findings kept. `last`, to be raced first, is left running, or all.
 
-        Raises UserError (exit code 3) if a finding blocks the race and was not accepted.
+        Raises UserError (exit code 5) if a finding blocks the race and was not accepted.
         """
         findings = self.run(last, on_progress, on_message)
         try:
@@ -97,14 +98,16 @@ class Preflight:
 
     def _ask(self, name: str, on_progress: OnProgress) -> EngineSample:
         self._host.start(name, lambda text: on_progress(name, text), alone=not self._keep_up)
+        on_progress(name, f"preflight: asking what it serves ({INSPECT_LIMIT_S:g} s at most)")
         endpoint = self._seats[name].inspect_here()
+        on_progress(name, f"preflight: asking how it counts tokens ({ANSWER_LIMIT_S:g} s at most for an answer)")
         recipe = make_recipe(endpoint)
         return sample_engine(
             endpoint,
             recipe,
             text_api=self._common_api() or endpoint.api,
             nonce=self._nonce,
-            say=lambda text: on_progress(name, f"preflight: {text}"),
+            say=lambda text: on_progress(name, f"preflight: {text} ({ANSWER_LIMIT_S:g} s at most for an answer)"),
         )
 
     def _common_api(self) -> Api | None:

@@ -41,16 +41,16 @@ def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, no
     """
     with _asker(endpoint, text_api) as texts, _asker(endpoint, endpoint.api) as traffic:
         session = _Session(endpoint, recipe, texts, traffic, nonce)
-        say("counting the tokens of some texts")
+        say("1 of 5, counting tokens")
         counts = session.count_texts()
-        say("greedy texts")
+        say("2 of 5, greedy texts")
         greedy = session.greedy_texts()
-        say("output lengths and the shape of streams")
+        say("3 of 5, output lengths")
         lengths = session.lengths()
-        say("sampling parameters")
+        say("4 of 5, sampling parameters")
         parameters = ask_parameters(session.answer_plainly)
         unknown = session.unknown_field()
-        say("prefix caching")
+        say("5 of 5, prefix caching")
         prefix = session.problem_of(
             lambda: probe_prefix_cache(session.one_token, recipe, nonce, endpoint.context_length)
         )

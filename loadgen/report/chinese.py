@@ -1,17 +1,19 @@
-"""Simplified Chinese, by the English template; `chinese_terms` has names and definitions, this file the sentences."""
+"""Simplified Chinese, by the English template; `chinese_terms` has names and definitions, `chinese_run` what a run says."""
 
 # ruff: noqa: E501 (a Chinese character counts as two columns)
 from __future__ import annotations
 
+from loadgen.report.chinese_compare import COMPARE_TEXTS
+from loadgen.report.chinese_run import RUN_TEXTS
 from loadgen.report.chinese_terms import TERMS
 
 SENTENCES: dict[str, str] = {
     # the head
     "Nothing was measured in this run, so there is nothing to compare.": "本次运行没有测得任何数据，无从比较。",
     "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; what was measured "
-    "is shown below.": "无法比较：凡是各引擎都完成的单元，瓶颈都在压测客户端；测得的数据见下文。",
+    "is shown all the same.": "无法比较：凡是各引擎都完成的单元，瓶颈都在压测客户端；测得的数据仍一并列出。",
     "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; what was "
-    "measured is shown below.": "没有任何单元由全部引擎（{engines}）完成并取得有效请求，因此无法比较；测得的数据见下文。",
+    "measured is shown all the same.": "没有任何单元由全部引擎（{engines}）完成并取得有效请求，因此无法比较；测得的数据仍一并列出。",
     "Undecided between {a} and {b}: with one block of each engine a difference cannot be told from drift. Run it again "
     "with `repeats: 4` or more.": "{a} 与 {b} 之间尚无定论：每个引擎只有一个测试块，无法区分真实差异与漂移。请以 `repeats: 4` 或更多次重复再次运行。",
     "{engine} alone, over {cells}: median TTFT {ttft} ms and output throughput {rate} tok/s; only one engine ran, so "
@@ -45,7 +47,9 @@ SENTENCES: dict[str, str] = {
     "{failed}; latencies are those of the successful ones. See “Errors”.": "{failed}；延迟只统计成功的请求。见“错误”。",
     "{things} not equal between the engines: {which}. See “Fairness”.": "引擎之间有 {things}不同：{which}。见“公平性”。",
     "serving setting {name}": "服务参数 {name}",
-    "{lines} in requests.jsonl, torn by a crash, left out.": "requests.jsonl 中有 {lines}，因崩溃而损坏，已略去。",
+    "{lines} of requests.jsonl, torn by a crash, left out: {numbers}.": "requests.jsonl 中有 {lines}因崩溃而残缺，已略去：{numbers}。",
+    "{lines} of requests.jsonl cannot be read: {which}. Their requests are in no figure.": "requests.jsonl 中有 {lines}无法读取：{which}。这些请求不计入任何数据。",
+    "{number} ({problem})": "第 {number} 行（{problem}）",
     "only from blocks that did not end well ({states})": "仅来自未正常结束的测试块（{states}）",
     "no request was measured": "没有测得任何请求",
     "{count} of {wanted} requests were measured in repeat {repeat}": "第 {repeat} 次重复只测得 {wanted} 个请求中的 {count} 个",
@@ -73,10 +77,12 @@ SENTENCES: dict[str, str] = {
     "Hollow markers are partial.": "空心标记表示不完整。",
     "Nothing was measured.": "没有测得任何数据。",
     "nothing was measured": "没有测得任何数据",
+    "client-limited: nothing is compared": "受客户端限制：无从比较",
+    "no block of both counts: nothing is compared": "没有双方均有效的测试块：无从比较",
     "Each point is a load, named beside it; further up and further left is better. Thin lines are 95% intervals.": "每个点是"
     "一个负载（旁注数值）；越靠上、越靠左越好。细线为 95% 置信区间。",
     "At the lowest load. Least squares over the measured requests: TTFT = fixed time + prompt tokens / prefill rate. "
-    "Points are means, whiskers reach from p5 to p95. The interval comes from leaving out one repeat each, with one "
+    "Points are means, whiskers reach from p5 to p95. Intervals come from leaving out one repeat each, with one "
     "repeat from the scatter of requests.": "取最低负载，对计入测量的请求做最小二乘拟合：TTFT = 固定耗时 + 提示 Token 数 / 预填充速率。"
     "点为均值，须线从 p5 到 p95。置信区间由逐一去掉一次重复得到；只有一次重复时由请求间的波动得到。",
     "Latencies in ms over the successful measured requests; below each figure its 95% interval.": "延迟单位为 ms，统计成功的"
@@ -125,14 +131,7 @@ SENTENCES: dict[str, str] = {
     "Every block that ran counts: each ended well, with all its requests, and none was limited by the load generator.": "所有"
     "运行过的测试块均有效：都正常结束、请求完整，且没有受压测客户端限制。",
     "the other engine has no valid block of this repeat": "另一引擎在这次重复中没有有效的测试块",
-    "it failed": "失败",
-    "it never ended": "未结束",
-    "it was interrupted": "被中断",
-    "only {0} of {1} requests were measured": "只测得 {1} 个请求中的 {0} 个",
-    "{0} of {1} requests failed": "{1} 个请求中有 {0} 个失败",
-    "{0} of {1} requests had another length than was asked for": "{1} 个请求中有 {0} 个的长度与要求不符",
-    "the load generator was the limit: {0}": "瓶颈在压测客户端：{0}",
-    "✓ equal, ≠ not equal; unmarked facts differ by nature and are for the record.": "✓ 相同，≠ 不同；未标记的事项本就各异，仅作记录。",
+    "✓ equal, ≠ not equal, ? could not be told; unmarked facts differ by nature and are for the record.": "✓ 相同，≠ 不同，? 无法判断；未标记的事项本就各异，仅作记录。",
     "Nothing is known.": "没有相关信息。",
     "What the scenario asks of every engine, and what each was told in its own words. ✓ all do just that, ≠ not all do; "
     "settings not asked for are left to each engine.": "场景对每个引擎的要求，以及各引擎实际收到的参数。✓ 全部照办，≠ 并非全部照办；未要求的参数由各引擎自定。",
@@ -145,4 +144,4 @@ SENTENCES: dict[str, str] = {
     "{limited} of {blocks} limited by the load generator": "{blocks}中有 {limited} 个受压测客户端限制",
     "Words in the pictures are English: this machine has no font for Chinese.": "图片中的文字为英文：本机没有中文字体。",
 }
-CHINESE: dict[str, str] = TERMS | SENTENCES
+CHINESE: dict[str, str] = TERMS | RUN_TEXTS | COMPARE_TEXTS | SENTENCES

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from pydantic import ValidationError
 
 from loadgen.block_samples import most_errors
+from loadgen.cell_summary import summarise
 from loadgen.floor import Floor
 from loadgen.manifest import Manifest
 from loadgen.run_folder import BlockData, RunData
 from loadgen.scenario import Cell
+from loadgen.slo import Slo, meets
 from loadgen.statistics.compare import compare
 from loadgen.statistics.from_run import block_sample, cell_samples
-from loadgen.statistics.interval import from_log
+from loadgen.statistics.interval import from_log, jackknife
 from loadgen.statistics.measure import measure
 from loadgen.statistics.metrics import HEADLINE, METRICS, BlockSample, Metric
+from loadgen.statistics.proportion import proportion
 from loadgen.statistics.result import Settings, Statistics
 
 Interval = tuple[float, float]
@@ -73,6 +77,25 @@ def intervals(samples: Sequence[BlockSample]) -> dict[str, Interval]:
     """95% interval of each metric over one engine's blocks of a cell; metrics without one are left out."""
     found = {metric.key: interval(metric, samples) for metric in METRICS}
     return {key: ends for key, ends in found.items() if ends is not None}
+
+
+def slo_intervals(blocks: Sequence[BlockData], slo: Slo) -> dict[str, Interval]:
+    """95% intervals of the goodput and of the share of requests that met the SLO, by column key."""
+    found: dict[str, Interval] = {}
+    met = [np.array([meets(record, slo) for record in block.measured], dtype=np.float64) for block in blocks]
+    share = proportion(met)
+    if share is not None:
+        low, high = share.interval()
+        found["slo.met_share"] = (100 * low, 100 * high)
+    each = [summarise([(block.records, block.measured, block.cut.window)], slo) for block in blocks]
+    windows = [(one.slo.goodput_per_s, one.window_s) for one in each if one.slo and one.window_s]
+    seconds = np.array([window for _, window in windows])
+    requests = np.array([(rate or 0.0) * window for rate, window in windows])
+    if len(windows) > 1:
+        without = (requests.sum() - requests) / (seconds.sum() - seconds)
+        low, high = jackknife(float(requests.sum() / seconds.sum()), without).interval()
+        found["slo.goodput_per_s"] = (max(0.0, low), high)
+    return found
 
 
 def interval(metric: Metric, samples: Sequence[BlockSample]) -> Interval | None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from loadgen.cell_summary import CellSummary, Floats
-from loadgen.report.data import CellView, EngineCell, ReportData
+from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.data import ReportData
 from loadgen.report.language import Language, mark
 from loadgen.report.prometheus import Memory
-from loadgen.report.style import Palette, look
+from loadgen.report.style import Palette
 from loadgen.report.text import load_words, number, plural
 
 SECONDS_FROM_MS = 5000.0
@@ -91,7 +92,7 @@ def draw_load(
     titles: Titles = {}
     for seat, engine in enumerate(data.engines):
         own = sorted((p for p in points if p.seat == seat), key=lambda p: p.load)
-        colour = palette.engines[seat % len(palette.engines)]
+        colour = palette.engines[data.looks[seat]]
         shift = (seat - (seats - 1) / 2) * 0.09
         at = [float(seat) if len(levels) == 1 else math.log2(p.load) + shift for p in own]
         if len(levels) > 1:
@@ -105,7 +106,7 @@ def draw_load(
             axes.plot(
                 [x],
                 [point.value * scale],
-                marker=look(seat).marker,
+                marker=data.marker(seat),
                 markersize=7,
                 markeredgewidth=1.5,
                 markeredgecolor=colour,
@@ -194,7 +195,7 @@ def draw_ecdf(
         if not values.size:
             continue
         x, share = ecdf(values)
-        colour = palette.engines[seat % len(palette.engines)]
+        colour = palette.engines[data.looks[seat]]
         partial = view.engines[engine].status == "partial"
         gid = f"{prefix}-e{seat}"
         axes.step(
@@ -207,7 +208,7 @@ def draw_ecdf(
             gid=gid,
         )
         median = float(np.median(values))
-        axes.plot([median * scale], [0.5], marker=look(seat).marker, markersize=6, color=colour, linestyle="none")
+        axes.plot([median * scale], [0.5], marker=data.marker(seat), markersize=6, color=colour, linestyle="none")
         titles[gid] = palette.language(
             "{engine}: {requests}, p50 {median} ms, max {most} ms",
             engine=engine,
@@ -261,7 +262,7 @@ def draw_memory(axes: Any, data: ReportData, memory: Memory, palette: Palette, p
         left, right = block.started_at - start, (block.ended_at or latest) - start
         if right > left:
             gid = f"{prefix}-b{index}"
-            colour = palette.engines[seat % len(palette.engines)]
+            colour = palette.engines[data.looks[seat]]
             axes.axvspan(left / unit, right / unit, facecolor=colour, alpha=0.13, linewidth=0, gid=gid, zorder=0)
             titles[gid] = f"{block.record_id}: {palette.language(block.status)}"
     for series in memory.series:
@@ -272,9 +273,9 @@ def draw_memory(axes: Any, data: ReportData, memory: Memory, palette: Palette, p
         peak = int(gib.argmax())
         # A gap in the samples is an engine that was not running: the line must not bridge it.
         gaps = _gaps(at, 20 / unit)
-        colour = palette.engines[seat % len(palette.engines)]
+        colour = palette.engines[data.looks[seat]]
         axes.plot(np.insert(at, gaps, np.nan), np.insert(gib, gaps, np.nan), color=colour, linewidth=1.8, gid=gid)
-        axes.plot(at[peak], gib[peak], marker=look(seat).marker, markersize=7, color=colour, linestyle="none")
+        axes.plot(at[peak], gib[peak], marker=data.marker(seat), markersize=7, color=colour, linestyle="none")
         titles[gid] = palette.language(
             "{engine}: at most {peak} GiB", engine=series.engine, peak=number(float(gib[peak]))
         )
@@ -308,10 +309,13 @@ def finish(axes: Any, palette: Palette) -> None:
     axes.tick_params(axis="x", color=palette.muted, length=3)
 
 
-def nothing(axes: Any, palette: Palette) -> Titles:
-    """Say that there is nothing to draw."""
+NOTHING = mark("nothing was measured")
+
+
+def nothing(axes: Any, palette: Palette, why: str = NOTHING) -> Titles:
+    """Say that there is nothing to draw, and why."""
     axes.set_axis_off()
-    axes.text(0.5, 0.5, palette.language("nothing was measured"), ha="center", va="center", color=palette.muted)
+    axes.text(0.5, 0.5, palette.language(why), ha="center", va="center", color=palette.muted)
     return {}
 
 

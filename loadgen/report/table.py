@@ -7,15 +7,15 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from loadgen.report.cells import CellView
 from loadgen.report.columns import Column
-from loadgen.report.data import CellView, ReportData
+from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
-from loadgen.report.style import EQUAL, NONE, OPEN, look, verdict_mark
+from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
 from loadgen.report.text import DASH, count, printable, ratio, ratio_interval
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
-ENGINE_STYLES = ("cyan", "yellow", "green", "magenta", "bright_yellow", "white")
 LEVEL_STYLES = {"bad": "bold red", "warn": "yellow", "info": "dim"}
 
 
@@ -54,7 +54,7 @@ class TerminalTable:
                 failed = DASH if entry.summary is None else count(sum(entry.summary.errors.values()))
                 table.add_row(
                     Text("" if seat else _cell_name(view, wide)),
-                    Text(name, style=ENGINE_STYLES[seat % len(ENGINE_STYLES)]),
+                    Text(name, style=LOOKS[self.data.looks[seat]].terminal),
                     *(column.text(entry.summary) for column in columns),
                     Text(failed, style="red" if failed not in (DASH, "0") else ""),
                 )
@@ -78,8 +78,8 @@ class TerminalTable:
         if judged is None or judged.ratio is None:
             bare = view.ratios(self.data.engines[0], engine).get(column.key) if judged is None else None
             return Text(ratio(bare), style="dim")
-        sign = verdict_mark(judged.verdict, seat)
-        style = "dim" if sign.seat is None else ENGINE_STYLES[sign.seat % len(ENGINE_STYLES)]
+        sign = verdict_mark(judged.verdict, self.data.looks[0], self.data.looks[seat])
+        style = "dim" if sign.look is None else LOOKS[sign.look].terminal
         found = Text(f"{ratio(judged.ratio.estimate)} {sign.sign}", style=style)
         ends = ratio_interval(judged.ratio.ci95, fine=False)
         return found.append(f"\n{ends}", style="dim") if ends else found
@@ -87,9 +87,9 @@ class TerminalTable:
     def _caption(self) -> Text:
         """What the signs of ratios mean."""
         found = Text(f"ratio: a figure divided by that of {printable(self.data.engines[0])}, with its 95% interval;")
-        for seat, engine in enumerate(self.data.engines):
-            style = ENGINE_STYLES[seat % len(ENGINE_STYLES)]
-            found.append(f" {look(seat).glyph}", style=style).append(f" {printable(engine)} is faster,")
+        for place, engine in zip(self.data.looks, self.data.engines, strict=True):
+            look = LOOKS[place]
+            found.append(f" {look.glyph}", style=look.terminal).append(f" {printable(engine)} is faster,")
         return found.append(f" {EQUAL} no difference that matters, {OPEN} undecided, {NONE} not comparable")
 
     def _capacity(self) -> Table:

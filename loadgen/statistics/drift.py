@@ -66,6 +66,20 @@ def within_block(metric: Metric, unit: Floats) -> Spread | None:
     return jackknife(math.log(whole), np.log(without)) if (without > 0).all() else None
 
 
+def first_to_last(metric: Metric, units: Sequence[Floats], started: Floats) -> tuple[float, Spread | None]:
+    """How far one engine moved: the logarithm of its last block's figure over its first's, and its spread by chance.
+
+    Args:
+        metric: which figure.
+        units: the blocks, in any order, one at least; figures above 0.
+        started: when they started.
+    """
+    first, last = units[int(np.argmin(started))], units[int(np.argmax(started))]
+    ends = within_block(metric, last), within_block(metric, first)
+    spread = None if ends[0] is None or ends[1] is None else difference(ends[0], ends[1])
+    return math.log(metric.pooled([last]) / metric.pooled([first])), spread
+
+
 def drift_facts(
     metric: Metric,
     units: tuple[Sequence[Floats], Sequence[Floats]],
@@ -80,18 +94,13 @@ def drift_facts(
         started: when they started.
         contributions: pseudo-values of each block on the log scale, shape (pairs,).
     """
-    changes, spreads = [], []
-    for own, times in zip(units, started, strict=True):
-        first, last = own[int(np.argmin(times))], own[int(np.argmax(times))]
-        changes.append(math.log(metric.pooled([last]) / metric.pooled([first])))
-        ends = within_block(metric, last), within_block(metric, first)
-        spreads.append(None if ends[0] is None or ends[1] is None else difference(ends[0], ends[1]))
+    a, b = (first_to_last(metric, own, times) for own, times in zip(units, started, strict=True))
     turns = np.argsort(np.argsort(started[0] + started[1], kind="stable"), kind="stable").astype(np.float64)
     trend = slope(turns, contributions[1] - contributions[0])
     common = common_slope([(started[0], contributions[0]), (started[1], contributions[1])])
     return DriftFacts(
-        change=(changes[0], changes[1]),
-        spreads=(spreads[0], spreads[1]),
+        change=(a[0], b[0]),
+        spreads=(a[1], b[1]),
         trend=_scaled(trend, len(turns) - 1),
         order=_scaled(common, float(started[1].mean() - started[0].mean())),
     )

@@ -42,16 +42,17 @@ class CommandLine:
 
 def _serve() -> None:
     """One call a line, one answer a line."""
-    from loadgen.cli import main
+    from loadgen.cli.app import main
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever is printed past `sys.stdout` is no answer
+    sys.modules["__main__"].__package__ = "loadgen"  # the program's name in its help and messages is made of these
     untouched = dict(os.environ)
     for line in sys.stdin:
         arguments, environment = json.loads(line)
         os.environ.clear()
         os.environ.update(untouched | environment)
-        sys.argv = ["loadgen", *arguments]
+        sys.argv = [str(TOP / "loadgen" / "__main__.py"), *arguments]
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main()

@@ -17,7 +17,7 @@ import pytest
 
 from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.races import Bench, alive, one_line
+from tests.loadgen.races import Bench, alive, one_line, wait_for
 from tests.simulator.client import running
 
 pytestmark = pytest.mark.integration
@@ -50,7 +50,7 @@ def test_race_of_two_endpoints_by_two_workers(tmp_path):
         run = bench.load()
         locusts = bench.locusts()
     assert locusts == []
-    assert run.broken_lines == 0
+    assert run.bad_lines == []
     assert run.manifest.status == "complete"
     wanted = {f"{e}.p{p:04d}-o0008-c{c:03d}.r1" for e in "ab" for p in (17, 40) for c in (1, 3)}
     assert {block.facts.id for block in run.blocks} == wanted
@@ -189,6 +189,14 @@ def test_interrupt_leaves_a_readable_run_and_no_process(tmp_path, steady, signal
         bench.assert_reportable()
 
 
+def test_interrupt_while_locust_starts_leaves_no_file_beside_the_runs(tmp_path, steady):
+    with Bench(tmp_path, {"a": steady}) as bench:
+        wait_for(lambda: list(bench.runs_dir.glob("*")) + list(bench.runs_dir.glob(".*")), what="the log of Locust")
+        bench.signal()
+        assert bench.wait() == 130, bench.output
+    assert all(path.is_dir() for path in bench.runs_dir.iterdir())
+
+
 def test_killed_bench_takes_its_locust_along(tmp_path, steady):
     with Bench(tmp_path, {"a": steady}, **LONG) as bench:
         before = bench.wait_for_records(4)
@@ -230,7 +238,7 @@ def test_full_disk_is_told_once_and_keeps_what_fitted(tmp_path, steady):
             assert bench.wait() == 1, bench.output
             bench.assert_nothing_left()
         assert_kept(before, bench)
-        assert bench.load().broken_lines == 0
+        assert bench.load().bad_lines == []
         told = [line for line in bench.output.splitlines() if line.startswith("Error: ")]
         assert len(told) == 1
         assert "cannot be written" in told[0] and "space" in told[0]

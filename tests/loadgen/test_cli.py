@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.console import open_console
 from loadgen.scenario_file import shipped_scenarios
 
 TOP = Path(__file__).resolve().parent.parent.parent
-COMMANDS = ("run", "bench", "report", "compare", "export", "scenarios", "calibrate")
+COMMANDS = ("run", "bench", "preflight", "report", "compare", "export", "dashboards", "scenarios", "calibrate")
 
 
 def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -70,8 +71,16 @@ def test_scenarios_are_listed_with_their_question(loadgen):
         (["bench", "smoke", "--engine", "a=http://x", "--engine", "a=http://y"], "the name 'a' is taken twice"),
         (["bench", "smoke", "--engine", "a=ftp://x"], "is not a usable URL"),
         (["bench", "smoke", "--engine", "a=http://x", "--api-key-env", "NO_SUCH"], "is not set"),
-        (["bench", "smoke", "--requests", "0"], "Invalid value for '--requests'"),
+        (["bench", "smoke", "--requests", "0"], "--requests: must be 1 or more, not '0'"),
+        (["bench", "smoke", "--engine", "a=http://x", "--runs-dir", "/dev/null"], "(/dev/null is no folder)"),
+        (["bench", "smoke", "--engine", "a=http://x", "--fail-if", "errors > 150%"], "no more than 100%"),
+        (["bench", "smoke", "--engine", "a=http://x", "--until-decided"], "needs two engines, and 1 race"),
+        (["bench", "--until-decided", "foo"], "'foo' is neither a number of repeats nor a scenario"),
+        (["bench", "--until-decided", "1"], "--until-decided: must be 2 or more, not '1'"),
+        (["bench", "capacity", "--engine", "a=http://x", "--until-decided"], "a search for capacity extends its steps"),
+        (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` searches each engine once"),
         (["report", "no-such-run"], "There is no run 'no-such-run'"),
+        (["report", "--lang", "fr"], "--lang: 'fr' is not one of 'en', 'zh'. See `python -m loadgen report --help`."),
     ],
 )
 def test_bad_usage_is_one_message_and_exit_code_2(loadgen, arguments, words, tmp_path):
@@ -84,6 +93,18 @@ def test_bad_usage_is_one_message_and_exit_code_2(loadgen, arguments, words, tmp
 def test_a_report_of_no_run_says_how_to_make_one(tmp_path):
     done = in_a_process("report", "--runs-dir", str(tmp_path))
     assert done.returncode == 2 and "There is no run in" in done.stderr
+
+
+@pytest.mark.parametrize(("columns", "width"), [("40", 140), ("80", 80), ("200", 200)])
+def test_a_narrow_terminal_cuts_nothing_from_a_file(monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert open_console().width == width
+
+
+def test_help_that_no_line_of_is_cut(loadgen):
+    """Each command's first sentence fits beside its name."""
+    listed = loadgen("--help", COLUMNS="80").stdout
+    assert "..." not in listed.partition("Commands:")[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -107,7 +128,7 @@ def test_gevent_patches_before_anything_else_is_imported():
     """A module imported before gevent's patch keeps the blocking sockets: gevent warns of the worst of it."""
     code = (
         "import json, sys, warnings; warnings.simplefilter('error')\n"
-        "import loadgen.cli\n"
+        "import loadgen.cli.app\n"
         "before = [name for name in ('ssl', 'requests', 'urllib3', 'locust', 'gevent') if name in sys.modules]\n"
         "warnings.simplefilter('default'); from gevent import monkey; monkey.patch_all()\n"
         "import socket, ssl, threading, gevent.socket\n"

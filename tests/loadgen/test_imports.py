@@ -78,7 +78,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 ONE_CELL = """
 import json, os, sys
-import loadgen.cli
+import loadgen.cli.app
 
 class AtTheEnd:
     def find_spec(self, name, path, target=None):
@@ -89,7 +89,7 @@ class AtTheEnd:
 sys.meta_path.insert(0, AtTheEnd())
 sys.argv = ["loadgen", "run", "--base-url", sys.argv[1], "--model", "fault:normal", "--prompt-tokens", "32",
             "--output-tokens", "4", "--requests", "2", "--warmup-requests", "0"]
-loadgen.cli.main()
+loadgen.cli.app.main()
 """
 
 

@@ -15,6 +15,7 @@ import pytest
 from loadgen.record import RequestRecord
 from loadgen.window import cut_block
 from tests.fault_server import FaultServer
+from tests.loadgen.races import WENT_WELL
 from tests.loadgen.records import record
 
 CHECKOUT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def test_every_arrival_is_sent_while_the_server_is_slow(tmp_path: Path, arrival:
     with FaultServer(in_process=False, fault="normal?ttft_ms=1000") as server:
         process = start(server.url, tmp_path, "--rate", "25", "--arrival", arrival, "--requests", "60")
         out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, out + err
+        assert process.returncode in WENT_WELL, out + err
     records = read(tmp_path)
     finished = [r for r in records if not r.aborted]
     assert {r.index for r in finished} >= set(range(70))
@@ -69,7 +70,7 @@ def test_a_stopped_process_sends_late_but_sends_all(tmp_path: Path) -> None:
         time.sleep(1.0)
         os.kill(process.pid, signal.SIGCONT)
         out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, out + err
+        assert process.returncode in WENT_WELL, out + err
     records = [r for r in read(tmp_path) if not r.aborted]
     assert [r.index for r in records][:160] == list(range(160))
     late = [r for r in records if r.t_send - r.t_intended > 0.3e9]
@@ -155,7 +156,7 @@ def test_a_trace_with_lengths_is_replayed_to_its_end(tmp_path: Path, asked: list
         trace = ["--arrival", "trace", "--trace", str(tmp_path / "trace.jsonl"), "--warmup-requests", "3"]
         process = start(server.url, tmp_path, *trace, *asked)
         out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, out + err
+        assert process.returncode in WENT_WELL, out + err
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["requests"] == (4 if "4" in asked else 17)
     records = [r for r in read(tmp_path) if not r.aborted]

@@ -17,6 +17,7 @@ import pytest
 from loadgen.record import RequestRecord
 from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
+from tests.loadgen.races import WENT_WELL
 
 TOP = Path(__file__).resolve().parent.parent.parent
 MODELS = [
@@ -91,7 +92,7 @@ def test_a_run_measures_and_writes_what_it_promised(server, tmp_path):
         *(server, "fault:normal?ttft_ms=20&gap_ms=5", "--requests", "12", "--concurrency", "3"),
         *("--json", str(json_file), "--records", str(records_file)),
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode in WENT_WELL and done.stderr == ""
     assert "32 prompt + 8 output tokens, 3 users: 12 requests measured" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
     result = result_of(json_file)
@@ -123,7 +124,7 @@ def test_a_run_measures_and_writes_what_it_promised(server, tmp_path):
 
 def test_json_on_stdout_is_json_alone(server):
     done = run(server, "fault:normal?tokens_per_event=4", "--requests", "5", "--json", "-")
-    assert done.returncode == 0
+    assert done.returncode in WENT_WELL
     assert json.loads(done.stdout)["tokens_per_event"] == 4.0
     assert "TTFT" in done.stderr
 
@@ -134,7 +135,7 @@ def test_a_run_of_a_set_time(server, tmp_path):
     done = run(
         server, "fault:normal?ttft_ms=20&gap_ms=5", "--duration", "1.5", "--concurrency", "2", "--json", str(json_file)
     )
-    assert done.returncode == 0
+    assert done.returncode in WENT_WELL
     assert time.monotonic() - started >= 1.5
     result = result_of(json_file)
     assert result["requests"] >= 2 and result["interrupted"] is False and result["errors"] == {}
@@ -181,10 +182,10 @@ def test_failed_requests_are_counted_by_kind_and_the_exit_code_is_1(loadgen, ser
 
 def test_a_short_output_is_an_error_only_where_its_length_can_be_forced(loadgen, server):
     short = words(server, "fault:normal?drop_tokens=1", "--requests", "2")
-    assert loadgen(*short, "--engine", "openai").returncode == 0
+    assert loadgen(*short, "--engine", "openai").returncode in WENT_WELL
     done = loadgen(*short, "--engine", "vllm")
     assert done.returncode == 1 and "8 output tokens were asked for, 7 came" in done.stdout
-    assert loadgen(*short, "--engine", "vllm", "--allow-short-output").returncode == 0
+    assert loadgen(*short, "--engine", "vllm", "--allow-short-output").returncode in WENT_WELL
 
 
 def test_a_server_that_only_fails_is_given_up(server, tmp_path):
@@ -254,7 +255,7 @@ def test_killed_outright_the_records_are_there(server, tmp_path):
     process.kill()
     process.wait()
     records, broken = read_records(records_file)
-    assert len(records) >= 5 and broken <= 1
+    assert len(records) >= 5 and len(broken) <= 1
 
 
 @pytest.mark.parametrize(
@@ -269,16 +270,17 @@ def test_killed_outright_the_records_are_there(server, tmp_path):
         (["--records", "/no/such/folder/x.jsonl"], "its folder must exist and be writable"),
         (["--json", "/"], "it is a folder"),
         (["--records", "/proc/x.jsonl"], "/proc/x.jsonl: cannot be written"),
+        (["--json", "/proc/x"], "/proc/x: cannot be written"),
         (["--tokenizer", "/no/such"], "there is no such tokenizer"),
         (["--engine", "nope"], "Unknown engine kind 'nope'"),
         (["--engine", "ksana", "--api", "completions"], "does not serve completions; use --api chat"),
         (["--api-key-env", "NO_SUCH_VARIABLE"], "that environment variable is not set"),
         (["--model", "fault:http?status=503"], "HTTP 503"),
-        (["--concurrency", "0"], "Invalid value for '--concurrency'"),
-        (["--requests", "-1"], "Invalid value for '--requests'"),
-        (["--requests", "many"], "Invalid value for '--requests'"),
-        (["--duration", "0"], "Invalid value for '--duration'"),
-        (["--api", "grpc"], "Invalid value for '--api'"),
+        (["--concurrency", "0"], "--concurrency: must be 1 or more, not '0'"),
+        (["--requests", "-1"], "--requests: must be 1 or more, not '-1'"),
+        (["--requests", "many"], "--requests: must be a whole number, not 'many'"),
+        (["--duration", "0"], "--duration: must be 0.1 or more, not '0'"),
+        (["--api", "grpc"], "--api: 'grpc' is not one of 'chat', 'completions'"),
         (["--no-such-flag"], "No such option"),
     ],
 )
@@ -320,7 +322,7 @@ def test_without_usage_a_tokenizer_counts(server, tmp_path):
     records_file = tmp_path / "records.jsonl"
     more = ("--requests", "4", "--tokenizer", str(tmp_path), "--records", str(records_file))
     done = run(server, "fault:normal?usage=none", *more)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode in WENT_WELL, done.stdout
     counted = [r for r in records_of(records_file) if r.ok]
     assert {(r.token_source, r.output_tokens) for r in counted} == {("tokenizer", 8)}
 
@@ -345,7 +347,7 @@ def test_a_terminal_of_80_columns_is_enough(server):
             break
         out += data
     os.close(parent)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) in WENT_WELL
     _, text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.decode()).split("\n", 1)  # the first names the server
     assert "in flight 1" in text
     assert max(len(line) for part in text.splitlines() for line in part.split("\r")) <= 80

@@ -121,9 +121,9 @@ def put(write, text):  # noqa: F811
         ("  max_batch: 3\n", 10, ["`serving.max_batch`", "unknown key", "did you mean `max_batch_size`"]),
         ("  frobnicate: 3\n", 10, ["unknown key", "known keys: dtype, tensor_parallel_size"]),
         ("  seed: 1\n  dtype: fp64\n", 11, ["`serving.dtype`", "bfloat16", "fp64"]),
-        ("  max_batch_size: '3'\n", 10, ["`serving.max_batch_size`", "integer"]),
+        ("  max_batch_size: '3'\n", 10, ["`serving.max_batch_size`", "a whole number"]),
         ("  gpu_memory_fraction: 1.0\n", 10, ["`serving.gpu_memory_fraction`", "less than 1"]),
-        ("  prefix_caching: 1\n", 10, ["`serving.prefix_caching`", "boolean"]),
+        ("  prefix_caching: 1\n", 10, ["`serving.prefix_caching`", "true or false"]),
         ("  max_batch_size: 9\n  max_tokens_per_step: 8\n", 11, ["`max_tokens_per_step`", "(9)"]),
         (
             "  chunked_prefill: false\n  max_model_length: 90\n  max_tokens_per_step: 80\n",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import until_decided
-from loadgen.cli import _with_most_repeats
+from loadgen.cli.bench import with_most_repeats
 from loadgen.statistics.compare import compare
 from loadgen.until_decided import Looks, decider
 from tests.loadgen.statistics.samples import cell
@@ -63,10 +63,12 @@ def test_a_run_goes_on_while_it_is_undecided(monkeypatch, ratio, scatter, more):
     [
         (["bench", "--until-decided"], ["bench", "--until-decided", "16"]),
         (["bench", "--until-decided", "8", "x"], ["bench", "--until-decided", "8", "x"]),
+        (["bench", "--until-decided", "smoke"], ["bench", "--until-decided", "16", "smoke"]),
+        (["bench", "--until-decided", "my.yaml"], ["bench", "--until-decided", "16", "my.yaml"]),
         (["bench", "--until-decided", "--seed", "3"], ["bench", "--until-decided", "16", "--seed", "3"]),
         (["report"], ["report"]),
         ([], []),
     ],
 )
 def test_the_most_repeats_may_be_left_out(given, meant):
-    assert _with_most_repeats(given) == meant
+    assert with_most_repeats(given) == meant

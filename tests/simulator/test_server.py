@@ -346,3 +346,13 @@ def test_a_process_that_cuts_in_between_two_clocks_spoils_neither(monkeypatch: p
     clocks = SimpleNamespace(monotonic_ns=lambda: next(moments), time_ns=lambda: next(moments) + 10**18)
     monkeypatch.setattr(http, "time", clocks)
     assert http._both_clocks() == (9_000_300, 9_000_300 + 10**18)
+
+
+@pytest.mark.parametrize(("begins_s", "slower"), [(0, True), (1_000_000, False)])
+def test_drift_begins_when_it_is_told_to(begins_s: int, slower: bool) -> None:
+    with running(
+        "--ttft-ms", "1", "--tpot-ms", "5", "--drift-per-minute", "60", "--set", f"drift_from_s={begins_s}"
+    ) as simulator:
+        simulator.ask("POST", "/v1/completions", completion(), X_Request_Id="drifting")
+        first, second, *_ = contents(truth_of(simulator, "drifting"))
+    assert (second[0] - first[0] > 5 * MS) == slower

@@ -8,6 +8,7 @@ from benchmarks.client.errors import Measured
 from benchmarks.client.loads import PROMPT_TOKENS
 from benchmarks.client.peer import Job, Peer
 from benchmarks.client.peer_environment import Environment, OwnEnvironment
+from loadgen.exit_codes import CLIENT_LIMITED, OK
 from loadgen.record_file import read_records
 
 
@@ -19,6 +20,7 @@ class Bakeoff(Peer):
     what = "`loadgen run`, one process; stamps by the kernel's receive time; its warm-up parts the streams"
     packages = ("bakeoff", "locust", "gevent", "httptools")
     start_s = 4.0
+    good_exits = (OK, CLIENT_LIMITED)
     blast_rounds = 60
     warmup_requests = 1
 

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from typer.testing import CliRunner
 
-from loadgen.cli import app
+from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.scenario import Cell
 from tests.loadgen.known_run import Truth, known_run

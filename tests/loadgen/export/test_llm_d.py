@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from loadgen.cli import app
+from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.export.files import export_run
 from loadgen.export.llm_d import llm_d_report

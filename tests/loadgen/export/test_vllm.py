@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from loadgen.cli import app
+from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.export.files import export_run
 from loadgen.export.vllm import DETAILS, vllm_result

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from loadgen.cli import app
+from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.gate.decide import Case, decide, exit_code
 from loadgen.gate.quantity import difference_quantity, limit_quantity
@@ -83,9 +83,8 @@ def test_a_scenario_with_a_wrong_threshold_is_told_where(tmp_path):
 def test_a_race_ends_with_the_gates_exit_code_first(tmp_path, monkeypatch, limit, whole, code):
     folder = known_run(tmp_path, "a", repeats=2, requests=30)
 
-    def race(*_, at_end, **__):
-        at_end(folder)
-        return whole
+    def race(*_, judge, **__):
+        return judge(folder) or (0 if whole else 1)
 
     monkeypatch.setattr("loadgen.bench.run_bench", race)
     options = ["--fail-if", f"ttft.p50 > {limit}"] if limit else []
@@ -170,5 +169,30 @@ def test_limits_need_two_blocks_and_enough_requests():
 
     assert judged(many, many) is None
     assert "two repeats" in str(judged(many))
-    assert "fewer requests" in str(judged(few, few))
-    assert "no block" in str(judged())
+    assert judged(few, few) == "fewer requests than p99 needs, which are 100"
+    assert judged() == "no block of this cell was run"
+
+
+LIMITED = "the load generator was the limit: TTFT may be off by up to 9.0 ms; it used 98% of a core"
+
+
+@pytest.mark.parametrize("text", ["errors > 1%", "ttft.p50 > 90ms", "requests_per_s < 3"])
+def test_a_limit_without_a_block_that_counts_tells_why(text):
+    spoilt = [BlockSample(repeat, 0.0, invalid=LIMITED) for repeat in (1, 2, 3)]
+    problem = limit_quantity(parse_threshold(text), spoilt).problem
+    told = "no block counts: the load generator was the limit: TTFT may be off by up to 9.0 ms, and 2 more left out"
+    assert problem == told
+
+
+@pytest.mark.parametrize("text", ["errors > +1pp", "ttft.p50 > +5%", "ttft.p50 > +5ms"])
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_difference_without_a_block_that_counts_tells_why(text, paired):
+    good = [BlockSample(1, 0.0, {"ttft_ms": np.full(50, 9.0), "failed": np.zeros(50)})]
+    spoilt = [BlockSample(1, 0.0, invalid="it was interrupted")]
+    found = difference_quantity(parse_threshold(text), CellSample("c", good, spoilt), paired=paired)
+    assert found.problem == "no block counts: it was interrupted"
+
+
+def test_answers_of_one_token_have_no_tpot():
+    blocks = [BlockSample(repeat, 0.0, {"ttft_ms": np.full(50, 9.0), "tpot_ms": np.zeros(0)}) for repeat in (1, 2)]
+    assert limit_quantity(parse_threshold("tpot.p50 > 9ms"), blocks).problem == "no answer had two tokens or more"

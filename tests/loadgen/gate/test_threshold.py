@@ -26,7 +26,8 @@ def written(draw):
         statistic, units = None, ["pp"] if difference else ["%"]
     unit = draw(st.sampled_from(units))
     sign = draw(st.sampled_from("+-")) if difference else ""
-    number = draw(NUMBERS if unit != "%" else NUMBERS.map(lambda value: value % 99))
+    number = draw(NUMBERS if unit not in ("%", "pp") else NUMBERS.map(lambda value: value % 99))
+    number += 0.001 if not difference else 0  # no limit is 0
     spaces = [draw(st.sampled_from(["", " ", "  ", "\t"])) for _ in range(5)]
     comparison = draw(COMPARISONS)
     text = f"{metric}.{statistic}" if statistic else metric
@@ -92,6 +93,14 @@ def test_a_threshold_with_a_part_cut_out_is_refused_or_still_whole(example, data
         ("ttft.p95 > 800 tok/s", 15, "ms, s or %"),
         ("ttft.p95 > 800ms or", 17, "must end"),
         ("ttft.p95 < -100%", 11, "100%"),
+        ("errors > 150%", 9, "no more than 100% of the requests can fail"),
+        ("errors > 100%", 9, "below 100%"),
+        ("errors < 0%", 9, "no less than 0%"),
+        ("errors > +100pp", 9, "less than 100pp"),
+        ("errors < -250pp", 9, "less than 100pp"),
+        ("ttft.p95 < 0ms", 11, "always more than 0"),
+        ("ttft.p95 > 0s", 11, "always more than 0"),
+        ("output_tokens_per_s < 0", 22, "always more than 0"),
         ("errors > +1%", 11, "+1pp"),
         ("errors > 1", 10, "percent"),
         ("errors > 1ms", 10, "percent"),

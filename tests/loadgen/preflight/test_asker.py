@@ -90,7 +90,7 @@ def test_broken_streams_are_refusals(server, fault):
 
 
 def test_an_engine_that_hangs_is_asked_once(server, monkeypatch):
-    monkeypatch.setattr("loadgen.preflight.asker.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("loadgen.preflight.asker.ANSWER_LIMIT_S", 0.2)
     hung = asker(server, "slow_head?seconds=2")
     before = len(server.served)
     for _ in range(3):

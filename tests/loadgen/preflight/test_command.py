@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.loadgen.races import TOP, environment
+from tests.loadgen.races import TOP, WENT_WELL, environment
 from tests.simulator.client import running
 
 QUICK = ("--ttft-ms", "2", "--tpot-ms", "0.1", "--set", "prefix_caching.tell=true")
@@ -62,7 +62,7 @@ def test_preflight_of_engines_that_differ(pair, tmp_path):
     a, b = pair
     scenario = scenario_file(tmp_path, prompt_tokens=[200_000], serving={"prefix_caching": True})
     done = loadgen("preflight", scenario, *seats(a=a, b=b), "--json", "-")
-    assert done.returncode == 3
+    assert done.returncode == 5
     blocking = {check["name"] for check in json.loads(done.stdout)["checks"] if check["verdict"] == "blocking"}
     assert blocking == {"context-length", "greedy-text", "prefix-caching"}
     assert "--accept context-length,greedy-text,prefix-caching" in done.stderr
@@ -77,19 +77,19 @@ def test_bench_stops_before_any_load_unless_it_is_accepted(pair, tmp_path):
     runs = tmp_path / "runs"
     command = ["bench", scenario_file(tmp_path), *seats(a=a, b=b), "--runs-dir", str(runs)]
     stopped = loadgen(*command)
-    assert stopped.returncode == 3, stopped.stdout + stopped.stderr
+    assert stopped.returncode == 5, stopped.stdout + stopped.stderr
     assert "--accept greedy-text" in stopped.stderr
-    (first,) = (folder for folder in runs.iterdir() if folder.is_dir())
+    (first,) = runs.iterdir()  # and no file beside it
     manifest = json.loads((first / "manifest.json").read_text())
     assert manifest["blocks"] == [] and manifest["status"] == "failed"
     assert {fact["name"] for fact in manifest["parity"] if fact["verdict"] == "blocking"} == {"greedy-text"}
 
     ran = loadgen(*command, "--accept", "greedy-text")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    (second,) = (folder for folder in runs.iterdir() if folder.is_dir() and folder != first)
+    assert ran.returncode in WENT_WELL, ran.stdout + ran.stderr
+    (second,) = (folder for folder in runs.iterdir() if folder != first)
     report = loadgen("report", str(second))
     assert report.returncode == 0, report.stdout + report.stderr
-    (row,) = (line for line in (second / "report.md").read_text().splitlines() if line.startswith("| greedy text "))
+    (row,) = (line for line in (second / "report.md").read_text().splitlines() if line.startswith("| greedy-text "))
     assert "≠" in row and "accepted by name" in row
 
 

@@ -1,0 +1,74 @@
+"""What `loadgen bench` ends with: its table, what went wrong, how to go on, and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from loadgen.errors import UserError
+from loadgen.exit_codes import CLIENT_LIMITED, NOT_WHOLE, OK
+from loadgen.report import ReportData, report_data, terminal_table
+from loadgen.run_folder import RunFolder
+from loadgen.seats import Seat
+
+
+def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> int:
+    """Print the table of a run that came to its end. Returns the exit code, thresholds left aside."""
+    data = report_data(folder, prometheus_url=prometheus)
+    console.print(terminal_table(data))
+    failed = sum(block.errors for block in data.blocks)
+    if failed:
+        console.print(f"{failed} measured requests failed; the report lists them by kind.", style="yellow")
+    if not whole:
+        console.print("Not every block was completed; the report says which and why.", style="yellow")
+    failed = 0 if data.capacity else failed  # a search goes beyond what an engine can take
+    limited = client_limited(data)
+    if limited and not data.comparisons:  # of a comparison the table's last line says so
+        text = "Nothing can be judged: the load generator was the limit; what held it back stands above."
+        console.print(text, style="bold red", soft_wrap=True)
+    console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
+    return NOT_WHOLE if failed or not whole else CLIENT_LIMITED if limited else OK
+
+
+def client_limited(data: ReportData) -> bool:
+    """Whether nothing can be judged because the load generator was the limit."""
+    complete = [block for block in data.blocks if block.status == "complete"]
+    limited = [block for block in complete if block.client is not None and block.client.limited]
+    if data.comparisons and not data.capacity:
+        return bool(limited) and all(found.verdict == "invalid" for found in data.comparisons)
+    return bool(limited) and len(limited) == len(complete)
+
+
+def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console: Console) -> None:
+    """Print what there is of a run that broke off, and how to see it and go on; `resume` is the command for that."""
+    measured = True
+    with contextlib.suppress(UserError):
+        data = report_data(folder, prometheus_url=prometheus)
+        console.print(terminal_table(data))
+        measured = any(block.records for block in data.blocks)
+    if measured:
+        lines = [
+            f"What was measured is in {folder.path}",
+            f"See it with `make report RUN={folder.path}`; go on with `{resume}`.",
+        ]
+    else:
+        lines = [f"What is known of this run is in {folder.path}", f"Go on with `{resume}`."]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: int) -> str:
+    """The command that goes on with a run, of these endpoints or (None) of the stack's engines."""
+    if not engines:
+        return f"make bench RUN={folder.path}"
+    words = ["python", "-m", "loadgen", "bench", "--resume", str(folder.path)]
+    for seat in engines:
+        words += ["--engine", f"{seat.name}={seat.base_url}"]
+    for name in ("api", "model", "tokenizer", "api_key_env"):
+        value = getattr(engines[0], name)  # the same for all of them
+        words += [f"--{name.replace('_', '-')}", value] if value is not None else []
+    words += ["--workers", str(workers)] if workers > 1 else []
+    return shlex.join(words)

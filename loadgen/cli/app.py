@@ -1,0 +1,73 @@
+"""All commands together, and how they end: exit codes, and messages instead of tracebacks.
+
+`compare` and `export` have theirs in their own packages. All are light at the top: whichever command is given, all of
+them are loaded, and `run` must patch sockets before anything else opens one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from loadgen.cli.bench import bench, with_most_repeats
+from loadgen.cli.calibrate import calibrate
+from loadgen.cli.dashboards import dashboards
+from loadgen.cli.preflight import preflight
+from loadgen.cli.report import report
+from loadgen.cli.run import run
+from loadgen.cli.scenarios import scenarios
+from loadgen.cli.wrong_usage import usage_words
+from loadgen.compare.command import compare
+from loadgen.errors import UserError
+from loadgen.exit_codes import INTERRUPTED, OK, WRONG_USAGE
+from loadgen.export.command import export
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Bakeoff: a fair, reproducible bake-off between LLM serving engines.",
+)
+for command in (run, bench, preflight, report, compare, export, dashboards, scenarios, calibrate):
+    app.command()(command)
+
+
+def main() -> int:
+    """Run the command line and return its exit code. Errors meant for the user are printed as they are."""
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our characters shows ? for them
+    try:
+        code = _run(sys.argv[1:] or ["--help"])
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not a failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    if code == INTERRUPTED:
+        print("Interrupted.", file=sys.stderr)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        return int(app(with_most_repeats(arguments), standalone_mode=False) or OK)
+    except TyperException as error:
+        print(usage_words(error), file=sys.stderr)
+        return WRONG_USAGE
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt

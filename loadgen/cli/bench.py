@@ -1,0 +1,129 @@
+"""`python -m loadgen bench`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from loadgen.cli.options import (
+    CHECKOUT,
+    Accept,
+    Api,
+    ApiKeyEnv,
+    EngineUrls,
+    Model,
+    RunsDir,
+    Tokenizer,
+    default_runs_dir,
+    read_seats,
+)
+from loadgen.console import open_console
+from loadgen.errors import UserError
+from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.preflight.names import parse_accept
+
+UNTIL_DECIDED = "--until-decided"
+MOST_REPEATS = "16"
+
+
+def bench(
+    scenario: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SCENARIO", help="Name of a shipped scenario, a .yaml file or a run's folder (default: smoke)."
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
+    ] = None,
+    engine: EngineUrls = None,
+    api: Api = None,
+    model: Model = None,
+    tokenizer: Tokenizer = None,
+    api_key_env: ApiKeyEnv = None,
+    runs_dir: RunsDir = None,
+    requests: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Measured requests a block, over the scenario's.")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, metavar="N", help="Repeats, over the scenario's.")] = None,
+    until_decided: Annotated[
+        int | None,
+        typer.Option(
+            UNTIL_DECIDED,
+            min=2,
+            max=256,
+            metavar="[MAX]",
+            help="Repeat until the verdict is clear, at most MAX times (default 16).",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Seed, over the scenario's.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="Locust workers, with --engine (default 1).")
+    ] = None,
+    accept: Accept = None,
+    fail_if: FailIf = None,
+    junit: Junit = None,
+    markdown: MarkdownFile = None,
+    github_summary: GithubSummary = False,
+) -> None:
+    """Race engines over a scenario, into a run folder.
+
+    Exit code: 0 every block was completed without a failed request, 1 not so, 2 wrong usage, 3 a threshold failed, 4
+    none failed, but one is undecided, 5 preflight found engines that cannot be compared, 6 the load generator was the
+    limit, so that nothing can be judged, 130 interrupted.
+    """
+    from loadgen.bench import run_bench
+
+    gate = Gate(fail_if, junit, markdown, github_summary)
+    seats = read_seats(engine, api=api, model=model, tokenizer=tokenizer, api_key_env=api_key_env, workers=workers)
+    if seats is not None:
+        gate.check_engines(len(seats))
+    overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "seed": seed}
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    if resume is not None and (scenario is not None or overrides):
+        raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
+    console = open_console()
+    code = run_bench(
+        scenario,
+        resume=resume,
+        most_repeats=until_decided,
+        checkout=CHECKOUT,
+        engines=seats,
+        runs_dir=runs_dir,
+        overrides=overrides,
+        default_runs_dir=default_runs_dir(),
+        workers=workers or 1,
+        accepted=parse_accept(accept or ()),
+        console=console,
+        judge=lambda folder: gate.judge_run(folder, console),
+    )
+    raise typer.Exit(code)
+
+
+def with_most_repeats(arguments: Sequence[str]) -> list[str]:
+    """`--until-decided` may stand without its number, which the parser does not know of.
+
+    Raises UserError where a word follows that is neither a number nor may be a scenario.
+    """
+    words: list[str] = []
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        words.append(word)
+        if word != UNTIL_DECIDED or following.isdigit():
+            continue
+        if following and not following.startswith("-") and not _may_be_scenario(following):
+            raise UserError(
+                f"{UNTIL_DECIDED} {following}: {following!r} is neither a number of repeats nor a scenario. Give the "
+                "most repeats that there may be, such as 8, or leave it out."
+            )
+        words.append(MOST_REPEATS)
+    return words
+
+
+def _may_be_scenario(word: str) -> bool:
+    from loadgen.scenario_file import shipped_scenarios
+
+    return word in shipped_scenarios() or any(mark in word for mark in "./")

@@ -1,0 +1,50 @@
+"""`python -m loadgen report`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from loadgen.cli import options
+from loadgen.cli.options import Language, LanguageChoice, RunName, RunsDir
+from loadgen.console import open_console
+from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+
+
+def report(
+    run_name: RunName = None,
+    runs_dir: RunsDir = None,
+    prometheus_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Prometheus to ask (default: the one of the run).")
+    ] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
+    lang: Language = LanguageChoice.en,
+    fail_if: FailIf = None,
+    junit: Junit = None,
+    markdown: MarkdownFile = None,
+    github_summary: GithubSummary = False,
+) -> None:
+    """Write a run's report, and print its table.
+
+    Into the run's folder: report.html, report.md and summary.json; dashboards.html too where the run has none yet and
+    Prometheus answers. Exit code: 0 written, and all thresholds hold, 2 not written, 3 a threshold failed, 4 none
+    failed, but one is undecided.
+    """
+    from loadgen.boards.command import show_dashboards
+    from loadgen.manifest import load_manifest
+    from loadgen.report import terminal_table, write_report
+    from loadgen.run_folder import RunFolder
+
+    gate = Gate(fail_if, junit, markdown, github_summary)
+    folder = RunFolder.find(runs_dir or options.default_runs_dir(), run_name)
+    url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
+    paths = write_report(folder, prometheus_url=url, language=lang.value)
+    console = open_console()
+    if not brief:
+        console.print(terminal_table(paths.data))
+    code = gate.judge_run(folder, console)
+    console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
+    if url:
+        show_dashboards(options.CHECKOUT, folder, url, console)
+    raise typer.Exit(code)

@@ -1,0 +1,16 @@
+"""`python -m loadgen scenarios`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def scenarios() -> None:
+    """List the scenarios that come with Bakeoff.
+
+    Each with the question that it answers.
+    """
+    from loadgen.scenario_file import load_scenario, shipped_scenarios
+
+    for name in shipped_scenarios():
+        typer.echo(f"{name:16} {load_scenario(name).question}")

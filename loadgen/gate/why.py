@@ -1,0 +1,42 @@
+"""Why a threshold has nothing to be decided by, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from loadgen.gate.threshold import Threshold
+from loadgen.statistics.metrics import BlockSample
+
+ONE_BLOCK = "one block cannot tell a difference from chance: run two repeats or more"
+NO_RATIO = "a figure of zero has no ratio"
+
+
+def why_nothing(problem: str, threshold: Threshold, *sides: Sequence[BlockSample]) -> str:
+    """Put a metric's `problem` (a `statistics.result.Reason`) into words.
+
+    Args:
+        problem: as the statistics name it.
+        threshold: what was to be decided.
+        sides: all blocks of each engine that is looked at, those that decide nothing included.
+    """
+    if problem == "no_valid_pair":
+        return no_block_counts(*sides)
+    if problem == "not_measured":
+        return "no answer had two tokens or more" if threshold.metric == "tpot" else "no request has this figure"
+    if problem == "few_requests" and threshold.statistic is not None:
+        needed = math.ceil(100 / (100 - float(threshold.statistic.removeprefix("p"))))
+        return f"fewer requests than {threshold.statistic} needs, which are {needed}"
+    return NO_RATIO if problem == "not_positive" else problem
+
+
+def no_block_counts(*sides: Sequence[BlockSample]) -> str:
+    """Why no block, or no pair of blocks, decides anything."""
+    if not all(sides):
+        return "no block of this cell was run"
+    reasons = [block.invalid for blocks in sides for block in blocks if block.invalid is not None]
+    if not reasons:
+        return "no repeat has a block of both engines"
+    first = reasons[0].partition(";")[0]
+    more = f", and {len(reasons) - 1} more left out" if len(reasons) > 1 else ""
+    return f"no block counts: {first}{more}"

@@ -1,0 +1,56 @@
+"""Files that a user names for results: found out before the load, not after it, that one cannot be written."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+from loadgen.errors import UserError
+
+STDOUT = Path("-")
+
+
+def check_writable(file: Path | None) -> None:
+    """Open a result's file as it will be, and leave it as it was. Raises UserError where it cannot be written."""
+    if file is None or file == STDOUT:
+        return
+    if file.is_dir():
+        raise UserError(f"{file}: cannot be written: it is a folder. Name a file.")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"{file}: cannot be written: its folder must exist and be writable.")
+    try:
+        if file.exists() and not stat.S_ISREG(file.stat().st_mode):
+            return  # a pipe or a device: to open it is to use it
+        new = not file.exists()
+        file.open("ab").close()
+        if new:
+            file.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be written: {error.strerror or error}. Name a file in a folder that you may write to."
+        ) from None
+
+
+def check_folder(folder: Path) -> None:
+    """Try to write to a folder for runs, or to where it would be made. Raises UserError; leaves nothing behind."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        reason = f"{there}: {error.strerror or error}" if there.is_dir() else f"{there} is no folder"
+        raise UserError(
+            f"--runs-dir {folder}: runs cannot be written there ({reason}). Name a folder that you may write to."
+        ) from None
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a result (`-`: to stdout). Raises UserError."""
+    if file == STDOUT:
+        sys.stdout.write(text)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror or error}") from None

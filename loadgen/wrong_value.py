@@ -1,0 +1,59 @@
+"""What is wrong with a value that a user gave, in plain words in place of pydantic's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_TYPES = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be true or false",
+    "string": "must be text",
+    "list": "must be a list, such as [1, 2]",
+    "model": "must hold keys of its own, `key: value`, indented below it",
+}
+_LIMITS = {
+    "greater_than": ("gt", "must be more than {}"),
+    "greater_than_equal": ("ge", "must be {} or more"),
+    "less_than": ("lt", "must be less than {}"),
+    "less_than_equal": ("le", "must be {} or less"),
+    "string_pattern_mismatch": ("pattern", "must match {}"),
+    "literal_error": ("expected", "must be {}"),
+    "enum": ("expected", "must be {}"),
+}
+
+
+def wrong_value(error: Mapping[str, Any]) -> str:
+    """Say what is wrong, and what was given instead. `error` is one of `ValidationError.errors()`."""
+    kind, facts = str(error["type"]), error.get("ctx") or {}
+    if kind == "value_error":  # our own words
+        return str(error["msg"]).removeprefix("Value error, ")
+    if kind in _LIMITS and _LIMITS[kind][0] in facts:
+        key, words = _LIMITS[kind]
+        limit = facts[key]
+        message = words.format(f"{limit:g}" if isinstance(limit, float) else limit)
+    elif kind in ("too_short", "string_too_short"):
+        return "must not be empty" if facts.get("min_length") == 1 else f"needs {facts.get('min_length')} or more"
+    elif kind == "int_from_float":
+        message = _TYPES["int"]
+    elif kind == "finite_number":
+        message = "must be a finite number"
+    elif kind == "missing":
+        return "this key is required"
+    elif kind.endswith(("_type", "_parsing")) and kind.rpartition("_")[0] in _TYPES:
+        message = _TYPES[kind.rpartition("_")[0]]
+        if kind == "list_type" and isinstance(error.get("input"), str | int | float):
+            message = f"must be a list, such as [{_short(error['input'])}]"
+    else:
+        message = str(error["msg"])
+    given = error.get("input")
+    return message if isinstance(given, dict) else f"{message}, not {_shown(given)}"
+
+
+def _shown(given: Any) -> str:
+    return "nothing" if given is None else repr(_short(given))
+
+
+def _short(given: Any) -> str:
+    return str(given)[:60]

@@ -1,0 +1,76 @@
+"""What a race ends with: its exit code, and how to go on."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from loadgen.bench_end import resume_command, show_partial, show_whole
+from loadgen.client_verdict import ClientVerdict
+from loadgen.run_folder import RunFolder
+from loadgen.seats import Seat
+from tests.loadgen.report.synthetic_run import SyntheticRun
+
+LIMITED = ClientVerdict(True, ("TTFT may be off by up to 8.1 ms",), 8.1, 1.0, 0.0, requests=5).to_dict()
+
+
+def ended(folder, engines, limited, *, whole=True, error=None):
+    """The exit code and the output of a race in which the blocks of some engines were client-limited."""
+    run = SyntheticRun(engines=engines, prompts=(64,), concurrencies=(1,), requests=5)
+    for engine in engines:
+        run.add_block(engine, run.cells[0], error=error, error_share=0.2).facts.client = (
+            LIMITED if engine in limited else None
+        )
+    run.end("complete")
+    out = io.StringIO()
+    code = show_whole(run.write(folder), None, whole, Console(file=out, width=200))
+    return code, out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("engines", "limited", "code"),
+    [
+        (["a", "b"], [], 0),
+        (["a", "b"], ["b"], 6),
+        (["a", "b"], ["a", "b"], 6),
+        (["a"], [], 0),
+        (["a"], ["a"], 6),
+    ],
+)
+def test_a_race_that_decides_nothing_for_the_load_generators_sake(tmp_path, engines, limited, code):
+    found, output = ended(tmp_path, engines, limited)
+    assert found == code
+    assert output.count("load generator was the limit") == (code == 6)
+
+
+def test_what_was_not_completed_or_failed_comes_first(tmp_path):
+    assert ended(tmp_path / "x", ["a", "b"], ["a"], whole=False)[0] == 1
+    code, output = ended(tmp_path / "y", ["a"], ["a"], error=("http_503", "overloaded"))
+    assert code == 1 and "measured requests failed" in output
+
+
+def shown(folder, run):
+    out = io.StringIO()
+    show_partial(run.write(folder), None, "the command", Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_a_race_that_broke_off(tmp_path):
+    run = SyntheticRun(engines=["a"], prompts=(64,), concurrencies=(1,), requests=5)
+    run.end("failed")
+    nothing = shown(tmp_path / "x", run)
+    assert "What was measured" not in nothing and "Go on with `the command`" in nothing
+    run.add_block("a", run.cells[0])
+    assert "What was measured is in" in shown(tmp_path / "y", run)
+
+
+def test_the_command_that_goes_on_is_whole(tmp_path):
+    folder = RunFolder(tmp_path / "my runs" / "r")
+    assert resume_command(folder, None, 1) == f"make bench RUN={folder.path}"
+    seats = [Seat(name=name, base_url=f"http://{name}", model="m", api="chat") for name in "ab"]
+    assert resume_command(folder, seats, 2) == (
+        f"python -m loadgen bench --resume '{folder.path}' --engine a=http://a --engine b=http://b --api chat "
+        "--model m --workers 2"
+    )
