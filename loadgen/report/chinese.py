@@ -78,6 +78,7 @@ SENTENCES: dict[str, str] = {
     # figures
     "Lines go through the p50 of TTFT, the mean of TPOT and the output throughput; whiskers reach up to p95.": "折线经过 TTFT 的 "
     "p50、TPOT 的均值和输出吞吐量；须线上至 p95。",
+    "at least {rate}": "至少 {rate}",
     "Hollow markers are partial.": "空心标记表示不完整。",
     "Nothing was measured.": "没有测得任何数据。",
     "nothing was measured": "没有测得任何数据",

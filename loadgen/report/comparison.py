@@ -26,12 +26,12 @@ MARGIN: float = Settings().margin
 def comparisons(run: RunData, engines: Sequence[str]) -> list[Statistics]:
     """Compare the first engine with each of the others; nothing where only one ran."""
     scenario = run.manifest.scenario
+    most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
     settings = Settings(
-        alpha=run.manifest.alpha,
+        alpha=run.manifest.alpha / max(1, len(pairs)),  # false alarms over all pairs together (Bonferroni)
         margin=scenario.get("margin", MARGIN),
         floors_ms=floors_ms([(run.manifest, run.blocks)]),
     )
-    most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
     return [compare(a, b, cell_samples(run.blocks, a, b, most_errors=most), settings) for a, b in pairs]
 
 

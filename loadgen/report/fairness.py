@@ -142,9 +142,10 @@ def _exact(right: int, total: int) -> str:
 
 def _order(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     """Whether each engine ran as early as the others: a machine that warms up slows whoever comes last."""
-    if len(engines) < 2 or not run.blocks:
+    if len(engines) < 2:
         return []
-    ordered = sorted(run.blocks, key=lambda block: block.facts.started_at)
+    complete = [block for block in run.blocks if block.facts.status == "complete"]
+    ordered = sorted(complete, key=lambda block: block.facts.started_at)
     places: dict[str, list[int]] = {engine: [] for engine in engines}
     for place, block in enumerate(ordered, start=1):
         places[block.facts.engine].append(place)
@@ -175,8 +176,9 @@ def _from_manifest(facts: Sequence[EngineFacts | None], engines: Sequence[str]) 
         leaf = name.rpartition(": ")[2]
         top = name.partition(": ")[2].partition(".")[0]
         values = {engine: _words(leaf, column.get(name)) for engine, column in zip(engines, columns, strict=True)}
-        apart = top in APART or leaf in APART or len(engines) < 2
-        rows.append(FairnessRow(name, None if apart else len(set(values.values())) == 1, "", values))
+        known = set(values.values())
+        apart = top in APART or leaf in APART or len(engines) < 2 or known == {DASH}
+        rows.append(FairnessRow(name, None if apart else len(known) == 1, "", values))
     return rows
 
 

@@ -25,10 +25,10 @@ from loadgen.report.plots import (
     Titles,
     draw_ecdf,
     draw_load,
-    draw_memory,
     ecdf_limits,
     load_id,
 )
+from loadgen.report.plots_memory import draw_memory
 from loadgen.report.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
 from loadgen.report.text import load_words, shape_words
 from loadgen.scenario import Cell

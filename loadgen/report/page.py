@@ -13,6 +13,7 @@ from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, headline, notices, tiles, verdict_text
 from loadgen.report.language import ENGLISH, Language, Text, mark, say
+from loadgen.report.prefill import PrefillFit
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
 from loadgen.report.run_words import of_run
 from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
@@ -181,7 +182,7 @@ def prefill_rows(data: ReportData) -> list[dict[str, Any]]:
             "engine": fit.engine,
             "seat": data.look(fit.engine),
             "glyph": LOOKS[data.look(fit.engine)].glyph,
-            "rate": text.number(fit.rate),
+            "rate": rate_text(fit),
             "interval": text.interval(fit.ci95),
             "fixed": text.number(fit.fixed_ms),
             "fixed_interval": text.interval(fit.fixed_ci95),
@@ -191,6 +192,11 @@ def prefill_rows(data: ReportData) -> list[dict[str, Any]]:
         }
         for fit in data.prefill
     ]
+
+
+def rate_text(fit: PrefillFit) -> str:
+    """A prefill rate; where TTFT may not grow with the prompt at all, no more than its least."""
+    return text.number(fit.rate) if fit.least is None else say("at least {rate}", rate=text.number(fit.least))
 
 
 def energy_rows(data: ReportData) -> list[dict[str, Any]]:

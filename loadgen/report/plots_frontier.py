@@ -138,6 +138,8 @@ def draw_prefill(axes: Any, data: ReportData, palette: Palette, prefix: str) -> 
 
 def rate_words(fit: PrefillFit) -> str:
     """An engine's prefill rate with its interval: `4,210 [4,020 – 4,420] tok/s`."""
+    if fit.least is not None:
+        return f"≥ {number(fit.least)} tok/s"
     if fit.rate is None:
         return "–"
     ends = f" [{interval(fit.ci95)}]" if fit.ci95 else ""

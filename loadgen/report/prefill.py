@@ -38,6 +38,8 @@ class PrefillFit:
     """Prompt tokens a second; None where TTFT does not grow with the prompt."""
     ci95: tuple[float, float] | None
     """Of the rate; None where it has no upper end, or there is too little to tell."""
+    least: float | None
+    """The interval's lower end where it has no upper one, because TTFT may not grow with the prompt at all."""
     repeats: int
 
 
@@ -93,6 +95,7 @@ def fit_prefill(engine: str, load: float, repeats: Sequence[Points]) -> PrefillF
         ms_a_token=line.estimate,
         rate=1000 / line.estimate if line.estimate > 0 else None,
         ci95=_rates(spread),
+        least=_least(spread),
         repeats=len(repeats),
     )
 
@@ -108,6 +111,14 @@ def _rates(spread: Spread | None) -> tuple[float, float] | None:
         return None
     low, high = spread.interval()
     return (1000 / high, 1000 / low) if low > 0 else None
+
+
+def _least(spread: Spread | None) -> float | None:
+    """The least rate that the slope's interval leaves, where that reaches down to 0."""
+    if spread is None:
+        return None
+    low, high = spread.interval()
+    return 1000 / high if low <= 0 < high else None
 
 
 def _cell(block: BlockData) -> Cell | None:

@@ -75,6 +75,7 @@ def _prefill(fit: PrefillFit) -> dict[str, Any]:
         "repeats": fit.repeats,
         "tokens_per_s": fit.rate,
         "ci95": fit.ci95,
+        "least_tokens_per_s": fit.least,
         "fixed_ms": fit.fixed_ms,
         "fixed_ci95": fit.fixed_ci95,
         "ms_a_token": fit.ms_a_token,

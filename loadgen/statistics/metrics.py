@@ -36,6 +36,8 @@ class BlockSample:
     """Why this block decides nothing (client-limited, not complete, ...); None when it counts."""
     failed: bool = False
     """Whether it broke off, so that nobody knows how many of its requests would have failed."""
+    event_bias: float = 0.0
+    """Logarithm of TPOT over the true time a token, if the first event holds as many tokens as events do on average."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -207,7 +207,7 @@ def test_blocking_findings_stop_unless_accepted_by_name():
     findings = compare([SAMPLE, other(prefix=ON, context_length=10)], Needs(context_tokens=100))
     with pytest.raises(UserError, match="cannot be compared") as caught:
         refuse_blocking(findings)
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 5
     assert "--accept context-length,prefix-caching" in str(caught.value)
     partly = accept_findings(findings, frozenset({"prefix-caching", "usage"}))
     with pytest.raises(UserError, match=r"--accept context-length$"):
