@@ -6,10 +6,19 @@ import dataclasses
 
 from loadgen.report.language import Text, say
 from loadgen.report.text import DASH, number
+from loadgen.statistics.metrics import GOODPUT
 from loadgen.statistics.result import Comparison, Estimate, Statistics
 from loadgen.statistics.words import metric_words, verdict_words
 
-SHOWN = ("ttft_ms.p50", "ttft_ms.p95", "tpot_ms.mean", "tpot_ms.p95", "output_tokens_per_s", "requests_per_s")
+SHOWN = (
+    "ttft_ms.p50",
+    "ttft_ms.p95",
+    "tpot_ms.mean",
+    "tpot_ms.p95",
+    "output_tokens_per_s",
+    "requests_per_s",
+    GOODPUT.key,
+)
 """Where there is room for a few only."""
 VERDICTS = {"none": say("no difference"), "undecided": say("undecided"), "invalid": say("not comparable")}
 

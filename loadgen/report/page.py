@@ -145,7 +145,7 @@ def _row(data: ReportData, entry: EngineCell, seat: int) -> dict[str, Any]:
         "note": entry.note,
         "limited": entry.limited,
         "figures": [
-            {"text": column.text(entry.summary), "interval": text.interval(entry.intervals.get(column.key))}
+            {"text": column.text(entry.summary), "interval": column.interval_text(entry.intervals.get(column.key))}
             for column in data.columns
         ],
         "errors": text.DASH if entry.summary is None else text.count(sum(entry.summary.errors.values())),

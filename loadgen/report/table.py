@@ -7,8 +7,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.report.cells import CellView
-from loadgen.report.columns import Column
+from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.columns import SLO_COLUMNS, Column
 from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
 from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
@@ -55,7 +55,7 @@ class TerminalTable:
                 table.add_row(
                     Text("" if seat else _cell_name(view, wide)),
                     Text(name, style=LOOKS[self.data.looks[seat]].terminal),
-                    *(column.text(entry.summary) for column in columns),
+                    *(_figure(column, entry) for column in columns),
                     Text(failed, style="red" if failed not in (DASH, "0") else ""),
                 )
             for seat, engine in enumerate(self.data.engines[1:], start=1):
@@ -105,6 +105,13 @@ class TerminalTable:
             cells = (shape, printable(row.engine), row.text, row.interval_text, row.note)
             table.add_row(*(Text(cell) for cell in cells))
         return table
+
+
+def _figure(column: Column, entry: EngineCell) -> Text:
+    """A figure; those of the SLO have no verdict that would show how sure they are, so their intervals stand below."""
+    found = Text(column.text(entry.summary))
+    ends = column.interval_text(entry.intervals.get(column.key)) if column in SLO_COLUMNS else ""
+    return found.append(f"\n{ends}", style="dim") if ends else found
 
 
 def _cell_name(view: CellView, wide: bool) -> str:

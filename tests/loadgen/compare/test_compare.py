@@ -105,6 +105,20 @@ def test_without_a_threshold_the_verdict_is_told_and_the_exit_code_is_0(tmp_path
     assert statistics["cells"][0]["metrics"]["tpot_ms.mean"]["verdict"] in ("none", "undecided")
 
 
+def test_the_margin_is_that_of_bs_scenario(tmp_path):
+    """3% apart: with the default margin of 2% a difference, and of no matter to who set 5%."""
+    scenario = {"name": "known", "requests": 200}
+    known_run(tmp_path, "a", BASE, manifest={"scenario": {**scenario, "margin": 0.3}})
+    for run_id, told in (("b", scenario), ("c", {**scenario, "margin": 0.05})):
+        known_run(tmp_path, run_id, slower(0.03), manifest={"scenario": told})
+    verdicts = {}
+    for run_id in ("b", "c"):
+        assert compare(tmp_path, "a", run_id)[0] == 0
+        found = written(tmp_path, "a", run_id)["statistics"]
+        verdicts[run_id] = (found["settings"]["margin"], found["cells"][0]["metrics"]["ttft_ms.p50"]["verdict"])
+    assert verdicts == {"b": (0.02, "a"), "c": (0.05, "none")}
+
+
 def test_the_pages_stand_by_themselves(tmp_path):
     known_run(tmp_path, "a", BASE, cells=(Cell(512, 8, 2), Cell(512, 8, 4)), repeats=2, requests=40)
     known_run(
