@@ -53,6 +53,8 @@ COMPARE_TEXTS: dict[str, str] = {
     "{engine} at {cell}, repeat {repeat}, decides nothing: {reason}.": "{engine}（{cell}，第 {repeat} 次重复）不参与结论：{reason}。",
     "{sentence}.": "{sentence}。",
     "{what}: A has {a}, B has {b}": "{what}：A 为 {a}，B 为 {b}",
+    "Only headline metrics name who is faster: the others are not corrected for their number, and show figures and intervals.": "只有主要指标会给出谁更快："
+    "其余指标未按其数目校正，只给出数值与置信区间。",
     # thresholds
     "No threshold applies here.": "没有适用的阈值。",
     "The thresholds hold: of {count} thresholds and cells, {verdicts}.": "阈值均通过：{count} 项阈值与单元中，{verdicts}。",

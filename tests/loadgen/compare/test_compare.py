@@ -119,6 +119,37 @@ def test_the_margin_is_that_of_bs_scenario(tmp_path):
     assert verdicts == {"b": (0.02, "a"), "c": (0.05, "none")}
 
 
+def test_only_headline_metrics_name_a_winner(tmp_path):
+    known_run(tmp_path, "a", BASE)
+    known_run(tmp_path, "b", slower(0.2))
+    code, output = compare(tmp_path)
+    assert code == 0
+    metrics = written(tmp_path)["statistics"]["cells"][0]["metrics"]
+    assert {metrics[key]["verdict"] for key in ("ttft_ms.p50", "ttft_ms.p95")} == {"a"}
+    assert metrics["ttft_ms.p50"]["headline"] is True and metrics["ttft_ms.p95"]["headline"] is False
+    page = (tmp_path / "b" / "compare-a" / "compare.html").read_text()
+    text = (tmp_path / "b" / "compare-a" / "compare.md").read_text()
+    for lines in (output.splitlines(), text.splitlines()):
+        told = {figure: next(line for line in lines if f"TTFT {figure}" in line) for figure in ("p50", "p95")}
+        ends = [f"{100 * (end - 1):+.1f}%" for end in metrics["ttft_ms.p95"]["ratio"]["ci95"]]
+        assert f"[{ends[0]}, {ends[1]}]" in told["p95"].replace("\\", ""), "figures and intervals are there"
+        assert "A vllm" in told["p50"] and "A vllm" not in told["p95"]
+    rows = {figure: page.partition(f">TTFT {figure}")[2].partition("</tr>")[0] for figure in ("p50", "p95")}
+    assert "is faster" in rows["p50"] and "A vllm" in rows["p50"]
+    assert "is faster" not in rows["p95"] and "A vllm" not in rows["p95"]
+    for told in (output, page, text):
+        assert "Only headline metrics name who is faster" in told
+
+
+def test_other_metrics_say_why_their_interval_decides_nothing(tmp_path):
+    known_run(tmp_path, "a", BASE, repeats=2, requests=20)
+    known_run(tmp_path, "b", slower(0.5), repeats=2, requests=20)
+    compare(tmp_path)
+    assert written(tmp_path)["statistics"]["cells"][0]["metrics"]["ttft_ms.p99"]["reason"] == "few_requests"
+    text = (tmp_path / "b" / "compare-a" / "compare.md").read_text()
+    assert "too few requests" in next(line for line in text.splitlines() if "TTFT p99" in line)
+
+
 def test_the_pages_stand_by_themselves(tmp_path):
     known_run(tmp_path, "a", BASE, cells=(Cell(512, 8, 2), Cell(512, 8, 4)), repeats=2, requests=40)
     known_run(

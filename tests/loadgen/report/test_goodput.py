@@ -15,7 +15,8 @@ from rich.console import Console
 from loadgen.compare.comparison import compare_runs
 from loadgen.compare.sides import load_sides
 from loadgen.report import ReportPaths, terminal_table, write_report
-from loadgen.report.text import interval
+from loadgen.report.style import EQUAL, LOOKS, OPEN
+from loadgen.report.text import interval, ratio_interval
 from loadgen.scenario import Cell
 from loadgen.statistics.metrics import GOODPUT
 from tests.loadgen.known_run import Truth, known_run
@@ -132,3 +133,29 @@ def test_two_runs_have_it_where_both_have_an_slo(tmp_path: Path) -> None:
     assert metric.ratio is not None and metric.ratio.ci95 is not None
     assert metric.ratio.ci95[0] < met_share(b) * rate(b) / (met_share(a) * rate(a)) < metric.ratio.ci95[1]
     assert (metric.verdict, metric.headline) == ("a", False)
+
+
+def test_only_ratios_of_headline_metrics_have_a_mark(made: ReportPaths) -> None:
+    """TTFT p95 and goodput are 10% and more apart, and no winner is named: among many such, some are by chance."""
+    metrics = document(made)["statistics"][0]["cells"][0]["metrics"]
+    keys = [column.key for column in made.data.columns]
+    (row,) = [line for line in made.markdown.read_text(encoding="utf-8").splitlines() if "*ksana ÷ vllm*" in line]
+    columns = dict(zip(keys, row.split(" |")[2:], strict=False))
+    glyph = LOOKS[made.data.look("vllm")].glyph
+    for key in ("ttft_ms.p50", "ttft_ms.p95", GOODPUT.key):
+        assert metrics[key]["verdict"] == "a"
+        assert (glyph in columns[key]) == metrics[key]["headline"], key
+        assert ratio_interval(tuple(metrics[key]["ratio"]["ci95"])) in columns[key]
+    html = made.html.read_text(encoding="utf-8").partition('<tr class="ratio">')[2].partition("</tr>")[0]
+    figures = dict(zip(keys, html.split("<td")[1:], strict=False))
+    assert glyph in figures["ttft_ms.p50"] and "is faster" in figures["ttft_ms.p50"]
+    assert glyph not in figures["ttft_ms.p95"] and "is faster" not in figures["ttft_ms.p95"]
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    console.print(terminal_table(made.data))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    ratios = next(line for line in text.splitlines() if line.split()[:1] == ["ratio"])
+    headlines = {key for key in keys if key in metrics and metrics[key]["headline"]}
+    signs = sum(ratios.count(sign) for sign in (glyph, LOOKS[made.data.look("ksana")].glyph, EQUAL, OPEN))
+    assert signs == len(headlines) == 3
+    for told in (text.replace("\n", " "), made.html.read_text(), made.markdown.read_text()):
+        assert "Only headline metrics name who is faster" in told
