@@ -185,7 +185,7 @@ RUN_TEXTS: dict[str, str] = {
     "every event": "每个事件",
     "nowhere": "没有",
     "output tokens for each event with text, in one stream alone": "单路流中每个含文本事件的输出 Token 数",
-    "compare TPOT, and not the gaps between events": "请比较 TPOT，而非事件间隔",
+    "the verdict on TPOT allows for it; do not compare the gaps between events": "TPOT 的结论已考虑到这一点；请勿比较事件间隔",
     "an empty event that opens the stream; it is never taken for the first token": "流开头的空事件；从不视为首个 Token",
     "other tools take it for the first token: their TTFT is not comparable": "其他工具会把它当作首个 Token：其 TTFT 不可比",
     "{lead} ms before the text": "早于文本 {lead} ms",

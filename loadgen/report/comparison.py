@@ -27,12 +27,12 @@ MARGIN: float = Settings().margin
 
 def comparisons(run: RunData, engines: Sequence[str], slo: Slo | None = None) -> list[Statistics]:
     """Compare the first engine with each of the others, in goodput too where there is an SLO; of one engine nothing."""
+    most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
     settings = Settings(
-        alpha=run.manifest.alpha,
+        alpha=run.manifest.alpha / max(1, len(pairs)),  # false alarms over all pairs together (Bonferroni)
         margin=margin(run.manifest),
         floors_ms=floors_ms([run.manifest], [block.facts.cell for block in run.blocks]),
     )
-    most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
     metrics = METRICS if slo is None else WITH_SLO
     return [
         compare(a, b, cell_samples(run.blocks, a, b, most_errors=most, slo=slo), settings, metrics) for a, b in pairs

@@ -21,7 +21,7 @@ from loadgen.statistics.words import sentence, verdict_words
 Level = Literal["bad", "warn", "info"]
 
 CAVEATS: frozenset[Reason] = frozenset(
-    {"within_floor", "below_floor", "few_requests", "no_valid_pair", "not_measured", "not_positive"}
+    {"within_floor", "below_floor", "few_requests", "tokens_per_event", "no_valid_pair", "not_measured", "not_positive"}
 )
 """Reasons that lie in the values themselves, not in how sure they are."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from loadgen.cell_summary import summarise
-from loadgen.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_ms
 from loadgen.record import RequestRecord
 from loadgen.run_folder import BlockData
 from loadgen.slo import Slo
@@ -64,8 +65,18 @@ def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) 
         started_at=block.facts.started_at,
         requests={key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {},
         totals=totals,
+        event_bias=_event_bias(good),
         invalid=invalid,
     )
+
+
+def _event_bias(records: Sequence[RequestRecord]) -> float:
+    """`BlockSample.event_bias`: TPOT divides by n - 1 tokens what n - k of them took, with k in the first event."""
+    together = tokens_per_event(records)
+    lengths = [record.output_tokens for record in records if record.output_tokens is not None]
+    if together is None or not 1 < together < (mean := float(np.mean(lengths))):
+        return 0.0
+    return math.log((mean - together) / (mean - 1))
 
 
 def _values(records: Sequence[RequestRecord], of: Callable[[RequestRecord], float | None]) -> Floats:

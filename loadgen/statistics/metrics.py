@@ -34,6 +34,8 @@ class BlockSample:
     """By source (`output_tokens`, ...)."""
     invalid: str | None = None
     """Why this block decides nothing (client-limited, not complete, ...); None when it counts."""
+    event_bias: float = 0.0
+    """Logarithm of TPOT over the true time a token, if the first event holds as many tokens as events do on average."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from loadgen.statistics.compare import Key, conclude
-from loadgen.statistics.drift import DriftFacts, first_to_last, within_block
+from loadgen.statistics.drift import DriftFacts, first_to_last
 from loadgen.statistics.interval import Spread, all_but_one, difference, half_jackknife, halves, jackknife
-from loadgen.statistics.measure import Measured
+from loadgen.statistics.measure import Measured, event_bias, within_block
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Metric
 from loadgen.statistics.overall import Mean
 from loadgen.statistics.result import LeftOut, Reason, Settings, Side, Statistics
@@ -40,6 +40,8 @@ class Alone:
     """How far it moved from its first block to its last (`drift.first_to_last`); None with fewer than two."""
     without: Floats | None = None
     """The figure's logarithm without each block, in the order of `repeats`; None with fewer than two."""
+    event_bias: float = 0.0
+    """As of `BlockSample`, the mean of the blocks."""
 
 
 def alone(metric: Metric, blocks: Sequence[BlockSample]) -> Alone:
@@ -64,9 +66,9 @@ def alone(metric: Metric, blocks: Sequence[BlockSample]) -> Alone:
         return Alone(repeats, requests, figure, "not_positive")
     logs, log_figure = np.log(without), math.log(figure)
     spread = jackknife(log_figure, logs) if of_halves is None else half_jackknife(log_figure, np.log(of_halves), n)
-    ends = min(metric.pooled([unit]) for unit in units)
-    moved = first_to_last(metric, units, np.array([block.started_at for block, _ in found])) if ends > 0 else None
-    return Alone(repeats, requests, figure, problem, spread, moved, logs)
+    moved = first_to_last(metric, units, np.array([block.started_at for block, _ in found]))
+    bias = event_bias(metric, [block for block, _ in found])
+    return Alone(repeats, requests, figure, problem, spread, moved, logs, bias)
 
 
 def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
@@ -90,6 +92,7 @@ def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
         ratio=difference(b.spread, a.spread),
         difference=difference(plain[1], plain[0]),
         drift=_moved(a, b),
+        event_bias=b.event_bias - a.event_bias,
     )
 
 

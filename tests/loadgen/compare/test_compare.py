@@ -63,6 +63,7 @@ def test_one_block_decides_nothing(tmp_path):
     assert code == 4 and "two repeats or more" in output
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_limits_and_failures_of_b_count_and_those_of_a_do_not(tmp_path):
     cells = (Cell(512, 8, 2), Cell(1024, 8, 2))
     failing = dataclasses.replace(BASE, error_share=0.12)

@@ -52,9 +52,10 @@ def test_preflight_of_equal_engines(pair, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(file.read_text())
     assert (told["engines"], told["blocked"]) == (["a", "b"], False)
-    verdicts = {check["name"]: check["verdict"] for check in told["checks"]}
-    assert verdicts.pop("logprobs") == "unknown", "the simulator gives none"
-    assert set(verdicts.values()) == {"equal"}
+    unknown = {check["name"] for check in told["checks"] if check["verdict"] == "unknown"}
+    assert unknown == {"logprobs", "seed", "top-p"}, "the simulator gives no log probabilities, and never samples"
+    assert {check["verdict"] for check in told["checks"]} == {"equal", "unknown"}
+    assert "could not be told" in done.stdout
     for check in told["checks"]:
         assert check["name"] in done.stdout, "the table has every check"
 

@@ -44,6 +44,7 @@ def counters(run: SyntheticRun) -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_energy_of_a_run(prometheus: FakePrometheus, tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(2,), requests=10, repeats=2).add_all()
     folder = run.write(tmp_path)
@@ -65,6 +66,7 @@ def test_energy_of_a_run(prometheus: FakePrometheus, tmp_path: Path) -> None:
     assert "tokens a joule" in page.text and "Energy of 2 GPUs" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_gpu_the_report_says_why(prometheus: FakePrometheus, tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=4).add_all()
     folder = run.write(tmp_path)
@@ -94,6 +96,7 @@ def test_prefill_rate_of_known_points() -> None:
     assert fit_prefill("x", 1, [(tokens[:2], tokens[:2])]) is None and fit_prefill("x", 1, []) is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_prefill_by_least_squares_of_the_records(tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(128, 512, 1024), concurrencies=(1, 4), requests=12, repeats=3).add_all()
     folder = run.write(tmp_path)

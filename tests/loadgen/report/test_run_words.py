@@ -7,10 +7,13 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from loadgen import floor
 from loadgen.bench import ALL_UP, NOT_APPLIED
+from loadgen.gate.threshold import parse_threshold
+from loadgen.gate.why import why_nothing
 from loadgen.preflight.compare import compare, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import LENGTHS
@@ -18,6 +21,7 @@ from loadgen.prompts import PromptRecipe
 from loadgen.report.language import CHINESE, Text
 from loadgen.report.run_words import of_run
 from loadgen.scenario_file import load_scenario, shipped_scenarios
+from loadgen.statistics.metrics import BlockSample
 from tests.loadgen.preflight.samples import OFF, ON, SAMPLE, answer, other, probe, stream
 
 LOADGEN = Path(__file__).resolve().parents[3] / "loadgen"
@@ -71,6 +75,24 @@ def test_every_message_and_reason_is_known(name: str) -> None:
         assert isinstance(said, Text), f"{name} says what no template knows: {text}"
         assert said == text
         assert not english_left(text), CHINESE.shown(said)
+
+
+GOOD = BlockSample(1, 0.0, {"ttft_ms": np.zeros(9)})
+SPOILT = BlockSample(1, 0.0, invalid="it was interrupted")
+
+
+@pytest.mark.parametrize(
+    ("problem", "sides"),
+    [
+        *[(problem, ([GOOD],)) for problem in ("few_requests", "not_measured", "not_positive")],
+        *[("no_valid_pair", sides) for sides in ([[]], [[SPOILT]], [[SPOILT, SPOILT]], [[GOOD], [GOOD]])],
+    ],
+)
+@pytest.mark.parametrize("threshold", ["ttft.p99 > 5ms", "tpot.p99 > 5ms"])
+def test_every_reason_of_an_undecided_threshold_is_known(problem, sides, threshold) -> None:
+    text = why_nothing(problem, parse_threshold(threshold), *sides)
+    assert isinstance(of_run(text), Text), text
+    assert not english_left(text), CHINESE.shown(of_run(text))
 
 
 VARIANTS = [
