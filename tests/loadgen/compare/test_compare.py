@@ -151,6 +151,26 @@ def test_other_metrics_say_why_their_interval_decides_nothing(tmp_path):
     assert "too few requests" in next(line for line in text.splitlines() if "TTFT p99" in line)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        ({}, {}, None),
+        ({"between_blocks": "restart"}, {"between_blocks": "keep"}, "In run B the engine stayed up"),
+        ({"between_blocks": "keep"}, {"between_blocks": "restart"}, "In run A the engine stayed up"),
+        ({"between_blocks": "keep"}, {"between_blocks": "keep"}, "In both runs the engine stayed up"),
+    ],
+)
+def test_runs_of_one_start_of_the_engine_are_told(tmp_path, a, b, told):
+    for run_id, extra in (("a", a), ("b", b)):
+        known_run(tmp_path, run_id, repeats=2, requests=10, manifest={"scenario": {"name": "known", **extra}})
+    code, output = compare(tmp_path)
+    text = (tmp_path / "b" / "compare-a" / "compare.md").read_text()
+    assert code == 0
+    for shown in (output, text):
+        assert (told is not None) == ("stayed up from block to block" in shown)
+        assert told is None or told in shown
+
+
 def test_the_pages_stand_by_themselves(tmp_path):
     known_run(tmp_path, "a", BASE, cells=(Cell(512, 8, 2), Cell(512, 8, 4)), repeats=2, requests=40)
     known_run(
