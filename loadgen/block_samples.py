@@ -10,6 +10,7 @@ import numpy as np
 from loadgen.definitions import ttft_from_intended_ms
 from loadgen.manifest import Manifest
 from loadgen.run_folder import BlockData, RunData
+from loadgen.slo import Slo
 from loadgen.statistics import from_run
 from loadgen.statistics.metrics import BlockSample
 
@@ -35,10 +36,10 @@ def most_errors(manifest: Manifest) -> float:
     return float(limit) if isinstance(limit, int | float) else from_run.MOST_ERRORS
 
 
-def block_sample(block: BlockData, most: float = from_run.MOST_ERRORS) -> BlockSample:
+def block_sample(block: BlockData, most: float = from_run.MOST_ERRORS, slo: Slo | None = None) -> BlockSample:
     """One block's raw values. Failures are known also of a block that decides nothing because so many failed."""
     invalid = from_run.why_invalid(block, most)
-    sample = from_run.block_sample(block, invalid)
+    sample = from_run.block_sample(block, invalid, slo)
     requests = dict(sample.requests)
     if invalid is None:
         waits = [ttft_from_intended_ms(record) for record in block.measured if record.ok]

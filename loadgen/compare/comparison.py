@@ -13,13 +13,14 @@ from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
 from loadgen.gate.threshold import Threshold
 from loadgen.manifest import Manifest
+from loadgen.report.comparison import margin
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.floors import floors_ms
 from loadgen.report.prometheus import Memory
 from loadgen.resume import scenario_of
 from loadgen.run_folder import BlockData, RunData
 from loadgen.slo import Slo
-from loadgen.statistics.metrics import BlockSample, CellSample
+from loadgen.statistics.metrics import METRICS, WITH_SLO, BlockSample, CellSample
 from loadgen.statistics.result import Settings, Statistics
 from loadgen.statistics.unpaired import compare_unpaired
 
@@ -49,15 +50,17 @@ def compare_runs(
     cells = common_cells(a, b)
     found = differences(a.manifest, b.manifest, a.facts, b.facts)
     check(found, accepted)
-    samples = [CellSample(cell, _samples(a, cell), _samples(b, cell)) for cell in cells.common]
+    slo = common_slo(a, b)
+    samples = [CellSample(cell, _samples(a, cell, slo), _samples(b, cell, slo)) for cell in cells.common]
     floors = floors_ms([(side.manifest, blocks_of(side, cells.common)) for side in (a, b)])
-    statistics = compare_unpaired(a.label, b.label, samples, Settings(floors_ms=floors))
+    settings = Settings(margin=margin(b.manifest), floors_ms=floors)
+    statistics = compare_unpaired(a.label, b.label, samples, settings, METRICS if slo is None else WITH_SLO)
     relative = [threshold for threshold in thresholds if threshold.difference]
     limits = [threshold for threshold in thresholds if not threshold.difference]
     own = {sample.id: sample.b for sample in samples}
     cases = difference_cases(relative, samples, a.label, b.label, paired=False, floors_ms=floors)
     cases += limit_cases(limits, own, b.label)
-    report = build_report_data(_merged(a, b, cells), Memory(), compared=[statistics], slo=common_slo(a, b))
+    report = build_report_data(_merged(a, b, cells), Memory(), compared=[statistics], slo=slo)
     return RunComparison(a, b, cells, found, statistics, decide(cases), report)
 
 
@@ -80,9 +83,9 @@ def scenario_slo(manifest: Manifest) -> Slo | None:
         return None
 
 
-def _samples(side: Side, cell: str) -> list[BlockSample]:
+def _samples(side: Side, cell: str, slo: Slo | None) -> list[BlockSample]:
     most = most_errors(side.manifest)
-    return [block_sample(block, most) for block in side.blocks if block.facts.cell == cell]
+    return [block_sample(block, most, slo) for block in side.blocks if block.facts.cell == cell]
 
 
 def _merged(a: Side, b: Side, cells: Cells) -> RunData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loadgen.block_samples import most_errors
 from loadgen.compare.comparison import RunComparison, blocks_of
+from loadgen.compare.sides import Side
 from loadgen.report.floors import beyond_calibration
 from loadgen.report.headline import Notice, bad_line_notices
 from loadgen.report.language import Text, joined, say
@@ -40,6 +41,7 @@ def notices(comparison: RunComparison) -> list[Notice]:
                 "Left out, because only {letter} has {cells}: {names}.", letter=letter, cells=_these(cells), names=names
             )
             found.append(Notice("warn", text))
+    found += _one_start(comparison)
     for side in (comparison.a, comparison.b):
         for notice in bad_line_notices(side.run.bad_lines):
             found.append(Notice(notice.level, say("Run {letter}: {text}", letter=side.letter, text=notice.text)))
@@ -71,6 +73,26 @@ def notices(comparison: RunComparison) -> list[Notice]:
         if row.level == "info"
     ]
     return found
+
+
+def _one_start(comparison: RunComparison) -> list[Notice]:
+    """Said where a run's engines stayed up: all its blocks tell of one start of its engine."""
+    kept = [side.letter for side in (comparison.a, comparison.b) if _stayed_up(side)]
+    if not kept:
+        return []
+    runs = say("both runs") if len(kept) == 2 else say("run {letter}", letter=kept[0])
+    text = say(
+        "In {runs} the engine stayed up from block to block, so each such run is one start of it. No interval here "
+        "holds how much one start differs from the next: equal engines can look different. Repeat the whole comparison "
+        "with engines started afresh, or race with `between_blocks: restart`.",
+        runs=runs,
+    )
+    return [Notice("warn", text)]
+
+
+def _stayed_up(side: Side) -> bool:
+    manifest = side.manifest
+    return manifest.source == "web-ui" or manifest.scenario.get("between_blocks") == "keep"
 
 
 def _these(cells: list[str]) -> Text:

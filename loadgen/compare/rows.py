@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
+from loadgen.report.headline import caveat_text
 from loadgen.report.language import Text, say
 from loadgen.report.text import DASH, number
+from loadgen.statistics.metrics import GOODPUT
 from loadgen.statistics.result import Comparison, Estimate, Statistics
 from loadgen.statistics.words import metric_words, verdict_words
 
-SHOWN = ("ttft_ms.p50", "ttft_ms.p95", "tpot_ms.mean", "tpot_ms.p95", "output_tokens_per_s", "requests_per_s")
+SHOWN = (
+    "ttft_ms.p50",
+    "ttft_ms.p95",
+    "tpot_ms.mean",
+    "tpot_ms.p95",
+    "output_tokens_per_s",
+    "requests_per_s",
+    GOODPUT.key,
+)
 """Where there is room for a few only."""
 VERDICTS = {"none": say("no difference"), "undecided": say("undecided"), "invalid": say("not comparable")}
 
@@ -27,9 +37,10 @@ class Row:
     difference: str
     change: str
     verdict: str
-    words: Text
+    """Of a headline metric; of others "", or why the interval decides nothing."""
+    words: str
     winner: int | None
-    """Seat of who is faster."""
+    """Seat of who is faster; headline metrics only."""
 
 
 def rows(statistics: Statistics, *, every: bool = True) -> list[Row]:
@@ -52,10 +63,18 @@ def _row(cell: str, one: Comparison, statistics: Statistics) -> Row:
         b=_estimate(one.b),
         difference=_estimate(one.difference, signed=True),
         change=_change(one.ratio),
-        verdict={"a": statistics.a, "b": statistics.b}.get(one.verdict) or VERDICTS[one.verdict],
-        words=Text(lambda language: verdict_words(one, statistics, language.verdicts)),
-        winner={"a": 0, "b": 1}.get(one.verdict),
+        verdict=_verdict(one, statistics) if one.headline else caveat_text(one, statistics),
+        words=_words(one, statistics) if one.headline else caveat_text(one, statistics),
+        winner={"a": 0, "b": 1}.get(one.verdict) if one.headline else None,
     )
+
+
+def _verdict(one: Comparison, statistics: Statistics) -> str:
+    return {"a": statistics.a, "b": statistics.b}.get(one.verdict) or VERDICTS[one.verdict]
+
+
+def _words(one: Comparison, statistics: Statistics) -> Text:
+    return Text(lambda language: verdict_words(one, statistics, language.verdicts))
 
 
 def _estimate(value: Estimate | None, *, signed: bool = False) -> str:

@@ -15,7 +15,7 @@ from loadgen.compare.headline import headline, notices
 from loadgen.compare.rows import Row, rows
 from loadgen.report.style import LOOKS
 from loadgen.report.table import LEVEL_STYLES, WIDE, terminal_table
-from loadgen.report.text import cell_words, printable
+from loadgen.report.text import ONLY_HEADLINES, cell_words, printable
 
 
 def show_comparison(console: Console, comparison: RunComparison) -> None:
@@ -26,6 +26,7 @@ def show_comparison(console: Console, comparison: RunComparison) -> None:
     console.print(terminal_table(comparison.report).cells(wide))
     for cell, own in itertools.groupby(rows(comparison.statistics, every=False), key=lambda row: row.cell):
         console.print(_table(cell, list(own), wide, comparison.report.looks))
+    console.print(Text(ONLY_HEADLINES, style="dim"), soft_wrap=True)
     console.print(Text(printable(headline(comparison)), style="bold"), soft_wrap=True)
 
 

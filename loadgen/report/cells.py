@@ -10,8 +10,8 @@ import numpy as np
 
 from loadgen.cell_summary import CellSummary, Floats, summarise
 from loadgen.definitions import tpot_ms, ttft_ms
-from loadgen.report.columns import COLUMNS, SLO_COLUMNS, quotient
-from loadgen.report.comparison import Interval, block_figures, intervals, samples_of, slo_intervals
+from loadgen.report.columns import COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
+from loadgen.report.comparison import Interval, block_figures, intervals, met_interval, samples_of
 from loadgen.report.language import joined, mark, say
 from loadgen.run_folder import BlockData
 from loadgen.scenario import Cell
@@ -105,7 +105,11 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
                 )
             )
     verdicts = [block.client for block in chosen]
-    samples = samples_of(chosen)
+    samples = samples_of(chosen, slo)
+    found = intervals(samples)
+    met = None if slo is None else met_interval(chosen, slo)
+    if met is not None:
+        found[MET_SHARE.key] = met
     measured = [record for block in chosen for record in block.measured if record.ok]
     return EngineCell(
         engine=engine,
@@ -115,7 +119,7 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
         blocks=[block.facts.record_id for block in chosen],
         ttft=_sorted([ttft_ms(record) for record in measured]),
         tpot=_sorted([tpot_ms(record) for record in measured]),
-        intervals=intervals(samples) | (slo_intervals(chosen, slo) if slo is not None else {}),
+        intervals=found,
         block_figures=block_figures(samples),
         limited=any(verdict is not None and verdict.limited for verdict in verdicts),
     )

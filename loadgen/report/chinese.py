@@ -92,8 +92,8 @@ SENTENCES: dict[str, str] = {
     "点为均值，须线从 p5 到 p95。置信区间由逐一去掉一次重复得到；只有一次重复时由请求间的波动得到。",
     "Latencies in ms over the successful measured requests; below each figure its 95% interval.": "延迟单位为 ms，统计成功的"
     "计入测量的请求；每个数值下方为其 95% 置信区间。",
-    "Ratios are to {engine}; beside each stands its verdict: the mark of the engine that is faster, or": "比值以 {engine} 为"
-    "基准；旁边是结论：更快的引擎的标记，或",
+    "Ratios are to {engine}; beside those of headline metrics stands the verdict: the mark of the engine that is faster, or": "比值以 {engine} 为"
+    "基准；主要指标的比值旁是结论：更快的引擎的标记，或",
     "The load generator was the limit: this decides nothing.": "瓶颈在压测客户端：不参与结论。",
     "There is no cell.": "没有单元。",
     "The share of a cell's requests that were at least as fast as x; the mark is the median. Panels of a row share their "

@@ -14,6 +14,11 @@ COMPARE_TEXTS: dict[str, str] = {
     "若很重要，请依次运行 A、B、再运行 A。",
     "Each with its 95% interval. Blocks of two runs are independent of each other, so nothing is paired.": "均附 95% 置信区间。"
     "两次运行的测试块相互独立，因此不配对。",
+    "In {runs} the engine stayed up from block to block, so each such run is one start of it. No interval here "
+    "holds how much one start differs from the next: equal engines can look different. Repeat the whole comparison "
+    "with engines started afresh, or race with `between_blocks: restart`.": "{runs}中引擎在各测试块之间一直运行，因此每次这样的运行"
+    "只代表引擎的一次启动。这里的区间都不包含不同启动之间的差异：相同的引擎也可能显得不同。请在重新启动引擎后重复整个对比，"
+    "或使用 `between_blocks: restart` 进行评测。",
     "Left out, because only {letter} has {cells}: {names}.": "只有 {letter} 有{cells}，已略去：{names}。",
     "Not the same in both runs: {names}.": "两次运行中不同：{names}。",
     "Nothing that the manifests know.": "运行清单中没有任何不同。",
@@ -23,6 +28,7 @@ COMPARE_TEXTS: dict[str, str] = {
     "What is not the same": "不同之处",
     "a threshold failed": "有阈值未通过",
     "arrival of requests": "请求到达方式",
+    "both runs": "两次运行",
     "command line of the engine": "引擎命令行",
     "commit of the load generator": "压测客户端的提交",
     "context length, tokens": "上下文长度（Token）",
@@ -39,6 +45,7 @@ COMPARE_TEXTS: dict[str, str] = {
     "load generator's package: {name}": "压测客户端软件包：{name}",
     "metric": "指标",
     "no difference": "无差异",
+    "run {letter}": "运行 {letter} ",
     "scenario: {key}": "场景：{key}",
     "serving setting: {name}": "服务参数：{name}",
     "shape of the load: {key}": "负载形状：{key}",
@@ -53,6 +60,8 @@ COMPARE_TEXTS: dict[str, str] = {
     "{engine} at {cell}, repeat {repeat}, decides nothing: {reason}.": "{engine}（{cell}，第 {repeat} 次重复）不参与结论：{reason}。",
     "{sentence}.": "{sentence}。",
     "{what}: A has {a}, B has {b}": "{what}：A 为 {a}，B 为 {b}",
+    "Only headline metrics name who is faster: the others are not corrected for their number, and show figures and intervals.": "只有主要指标会给出谁更快："
+    "其余指标未按其数目校正，只给出数值与置信区间。",
     # thresholds
     "No threshold applies here.": "没有适用的阈值。",
     "The thresholds hold: of {count} thresholds and cells, {verdicts}.": "阈值均通过：{count} 项阈值与单元中，{verdicts}。",

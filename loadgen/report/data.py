@@ -202,16 +202,16 @@ def build_report_data(
         client=client_facts(run.blocks),
         memory=memory,
         bad_lines=run.bad_lines,
-        comparisons=_compared(run, engines, scenario) if compared is None else list(compared),
+        comparisons=_compared(run, engines, scenario, slo) if compared is None else list(compared),
         energy=energy or Energy(),
         prefill=prefill_fits(run.blocks, engines, used),
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
     )
 
 
-def _compared(run: RunData, engines: Sequence[str], scenario: Scenario | None) -> list[Statistics]:
+def _compared(run: RunData, engines: Sequence[str], scenario: Scenario | None, slo: Slo | None) -> list[Statistics]:
     """The comparisons of a race; a search for capacity asks each engine at loads of its own."""
-    return [] if scenario is not None and scenario.find_capacity is not None else comparisons(run, engines)
+    return [] if scenario is not None and scenario.find_capacity is not None else comparisons(run, engines, slo)
 
 
 def _engine_names(run: RunData) -> list[str]:

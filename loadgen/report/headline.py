@@ -17,10 +17,15 @@ from loadgen.report.lost import lost_words
 from loadgen.report.run_words import of_run
 from loadgen.report.style import Mark, verdict_mark
 from loadgen.report.text import cell_words, listing, number, plural
-from loadgen.statistics.result import CellResult, Judged, Overall, Statistics
+from loadgen.statistics.result import CellResult, Judged, Overall, Reason, Statistics
 from loadgen.statistics.words import sentence, verdict_words
 
 Level = Literal["bad", "warn", "info"]
+
+CAVEATS: frozenset[Reason] = frozenset(
+    {"within_floor", "below_floor", "few_requests", "tokens_per_event", "no_valid_pair", "not_measured", "not_positive"}
+)
+"""Reasons that lie in the values themselves, not in how sure they are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +93,14 @@ def verdict_text(judged: Judged, statistics: Statistics) -> Text:
     if judged.reason == "one_repeat":
         return say("undecided: one block")
     return Text(lambda language: verdict_words(judged, statistics, language.verdicts))
+
+
+def caveat_text(judged: Judged, statistics: Statistics) -> str:
+    """What is said of a metric outside Holm's family: why its interval decides nothing, never who is faster.
+
+    Among so many uncorrected metrics some name a winner between equals.
+    """
+    return verdict_text(judged, statistics) if judged.reason in CAVEATS else ""
 
 
 def verdict_sentence(statistics: Statistics, cell: CellResult | None = None) -> Text:

@@ -11,7 +11,7 @@ from loadgen.report import text
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
-from loadgen.report.headline import basis, headline, notices, tiles, verdict_text
+from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.language import ENGLISH, Language, Text, mark, say
 from loadgen.report.prefill import PrefillFit
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
@@ -106,6 +106,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "prefill": prefill_rows(data),
         "energy": energy_rows(data),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
+        "only_headlines": text.ONLY_HEADLINES,
         "of_two_runs": False,
         "dash": text.DASH,
         "long": LONG,
@@ -145,7 +146,7 @@ def _row(data: ReportData, entry: EngineCell, seat: int) -> dict[str, Any]:
         "note": entry.note,
         "limited": entry.limited,
         "figures": [
-            {"text": column.text(entry.summary), "interval": text.interval(entry.intervals.get(column.key))}
+            {"text": column.text(entry.summary), "interval": column.interval_text(entry.intervals.get(column.key))}
             for column in data.columns
         ],
         "errors": text.DASH if entry.summary is None else text.count(sum(entry.summary.errors.values())),
@@ -168,8 +169,8 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
             {
                 "text": text.ratio(judged.ratio.estimate if judged.ratio else None),
                 "interval": text.ratio_interval(judged.ratio.ci95 if judged.ratio else None),
-                "mark": verdict_mark(judged.verdict, data.looks[0], data.looks[seat]),
-                "verdict": verdict_text(judged, statistics),
+                "mark": verdict_mark(judged.verdict, data.looks[0], data.looks[seat]) if judged.headline else None,
+                "verdict": (verdict_text if judged.headline else caveat_text)(judged, statistics),
             }
         )
     return {"engine": engine, "figures": figures}

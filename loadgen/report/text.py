@@ -14,6 +14,10 @@ from loadgen.report.run_words import of_run
 from loadgen.scenario import Cell
 
 DASH = "–"
+ONLY_HEADLINES = say(
+    "Only headline metrics name who is faster: the others are not corrected for their "
+    "number, and show figures and intervals."
+)
 
 
 def number(value: float | None) -> str:

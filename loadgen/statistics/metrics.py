@@ -121,6 +121,10 @@ METRICS: tuple[Metric, ...] = (
 )
 """ITL is not among them: engines that put several tokens into one event have other gaps, and are not slower by it."""
 
+GOODPUT = Metric("slo.goodput_per_s", "good_requests", "rate", "req/s", "higher")
+WITH_SLO: tuple[Metric, ...] = (*METRICS, GOODPUT)
+"""What is compared where the scenario has an SLO."""
+
 HEADLINE: tuple[str, ...] = ("ttft_ms.p50", "tpot_ms.mean", "output_tokens_per_s")
 """The family of Holm's correction: the wait for the first token (the median, because one stall moves the mean of a
 hundred), the pace after it (the mean, which a user's whole waiting follows), and what the machine delivers."""

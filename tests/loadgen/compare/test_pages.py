@@ -49,7 +49,7 @@ def test_goodput_is_there_where_both_runs_have_an_slo(tmp_path: Path) -> None:
         share = entry.summary.slo.met_share
         assert share == pytest.approx(sum(met[engine]) / len(met[engine]), abs=0.1), "both are held against B's"
         low, high = entry.intervals["slo.met_share"]
-        assert share is not None and low <= 100 * share <= high
+        assert share is not None and 0 <= low <= share <= high <= 1
         low, high = entry.intervals["slo.goodput_per_s"]
         assert entry.summary.slo.goodput_per_s is not None and low <= entry.summary.slo.goodput_per_s <= high
     assert any(row.what == "scenario: slo" for row in comparison.differences)
