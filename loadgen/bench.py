@@ -53,7 +53,7 @@ ALL_UP = (
 
 
 def run_bench(
-    scenario_name: str | None,
+    scenario_name: str,
     *,
     resume: str | None = None,
     most_repeats: int | None = None,
@@ -70,7 +70,7 @@ def run_bench(
     """Run a scenario and print its table. Returns the exit code.
 
     Args:
-        scenario_name: a shipped scenario's name or a file; None to take up a run again.
+        scenario_name: a shipped scenario's name or a file; of no meaning with `resume`.
         resume: the run to take up again, by id or folder.
         most_repeats: repeat until the verdict is clear, but no more often than this; None: as the scenario says.
         checkout: where the stack's state lies.
@@ -93,7 +93,7 @@ def run_bench(
         scenario = scenario_of(manifest)
         engines = _same_seats(manifest, engines)
     else:
-        scenario = _override(load_scenario(scenario_name or "smoke"), overrides)
+        scenario = _override(load_scenario(scenario_name), overrides)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None or runs_dir is not None:
@@ -102,7 +102,7 @@ def run_bench(
     host, seats, notes = _choose(scenario, stack, engines or ())
     _check_looks(scenario, len(seats), most_repeats)
     if stack is not None:
-        settle_serving(scenario, scenario_name or str(resume), stack)
+        settle_serving(scenario, resume or scenario_name, stack)
     prometheus = stack.prometheus_url if stack else None
     if old is None:
         scenario, told = _leave_out(scenario, () if stack else seats, console)

@@ -26,7 +26,7 @@ def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: 
         console.print("Not every block was completed; the report says which and why.", style="yellow")
     failed = 0 if data.capacity else failed  # a search goes beyond what an engine can take
     limited = client_limited(data)
-    if limited and not data.comparisons:  # of a comparison the table's last line says so
+    if limited and (data.capacity or not data.comparisons):  # of a comparison the table's last line says so
         text = "Nothing can be judged: the load generator was the limit; what held it back stands above."
         console.print(text, style="bold red", soft_wrap=True)
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
@@ -44,18 +44,16 @@ def client_limited(data: ReportData) -> bool:
 
 def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console: Console) -> None:
     """Print what there is of a run that broke off, and how to see it and go on; `resume` is the command for that."""
-    measured = True
+    lines = [
+        f"What was measured is in {folder.path}",
+        f"See it with `make report RUN={folder.path}`; go on with `{resume}`.",
+    ]
     with contextlib.suppress(UserError):
         data = report_data(folder, prometheus_url=prometheus)
-        console.print(terminal_table(data))
-        measured = any(block.records for block in data.blocks)
-    if measured:
-        lines = [
-            f"What was measured is in {folder.path}",
-            f"See it with `make report RUN={folder.path}`; go on with `{resume}`.",
-        ]
-    else:
-        lines = [f"What is known of this run is in {folder.path}", f"Go on with `{resume}`."]
+        if any(block.records for block in data.blocks):
+            console.print(terminal_table(data))
+        else:
+            lines = [f"Nothing was measured; what is known of this run is in {folder.path}"]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 

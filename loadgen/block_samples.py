@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from loadgen.definitions import ttft_from_intended_ms
 from loadgen.manifest import Manifest
 from loadgen.run_folder import BlockData, RunData
+from loadgen.slo import Slo
 from loadgen.statistics import from_run
 from loadgen.statistics.metrics import BlockSample
 
@@ -34,14 +36,20 @@ def most_errors(manifest: Manifest) -> float:
     return float(limit) if isinstance(limit, int | float) else from_run.MOST_ERRORS
 
 
-def block_sample(block: BlockData, most: float = from_run.MOST_ERRORS) -> BlockSample:
+def block_sample(block: BlockData, most: float = from_run.MOST_ERRORS, slo: Slo | None = None) -> BlockSample:
     """One block's raw values. Failures are known also of a block that decides nothing because so many failed."""
     invalid = from_run.why_invalid(block, most)
-    sample = from_run.block_sample(block, invalid)
+    sample = from_run.block_sample(block, invalid, slo)
     requests = dict(sample.requests)
     if invalid is None:
         waits = [ttft_from_intended_ms(record) for record in block.measured if record.ok]
         requests[FROM_INTENDED] = np.array([wait for wait in waits if wait is not None], dtype=np.float64)
     if from_run.why_invalid(block, ALL) is None:
         requests[FAILED] = np.array([not record.ok for record in block.measured], dtype=np.float64)
-    return dataclasses.replace(sample, requests=requests)
+    return dataclasses.replace(sample, requests=requests, failed=block.facts.status == "failed")
+
+
+def lost_repeats(blocks: Sequence[BlockSample]) -> set[int]:
+    """The repeats of one engine's cell whose block failed, and that no other attempt made up for."""
+    known = {block.repeat for block in blocks if FAILED in block.requests}
+    return {block.repeat for block in blocks if block.failed} - known

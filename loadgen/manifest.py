@@ -28,7 +28,8 @@ PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prom
 
 BlockStatus = Literal["running", "complete", "interrupted", "failed"]
 RunStatus = Literal["running", "complete", "interrupted", "failed"]
-Verdict = Literal["equal", "noted", "blocking"]
+Verdict = Literal["equal", "unknown", "noted", "blocking"]
+"""`unknown`: of an engine, or of all, it could not be told."""
 
 
 class _Model(BaseModel):

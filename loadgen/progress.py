@@ -38,7 +38,7 @@ class StatusLine:
     def line(self, text: str) -> None:
         """Show how things stand."""
         if self._live is not None:
-            self._live.update(_Waiting(text))
+            self._live.update(WaitingLine(text))
         elif time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S and text != self._printed:
             self._printed_at, self._printed = time.monotonic(), text
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -48,7 +48,7 @@ class StatusLine:
         self._console.print(Text(text, style=style or ""), highlight=False, soft_wrap=True)
 
 
-class _Waiting:
+class WaitingLine:
     """A line that tells how long it has been there, once that is long: something is waited for."""
 
     def __init__(self, text: str) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from types import NoneType
 
 import orjson
 
 from loadgen.errors import UserError
-from loadgen.record import RequestRecord
+from loadgen.record import PER_EVENT, RequestRecord
 
 
 class RecordFile:
@@ -59,23 +61,80 @@ def _line(record: RequestRecord) -> bytes:
         return json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
-def read_records(path: Path) -> tuple[list[RequestRecord], int]:
-    """Read a `.jsonl` file. Returns the records and the number of unreadable lines (torn by a crash)."""
-    records, broken = [], 0
+@dataclasses.dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no record."""
+
+    number: int
+    """In its file, from 1."""
+    torn: bool
+    """Whether a writer was stopped in the middle of it: it is cut off, and the last one that its writer wrote."""
+    problem: str
+
+
+def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
+    """Read a `.jsonl` file. Returns the records, and the lines that are none.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    records: list[RequestRecord] = []
+    bad: list[BadLine] = []
+    cut: dict[int, int] = {}
+    """By position in `bad`, how many records came before a line that is cut off."""
     try:
         with path.open("rb") as file:
-            for line in file:
+            for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 try:
-                    records.append(RequestRecord.from_dict(json.loads(line)))
+                    record = RequestRecord.from_dict(json.loads(line))
+                    problem = mistyped(record)
+                except (json.JSONDecodeError, UnicodeDecodeError):
+                    problem = "it is not JSON"
+                    if not line.rstrip().endswith(b"}"):
+                        cut[len(bad)] = len(records)
                 except (ValueError, TypeError, AttributeError):
-                    broken += 1
+                    problem = "it is no request record"
+                if problem is None:
+                    records.append(record)
+                else:
+                    bad.append(BadLine(number, False, problem))
     except FileNotFoundError:
-        return [], 0
+        return [], []
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return records, broken
+    for place, before in cut.items():
+        # A run that goes on after a crash does so with another block or attempt, so a line amid one block's was edited.
+        if before == len(records) or before == 0 or records[before - 1].block != records[before].block:
+            bad[place] = dataclasses.replace(bad[place], torn=True)
+    return records, bad
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "int | None": (int, NoneType),
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "Clock": (str,),
+    "TokenSource | None": (str, NoneType),
+}
+"""What a field may hold, by its annotation."""
+CHECKED = {
+    field.name: KINDS[str(field.type)] for field in dataclasses.fields(RequestRecord) if field.name not in PER_EVENT
+}
+
+
+def mistyped(record: RequestRecord) -> str | None:
+    """Say which value of a record its field cannot hold; None where there is none. Lists were checked before."""
+    for name, kinds in CHECKED.items():
+        value = getattr(record, name)
+        if type(value) not in kinds:
+            wanted = "a whole number" if int in kinds else "text"
+            return f"{name} is {json.dumps(value)[:40]}, not {wanted}"
+        if type(value) is int and abs(value) >= (2**63 if name.startswith("t_") or name.endswith("_ns") else 2**31):
+            return f"{name} is {value}, which is too large"
+    return None
 
 
 class RecordTail:

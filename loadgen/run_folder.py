@@ -13,7 +13,7 @@ from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, Manifest, load_manifest, save_manifest
 from loadgen.record import RequestRecord
-from loadgen.record_file import read_records
+from loadgen.record_file import BadLine, read_records
 from loadgen.window import Cut, cut_block
 
 MANIFEST = "manifest.json"
@@ -51,7 +51,8 @@ class RunData:
     folder: Path
     manifest: Manifest
     blocks: list[BlockData]
-    broken_lines: int
+    bad_lines: list[BadLine]
+    """Of `requests.jsonl`, left out."""
 
 
 class RunFolder:
@@ -125,7 +126,7 @@ class RunFolder:
         Records of a block that the manifest does not know (a crash between the two) are left out of the blocks.
         """
         manifest = load_manifest(self.manifest_path)
-        records, broken = read_records(self.records_path)
+        records, bad = read_records(self.records_path)
         by_block: dict[str, list[RequestRecord]] = {}
         for record in records:
             by_block.setdefault(record.block, []).append(record)
@@ -140,4 +141,4 @@ class RunFolder:
                 open_loop=facts.rate > 0,
             )
             blocks.append(BlockData(facts, own, cut))
-        return RunData(self.path, manifest, blocks, broken)
+        return RunData(self.path, manifest, blocks, bad)

@@ -7,12 +7,10 @@ compare engines, it is the same colour on all of them.
 
 from __future__ import annotations
 
-from loadgen.report.style import LOOKS
+from loadgen.report.style import KNOWN_ENGINES, LOOKS
 
-# Each pair that shares a profile is told apart with every common kind of colour blindness.
-KNOWN = ("vllm", "ksana", "sim-vllm", "sim-ksana", "llamacpp", "vllm-cpu")
 # Of the two tones that the report has of each colour, the one for dark pages: Grafana is dark unless told otherwise.
-ENGINE_COLOURS: dict[str, str] = {name: look.dark for name, look in zip(KNOWN, LOOKS, strict=True)}
+ENGINE_COLOURS: dict[str, str] = {name: look.dark for name, look in zip(KNOWN_ENGINES, LOOKS, strict=True)}
 
 GRAY = "#8e8e8e"
 GOOD = "#4f9d5d"

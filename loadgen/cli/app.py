@@ -7,7 +7,6 @@ them are loaded, and `run` must patch sockets before anything else opens one.
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 
@@ -43,12 +42,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our characters shows ? for them
-    try:
-        code = _run(sys.argv[1:] or ["--help"])
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not a failure of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    code = _run(sys.argv[1:] or ["--help"])
     if code == INTERRUPTED:
         print("Interrupted.", file=sys.stderr)
     return code

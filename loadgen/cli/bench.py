@@ -27,6 +27,7 @@ from loadgen.preflight.names import parse_accept
 
 UNTIL_DECIDED = "--until-decided"
 MOST_REPEATS = "16"
+DEFAULT_SCENARIO = "smoke"
 
 
 def bench(
@@ -77,6 +78,7 @@ def bench(
     limit, so that nothing can be judged, 130 interrupted.
     """
     from loadgen.bench import run_bench
+    from loadgen.scenario_file import load_scenario
 
     gate = Gate(fail_if, junit, markdown, github_summary)
     seats = read_seats(engine, api=api, model=model, tokenizer=tokenizer, api_key_env=api_key_env, workers=workers)
@@ -86,9 +88,11 @@ def bench(
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if resume is not None and (scenario is not None or overrides):
         raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
+    if resume is None:
+        gate.thresholds(load_scenario(scenario or DEFAULT_SCENARIO).fail_if)  # raises here, not after the race
     console = open_console()
     code = run_bench(
-        scenario,
+        scenario or DEFAULT_SCENARIO,
         resume=resume,
         most_repeats=until_decided,
         checkout=CHECKOUT,

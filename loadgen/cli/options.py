@@ -25,11 +25,22 @@ class ApiChoice(enum.StrEnum):
     completions = "completions"
 
 
+class LanguageChoice(enum.StrEnum):
+    """What pages are written in."""
+
+    en = "en"
+    zh = "zh"
+
+
 RunsDir = Annotated[
     Path | None,
     typer.Option("--runs-dir", metavar="DIR", help="Folder of run folders (default: the stack's, or ./runs)."),
 ]
 RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="Run id or folder (default: the newest).")]
+Language = Annotated[
+    LanguageChoice,
+    typer.Option("--lang", help="Language of the pages; zh writes .zh.html and .zh.md files."),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file (- for stdout).")
 ]

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Annotated
 
 import typer
 
 from loadgen.cli import options
-from loadgen.cli.options import RunName, RunsDir
+from loadgen.cli.options import Language, LanguageChoice, RunName, RunsDir
 from loadgen.console import open_console
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
-
-
-class LanguageChoice(enum.StrEnum):
-    """What a report is written in."""
-
-    en = "en"
-    zh = "zh"
 
 
 def report(
@@ -27,9 +19,7 @@ def report(
         str | None, typer.Option(metavar="URL", help="Prometheus to ask (default: the one of the run).")
     ] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
-    lang: Annotated[
-        LanguageChoice, typer.Option(help="Language of the pages; zh writes report.zh.html and report.zh.md.")
-    ] = LanguageChoice.en,
+    lang: Language = LanguageChoice.en,
     fail_if: FailIf = None,
     junit: Junit = None,
     markdown: MarkdownFile = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loadgen.cli.options import RunsDir, default_runs_dir
+from loadgen.cli.options import Language, LanguageChoice, RunsDir, default_runs_dir
 from loadgen.console import open_console
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile, scenario_thresholds
@@ -34,6 +34,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write it (default: RUN_B/compare-<id of RUN_A>).")
     ] = None,
+    lang: Language = LanguageChoice.en,
     runs_dir: RunsDir = None,
 ) -> None:
     """Compare two runs cell by cell.
@@ -57,7 +58,7 @@ def compare(
     comparison = compare_runs(side_a, side_b, accepted=accept or (), thresholds=thresholds)
     terminal = open_console()
     show_comparison(terminal, comparison)
-    page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}")
+    page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}", lang.value)
     title = f"{side_b.label} ({side_b.manifest.run_id}) against {side_a.label} ({side_a.manifest.run_id})"
     code = gate.tell(comparison.decisions, title=title, started_at=side_b.manifest.started_at, console=terminal)
     terminal.print(f"Comparison: {page}", soft_wrap=True, highlight=False)

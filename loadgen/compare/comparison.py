@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from loadgen.block_samples import block_sample, most_errors
 from loadgen.compare.manifests import Difference, check, differences
 from loadgen.compare.sides import Cells, Side, common_cells
+from loadgen.errors import UserError
 from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
 from loadgen.gate.threshold import Threshold
-from loadgen.report.comparison import floors_ms
+from loadgen.manifest import Manifest
+from loadgen.report.comparison import margin
 from loadgen.report.data import ReportData, build_report_data
+from loadgen.report.floors import floors_ms
 from loadgen.report.prometheus import Memory
+from loadgen.resume import scenario_of
 from loadgen.run_folder import BlockData, RunData
-from loadgen.statistics.metrics import BlockSample, CellSample
+from loadgen.slo import Slo
+from loadgen.statistics.metrics import METRICS, WITH_SLO, BlockSample, CellSample
 from loadgen.statistics.result import Settings, Statistics
 from loadgen.statistics.unpaired import compare_unpaired
 
@@ -45,26 +50,53 @@ def compare_runs(
     cells = common_cells(a, b)
     found = differences(a.manifest, b.manifest, a.facts, b.facts)
     check(found, accepted)
-    samples = [CellSample(cell, _samples(a, cell), _samples(b, cell)) for cell in cells.common]
-    floors = floors_ms([a.manifest, b.manifest], cells.common)
-    statistics = compare_unpaired(a.label, b.label, samples, Settings(floors_ms=floors))
+    slo = common_slo(a, b)
+    samples = [CellSample(cell, _samples(a, cell, slo), _samples(b, cell, slo)) for cell in cells.common]
+    floors = floors_ms([(side.manifest, blocks_of(side, cells.common)) for side in (a, b)])
+    settings = Settings(margin=margin(b.manifest), floors_ms=floors)
+    statistics = compare_unpaired(a.label, b.label, samples, settings, METRICS if slo is None else WITH_SLO)
     relative = [threshold for threshold in thresholds if threshold.difference]
     limits = [threshold for threshold in thresholds if not threshold.difference]
     own = {sample.id: sample.b for sample in samples}
     cases = difference_cases(relative, samples, a.label, b.label, paired=False, floors_ms=floors)
     cases += limit_cases(limits, own, b.label)
-    report = build_report_data(_merged(a, b, cells), Memory(), compared=[statistics])
+    report = build_report_data(_merged(a, b, cells), Memory(), compared=[statistics], slo=slo)
     return RunComparison(a, b, cells, found, statistics, decide(cases), report)
 
 
-def _samples(side: Side, cell: str) -> list[BlockSample]:
+def blocks_of(side: Side, cells: Sequence[str]) -> list[BlockData]:
+    """One side's blocks of these cells."""
+    return [block for block in side.blocks if block.facts.cell in cells]
+
+
+def common_slo(a: Side, b: Side) -> Slo | None:
+    """What requests of both runs are held against: B's SLO, where both have one; a difference is told elsewhere."""
+    slos = [scenario_slo(side.manifest) for side in (a, b)]
+    return slos[1] if slos[0] is not None else None
+
+
+def scenario_slo(manifest: Manifest) -> Slo | None:
+    """The SLO of a run's scenario; None where there is none, or none that can be read."""
+    try:
+        return scenario_of(manifest).slo if manifest.source == "bench" else None
+    except UserError:
+        return None
+
+
+def _samples(side: Side, cell: str, slo: Slo | None) -> list[BlockSample]:
     most = most_errors(side.manifest)
-    return [block_sample(block, most) for block in side.blocks if block.facts.cell == cell]
+    return [block_sample(block, most, slo) for block in side.blocks if block.facts.cell == cell]
 
 
 def _merged(a: Side, b: Side, cells: Cells) -> RunData:
-    """Both engines' blocks of the common cells under their labels, as one run."""
-    blocks = [_relabelled(side, block) for side in (a, b) for block in side.blocks if block.facts.cell in cells.common]
+    """Both engines' blocks of the common cells under their labels, as one run: both begin when B does."""
+    begins = b.manifest.started_at
+    blocks = [
+        _relabelled(side, block, begins - side.manifest.started_at)
+        for side in (a, b)
+        for block in side.blocks
+        if block.facts.cell in cells.common
+    ]
     engines = [side.facts.model_copy(update={"name": side.label}) for side in (a, b) if side.facts is not None]
     manifest = b.manifest.model_copy(
         update={
@@ -75,9 +107,15 @@ def _merged(a: Side, b: Side, cells: Cells) -> RunData:
             "scenario": {},
         }
     )
-    return RunData(b.run.folder, manifest, blocks, a.run.broken_lines + b.run.broken_lines)
+    return RunData(b.run.folder, manifest, blocks, [*a.run.bad_lines, *b.run.bad_lines])
 
 
-def _relabelled(side: Side, block: BlockData) -> BlockData:
-    facts = block.facts.model_copy(update={"engine": side.label, "record_id": f"{side.letter} {block.facts.record_id}"})
-    return BlockData(facts, block.records, block.cut)
+def _relabelled(side: Side, block: BlockData, later_s: float) -> BlockData:
+    facts = block.facts
+    changed = {
+        "engine": side.label,
+        "record_id": f"{side.letter} {facts.record_id}",
+        "started_at": facts.started_at + later_s,
+        "ended_at": None if facts.ended_at is None else facts.ended_at + later_s,
+    }
+    return BlockData(facts.model_copy(update=changed), block.records, block.cut)

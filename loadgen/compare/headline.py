@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from loadgen.compare.comparison import RunComparison
-from loadgen.report.headline import Notice
+from loadgen.block_samples import most_errors
+from loadgen.compare.comparison import RunComparison, blocks_of
+from loadgen.compare.sides import Side
+from loadgen.report.floors import beyond_calibration
+from loadgen.report.headline import Notice, bad_line_notices
+from loadgen.report.language import Text, joined, say
+from loadgen.report.lost import lost_words
+from loadgen.report.run_words import of_run
 from loadgen.report.text import cell_words, listing
 from loadgen.statistics.words import sentence
 
@@ -11,31 +17,83 @@ MANY = 3
 """More warnings of one kind than this become one line."""
 
 
-def headline(comparison: RunComparison) -> str:
-    """The verdict over all cells."""
-    return sentence(comparison.statistics)
+def headline(comparison: RunComparison) -> Text:
+    """The verdict over all cells, and which blocks it knows nothing of."""
+    verdict = Text(lambda language: sentence(comparison.statistics, texts=language.verdicts))
+    lost = [
+        lost_words(comparison.report.blocks, side.label, most_errors(side.manifest))
+        for side in (comparison.a, comparison.b)
+    ]
+    return joined(" ", [verdict, *(words for words in lost if words is not None)])
 
 
 def notices(comparison: RunComparison) -> list[Notice]:
     """What differs between the runs, cells and blocks left out; what was accepted comes first."""
-    found = [Notice("bad", f"Accepted: {row.sentence()}.") for row in comparison.differences if row.level == "refuse"]
+    found = [
+        Notice("bad", say("Accepted: {difference}.", difference=row.sentence()))
+        for row in comparison.differences
+        if row.level == "refuse"
+    ]
     for letter, cells in (("A", comparison.cells.only_a), ("B", comparison.cells.only_b)):
         if cells:
             names = listing([cell_words(cell) for cell in cells], most=4)
-            text = f"Left out, because only {letter} has {'it' if len(cells) == 1 else 'them'}: {names}."
+            text = say(
+                "Left out, because only {letter} has {cells}: {names}.", letter=letter, cells=_these(cells), names=names
+            )
             found.append(Notice("warn", text))
+    found += _one_start(comparison)
+    for side in (comparison.a, comparison.b):
+        for notice in bad_line_notices(side.run.bad_lines):
+            found.append(Notice(notice.level, say("Run {letter}: {text}", letter=side.letter, text=notice.text)))
+        beyond = beyond_calibration(side.manifest, blocks_of(side, comparison.cells.common))
+        if beyond is not None:
+            found.append(Notice("warn", say("Run {letter}: {text}", letter=side.letter, text=beyond)))
     for cell in comparison.statistics.cells:
         for block in cell.left_out:
             side = comparison.a if block.engine == "a" else comparison.b
-            text = f"{side.label} at {cell_words(cell.id)}, repeat {block.repeat}, decides nothing: {block.reason}."
+            text = say(
+                "{engine} at {cell}, repeat {repeat}, decides nothing: {reason}.",
+                engine=side.label,
+                cell=cell_words(cell.id),
+                repeat=block.repeat,
+                reason=of_run(block.reason or ""),
+            )
             found.append(Notice("warn", text))
     warnings = [row for row in comparison.differences if row.level == "warn"]
     for key in dict.fromkeys(row.key for row in warnings):
         same = [row for row in warnings if row.key == key]
         if len(same) > MANY:
             names = listing([row.what for row in same], most=MANY)
-            found.append(Notice("warn", f"Not the same in both runs: {names}."))
+            found.append(Notice("warn", say("Not the same in both runs: {names}.", names=names)))
         else:
-            found += [Notice("warn", f"{row.sentence()}.") for row in same]
-    found += [Notice("info", f"{row.sentence()}.") for row in comparison.differences if row.level == "info"]
+            found += [Notice("warn", say("{sentence}.", sentence=row.sentence())) for row in same]
+    found += [
+        Notice("info", say("{sentence}.", sentence=row.sentence()))
+        for row in comparison.differences
+        if row.level == "info"
+    ]
     return found
+
+
+def _one_start(comparison: RunComparison) -> list[Notice]:
+    """Said where a run's engines stayed up: all its blocks tell of one start of its engine."""
+    kept = [side.letter for side in (comparison.a, comparison.b) if _stayed_up(side)]
+    if not kept:
+        return []
+    runs = say("both runs") if len(kept) == 2 else say("run {letter}", letter=kept[0])
+    text = say(
+        "In {runs} the engine stayed up from block to block, so each such run is one start of it. No interval here "
+        "holds how much one start differs from the next: equal engines can look different. Repeat the whole comparison "
+        "with engines started afresh, or race with `between_blocks: restart`.",
+        runs=runs,
+    )
+    return [Notice("warn", text)]
+
+
+def _stayed_up(side: Side) -> bool:
+    manifest = side.manifest
+    return manifest.source == "web-ui" or manifest.scenario.get("between_blocks") == "keep"
+
+
+def _these(cells: list[str]) -> Text:
+    return say("it") if len(cells) == 1 else say("them")

@@ -9,13 +9,15 @@ from typing import Any, Literal
 from loadgen.errors import UserError
 from loadgen.floor import floor_words
 from loadgen.manifest import EngineFacts, Manifest
+from loadgen.report.language import mark, say
+from loadgen.report.run_words import of_run
 from loadgen.report.text import command_line, gibibytes, plain
 
 Level = Literal["refuse", "warn", "info"]
 HOST = ("cpu", "cpus_usable", "memory_bytes", "os", "python")
 SHAPE = ("step", "trace", "conversation")
 """Keys of a scenario, or of its load, that make another load of the same cell."""
-SCENARIO = ("seed", "requests", "warmup_requests", "repeats", "between_blocks", "timeouts")
+SCENARIO = ("slo", "seed", "requests", "warmup_requests", "repeats", "between_blocks", "timeouts")
 NOT_SETTINGS = frozenset(
     {"pid", "started_unix_s", "base_url", "serving", "state", "argv", "packages", "container", "log"}
 )
@@ -35,7 +37,7 @@ class Difference:
 
     def sentence(self) -> str:
         """As a line."""
-        return f"{self.what}: A has {self.a}, B has {self.b}"
+        return say("{what}: A has {a}, B has {b}", what=self.what, a=self.a, b=self.b)
 
 
 def differences(
@@ -76,26 +78,26 @@ def _row(key: str, level: Level, what: str, a: Any, b: Any) -> list[Difference]:
 
 def _of_load(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     """Of the scenario, what its cells do not tell."""
-    rows = _row("shared-prefix", "refuse", "shared prefix, tokens", *_both(a, b, "shared_prefix_tokens", 0))
+    rows = _row("shared-prefix", "refuse", say("shared prefix, tokens"), *_both(a, b, "shared_prefix_tokens", 0))
     load_a, load_b = _mapping(a.get("load")), _mapping(b.get("load"))
     if load_a.get("rate") or load_b.get("rate"):
-        rows += _row("arrival", "refuse", "arrival of requests", *_both(load_a, load_b, "arrival", "poisson"))
+        rows += _row("arrival", "refuse", say("arrival of requests"), *_both(load_a, load_b, "arrival", "poisson"))
     for key in SHAPE:
         shapes = (load_a.get(key) or a.get(key) or None, load_b.get(key) or b.get(key) or None)
-        rows += _row("arrival", "refuse", f"shape of the load: {key}", *shapes)
+        rows += _row("arrival", "refuse", say("shape of the load: {key}", key=key), *shapes)
     for key in SCENARIO:
-        rows += _row("scenario", "warn", f"scenario: {key}", a.get(key), b.get(key))
+        rows += _row("scenario", "warn", say("scenario: {key}", key=key), a.get(key), b.get(key))
     return rows
 
 
 def _of_engines(a: EngineFacts, b: EngineFacts) -> list[Difference]:
     return [
-        *_row("model", "refuse", "model", a.model, b.model),
-        *_row("context-length", "refuse", "context length, tokens", a.context_length, b.context_length),
-        *_row("prompts", "refuse", "how prompts are made", a.prompts, b.prompts),
-        *_row("api", "refuse", "API", a.api, b.api),
-        *_row("kind", "warn", "kind of engine", a.kind, b.kind),
-        *_row("version", "info", "version of the engine", a.version, b.version),
+        *_row("model", "refuse", say("model"), a.model, b.model),
+        *_row("context-length", "refuse", say("context length, tokens"), a.context_length, b.context_length),
+        *_row("prompts", "refuse", say("how prompts are made"), a.prompts, b.prompts),
+        *_row("api", "refuse", say("API"), a.api, b.api),
+        *_row("kind", "warn", say("kind of engine"), a.kind, b.kind),
+        *_row("version", "info", say("version of the engine"), a.version, b.version),
     ]
 
 
@@ -104,12 +106,12 @@ def _of_machines(a: Manifest, b: Manifest) -> list[Difference]:
     for key in HOST:
         show = gibibytes if key.endswith("_bytes") else plain
         values = [show(value) for value in _both(a.host, b.host, key)]
-        rows += _row("host", "warn", f"host: {key.removesuffix('_bytes')}", *values)
-    rows += _row("gpu", "warn", "GPUs", *(_gpus(side) for side in (a, b)))
-    rows += _row("stack", "warn", "stack", *_both(a.stack, b.stack, "runtime", "endpoints that ran already"))
+        rows += _row("host", "warn", say("host: {key}", key=key.removesuffix("_bytes")), *values)
+    rows += _row("gpu", "warn", say("GPUs"), *(_gpus(side) for side in (a, b)))
+    rows += _row("stack", "warn", say("stack"), *_both(a.stack, b.stack, "runtime", say("endpoints that ran already")))
     if a.floor is None or b.floor is None or a.floor != b.floor:
         floors = (floor_words(a.floor), floor_words(b.floor))
-        rows.append(Difference("floor", "warn", "the load generator's own error", *floors))
+        rows.append(Difference("floor", "warn", say("the load generator's own error"), *map(of_run, floors)))
     return rows
 
 
@@ -122,16 +124,18 @@ def _of_settings(
     a: Manifest, b: Manifest, engine_a: EngineFacts | None, engine_b: EngineFacts | None
 ) -> list[Difference]:
     """How engine and load generator were set up."""
-    rows = _each("serving", "serving setting", *(_mapping(m.scenario.get("serving")) for m in (a, b)))
+    rows = _each("serving", mark("serving setting: {name}"), *(_mapping(m.scenario.get("serving")) for m in (a, b)))
     launches = [facts.launch if facts is not None else {} for facts in (engine_a, engine_b)]
     argv = [command_line(launch.get("argv")) for launch in launches]
-    rows += _row("launch", "warn", "command line of the engine", *argv)
+    rows += _row("launch", "warn", say("command line of the engine"), *argv)
     settings = [{k: v for k, v in launch.items() if k not in NOT_SETTINGS} for launch in launches]
-    rows += _each("launch", "engine", *settings)
-    rows += _each("packages", "engine's package", *(_mapping(launch.get("packages")) for launch in launches))
-    rows += _each("packages", "load generator's package", a.packages, b.packages)
+    rows += _each("launch", mark("engine: {name}"), *settings)
+    rows += _each(
+        "packages", mark("engine's package: {name}"), *(_mapping(launch.get("packages")) for launch in launches)
+    )
+    rows += _each("packages", mark("load generator's package: {name}"), a.packages, b.packages)
     commits = [f"{m.git.get('commit')}{' with changes' if m.git.get('dirty') else ''}" for m in (a, b)]
-    rows += _row("git", "warn", "commit of the load generator", *commits)
+    rows += _row("git", "warn", say("commit of the load generator"), *commits)
     return rows
 
 
@@ -139,13 +143,13 @@ def _of_runs(a: Manifest, b: Manifest) -> list[Difference]:
     """Runs that did not end well; also where both did not."""
     if a.status == b.status == "complete":
         return []
-    return [Difference("status", "warn", "how the run ended", a.status, b.status)]
+    return [Difference("status", "warn", say("how the run ended"), say(a.status), say(b.status))]
 
 
 def _each(key: str, what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     rows = []
     for name in dict.fromkeys([*a, *b]):
-        rows += _row(key, "warn", f"{what}: {name}", a.get(name), b.get(name))
+        rows += _row(key, "warn", say(what, name=name), a.get(name), b.get(name))
     return rows
 
 

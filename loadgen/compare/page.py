@@ -14,38 +14,51 @@ from loadgen.compare.rows import rows
 from loadgen.compare.sides import Side
 from loadgen.errors import UserError
 from loadgen.gate.decide import Decision, exit_code
-from loadgen.gate.summary import gate_markdown
-from loadgen.gate.words import estimate_words, gravest_first, subject
+from loadgen.gate.words import estimate_words, gravest_first
 from loadgen.gate.words import headline as gate_headline
-from loadgen.report.figures import write_pngs
-from loadgen.report.html import drawings
+from loadgen.report.figures import png_language, write_pngs
+from loadgen.report.figures_compare import write_comparison_pngs
+from loadgen.report.html import comparison_drawings, drawings
+from loadgen.report.language import ENGLISH, Text, language_of, say
 from loadgen.report.markdown import markdown_environment, tidy
 from loadgen.report.page import context, environment
-from loadgen.report.style import LOOKS, look
+from loadgen.report.run_words import of_run
+from loadgen.report.style import LOOKS
 from loadgen.report.text import cell_words
 from loadgen.statistics.words import family_words
 
 SCHEMA_VERSION = 1
 FILES = "compare_files"
+OUTCOMES = {"held": say("held"), "failed": say("failed"), "undecided": say("undecided")}
 
 
-def write_comparison(comparison: RunComparison, folder: Path) -> Path:
+def write_comparison(comparison: RunComparison, folder: Path, language: str = "en") -> Path:
     """Write the three files and their pictures into a folder, which is made. Returns the page's path.
+
+    A language other than English has its code in the files' names; `compare.json` is always English.
 
     Raises:
         UserError: they cannot be written.
     """
-    page = folder / "compare.html"
+    told = language_of(language)
+    name = "compare" if told is ENGLISH else f"compare.{told.code}"
+    files = FILES if told is ENGLISH else f"{FILES}.{told.code}"
+    page = folder / f"{name}.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "compare.json").write_text(json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n")
-        pictures = write_pngs(comparison.report, folder / FILES)
-        made = markdown_environment(FILES).get_template("compare.md.j2")
+        pictures = write_pngs(comparison.report, folder / files, png_language(told))
+        pictures |= write_comparison_pngs(comparison.report, folder / files, png_language(told))
+        made = markdown_environment(files, told).get_template("compare.md.j2")
         text = tidy(made.render(**_context(comparison), pictures=pictures))
-        (folder / "compare.md").write_text(text, encoding="utf-8", errors="replace")
-        html = environment(autoescape=True).get_template("compare.html.j2")
-        drawn = drawings(comparison.report)
-        text = html.render(**_context(comparison), shapes=drawn, looks=LOOKS)
+        (folder / f"{name}.md").write_text(text, encoding="utf-8", errors="replace")
+        html = environment(autoescape=True, language=told).get_template("compare.html.j2")
+        text = html.render(
+            **_context(comparison),
+            shapes=drawings(comparison.report, told),
+            plots=comparison_drawings(comparison.report, told),
+            looks=LOOKS,
+        )
         page.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{folder}: the comparison cannot be written: {error.strerror or error}.") from None
@@ -56,8 +69,8 @@ def as_json(comparison: RunComparison) -> dict[str, Any]:
     """`compare.json`: `statistics` has the schema of docs/statistics.schema.json."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "a": _side(comparison.a, 0),
-        "b": _side(comparison.b, 1),
+        "a": _side(comparison.a, comparison.report.looks[0]),
+        "b": _side(comparison.b, comparison.report.looks[1]),
         "headline": headline(comparison),
         "cells": dataclasses.asdict(comparison.cells),
         "differences": [dataclasses.asdict(row) for row in comparison.differences],
@@ -88,7 +101,7 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < 1e300 else None
 
 
-def _side(side: Side, seat: int) -> dict[str, Any]:
+def _side(side: Side, look: int) -> dict[str, Any]:
     return {
         "letter": side.letter,
         "label": side.label,
@@ -98,39 +111,46 @@ def _side(side: Side, seat: int) -> dict[str, Any]:
         "run_id": side.manifest.run_id,
         "started_at": side.manifest.started_at,
         "cpu": side.manifest.host.get("cpu"),
-        "seat": seat,
-        "glyph": look(seat).glyph,
+        "seat": look,
+        "glyph": LOOKS[look].glyph,
     }
 
 
 def _context(comparison: RunComparison) -> dict[str, Any]:
+    looks = comparison.report.looks
     groups = itertools.groupby(rows(comparison.statistics), key=lambda row: row.cell)
     return context(comparison.report) | {
-        "title": f"{comparison.b.label} against {comparison.a.label}",
+        "title": say("{b} against {a}", a=comparison.a.label, b=comparison.b.label),
         "headline": headline(comparison),
         "notices": notices(comparison),
-        "sides": [_side(comparison.a, 0), _side(comparison.b, 1)],
+        "sides": [_side(comparison.a, looks[0]), _side(comparison.b, looks[1])],
         "differences": [{"words": cell_words(cell), "rows": list(own)} for cell, own in groups],
-        "family": family_words(comparison.statistics),
+        "family": Text(lambda language: family_words(comparison.statistics, language.verdicts)),
         "unequal": comparison.differences,
+        "of_two_runs": True,
         "gate": _gate(comparison) if comparison.decisions else None,
     }
+
+
+def _subject(decision: Decision) -> str:
+    case = decision.case
+    return case.engine if case.against is None else say("{b} against {a}", a=case.against, b=case.engine)
 
 
 def _gate(comparison: RunComparison) -> dict[str, Any]:
     decisions = comparison.decisions
     return {
         "code": exit_code(decisions),
-        "headline": gate_headline(decisions),
-        "markdown": gate_markdown(decisions, title="Thresholds"),
+        "headline": of_run(gate_headline(decisions)),
         "rows": [
             {
                 "outcome": decision.outcome,
+                "words": OUTCOMES[decision.outcome],
                 "threshold": str(decision.case.threshold),
                 "cell": cell_words(decision.case.cell),
-                "subject": subject(decision),
+                "subject": _subject(decision),
                 "found": estimate_words(decision),
-                "reason": decision.reason,
+                "reason": of_run(decision.reason),
             }
             for decision in gravest_first(decisions)
         ],

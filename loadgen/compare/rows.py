@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 
+from loadgen.report.headline import caveat_text
+from loadgen.report.language import Text, say
 from loadgen.report.text import DASH, number
+from loadgen.statistics.metrics import GOODPUT
 from loadgen.statistics.result import Comparison, Estimate, Statistics
 from loadgen.statistics.words import metric_words, verdict_words
 
-SHOWN = ("ttft_ms.p50", "ttft_ms.p95", "tpot_ms.mean", "tpot_ms.p95", "output_tokens_per_s", "requests_per_s")
+SHOWN = (
+    "ttft_ms.p50",
+    "ttft_ms.p95",
+    "tpot_ms.mean",
+    "tpot_ms.p95",
+    "output_tokens_per_s",
+    "requests_per_s",
+    GOODPUT.key,
+)
 """Where there is room for a few only."""
+VERDICTS = {"none": say("no difference"), "undecided": say("undecided"), "invalid": say("not comparable")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -17,7 +29,7 @@ class Row:
     """One metric of one cell."""
 
     cell: str
-    metric: str
+    metric: Text
     headline: bool
     unit: str
     a: str
@@ -25,9 +37,10 @@ class Row:
     difference: str
     change: str
     verdict: str
+    """Of a headline metric; of others "", or why the interval decides nothing."""
     words: str
     winner: int | None
-    """Seat of who is faster."""
+    """Seat of who is faster; headline metrics only."""
 
 
 def rows(statistics: Statistics, *, every: bool = True) -> list[Row]:
@@ -43,17 +56,25 @@ def rows(statistics: Statistics, *, every: bool = True) -> list[Row]:
 def _row(cell: str, one: Comparison, statistics: Statistics) -> Row:
     return Row(
         cell=cell,
-        metric=metric_words(one.metric),
+        metric=Text(lambda language: metric_words(one.metric, language.verdicts)),
         headline=one.headline,
         unit=one.unit,
         a=_estimate(one.a),
         b=_estimate(one.b),
         difference=_estimate(one.difference, signed=True),
         change=_change(one.ratio),
-        verdict={"a": statistics.a, "b": statistics.b, "none": "no difference"}.get(one.verdict, one.verdict),
-        words=verdict_words(one, statistics),
-        winner={"a": 0, "b": 1}.get(one.verdict),
+        verdict=_verdict(one, statistics) if one.headline else caveat_text(one, statistics),
+        words=_words(one, statistics) if one.headline else caveat_text(one, statistics),
+        winner={"a": 0, "b": 1}.get(one.verdict) if one.headline else None,
     )
+
+
+def _verdict(one: Comparison, statistics: Statistics) -> str:
+    return {"a": statistics.a, "b": statistics.b}.get(one.verdict) or VERDICTS[one.verdict]
+
+
+def _words(one: Comparison, statistics: Statistics) -> Text:
+    return Text(lambda language: verdict_words(one, statistics, language.verdicts))
 
 
 def _estimate(value: Estimate | None, *, signed: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import rich.box
 from rich.console import Console
@@ -12,8 +13,9 @@ from rich.text import Text
 from loadgen.compare.comparison import RunComparison
 from loadgen.compare.headline import headline, notices
 from loadgen.compare.rows import Row, rows
-from loadgen.report.table import ENGINE_STYLES, LEVEL_STYLES, WIDE, terminal_table
-from loadgen.report.text import cell_words, printable
+from loadgen.report.style import LOOKS
+from loadgen.report.table import LEVEL_STYLES, WIDE, terminal_table
+from loadgen.report.text import ONLY_HEADLINES, cell_words, printable
 
 
 def show_comparison(console: Console, comparison: RunComparison) -> None:
@@ -23,11 +25,12 @@ def show_comparison(console: Console, comparison: RunComparison) -> None:
         console.print(Text(printable(notice.text), style=LEVEL_STYLES[notice.level]), soft_wrap=True)
     console.print(terminal_table(comparison.report).cells(wide))
     for cell, own in itertools.groupby(rows(comparison.statistics, every=False), key=lambda row: row.cell):
-        console.print(_table(cell, list(own), wide))
+        console.print(_table(cell, list(own), wide, comparison.report.looks))
+    console.print(Text(ONLY_HEADLINES, style="dim"), soft_wrap=True)
     console.print(Text(printable(headline(comparison)), style="bold"), soft_wrap=True)
 
 
-def _table(cell: str, own: list[Row], wide: bool) -> Table:
+def _table(cell: str, own: list[Row], wide: bool, looks: Sequence[int]) -> Table:
     table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.title, table.title_justify = Text(cell_words(cell)), "left"
     table.add_column("95% intervals", overflow="fold")
@@ -39,7 +42,7 @@ def _table(cell: str, own: list[Row], wide: bool) -> Table:
     table.add_column("verdict", overflow="fold")
     for row in own:
         figures = (row.a, row.b) if wide else ()
-        style = ENGINE_STYLES[row.winner] if row.winner is not None else "dim"
+        style = LOOKS[looks[row.winner]].terminal if row.winner is not None else "dim"
         verdict = Text(printable(row.verdict), style=style)
         table.add_row(f"{row.metric} {row.unit}", *figures, row.difference, row.change, verdict)
     return table

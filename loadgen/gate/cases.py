@@ -9,6 +9,7 @@ from loadgen.errors import UserError
 from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
 from loadgen.gate.threshold import Threshold, ThresholdError, parse_threshold
+from loadgen.report.floors import floors_ms
 from loadgen.run_folder import RunData
 from loadgen.statistics.metrics import BlockSample, CellSample
 
@@ -69,8 +70,9 @@ def run_cases(thresholds: Sequence[Threshold], run: RunData) -> list[Case]:
     limits = [threshold for threshold in thresholds if not threshold.difference]
     differences = [threshold for threshold in thresholds if threshold.difference]
     cases = [case for engine in engines for case in limit_cases(limits, by_engine[engine], engine)]
+    floors = floors_ms([(run.manifest, run.blocks)])
     for other in engines[1:]:
         base = engines[0]
         cells = [CellSample(cell, by_engine[base][cell], by_engine[other][cell]) for cell in ids]
-        cases += difference_cases(differences, cells, base, other, paired=True, floors_ms={})
+        cases += difference_cases(differences, cells, base, other, paired=True, floors_ms=floors)
     return cases

@@ -45,8 +45,8 @@ def decide(cases: Sequence[Case], alpha: float = ALPHA) -> list[Decision]:
     - Failed: the whole interval lies beyond the limit. With m cases the first is held against its interval of
       confidence 1 - alpha / m, the next 1 - alpha / (m - 1), and so on (Holm 1979), so that a gate of many cases that
       all lie just at their limits fails in at most alpha / 2 of the runs.
-    - Held: the whole 95% interval lies within the limit. All must hold for the gate to hold, so this needs no
-      correction (an intersection-union test: Berger 1982).
+    - Held: the whole 95% interval lies within the limit, and nothing puts that in doubt. All must hold for the gate
+      to hold, so this needs no correction (an intersection-union test: Berger 1982).
     - Undecided: neither, or nothing to decide by.
     """
     judged = [index for index, case in enumerate(cases) if _decidable(case)]
@@ -96,6 +96,8 @@ def _decision(case: Case, failed: bool, level: float, alpha: float) -> Decision:
         reason = "the difference is less than the load generator's own error"
     elif failed:
         outcome, reason = "failed", "the whole interval is beyond the limit"
+    elif quantity.doubt is not None:
+        reason = quantity.doubt
     elif _within(case, 1 - alpha):
         outcome, reason = "held", "the whole interval is within the limit"
     elif _beyond(case, 1 - alpha):

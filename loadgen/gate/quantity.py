@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 
 from loadgen.block_samples import FAILED
 from loadgen.gate.threshold import Threshold
-from loadgen.gate.why import NO_RATIO, ONE_BLOCK, no_block_counts, why_nothing
+from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, why_nothing
 from loadgen.statistics.interval import Spread, from_log
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
+from loadgen.statistics.percentile_interval import percentile_interval
 from loadgen.statistics.proportion import Proportion, difference_interval, proportion
 from loadgen.statistics.unpaired import alone, measure_unpaired, valid
 
@@ -38,6 +39,8 @@ class Quantity:
     """In words, why nothing can be decided."""
     within_floor: bool = False
     """Whether the difference found is less than the load generator's own error."""
+    doubt: str | None = None
+    """In words, why it cannot hold whatever the interval says; it may still fail."""
 
 
 def metric_of(threshold: Threshold) -> Metric:
@@ -55,10 +58,17 @@ def limit_quantity(threshold: Threshold, blocks: Sequence[BlockSample]) -> Quant
         share = _share(blocks)
         if share is None:
             return Quantity(None, problem=no_block_counts(blocks))
-        return Quantity(100 * share.estimate, lambda level: _scaled(share.interval(level), 100))
-    one = alone(metric_of(threshold), valid(blocks))
+        return Quantity(
+            100 * share.estimate, lambda level: _scaled(share.interval(level), 100), doubt=blocks_lost(blocks)
+        )
+    metric = metric_of(threshold)
+    one = alone(metric, valid(blocks))
     problem = why_nothing(one.problem, threshold, blocks) if one.problem is not None else None
-    return _quantity(one.figure, one.spread, len(one.repeats), problem, from_log)
+    made = _quantity(one.figure, one.spread, len(one.repeats), problem, from_log)
+    if one.figure is None or isinstance(metric.figure, str):
+        return made
+    percentile, units = metric.figure, [unit for block in valid(blocks) if (unit := metric.unit_of(block)) is not None]
+    return dataclasses.replace(made, interval=lambda level: percentile_interval(units, percentile, level))
 
 
 def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool, floor_ms: float = 0.0) -> Quantity:
@@ -75,7 +85,13 @@ def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool,
         if a is None or b is None:
             return Quantity(None, problem=no_block_counts(cell.a, cell.b))
         found = 100 * (b.estimate - a.estimate)
-        return Quantity(found, lambda level: _scaled(difference_interval(b, a, level), 100))
+        return Quantity(
+            found,
+            lambda level: _scaled(difference_interval(b, a, level), 100),
+            # Failures of A that nobody has counted make B look worse than it is: that decides nothing either way.
+            problem=blocks_lost(cell.a),
+            doubt=blocks_lost(cell.b),
+        )
     metric = metric_of(threshold)
     one = measure(metric, pair(cell).blocks) if paired else _unpaired(metric, cell)
     figures = one.figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from loadgen.block_samples import lost_repeats
 from loadgen.gate.threshold import Threshold
 from loadgen.statistics.metrics import BlockSample
 
@@ -28,6 +29,14 @@ def why_nothing(problem: str, threshold: Threshold, *sides: Sequence[BlockSample
         needed = math.ceil(100 / (100 - float(threshold.statistic.removeprefix("p"))))
         return f"fewer requests than {threshold.statistic} needs, which are {needed}"
     return NO_RATIO if problem == "not_positive" else problem
+
+
+def blocks_lost(blocks: Sequence[BlockSample]) -> str | None:
+    """Why a share of failures is no more than that of the blocks which ended well; None where all did."""
+    lost = lost_repeats(blocks)
+    if not lost:
+        return None
+    return f"{len(lost)} of {len({block.repeat for block in blocks})} blocks failed, and their requests are not in it"
 
 
 def no_block_counts(*sides: Sequence[BlockSample]) -> str:

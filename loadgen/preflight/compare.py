@@ -41,13 +41,14 @@ def accept_findings(findings: Iterable[ParityFact], accepted: frozenset[str]) ->
 
 def summary_line(findings: Iterable[ParityFact]) -> str:
     """All findings in one line."""
-    by_verdict: dict[str, list[str]] = {"equal": [], "noted": [], "accepted": [], "blocking": []}
+    by_verdict: dict[str, list[str]] = {"equal": [], "unknown": [], "noted": [], "accepted": [], "blocking": []}
     for fact in findings:
         by_verdict["accepted" if fact.accepted else fact.verdict or "noted"].append(fact.name)
     parts = [f"{len(by_verdict['equal'])} checks equal"]
-    for verdict in ("noted", "accepted", "blocking"):
+    told = {"noted": "noted", "unknown": "could not be told", "accepted": "accepted", "blocking": "blocking"}
+    for verdict, words in told.items():
         if by_verdict[verdict]:
-            parts.append(f"{verdict}: {', '.join(by_verdict[verdict])}")
+            parts.append(f"{words}: {', '.join(by_verdict[verdict])}")
     return "Preflight: " + "; ".join(parts)
 
 

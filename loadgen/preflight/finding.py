@@ -9,6 +9,12 @@ from loadgen.manifest import ParityFact, Verdict
 from loadgen.preflight.names import BLOCKING
 from loadgen.preflight.sample import EngineSample
 
+NOT_TOLD = "not told"
+NOT_ANSWERED = "not answered"
+CANNOT_TELL = "cannot tell"
+UNKNOWN = frozenset({NOT_TOLD, NOT_ANSWERED, CANNOT_TELL})
+"""Values of engines of which a check learned nothing."""
+
 Samples = Sequence[EngineSample]
 """Of all engines that could be asked; what they are compared with is the first."""
 
@@ -39,5 +45,10 @@ def finding(name: str, verdict: Verdict, detail: str, values: Mapping[str, objec
 
 
 def compared(name: str, values: Mapping[str, object], detail: str, advice: str = "") -> ParityFact:
-    """A check that only notes whether all engines have the same value."""
-    return finding(name, "equal" if len(set(values.values())) <= 1 else "noted", detail, values, advice)
+    """A check that only notes whether all engines have the same value, as far as it is known."""
+    known = set(values.values()) - UNKNOWN
+    verdict: Verdict = "noted" if len(known) > 1 else "equal" if known and known == set(values.values()) else "unknown"
+    return finding(name, verdict, detail, values, COULD_NOT_BE_TOLD if verdict == "unknown" else advice)
+
+
+COULD_NOT_BE_TOLD = "an engine does not show it: look at its settings"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from loadgen.manifest import ParityFact
-from loadgen.preflight.finding import Needs, Samples, compared, finding
+from loadgen.preflight.finding import CANNOT_TELL, NOT_ANSWERED, NOT_TOLD, Needs, Samples, compared, finding
 from loadgen.preflight.prefix_cache import CacheVerdict, judge_prefix_cache
 from loadgen.preflight.sample import EngineSample, StreamAnswer
 
@@ -20,7 +20,7 @@ PARAMETERS = {
 
 def check_usage(samples: Samples, _: Needs) -> ParityFact:
     """Where a stream's usage is."""
-    values = {sample.engine: _streams(sample)[-1].usage if _streams(sample) else "not answered" for sample in samples}
+    values = {sample.engine: _streams(sample)[-1].usage if _streams(sample) else NOT_ANSWERED for sample in samples}
     return compared(
         "usage", values, "which event of a stream carries usage", "read alike: Bakeoff takes it from any event"
     )
@@ -33,20 +33,24 @@ def check_tokens_per_event(samples: Samples, _: Needs) -> ParityFact:
         "tokens-per-event",
         values,
         "output tokens for each event with text, in one stream alone",
-        "compare TPOT, and not the gaps between events",
+        "the verdict on TPOT allows for it; do not compare the gaps between events",
     )
 
 
 def check_role_event(samples: Samples, _: Needs) -> ParityFact:
     """Whether an empty event comes first, and how long before the text."""
-    values, sent = {}, set()
+    values: dict[str, str] = {}
+    sent = set()
     for sample in samples:
-        leads = [stream.role_lead_ms for stream in _streams(sample) if stream.role_lead_ms is not None]
-        sent.add(bool(leads))
-        values[sample.engine] = f"{statistics.median(leads):.1f} ms before the text" if leads else "none"
+        streams = _streams(sample)
+        leads = [stream.role_lead_ms for stream in streams if stream.role_lead_ms is not None]
+        if streams:
+            sent.add(bool(leads))
+        lead = f"{statistics.median(leads):.1f} ms before the text" if leads else "none"
+        values[sample.engine] = lead if streams else NOT_ANSWERED
     return finding(
         "role-event",
-        "equal" if len(sent) == 1 else "noted",
+        "noted" if len(sent) > 1 else "unknown" if NOT_ANSWERED in values.values() else "equal",
         "an empty event that opens the stream; it is never taken for the first token",
         values,
         "other tools take it for the first token: their TTFT is not comparable",
@@ -58,7 +62,7 @@ def parameter_checks(samples: Samples, _: Needs) -> list[ParityFact]:
     return [
         compared(
             name,
-            {sample.engine: sample.parameters.get(name, "cannot tell") for sample in samples},
+            {sample.engine: sample.parameters.get(name, CANNOT_TELL) for sample in samples},
             detail,
             "leave it out of what you compare; races decode greedily",
         )
@@ -90,7 +94,7 @@ def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
     states = {verdict.state for verdict in found.values()}
     return finding(
         "prefix-caching",
-        "noted" if "cannot tell" in states else "equal",
+        "unknown" if CANNOT_TELL in states else "equal",
         detail,
         values,
         "look at the engines' settings: the probe could not tell",
@@ -98,7 +102,7 @@ def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
 
 
 def _cache_problem(found: dict[str, CacheVerdict], declared: bool | None) -> str | None:
-    known = {engine: verdict.state for engine, verdict in found.items() if verdict.state != "cannot tell"}
+    known = {engine: verdict.state for engine, verdict in found.items() if verdict.state != CANNOT_TELL}
     if len(set(known.values())) > 1:
         return "set it alike on all engines (`serving: prefix_caching`)"
     if declared is not None and any(state != _word(declared) for state in known.values()):
@@ -109,7 +113,7 @@ def _cache_problem(found: dict[str, CacheVerdict], declared: bool | None) -> str
 
 def _tokens_per_event(streams: list[StreamAnswer]) -> str:
     if not streams or streams[-1].output_tokens is None:
-        return "not told"
+        return NOT_TOLD
     return f"{streams[-1].output_tokens / streams[-1].events:.1f}"
 
 

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from loadgen.manifest import ParityFact
 
-STYLES = {"equal": "green", "noted": "yellow", "blocking": "bold red", "accepted": "yellow"}
+STYLES = {"equal": "green", "unknown": "yellow", "noted": "yellow", "blocking": "bold red", "accepted": "yellow"}
+WORDS = {"unknown": "could not be told"}
 SCHEMA_VERSION = 1
 
 
@@ -20,12 +21,17 @@ def findings_table(findings: Sequence[ParityFact], engines: Sequence[str]) -> Ta
     table.add_column("check", no_wrap=True)
     for heading in (*engines, "verdict", "what it means"):
         table.add_column(heading, overflow="fold")
-    order = ("blocking", "noted", "equal")
+    order = ("blocking", "noted", "unknown", "equal")
     for fact in sorted(findings, key=lambda fact: order.index(fact.verdict or "noted")):
         verdict = "accepted" if fact.accepted else fact.verdict or "noted"
         values = [Text(fact.values.get(engine, "")) for engine in engines]
         words = "" if fact.equal else f"{fact.detail}; {fact.advice}"
-        table.add_row(Text(fact.name, style="bold"), *values, Text(verdict, style=STYLES[verdict]), Text(words))
+        table.add_row(
+            Text(fact.name, style="bold"),
+            *values,
+            Text(WORDS.get(verdict, verdict), style=STYLES[verdict]),
+            Text(words),
+        )
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from loadgen.manifest import ParityFact, Verdict
-from loadgen.preflight.finding import Needs, Samples, compared, finding
+from loadgen.preflight.finding import NOT_TOLD, Needs, Samples, compared, finding
 from loadgen.preflight.greedy import describe_divergences, divergence, judge_texts, logprob_gaps
 from loadgen.preflight.questions import GREEDY_TEXTS, GREEDY_TOKENS
 from loadgen.preflight.sample import Answer, EngineSample
@@ -14,12 +14,11 @@ from loadgen.prompts import PromptRecipe
 
 LOGPROB_TOLERANCE = 0.1
 """Mean difference, in nats, that another order of the same sums makes at 16 bits. Coarser weights make more."""
-NOT_TOLD = "not told"
 COUNT_VERDICTS: dict[Cause, Verdict] = {
     "equal": "equal",
     "BOS": "noted",
     "chat template": "noted",
-    "not told": "noted",
+    "not told": "unknown",
     "tokenizer": "blocking",
 }
 
@@ -109,7 +108,7 @@ def check_output_length(samples: Samples, _: Needs) -> ParityFact:
         )
         for wanted, got in told.items():
             if got is None:
-                verdict = _worse(verdict, "noted")
+                verdict = _worse(verdict, "unknown")
             elif got != wanted:
                 # An engine without such a switch may end early; more than the limit is wrong anywhere.
                 verdict = _worse(verdict, "blocking" if sample.exact_output or got > wanted else "noted")
@@ -148,7 +147,7 @@ def check_greedy(samples: Samples, _: Needs) -> ParityFact:
     for other in others:
         found = [divergence(ours, theirs) for ours, theirs in _pairs(first, other)]
         if not found:
-            verdict = _worse(verdict, "noted")
+            verdict = _worse(verdict, "unknown")
             details.append(f"{other.engine}: no text to compare")
             continue
         details.append((f"{other.engine}: " if len(others) > 1 else "") + describe_divergences(found))
@@ -177,7 +176,7 @@ def check_logprobs(samples: Samples, _: Needs) -> ParityFact:
         gaps = [gap for ours, theirs in _pairs(first, other) for gap in logprob_gaps(ours, theirs)]
         if not gaps:
             details.append("nothing to compare")
-            verdict = _worse(verdict, "equal" if values[first.engine] == values[other.engine] else "noted")
+            verdict = _worse(verdict, "unknown" if values[first.engine] == values[other.engine] else "noted")
             continue
         mean = statistics.fmean(gaps)
         details.append(f"{mean:.3f} nats apart in the mean over {len(gaps)} tokens, {max(gaps):.3f} at most")
@@ -192,7 +191,7 @@ def _prompts(recipe: PromptRecipe) -> str:
 
 
 def _worse(one: Verdict, other: Verdict) -> Verdict:
-    order: tuple[Verdict, ...] = ("equal", "noted", "blocking")
+    order: tuple[Verdict, ...] = ("equal", "unknown", "noted", "blocking")
     return max(one, other, key=order.index)
 
 

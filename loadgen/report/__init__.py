@@ -9,9 +9,7 @@ from loadgen.errors import UserError
 from loadgen.parquet import write_parquet
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.energy import engine_energy
-from loadgen.report.html import write_html
 from loadgen.report.language import ENGLISH, language_of
-from loadgen.report.markdown import write_markdown
 from loadgen.report.prometheus import engine_memory
 from loadgen.report.summary import write_summary
 from loadgen.report.table import terminal_table
@@ -54,6 +52,10 @@ def write_report(folder: RunFolder, *, prometheus_url: str | None, language: str
         UserError: the folder's manifest or records cannot be read, the report cannot be written, or there is none in
             this language.
     """
+    # Here, because a race shows a report's table only, and need not wait until what draws is loaded.
+    from loadgen.report.html import write_html
+    from loadgen.report.markdown import write_markdown
+
     told = language_of(language)
     run = folder.load()
     if _parquet_is_stale(folder):

@@ -9,6 +9,7 @@ from typing import Literal
 from loadgen.capacity_search import Found
 from loadgen.capacity_steps import EngineSearch
 from loadgen.report.language import joined, say
+from loadgen.report.run_words import of_run
 from loadgen.report.text import DASH, number, ratio
 from loadgen.run_folder import BlockData
 from loadgen.scenario import Cell, Scenario
@@ -134,7 +135,7 @@ def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
     if len({(row.prompt_tokens, row.output_tokens, row.shared_prefix) for row in rows}) > 1:
         return say(
             "The capacity at which {slo} is in the table, for {count} engines and shapes.",
-            slo=slo.text(),
+            slo=of_run(slo.text()),
             count=len(rows),
         )
     parts = [
@@ -144,7 +145,7 @@ def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
         "At {prompt} prompt and {output} output tokens, {slo}: {engines}.",
         prompt=rows[0].prompt_tokens,
         output=rows[0].output_tokens,
-        slo=slo.text(),
+        slo=of_run(slo.text()),
         engines=joined(", ", parts),
     )
     difference = compared(*rows) if len(rows) == 2 else None

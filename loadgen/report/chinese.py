@@ -1,8 +1,10 @@
-"""Simplified Chinese, by the English template; `chinese_terms` has names and definitions, this file the sentences."""
+"""Simplified Chinese, by the English template; `chinese_terms` has names and definitions, `chinese_run` what a run says."""
 
 # ruff: noqa: E501 (a Chinese character counts as two columns)
 from __future__ import annotations
 
+from loadgen.report.chinese_compare import COMPARE_TEXTS
+from loadgen.report.chinese_run import RUN_TEXTS
 from loadgen.report.chinese_terms import TERMS
 
 SENTENCES: dict[str, str] = {
@@ -17,6 +19,10 @@ SENTENCES: dict[str, str] = {
     "{engine} alone, over {cells}: median TTFT {ttft} ms and output throughput {rate} tok/s; only one engine ran, so "
     "nothing is compared{failed}.": "仅 {engine}，{cells}：TTFT 中位数 {ttft} ms，输出吞吐量 {rate} tok/s；只运行了一个引擎，因此没有比较{failed}。",
     "{engine} answered none of {requests}.": "{engine} 未能应答任何请求（{requests}）。",
+    "Up to {streams} streams were in flight, and the load generator is calibrated up to {most} only: its own error is taken "
+    "from there, and may be larger.": "同时进行的请求流多达 {streams} 个，而压测客户端只校准到 {most} 个：其自身误差取自该处，实际可能更大。",
+    "{engine} lost {lost} of {blocks} to failures of its own, so this speaks only of the others.": "{engine} 因自身故障失去了 {blocks}中的 {lost} 个，"
+    "因此以上只反映其余部分。",
     "It rests on {parts}.": "依据：{parts}。",
     "{cells}, {requests} requests a cell and engine in {blocks}": "{cells}，每单元每引擎 {requests} 个请求，分 {blocks}",
     "only {some} of {all} cells count on every engine": "{all} 个单元中只有 {some} 个在所有引擎上均有效",
@@ -45,7 +51,9 @@ SENTENCES: dict[str, str] = {
     "{failed}; latencies are those of the successful ones. See “Errors”.": "{failed}；延迟只统计成功的请求。见“错误”。",
     "{things} not equal between the engines: {which}. See “Fairness”.": "引擎之间有 {things}不同：{which}。见“公平性”。",
     "serving setting {name}": "服务参数 {name}",
-    "{lines} in requests.jsonl, torn by a crash, left out.": "requests.jsonl 中有 {lines}，因崩溃而损坏，已略去。",
+    "{lines} of requests.jsonl, torn by a crash, left out: {numbers}.": "requests.jsonl 中有 {lines}因崩溃而残缺，已略去：{numbers}。",
+    "{lines} of requests.jsonl cannot be read: {which}. Their requests are in no figure.": "requests.jsonl 中有 {lines}无法读取：{which}。这些请求不计入任何数据。",
+    "{number} ({problem})": "第 {number} 行（{problem}）",
     "only from blocks that did not end well ({states})": "仅来自未正常结束的测试块（{states}）",
     "no request was measured": "没有测得任何请求",
     "{count} of {wanted} requests were measured in repeat {repeat}": "第 {repeat} 次重复只测得 {wanted} 个请求中的 {count} 个",
@@ -70,19 +78,22 @@ SENTENCES: dict[str, str] = {
     # figures
     "Lines go through the p50 of TTFT, the mean of TPOT and the output throughput; whiskers reach up to p95.": "折线经过 TTFT 的 "
     "p50、TPOT 的均值和输出吞吐量；须线上至 p95。",
+    "at least {rate}": "至少 {rate}",
     "Hollow markers are partial.": "空心标记表示不完整。",
     "Nothing was measured.": "没有测得任何数据。",
     "nothing was measured": "没有测得任何数据",
+    "client-limited: nothing is compared": "受客户端限制：无从比较",
+    "no block of both counts: nothing is compared": "没有双方均有效的测试块：无从比较",
     "Each point is a load, named beside it; further up and further left is better. Thin lines are 95% intervals.": "每个点是"
     "一个负载（旁注数值）；越靠上、越靠左越好。细线为 95% 置信区间。",
     "At the lowest load. Least squares over the measured requests: TTFT = fixed time + prompt tokens / prefill rate. "
-    "Points are means, whiskers reach from p5 to p95. The interval comes from leaving out one repeat each, with one "
+    "Points are means, whiskers reach from p5 to p95. Intervals come from leaving out one repeat each, with one "
     "repeat from the scatter of requests.": "取最低负载，对计入测量的请求做最小二乘拟合：TTFT = 固定耗时 + 提示 Token 数 / 预填充速率。"
     "点为均值，须线从 p5 到 p95。置信区间由逐一去掉一次重复得到；只有一次重复时由请求间的波动得到。",
     "Latencies in ms over the successful measured requests; below each figure its 95% interval.": "延迟单位为 ms，统计成功的"
     "计入测量的请求；每个数值下方为其 95% 置信区间。",
-    "Ratios are to {engine}; beside each stands its verdict: the mark of the engine that is faster, or": "比值以 {engine} 为"
-    "基准；旁边是结论：更快的引擎的标记，或",
+    "Ratios are to {engine}; beside those of headline metrics stands the verdict: the mark of the engine that is faster, or": "比值以 {engine} 为"
+    "基准；主要指标的比值旁是结论：更快的引擎的标记，或",
     "The load generator was the limit: this decides nothing.": "瓶颈在压测客户端：不参与结论。",
     "There is no cell.": "没有单元。",
     "The share of a cell's requests that were at least as fast as x; the mark is the median. Panels of a row share their "
@@ -125,14 +136,7 @@ SENTENCES: dict[str, str] = {
     "Every block that ran counts: each ended well, with all its requests, and none was limited by the load generator.": "所有"
     "运行过的测试块均有效：都正常结束、请求完整，且没有受压测客户端限制。",
     "the other engine has no valid block of this repeat": "另一引擎在这次重复中没有有效的测试块",
-    "it failed": "失败",
-    "it never ended": "未结束",
-    "it was interrupted": "被中断",
-    "only {0} of {1} requests were measured": "只测得 {1} 个请求中的 {0} 个",
-    "{0} of {1} requests failed": "{1} 个请求中有 {0} 个失败",
-    "{0} of {1} requests had another length than was asked for": "{1} 个请求中有 {0} 个的长度与要求不符",
-    "the load generator was the limit: {0}": "瓶颈在压测客户端：{0}",
-    "✓ equal, ≠ not equal; unmarked facts differ by nature and are for the record.": "✓ 相同，≠ 不同；未标记的事项本就各异，仅作记录。",
+    "✓ equal, ≠ not equal, ? could not be told; unmarked facts differ by nature and are for the record.": "✓ 相同，≠ 不同，? 无法判断；未标记的事项本就各异，仅作记录。",
     "Nothing is known.": "没有相关信息。",
     "What the scenario asks of every engine, and what each was told in its own words. ✓ all do just that, ≠ not all do; "
     "settings not asked for are left to each engine.": "场景对每个引擎的要求，以及各引擎实际收到的参数。✓ 全部照办，≠ 并非全部照办；未要求的参数由各引擎自定。",
@@ -145,4 +149,4 @@ SENTENCES: dict[str, str] = {
     "{limited} of {blocks} limited by the load generator": "{blocks}中有 {limited} 个受压测客户端限制",
     "Words in the pictures are English: this machine has no font for Chinese.": "图片中的文字为英文：本机没有中文字体。",
 }
-CHINESE: dict[str, str] = TERMS | SENTENCES
+CHINESE: dict[str, str] = TERMS | RUN_TEXTS | COMPARE_TEXTS | SENTENCES

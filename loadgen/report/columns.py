@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from loadgen.cell_summary import CellSummary
-from loadgen.report.text import number
-from loadgen.slo import SloFigures
+from loadgen.report.text import interval, number
+from loadgen.statistics.metrics import GOODPUT
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,9 +24,17 @@ class Column:
     wide_only: bool = False
     """Left out where there is little room (a narrow terminal)."""
 
+    scale: float = 1.0
+    """Factor from the figure as it is in `summary.json` to the one shown, in `unit`."""
+
     def text(self, summary: CellSummary | None) -> str:
         """The figure as text; a dash when it was not measured."""
-        return number(None if summary is None else self.get(summary))
+        value = None if summary is None else self.get(summary)
+        return number(None if value is None else value * self.scale)
+
+    def interval_text(self, ends: tuple[float, float] | None) -> str:
+        """The figure's interval as text; "" for None."""
+        return interval(None if ends is None else (ends[0] * self.scale, ends[1] * self.scale))
 
 
 TTFT_P50 = Column("ttft_ms.p50", "TTFT p50", "ms", lambda s: s.ttft_ms.p50, "lower")
@@ -43,16 +51,15 @@ COLUMNS: tuple[Column, ...] = (
     Column("requests_per_s", "requests", "req/s", lambda s: s.requests_per_s, "higher", wide_only=True),
     Column("tokens_per_event", "tokens", "per event", lambda s: s.tokens_per_event, None, wide_only=True),
 )
+MET_SHARE = Column(
+    "slo.met_share", "SLO met", "%", lambda s: s.slo.met_share if s.slo else None, "higher", wide_only=True, scale=100
+)
 SLO_COLUMNS: tuple[Column, ...] = (
-    Column("slo.goodput_per_s", "goodput", "req/s", lambda s: s.slo.goodput_per_s if s.slo else None, "higher"),
-    Column("slo.met_share", "SLO met", "%", lambda s: _percent(s.slo), "higher", wide_only=True),
+    Column(GOODPUT.key, "goodput", "req/s", lambda s: s.slo.goodput_per_s if s.slo else None, "higher"),
+    MET_SHARE,
 )
 """Shown where the scenario has an SLO."""
 HEADLINE_COLUMNS = (TTFT_P50, TPOT_MEAN, THROUGHPUT)
-
-
-def _percent(slo: SloFigures | None) -> float | None:
-    return None if slo is None or slo.met_share is None else 100 * slo.met_share
 
 
 def quotient(column: Column, base: CellSummary | None, other: CellSummary | None) -> float | None:

@@ -4,55 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import ValidationError
+import numpy as np
 
 from loadgen.block_samples import most_errors
-from loadgen.floor import Floor
 from loadgen.manifest import Manifest
+from loadgen.report.floors import floors_ms
 from loadgen.run_folder import BlockData, RunData
-from loadgen.scenario import Cell
+from loadgen.slo import Slo, meets
 from loadgen.statistics.compare import compare
 from loadgen.statistics.from_run import block_sample, cell_samples
 from loadgen.statistics.interval import from_log
 from loadgen.statistics.measure import measure
-from loadgen.statistics.metrics import HEADLINE, METRICS, BlockSample, Metric
+from loadgen.statistics.metrics import HEADLINE, METRICS, WITH_SLO, BlockSample, Metric
+from loadgen.statistics.proportion import proportion
 from loadgen.statistics.result import Settings, Statistics
 
 Interval = tuple[float, float]
 MARGIN: float = Settings().margin
 
 
-def comparisons(run: RunData, engines: Sequence[str]) -> list[Statistics]:
-    """Compare the first engine with each of the others; nothing where only one ran."""
-    scenario = run.manifest.scenario
-    settings = Settings(
-        alpha=run.manifest.alpha,
-        margin=scenario.get("margin", MARGIN),
-        floors_ms=floors_ms([run.manifest], [block.facts.cell for block in run.blocks]),
-    )
+def comparisons(run: RunData, engines: Sequence[str], slo: Slo | None = None) -> list[Statistics]:
+    """Compare the first engine with each of the others, in goodput too where there is an SLO; of one engine nothing."""
     most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
-    return [compare(a, b, cell_samples(run.blocks, a, b, most_errors=most), settings) for a, b in pairs]
+    settings = Settings(
+        alpha=run.manifest.alpha / max(1, len(pairs)),  # false alarms over all pairs together (Bonferroni)
+        margin=margin(run.manifest),
+        floors_ms=floors_ms([(run.manifest, run.blocks)]),
+    )
+    metrics = METRICS if slo is None else WITH_SLO
+    return [
+        compare(a, b, cell_samples(run.blocks, a, b, most_errors=most, slo=slo), settings, metrics) for a, b in pairs
+    ]
 
 
-def floors_ms(manifests: Sequence[Manifest], cells: Sequence[str]) -> dict[str, float]:
-    """The load generator's own error by source, from its calibration at the highest load of these cells.
-
-    Of several runs the largest, where all know theirs. TTFT only: the p99 of one request's error, which is the most
-    that a percentile may be off by. TPOT is off by a share of a per mille, far less than any margin.
-    """
-    streams = max(map(_streams, cells), default=1)
-    found = []
-    for manifest in manifests:
-        try:
-            floor = Floor.model_validate(manifest.floor)
-        except ValidationError:
-            return {}
-        steps = sorted((step for step in floor.steps if step.valid), key=lambda step: step.streams)
-        if not steps:
-            return {}
-        step = next((step for step in steps if step.streams >= streams), steps[-1])
-        found.append(step.ttft_error_ms.p99)
-    return {"ttft_ms": max(found)} if found else {}
+def margin(manifest: Manifest) -> float:
+    """Up to which share a difference does not matter in this run's scenario."""
+    known = manifest.scenario.get("margin")
+    return float(known) if isinstance(known, int | float) else MARGIN
 
 
 def block_figures(samples: Sequence[BlockSample]) -> list[dict[str, float]]:
@@ -64,15 +52,23 @@ def block_figures(samples: Sequence[BlockSample]) -> list[dict[str, float]]:
     ]
 
 
-def samples_of(blocks: Sequence[BlockData]) -> list[BlockSample]:
+def samples_of(blocks: Sequence[BlockData], slo: Slo | None) -> list[BlockSample]:
     """The raw values of blocks, whether or not they decide anything."""
-    return [block_sample(block, None) for block in blocks]
+    return [block_sample(block, None, slo) for block in blocks]
 
 
 def intervals(samples: Sequence[BlockSample]) -> dict[str, Interval]:
     """95% interval of each metric over one engine's blocks of a cell; metrics without one are left out."""
-    found = {metric.key: interval(metric, samples) for metric in METRICS}
+    found = {metric.key: interval(metric, samples) for metric in WITH_SLO}
     return {key: ends for key, ends in found.items() if ends is not None}
+
+
+def met_interval(blocks: Sequence[BlockData], slo: Slo) -> Interval | None:
+    """95% interval of the share of measured requests that met the SLO, 0 to 1; None where none was measured."""
+    share = proportion(
+        [np.array([meets(record, slo) for record in block.measured], dtype=np.float64) for block in blocks]
+    )
+    return None if share is None else share.interval()
 
 
 def interval(metric: Metric, samples: Sequence[BlockSample]) -> Interval | None:
@@ -82,10 +78,3 @@ def interval(metric: Metric, samples: Sequence[BlockSample]) -> Interval | None:
         return None
     low, high = spread.interval()
     return from_log(low), from_log(high)
-
-
-def _streams(cell_id: str) -> int:
-    try:
-        return Cell.parse(cell_id).concurrency
-    except ValueError:
-        return 1

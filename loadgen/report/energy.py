@@ -16,6 +16,7 @@ import numpy as np
 from loadgen.cell_summary import summarise
 from loadgen.prometheus import Prometheus, PrometheusError
 from loadgen.report.language import say
+from loadgen.report.run_words import of_run
 from loadgen.run_folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"
@@ -77,7 +78,7 @@ def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str
         try:
             kept = query_energy(prometheus_url, min(start for start, _ in windows), max(end for _, end in windows))
         except PrometheusError as error:
-            return Energy(missing=say("Energy: {problem}.", problem=str(error)))
+            return Energy(missing=say("Energy: {problem}.", problem=of_run(str(error))))
         if kept and ended:
             _write(folder / SNAPSHOT, kept)
     if not kept:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadgen.manifest import EngineFacts, ParityFact
+from loadgen.preflight.finding import UNKNOWN
 from loadgen.record import RequestRecord
 from loadgen.report.language import joined, mark, say
+from loadgen.report.run_words import of_run
 from loadgen.report.text import DASH, command_line, gibibytes, number, plain
 from loadgen.run_folder import RunData
 
@@ -43,14 +45,7 @@ PREFLIGHT = (
     mark("max-tokens"),
     mark("unknown-fields"),
 )
-BEFORE_PREFLIGHT = (
-    mark("model name"),
-    mark("context length"),
-    mark("prompt tokens"),
-    mark("measured prompts"),
-    mark("greedy text"),
-)
-"""The checks made before a race, now and in manifests of before; what they say of themselves stays as it is."""
+"""The checks made before a race."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,9 +54,16 @@ class FairnessRow:
 
     check: str
     equal: bool | None
-    """None: shown for the record, not something that could be equal."""
+    """None: shown for the record, not something that could be equal, or could not be told."""
     detail: str
     values: dict[str, str]
+    unknown: bool = False
+    """Whether it could not be told if it is equal."""
+
+    @property
+    def sign(self) -> str:
+        """Its verdict as one sign."""
+        return "?" if self.unknown else {True: "✓", False: "≠", None: ""}[self.equal]
 
 
 def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
@@ -71,18 +73,26 @@ def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     rows += _order(run, engines)
     known = {facts.name: facts for facts in run.manifest.engines}
     rows += _from_manifest([known.get(engine) for engine in engines], engines)
-    return sorted(rows, key=lambda row: {False: 0, True: 1, None: 2}[row.equal])
+    return sorted(rows, key=lambda row: 1 if row.unknown else {False: 0, True: 2, None: 3}[row.equal])
 
 
 def _of_preflight(fact: ParityFact, engines: Sequence[str]) -> FairnessRow:
     """One finding of preflight. Of an engine alone, what is well is for the record: it equals nothing."""
-    parts: list[str] = [fact.detail]
+    parts: list[str] = [of_run(fact.detail)]
     if fact.verdict == "blocking":
         parts.append(say("accepted by name (`--accept`)") if fact.accepted else say("this stopped the race"))
     if fact.advice:
-        parts.append(fact.advice)
-    equal = None if fact.equal and len(engines) < 2 else fact.equal
-    return FairnessRow(fact.check, equal, joined("; ", parts), {e: fact.values.get(e, DASH) for e in engines})
+        parts.append(of_run(fact.advice))
+    unknown = fact.verdict == "unknown" or _not_shown(fact)
+    equal = None if unknown or (fact.equal and len(engines) < 2) else fact.equal
+    values = {engine: of_run(fact.values.get(engine, DASH)) for engine in engines}
+    return FairnessRow(fact.name or fact.check, equal, joined("; ", parts), values, unknown)
+
+
+def _not_shown(fact: ParityFact) -> bool:
+    """Whether an engine did not show it and no two others differ: manifests of before had no verdict for that."""
+    known = {value.split(" (")[0] for value in fact.values.values()}
+    return fact.verdict != "blocking" and bool(known & UNKNOWN) and len(known - UNKNOWN) < 2
 
 
 def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
@@ -132,9 +142,10 @@ def _exact(right: int, total: int) -> str:
 
 def _order(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     """Whether each engine ran as early as the others: a machine that warms up slows whoever comes last."""
-    if len(engines) < 2 or not run.blocks:
+    if len(engines) < 2:
         return []
-    ordered = sorted(run.blocks, key=lambda block: block.facts.started_at)
+    complete = [block for block in run.blocks if block.facts.status == "complete"]
+    ordered = sorted(complete, key=lambda block: block.facts.started_at)
     places: dict[str, list[int]] = {engine: [] for engine in engines}
     for place, block in enumerate(ordered, start=1):
         places[block.facts.engine].append(place)
@@ -165,8 +176,9 @@ def _from_manifest(facts: Sequence[EngineFacts | None], engines: Sequence[str]) 
         leaf = name.rpartition(": ")[2]
         top = name.partition(": ")[2].partition(".")[0]
         values = {engine: _words(leaf, column.get(name)) for engine, column in zip(engines, columns, strict=True)}
-        apart = top in APART or leaf in APART or len(engines) < 2
-        rows.append(FairnessRow(name, None if apart else len(set(values.values())) == 1, "", values))
+        known = set(values.values())
+        apart = top in APART or leaf in APART or len(engines) < 2 or known == {DASH}
+        rows.append(FairnessRow(name, None if apart else len(known) == 1, "", values))
     return rows
 
 

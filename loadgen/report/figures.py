@@ -25,11 +25,11 @@ from loadgen.report.plots import (
     Titles,
     draw_ecdf,
     draw_load,
-    draw_memory,
     ecdf_limits,
     load_id,
 )
-from loadgen.report.style import PAPER, PLACEHOLDERS, VARIABLES, Palette, look
+from loadgen.report.plots_memory import draw_memory
+from loadgen.report.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
 from loadgen.report.text import load_words, shape_words
 from loadgen.scenario import Cell
 
@@ -250,8 +250,8 @@ def legend(figure: Figure, data: ReportData) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=PAPER.engines[seat % len(PAPER.engines)], marker=look(seat).marker, label=engine[:40])
-        for seat, engine in enumerate(data.engines)
+        Line2D([], [], color=PAPER.engines[look], marker=LOOKS[look].marker, label=engine[:40])
+        for look, engine in zip(data.looks, data.engines, strict=True)
     ]
     # matplotlib leaves labels with a leading underscore out, so they are passed apart.
     labels = [engine[:40] for engine in data.engines]

@@ -9,7 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from loadgen.report.data import CellView, ReportData
+from loadgen.report.cells import CellView
+from loadgen.report.data import ReportData
 from loadgen.report.figures import Picture, draw_svg, drawing, legend, save, shape_name
 from loadgen.report.language import ENGLISH, Language, say
 from loadgen.report.plots import Titles

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
+from loadgen.block_samples import most_errors
+from loadgen.record_file import BadLine
 from loadgen.report.capacity import capacity_sentence
+from loadgen.report.cells import CellView
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
-from loadgen.report.data import BlockView, CellView, ReportData
+from loadgen.report.data import BlockView, ReportData
 from loadgen.report.language import Text, joined, say
+from loadgen.report.lost import lost_words
+from loadgen.report.run_words import of_run
 from loadgen.report.style import Mark, verdict_mark
 from loadgen.report.text import cell_words, listing, number, plural
-from loadgen.statistics.result import CellResult, Judged, Overall, Statistics
+from loadgen.statistics.result import CellResult, Judged, Overall, Reason, Statistics
 from loadgen.statistics.words import sentence, verdict_words
 
 Level = Literal["bad", "warn", "info"]
+
+CAVEATS: frozenset[Reason] = frozenset(
+    {"within_floor", "below_floor", "few_requests", "tokens_per_event", "no_valid_pair", "not_measured", "not_positive"}
+)
+"""Reasons that lie in the values themselves, not in how sure they are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +78,7 @@ def tiles(data: ReportData) -> list[Tile]:
                 column,
                 judged,
                 verdict,
-                verdict_mark(judged.verdict, 1),
+                verdict_mark(judged.verdict, *data.looks),
                 judged.ratio.estimate,
                 min(ratios),
                 max(ratios),
@@ -82,6 +93,14 @@ def verdict_text(judged: Judged, statistics: Statistics) -> Text:
     if judged.reason == "one_repeat":
         return say("undecided: one block")
     return Text(lambda language: verdict_words(judged, statistics, language.verdicts))
+
+
+def caveat_text(judged: Judged, statistics: Statistics) -> str:
+    """What is said of a metric outside Holm's family: why its interval decides nothing, never who is faster.
+
+    Among so many uncorrected metrics some name a winner between equals.
+    """
+    return verdict_text(judged, statistics) if judged.reason in CAVEATS else ""
 
 
 def verdict_sentence(statistics: Statistics, cell: CellResult | None = None) -> Text:
@@ -103,9 +122,9 @@ def headline(data: ReportData) -> str:
     if data.capacity and data.slo is not None:
         return capacity_sentence(data.capacity, data.slo)
     if len(data.engines) == 1:
-        return _alone(data)
+        return joined(" ", [_alone(data), *_lost(data)])
     if any(found.verdict != "invalid" for found in data.comparisons):
-        return joined(" ", [verdict_sentence(found) for found in data.comparisons])
+        return joined(" ", [*(verdict_sentence(found) for found in data.comparisons), *_lost(data)])
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         return say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
@@ -116,6 +135,12 @@ def headline(data: ReportData) -> str:
         "was measured is shown all the same.",
         engines=listing(data.engines),
     )
+
+
+def _lost(data: ReportData) -> list[Text]:
+    most = most_errors(data.manifest)
+    found = [lost_words(data.blocks, engine, most) for engine in data.engines]
+    return [words for words in found if words is not None]
 
 
 def basis(data: ReportData) -> str | None:
@@ -218,12 +243,35 @@ def notices(data: ReportData) -> list[Notice]:
             which=listing(unequal),
         )
         found.append(Notice("warn", text))
-    if data.broken_lines:
-        lines = plural(data.broken_lines, "unreadable line")
-        text = say("{lines} in requests.jsonl, torn by a crash, left out.", lines=lines)
-        found.append(Notice("warn", text))
-    found += [Notice("info", message) for message in manifest.messages]
+    if data.beyond_calibration is not None and data.comparisons:
+        found.append(Notice("warn", data.beyond_calibration))
+    found += bad_line_notices(data.bad_lines)
+    found += [Notice("info", of_run(message)) for message in manifest.messages]
     found += [Notice("info", text) for text in data.memory.missing]
+    return found
+
+
+def bad_line_notices(lines: Sequence[BadLine]) -> list[Notice]:
+    """Lines of `requests.jsonl` that are in no figure: those that a crash tore, and those that were changed since."""
+    found = []
+    torn = [f"{line.number}" for line in lines if line.torn]
+    if torn:
+        text = say(
+            "{lines} of requests.jsonl, torn by a crash, left out: {numbers}.",
+            lines=plural(len(torn), "line"),
+            numbers=listing(torn),
+        )
+        found.append(Notice("warn", text))
+    other = [
+        say("{number} ({problem})", number=line.number, problem=of_run(line.problem)) for line in lines if not line.torn
+    ]
+    if other:
+        text = say(
+            "{lines} of requests.jsonl cannot be read: {which}. Their requests are in no figure.",
+            lines=plural(len(other), "line"),
+            which=listing(other, most=4),
+        )
+        found.append(Notice("bad", text))
     return found
 
 
@@ -232,7 +280,7 @@ def _limited_notice(block: BlockView, *, searched: bool) -> Notice:
         "engine": block.engine,
         "cell": cell_words(block.cell),
         "repeat": block.repeat,
-        "reasons": "; ".join(block.client.reasons) if block.client else "",
+        "reasons": joined("; ", list(map(of_run, block.client.reasons))) if block.client else "",
     }
     if searched:
         text = say("{engine} at {cell} is client-limited, and the search went by it: {reasons}.", **facts)
@@ -248,7 +296,7 @@ def _block_notice(block: BlockView, blocks: list[BlockView]) -> Notice:
         "failed": say("{engine} at {cell} (repeat {repeat}, attempt {attempt}) failed", **_block(block)),
     }[block.status]
     if block.reason:
-        what = say("{what}: {reason}", what=what, reason=block.reason.rstrip("."))
+        what = say("{what}: {reason}", what=what, reason=of_run(block.reason.rstrip(".")))
     again = any(
         other.status == "complete"
         and (other.engine, other.cell, other.repeat) == (block.engine, block.cell, block.repeat)

@@ -8,12 +8,15 @@ import jinja2
 
 from loadgen.definitions import DEFINITIONS
 from loadgen.report import text
-from loadgen.report.data import CellView, EngineCell, ReportData
+from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
-from loadgen.report.headline import basis, headline, notices, tiles, verdict_text
+from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.language import ENGLISH, Language, Text, mark, say
+from loadgen.report.prefill import PrefillFit
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
-from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, look, verdict_mark
+from loadgen.report.run_words import of_run
+from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
 from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, verdict_tables
 
 STATUS_WORDS = {
@@ -59,6 +62,7 @@ def environment(*, autoescape: bool, language: Language = ENGLISH) -> jinja2.Env
         ratio=text.ratio,
         ratio_interval=text.ratio_interval,
         interval=text.interval,
+        of_run=of_run,
         short_ids=text.short_ids,
         p_value=text.p_value,
         moment=text.moment,
@@ -76,7 +80,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "data": data,
         "manifest": manifest,
         "title": manifest.scenario.get("name") or manifest.run_id,
-        "question": manifest.scenario.get("question"),
+        "question": of_run(manifest.scenario.get("question") or ""),
         "headline": headline(data),
         "basis": basis(data),
         "notices": sorted(notices(data), key=lambda notice: ORDER[notice.level]),
@@ -84,7 +88,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "tile_titles": TILE_TITLES,
         "row_axis": _row_axis(data),
         "client_columns": CLIENT_COLUMNS,
-        "engines": [{"name": e, "seat": i % len(LOOKS), "look": look(i)} for i, e in enumerate(data.engines)],
+        "engines": [{"name": e, "seat": i, "look": LOOKS[i]} for e, i in zip(data.engines, data.looks, strict=True)],
         "columns": data.columns,
         "load_axis": data.load_axis,
         "load_column": data.load_column,
@@ -102,6 +106,8 @@ def context(data: ReportData) -> dict[str, Any]:
         "prefill": prefill_rows(data),
         "energy": energy_rows(data),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
+        "only_headlines": text.ONLY_HEADLINES,
+        "of_two_runs": False,
         "dash": text.DASH,
         "long": LONG,
     }
@@ -134,13 +140,13 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
 def _row(data: ReportData, entry: EngineCell, seat: int) -> dict[str, Any]:
     return {
         "engine": entry.engine,
-        "seat": seat % len(LOOKS),
-        "glyph": look(seat).glyph,
+        "seat": data.looks[seat],
+        "glyph": LOOKS[data.looks[seat]].glyph,
         "status": entry.status,
         "note": entry.note,
         "limited": entry.limited,
         "figures": [
-            {"text": column.text(entry.summary), "interval": text.interval(entry.intervals.get(column.key))}
+            {"text": column.text(entry.summary), "interval": column.interval_text(entry.intervals.get(column.key))}
             for column in data.columns
         ],
         "errors": text.DASH if entry.summary is None else text.count(sum(entry.summary.errors.values())),
@@ -163,8 +169,8 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
             {
                 "text": text.ratio(judged.ratio.estimate if judged.ratio else None),
                 "interval": text.ratio_interval(judged.ratio.ci95 if judged.ratio else None),
-                "mark": verdict_mark(judged.verdict, seat),
-                "verdict": verdict_text(judged, statistics),
+                "mark": verdict_mark(judged.verdict, data.looks[0], data.looks[seat]) if judged.headline else None,
+                "verdict": (verdict_text if judged.headline else caveat_text)(judged, statistics),
             }
         )
     return {"engine": engine, "figures": figures}
@@ -175,17 +181,23 @@ def prefill_rows(data: ReportData) -> list[dict[str, Any]]:
     return [
         {
             "engine": fit.engine,
-            "seat": data.engines.index(fit.engine) % len(LOOKS),
-            "glyph": look(data.engines.index(fit.engine)).glyph,
-            "rate": text.number(fit.rate),
+            "seat": data.look(fit.engine),
+            "glyph": LOOKS[data.look(fit.engine)].glyph,
+            "rate": rate_text(fit),
             "interval": text.interval(fit.ci95),
             "fixed": text.number(fit.fixed_ms),
+            "fixed_interval": text.interval(fit.fixed_ci95),
             "requests": text.count(len(fit.ttft_ms)),
             "load": f"{fit.load:g}",
             "repeats": fit.repeats,
         }
         for fit in data.prefill
     ]
+
+
+def rate_text(fit: PrefillFit) -> str:
+    """A prefill rate; where TTFT may not grow with the prompt at all, no more than its least."""
+    return text.number(fit.rate) if fit.least is None else say("at least {rate}", rate=text.number(fit.least))
 
 
 def energy_rows(data: ReportData) -> list[dict[str, Any]]:
@@ -199,8 +211,8 @@ def energy_rows(data: ReportData) -> list[dict[str, Any]]:
                     {
                         "cell": text.cell_words(view.id),
                         "engine": engine,
-                        "seat": seat % len(LOOKS),
-                        "glyph": look(seat).glyph,
+                        "seat": data.looks[seat],
+                        "glyph": LOOKS[data.looks[seat]].glyph,
                         "joules": text.number(row.joules),
                         "watts": text.number(row.watts),
                         "tokens_per_joule": text.number(row.tokens_per_joule),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from loadgen.cell_summary import CellSummary, Floats
-from loadgen.report.data import CellView, EngineCell, ReportData
+from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.data import ReportData
 from loadgen.report.language import Language, mark
-from loadgen.report.prometheus import Memory
-from loadgen.report.style import Palette, look
+from loadgen.report.style import Palette
 from loadgen.report.text import load_words, number, plural
 
 SECONDS_FROM_MS = 5000.0
@@ -91,7 +91,7 @@ def draw_load(
     titles: Titles = {}
     for seat, engine in enumerate(data.engines):
         own = sorted((p for p in points if p.seat == seat), key=lambda p: p.load)
-        colour = palette.engines[seat % len(palette.engines)]
+        colour = palette.engines[data.looks[seat]]
         shift = (seat - (seats - 1) / 2) * 0.09
         at = [float(seat) if len(levels) == 1 else math.log2(p.load) + shift for p in own]
         if len(levels) > 1:
@@ -105,7 +105,7 @@ def draw_load(
             axes.plot(
                 [x],
                 [point.value * scale],
-                marker=look(seat).marker,
+                marker=data.marker(seat),
                 markersize=7,
                 markeredgewidth=1.5,
                 markeredgecolor=colour,
@@ -194,7 +194,7 @@ def draw_ecdf(
         if not values.size:
             continue
         x, share = ecdf(values)
-        colour = palette.engines[seat % len(palette.engines)]
+        colour = palette.engines[data.looks[seat]]
         partial = view.engines[engine].status == "partial"
         gid = f"{prefix}-e{seat}"
         axes.step(
@@ -207,7 +207,7 @@ def draw_ecdf(
             gid=gid,
         )
         median = float(np.median(values))
-        axes.plot([median * scale], [0.5], marker=look(seat).marker, markersize=6, color=colour, linestyle="none")
+        axes.plot([median * scale], [0.5], marker=data.marker(seat), markersize=6, color=colour, linestyle="none")
         titles[gid] = palette.language(
             "{engine}: {requests}, p50 {median} ms, max {most} ms",
             engine=engine,
@@ -249,53 +249,6 @@ def ecdf_limits(cells: Sequence[CellView], metric: str) -> tuple[float, float]:
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (0.0, 0.0)
 
 
-def draw_memory(axes: Any, data: ReportData, memory: Memory, palette: Palette, prefix: str) -> Titles:
-    """Draw every engine's memory in GiB over the minutes of the run, with its blocks shaded in its colour."""
-    titles: Titles = {}
-    start = data.manifest.started_at
-    latest = max((at for series in memory.series for at, _ in series.samples), default=start)
-    seconds = latest - start < 180
-    unit = 1.0 if seconds else 60.0
-    for index, block in enumerate(data.blocks):
-        seat = data.engines.index(block.engine)
-        left, right = block.started_at - start, (block.ended_at or latest) - start
-        if right > left:
-            gid = f"{prefix}-b{index}"
-            colour = palette.engines[seat % len(palette.engines)]
-            axes.axvspan(left / unit, right / unit, facecolor=colour, alpha=0.13, linewidth=0, gid=gid, zorder=0)
-            titles[gid] = f"{block.record_id}: {palette.language(block.status)}"
-    for series in memory.series:
-        seat = data.engines.index(series.engine)
-        gid = f"{prefix}-e{seat}"
-        at = np.asarray([(moment - start) / unit for moment, _ in series.samples])
-        gib = np.asarray([value / 2**30 for _, value in series.samples])
-        peak = int(gib.argmax())
-        # A gap in the samples is an engine that was not running: the line must not bridge it.
-        gaps = _gaps(at, 20 / unit)
-        colour = palette.engines[seat % len(palette.engines)]
-        axes.plot(np.insert(at, gaps, np.nan), np.insert(gib, gaps, np.nan), color=colour, linewidth=1.8, gid=gid)
-        axes.plot(at[peak], gib[peak], marker=look(seat).marker, markersize=7, color=colour, linestyle="none")
-        titles[gid] = palette.language(
-            "{engine}: at most {peak} GiB", engine=series.engine, peak=number(float(gib[peak]))
-        )
-    if not memory.series:
-        return nothing(axes, palette)
-    axes.set_ylim(0, max(value for s in memory.series for _, value in s.samples) / 2**30 * 1.12 or 1.0)
-    ends = [at for series in memory.series for at, _ in series.samples]
-    axes.set_xlim(min(0.0, (min(ends) - start) / unit), max((latest - start) / unit, 1e-9))
-    axes.set_title(f"{palette.language('Engine memory')}, GiB", loc="left", color=palette.text)
-    words = mark("seconds since the run began") if seconds else mark("minutes since the run began")
-    axes.set_xlabel(palette.language(words), color=palette.muted)
-    finish(axes, palette)
-    return titles
-
-
-def _gaps(at: Floats, least: float) -> Any:
-    """Positions before which the samples pause for much longer than usual."""
-    steps = np.diff(at)
-    return np.flatnonzero(steps > max(5 * float(np.median(steps)), least)) + 1 if steps.size else np.empty(0, int)
-
-
 def finish(axes: Any, palette: Palette) -> None:
     """Quiet frame, horizontal grid behind the data."""
     for side in ("top", "right", "left"):
@@ -308,10 +261,13 @@ def finish(axes: Any, palette: Palette) -> None:
     axes.tick_params(axis="x", color=palette.muted, length=3)
 
 
-def nothing(axes: Any, palette: Palette) -> Titles:
-    """Say that there is nothing to draw."""
+NOTHING = mark("nothing was measured")
+
+
+def nothing(axes: Any, palette: Palette, why: str = NOTHING) -> Titles:
+    """Say that there is nothing to draw, and why."""
     axes.set_axis_off()
-    axes.text(0.5, 0.5, palette.language("nothing was measured"), ha="center", va="center", color=palette.muted)
+    axes.text(0.5, 0.5, palette.language(why), ha="center", va="center", color=palette.muted)
     return {}
 
 

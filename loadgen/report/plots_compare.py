@@ -10,8 +10,9 @@ import numpy as np
 
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
-from loadgen.report.plots import Titles, finish, nothing, short
-from loadgen.report.style import Palette, look
+from loadgen.report.language import mark
+from loadgen.report.plots import NOTHING, Titles, finish, nothing, short
+from loadgen.report.style import Palette
 from loadgen.report.text import cell_words, number, plural
 from loadgen.statistics.metrics import HEADLINE
 from loadgen.statistics.result import Judged, Statistics
@@ -41,7 +42,7 @@ def draw_differences(
     rows = difference_rows(data, statistics)
     judged = [_judged(statistics, row, key) for row in rows]
     if not any(one is not None and one.ratio is not None for one in judged):
-        return nothing(axes, palette)
+        return nothing(axes, palette, _why_nothing(data, statistics))
     seat = data.engines.index(statistics.b)
     limit = _limit(judged, statistics.settings.margin)
     band = math.log1p(statistics.settings.margin)
@@ -52,7 +53,7 @@ def draw_differences(
             axes.text(0, place, "–", ha="center", va="center", color=palette.muted)
             continue
         winner = {"a": 0, "b": seat}.get(one.verdict)
-        colour = palette.text if winner is None else palette.engines[winner % len(palette.engines)]
+        colour = palette.text if winner is None else palette.engines[data.looks[winner]]
         at, ends = _speed(one)
         gid = f"{prefix}-e{winner}-{place}" if winner is not None else f"{prefix}-{one.verdict}-{place}"
         if ends is not None:
@@ -60,7 +61,7 @@ def draw_differences(
         axes.plot(
             [min(max(at, -limit), limit)],
             [place],
-            marker=("D" if row is None else "o") if winner is None else look(winner).marker,
+            marker=("D" if row is None else "o") if winner is None else data.marker(winner),
             markersize=7.5 if row is None else 6,
             markeredgewidth=1.4,
             markeredgecolor=colour,
@@ -83,6 +84,16 @@ def draw_differences(
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=palette.grid, linewidth=0.8)
     return titles
+
+
+def _why_nothing(data: ReportData, statistics: Statistics) -> str:
+    """Why two engines have no difference that could be drawn."""
+    entries = [view.engines[engine] for view in data.cells for engine in (statistics.a, statistics.b)]
+    if any(entry.limited for entry in entries):
+        return mark("client-limited: nothing is compared")
+    if all(any(view.engines[engine].summary for view in data.cells) for engine in (statistics.a, statistics.b)):
+        return mark("no block of both counts: nothing is compared")
+    return NOTHING
 
 
 def _judged(statistics: Statistics, row: str | None, key: str) -> Judged | None:
@@ -138,8 +149,8 @@ def draw_drift(axes: Any, data: ReportData, key: str, palette: Palette, prefix: 
         at = np.array([started[block] / unit for block, _ in points])
         moved = np.array([100 * (value - 1) for _, value in points])
         most = max(most, float(np.abs(moved).max()))
-        colour = palette.engines[seat % len(palette.engines)]
-        axes.plot(at, moved, marker=look(seat).marker, markersize=4, color=colour, alpha=0.55, linestyle="none")
+        colour = palette.engines[data.looks[seat]]
+        axes.plot(at, moved, marker=data.marker(seat), markersize=4, color=colour, alpha=0.55, linestyle="none")
         if np.ptp(at) > 0:
             line = np.polynomial.Polynomial.fit(at, moved, 1)
             ends = np.array([at.min(), at.max()])
@@ -152,8 +163,9 @@ def draw_drift(axes: Any, data: ReportData, key: str, palette: Palette, prefix: 
                 change=f"{'+' if change > 0 else ''}{number(change)}",
                 blocks=plural(len(points), "block"),
             )
-    if not most:
+    if not titles and not axes.lines:
         return nothing(axes, palette)
+    most = most or 1.0
     axes.axhline(0, color=palette.muted, linewidth=0.9, zorder=0)
     axes.set_ylim(-1.15 * most, 1.15 * most)
     axes.set_title(f"{metric_words(key, say.verdicts)}, %", loc="left", color=palette.text)

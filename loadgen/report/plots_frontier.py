@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from loadgen.cell_summary import CellSummary
-from loadgen.report.data import CellView, ReportData
+from loadgen.report.cells import CellView
+from loadgen.report.data import ReportData
 from loadgen.report.language import mark
 from loadgen.report.plots import LOG_FROM_RATIO, SECONDS_FROM_MS, Titles, finish, load_id, log_axis, nothing
 from loadgen.report.prefill import PrefillFit
-from loadgen.report.style import Palette, look
+from loadgen.report.style import Palette
 from loadgen.report.text import interval, load_words, number
 
 
@@ -51,7 +52,7 @@ def draw_frontier(
     scale, unit = (1e-3, "s") if max(x for _, _, x, _ in found) >= SECONDS_FROM_MS else (1.0, "ms")
     for seat, engine in enumerate(data.engines):
         own = [(view, x * scale, y) for at, view, x, y in found if at == seat]
-        colour = palette.engines[seat % len(palette.engines)]
+        colour = palette.engines[data.looks[seat]]
         axes.plot([x for _, x, _ in own], [y for _, _, y in own], color=colour, linewidth=1.4, zorder=3)
         for view, x, y in own:
             entry, cell = view.engines[engine], view.cell
@@ -66,7 +67,7 @@ def draw_frontier(
             axes.plot(
                 [x],
                 [y],
-                marker=look(seat).marker,
+                marker=data.marker(seat),
                 markersize=6,
                 markeredgewidth=1.4,
                 markeredgecolor=colour,
@@ -80,12 +81,17 @@ def draw_frontier(
             )
             titles[gid] = f"{engine}, {say(load_words(cell))}: {number(x)} {unit}, {number(y)} tok/s"
     xs, ys = [x * scale for _, _, x, _ in found], [y for _, _, _, y in found]
+    # Room for the intervals too, unless one is so wide that it would hide the rest.
+    entries = [view.engines[data.engines[seat]].intervals for seat, view, _, _ in found]
+    widest = [each[plot.key][1] * scale for each in entries if plot.key in each]
+    right = max([max(xs), *(min(end, 1.6 * max(xs)) for end in widest)])
+    top = max([max(ys), *(min(each[THROUGHPUT][1], 1.6 * max(ys)) for each in entries if THROUGHPUT in each)])
     if min(xs) > 0 and max(xs) / min(xs) > LOG_FROM_RATIO / 2:
         log_axis(axes.xaxis, min(xs), max(xs))
-        axes.set_xlim(min(xs) / 1.3, max(xs) * 1.4)
+        axes.set_xlim(min(xs) / 1.3, right * 1.4)
     else:
-        axes.set_xlim(0, max(xs) * 1.12 or 1.0)
-    axes.set_ylim(0, max(ys) * 1.12 or 1.0)
+        axes.set_xlim(0, right * 1.06 or 1.0)
+    axes.set_ylim(0, top * 1.06 or 1.0)
     axes.set_title(f"{say(plot.title)}, tok/s", loc="left", color=palette.text)
     axes.set_xlabel(unit, color=palette.muted)
     finish(axes, palette)
@@ -103,13 +109,20 @@ def draw_prefill(axes: Any, data: ReportData, palette: Palette, prefix: str) -> 
     width = 0.012 * lengths[-1]
     for fit in data.prefill:
         seat = data.engines.index(fit.engine)
-        colour = palette.engines[seat % len(palette.engines)]
+        colour = palette.engines[data.looks[seat]]
         shift = (seat - (len(data.engines) - 1) / 2) * width
         for length in np.unique(fit.prompt_tokens):
             waits = fit.ttft_ms[fit.prompt_tokens == length] * scale
             at = length + shift
             axes.plot([at, at], np.percentile(waits, [5, 95]), color=colour, linewidth=1.1, alpha=0.75, zorder=2)
-            axes.plot([at], [waits.mean()], marker=look(seat).marker, markersize=6, color=colour, linestyle="none")
+            axes.plot(
+                [at],
+                [waits.mean()],
+                marker=data.marker(seat),
+                markersize=6,
+                color=colour,
+                linestyle="none",
+            )
         ends = np.array([0.0, lengths[-1]])
         gid = f"{prefix}-e{seat}"
         axes.plot(ends, (fit.fixed_ms + fit.ms_a_token * ends) * scale, color=colour, linewidth=1.5, gid=gid, zorder=3)
@@ -125,6 +138,8 @@ def draw_prefill(axes: Any, data: ReportData, palette: Palette, prefix: str) -> 
 
 def rate_words(fit: PrefillFit) -> str:
     """An engine's prefill rate with its interval: `4,210 [4,020 – 4,420] tok/s`."""
+    if fit.least is not None:
+        return f"≥ {number(fit.least)} tok/s"
     if fit.rate is None:
         return "–"
     ends = f" [{interval(fit.ci95)}]" if fit.ci95 else ""

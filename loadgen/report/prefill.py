@@ -31,11 +31,15 @@ class PrefillFit:
     ttft_ms: Floats
     fixed_ms: float
     """TTFT of a prompt of no length, by the line."""
+    fixed_ci95: tuple[float, float] | None
+    """Of the fixed time; None where there are fewer than two repeats."""
     ms_a_token: float
     rate: float | None
     """Prompt tokens a second; None where TTFT does not grow with the prompt."""
     ci95: tuple[float, float] | None
     """Of the rate; None where it has no upper end, or there is too little to tell."""
+    least: float | None
+    """The interval's lower end where it has no upper one, because TTFT may not grow with the prompt at all."""
     repeats: int
 
 
@@ -73,21 +77,32 @@ def fit_prefill(engine: str, load: float, repeats: Sequence[Points]) -> PrefillF
     if line is None:
         return None
     spread: Spread | None = line
+    fixed, fixed_spread = _fixed(tokens, waits, line.estimate), None
     if len(repeats) > 1:
-        without = [slope(*_pooled([*repeats[:i], *repeats[i + 1 :]])) for i in range(len(repeats))]
-        each = np.array([part.estimate for part in without if part is not None])
-        spread = jackknife(line.estimate, each) if len(each) == len(repeats) else None
+        rest = [_pooled([*repeats[:i], *repeats[i + 1 :]]) for i in range(len(repeats))]
+        each = [(part.estimate, points) for points in rest if (part := slope(*points)) is not None]
+        whole = len(each) == len(repeats)
+        spread = jackknife(line.estimate, np.array([estimate for estimate, _ in each])) if whole else None
+        others = np.array([_fixed(*points, estimate) for estimate, points in each])
+        fixed_spread = jackknife(fixed, others) if whole else None
     return PrefillFit(
         engine=engine,
         load=load,
         prompt_tokens=tokens,
         ttft_ms=waits,
-        fixed_ms=float(waits.mean() - line.estimate * tokens.mean()),
+        fixed_ms=fixed,
+        fixed_ci95=None if fixed_spread is None else fixed_spread.interval(),
         ms_a_token=line.estimate,
         rate=1000 / line.estimate if line.estimate > 0 else None,
         ci95=_rates(spread),
+        least=_least(spread),
         repeats=len(repeats),
     )
+
+
+def _fixed(tokens: Floats, waits: Floats, ms_a_token: float) -> float:
+    """Where the line through the points crosses a length of 0, in ms."""
+    return float(waits.mean() - ms_a_token * tokens.mean())
 
 
 def _rates(spread: Spread | None) -> tuple[float, float] | None:
@@ -96,6 +111,14 @@ def _rates(spread: Spread | None) -> tuple[float, float] | None:
         return None
     low, high = spread.interval()
     return (1000 / high, 1000 / low) if low > 0 else None
+
+
+def _least(spread: Spread | None) -> float | None:
+    """The least rate that the slope's interval leaves, where that reaches down to 0."""
+    if spread is None:
+        return None
+    low, high = spread.interval()
+    return 1000 / high if low <= 0 < high else None
 
 
 def _cell(block: BlockData) -> Cell | None:

@@ -12,6 +12,7 @@ from typing import Any
 from loadgen.manifest import Manifest
 from loadgen.prometheus import Prometheus, PrometheusError, quoted
 from loadgen.report.language import say
+from loadgen.report.run_words import of_run
 
 SNAPSHOT = "metrics.json"
 METRIC = "bakeoff_engine_memory_bytes"
@@ -63,7 +64,7 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
                 metric=METRIC,
             )
         except PrometheusError as error:
-            problem = str(error)
+            problem = of_run(str(error))
     source = say("Prometheus at {url}", url=prometheus_url)
     if found and len(found) >= len(kept):
         if manifest.status != "running":

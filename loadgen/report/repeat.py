@@ -9,6 +9,7 @@ from loadgen.client_verdict import ClientVerdict
 from loadgen.floor import floor_words
 from loadgen.report.data import ReportData
 from loadgen.report.language import mark, say
+from loadgen.report.run_words import of_run
 from loadgen.report.text import DASH, count, duration, gibibytes, moment, number, plain
 
 Facts = list[tuple[str, str]]
@@ -46,7 +47,7 @@ def repeat_facts(data: ReportData) -> Facts:
         (mark("processor"), plain(host.get("cpu"))),
         (mark("cores, usable"), f"{plain(host.get('cpus'))}, {plain(host.get('cpus_usable'))}"),
         (mark("memory"), gibibytes(memory) if isinstance(memory, (int, float)) else DASH),
-        (mark("GPUs"), "; ".join(_gpu(gpu) for gpu in host.get("gpus") or []) or "none"),
+        (mark("GPUs"), "; ".join(_gpu(gpu) for gpu in host.get("gpus") or []) or say("none")),
         (mark("clock"), plain(manifest.clock)),
     ]
     return [(name, value) for name, value in facts if value != DASH]
@@ -69,7 +70,7 @@ def client_facts(data: ReportData) -> Facts:
         (mark("of these ended by the load generator itself at the end of a block"), count(client.aborted)),
         (mark("content events received"), count(client.events)),
         (mark("connections opened, never counted in TTFT"), opened),
-        (mark("client floor on this host"), say(floor_words(data.manifest.floor))),
+        (mark("client floor on this host"), of_run(floor_words(data.manifest.floor))),
     ]
 
 

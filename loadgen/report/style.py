@@ -8,6 +8,8 @@ marker of its own as well, so that no plot depends on colour.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 from loadgen.report.language import ENGLISH, Language
 
@@ -22,21 +24,34 @@ class Look:
     """The same marker as a character."""
     light: str
     dark: str
+    terminal: str
 
 
 LOOKS: tuple[Look, ...] = (
-    Look("o", "●", "#0067a5", "#56b4e9"),
-    Look("s", "■", "#c34e00", "#ff9a4d"),
-    Look("^", "▲", "#00795a", "#3ddbab"),
-    Look("D", "◆", "#a0407c", "#ee9fcb"),
-    Look("v", "▼", "#6a5f00", "#e6d84a"),
-    Look("P", "✚", "#555555", "#c0c0c0"),
+    Look("o", "●", "#0067a5", "#56b4e9", "cyan"),
+    Look("s", "■", "#c34e00", "#ff9a4d", "yellow"),
+    Look("^", "▲", "#00795a", "#3ddbab", "green"),
+    Look("D", "◆", "#a0407c", "#ee9fcb", "magenta"),
+    Look("v", "▼", "#6a5f00", "#e6d84a", "bright_yellow"),
+    Look("P", "✚", "#555555", "#c0c0c0", "white"),
 )
 
 
-def look(index: int) -> Look:
-    """The look of the engine in a seat; seats beyond the last look share looks."""
-    return LOOKS[index % len(LOOKS)]
+KNOWN_ENGINES = ("vllm", "ksana", "sim-vllm", "sim-ksana", "llamacpp", "vllm-cpu")
+"""Engines that the stacks know: each has the look of its place here, in reports as on dashboards. Each pair that
+shares a profile is told apart with every common kind of colour blindness."""
+
+
+def looks_of(engines: Sequence[str]) -> tuple[int, ...]:
+    """The places in `LOOKS` of a run's engines, by seat.
+
+    A known engine has its own, also behind the letter of a run (`A vllm`); any other, and one that sits in two seats,
+    takes the first that is free. Beyond the last look, looks are shared.
+    """
+    names = [engine.rpartition(" ")[2] for engine in engines]
+    own = [KNOWN_ENGINES.index(n) if n in KNOWN_ENGINES and names.count(n) == 1 else None for n in names]
+    free = itertools.cycle([i for i in range(len(LOOKS)) if i not in own] or range(len(LOOKS)))
+    return tuple(next(free) if place is None else place for place in own)
 
 
 EQUAL, OPEN, NONE = "=", "?", "–"
@@ -48,15 +63,15 @@ class Mark:
     """A verdict as one sign: the winner's marker, `=` for no difference, `?` for undecided."""
 
     sign: str
-    seat: int | None
-    """Index of the winner's look; None without a winner."""
+    look: int | None
+    """Place of the winner's look; None without a winner."""
 
 
-def verdict_mark(verdict: str, seat: int) -> Mark:
-    """The sign of a verdict on the first engine (`a`) and the one in `seat` (`b`)."""
-    winner = {"a": 0, "b": seat}.get(verdict)
+def verdict_mark(verdict: str, a: int, b: int) -> Mark:
+    """The sign of a verdict on two engines, by the places of their looks."""
+    winner = {"a": a, "b": b}.get(verdict)
     if winner is not None:
-        return Mark(look(winner).glyph, winner % len(LOOKS))
+        return Mark(LOOKS[winner].glyph, winner)
     return Mark({"none": EQUAL, "undecided": OPEN}.get(verdict, NONE), None)
 
 

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from loadgen.report.data import CellView, EngineCell, ReportData
+from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.data import ReportData
 from loadgen.report.energy import EnergyRow
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.report.prefill import PrefillFit
@@ -49,7 +50,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "client": dataclasses.asdict(data.client),
         "measured_requests": data.measured_requests,
         "failed_requests": data.failed_requests,
-        "unreadable_lines": data.broken_lines,
+        "unreadable_lines": len(data.bad_lines),
         "missing": [*data.memory.missing, *([data.energy.missing] if data.energy.missing else [])],
     }
 
@@ -67,8 +68,18 @@ def _engine(data: ReportData, engine: str) -> dict[str, Any]:
 
 
 def _prefill(fit: PrefillFit) -> dict[str, Any]:
-    figures = {"tokens_per_s": fit.rate, "ci95": fit.ci95, "fixed_ms": fit.fixed_ms, "ms_a_token": fit.ms_a_token}
-    return {"engine": fit.engine, "load": fit.load, "requests": len(fit.ttft_ms), "repeats": fit.repeats, **figures}
+    return {
+        "engine": fit.engine,
+        "load": fit.load,
+        "requests": len(fit.ttft_ms),
+        "repeats": fit.repeats,
+        "tokens_per_s": fit.rate,
+        "ci95": fit.ci95,
+        "least_tokens_per_s": fit.least,
+        "fixed_ms": fit.fixed_ms,
+        "fixed_ci95": fit.fixed_ci95,
+        "ms_a_token": fit.ms_a_token,
+    }
 
 
 def _energy(row: EnergyRow) -> dict[str, Any]:

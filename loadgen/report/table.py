@@ -7,15 +7,15 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.report.columns import Column
-from loadgen.report.data import CellView, ReportData
+from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.columns import SLO_COLUMNS, Column
+from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
-from loadgen.report.style import EQUAL, NONE, OPEN, look, verdict_mark
-from loadgen.report.text import DASH, count, printable, ratio, ratio_interval
+from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
+from loadgen.report.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
-ENGINE_STYLES = ("cyan", "yellow", "green", "magenta", "bright_yellow", "white")
 LEVEL_STYLES = {"bad": "bold red", "warn": "yellow", "info": "dim"}
 
 
@@ -54,8 +54,8 @@ class TerminalTable:
                 failed = DASH if entry.summary is None else count(sum(entry.summary.errors.values()))
                 table.add_row(
                     Text("" if seat else _cell_name(view, wide)),
-                    Text(name, style=ENGINE_STYLES[seat % len(ENGINE_STYLES)]),
-                    *(column.text(entry.summary) for column in columns),
+                    Text(name, style=LOOKS[self.data.looks[seat]].terminal),
+                    *(_figure(column, entry) for column in columns),
                     Text(failed, style="red" if failed not in (DASH, "0") else ""),
                 )
             for seat, engine in enumerate(self.data.engines[1:], start=1):
@@ -71,26 +71,29 @@ class TerminalTable:
         return table
 
     def _ratio(self, view: CellView, seat: int, column: Column) -> Text:
-        """A ratio with the mark of its verdict, and its 95% interval below."""
+        """A ratio with the mark of its verdict if it is a headline metric, and its 95% interval below."""
         engine = self.data.engines[seat]
         cell = self.data.compared(engine, view.id)
         judged = cell.metrics.get(column.key) if cell else None
         if judged is None or judged.ratio is None:
             bare = view.ratios(self.data.engines[0], engine).get(column.key) if judged is None else None
             return Text(ratio(bare), style="dim")
-        sign = verdict_mark(judged.verdict, seat)
-        style = "dim" if sign.seat is None else ENGINE_STYLES[sign.seat % len(ENGINE_STYLES)]
-        found = Text(f"{ratio(judged.ratio.estimate)} {sign.sign}", style=style)
+        found = Text(ratio(judged.ratio.estimate), style="dim")
+        if judged.headline:
+            sign = verdict_mark(judged.verdict, self.data.looks[0], self.data.looks[seat])
+            found.append(f" {sign.sign}")
+            found.style = "dim" if sign.look is None else LOOKS[sign.look].terminal
         ends = ratio_interval(judged.ratio.ci95, fine=False)
         return found.append(f"\n{ends}", style="dim") if ends else found
 
     def _caption(self) -> Text:
         """What the signs of ratios mean."""
         found = Text(f"ratio: a figure divided by that of {printable(self.data.engines[0])}, with its 95% interval;")
-        for seat, engine in enumerate(self.data.engines):
-            style = ENGINE_STYLES[seat % len(ENGINE_STYLES)]
-            found.append(f" {look(seat).glyph}", style=style).append(f" {printable(engine)} is faster,")
-        return found.append(f" {EQUAL} no difference that matters, {OPEN} undecided, {NONE} not comparable")
+        for place, engine in zip(self.data.looks, self.data.engines, strict=True):
+            look = LOOKS[place]
+            found.append(f" {look.glyph}", style=look.terminal).append(f" {printable(engine)} is faster,")
+        found.append(f" {EQUAL} no difference that matters, {OPEN} undecided, {NONE} not comparable. ")
+        return found.append(ONLY_HEADLINES)
 
     def _capacity(self) -> Table:
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -105,6 +108,13 @@ class TerminalTable:
             cells = (shape, printable(row.engine), row.text, row.interval_text, row.note)
             table.add_row(*(Text(cell) for cell in cells))
         return table
+
+
+def _figure(column: Column, entry: EngineCell) -> Text:
+    """A figure; those of the SLO have no verdict that would show how sure they are, so their intervals stand below."""
+    found = Text(column.text(entry.summary))
+    ends = column.interval_text(entry.intervals.get(column.key)) if column in SLO_COLUMNS else ""
+    return found.append(f"\n{ends}", style="dim") if ends else found
 
 
 def _cell_name(view: CellView, wide: bool) -> str:

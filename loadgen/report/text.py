@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.report.language import Text, joined, say
+from loadgen.report.run_words import of_run
 from loadgen.scenario import Cell
 
 DASH = "–"
+ONLY_HEADLINES = say(
+    "Only headline metrics name who is faster: the others are not corrected for their "
+    "number, and show figures and intervals."
+)
 
 
 def number(value: float | None) -> str:
@@ -149,7 +154,7 @@ def load_words(cell: Cell) -> str:
 
 def _extras(cell: Cell) -> list[str]:
     """What a cell has beyond lengths and load, in words."""
-    texts: list[str] = list(cell.extra_texts)
+    texts = [of_run(text) for text in cell.extra_texts]
     if cell.shared_percent:
         texts[0] = say("{percent}% shared prefix", percent=cell.shared_percent)
     return texts
@@ -175,7 +180,7 @@ def plain(value: Any) -> str:
         return ", ".join(plain(item) for item in value)
     if isinstance(value, dict):
         return ", ".join(f"{key}={plain(item)}" for key, item in value.items())
-    return str(value)
+    return value if isinstance(value, str) else str(value)
 
 
 def printable(value: str) -> str:

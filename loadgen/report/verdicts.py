@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
 from loadgen.report.language import Text, mark, say
+from loadgen.report.run_words import of_run
 from loadgen.report.style import Mark, verdict_mark
 from loadgen.report.text import cell_words, plural
 from loadgen.statistics.result import Judged, Statistics
@@ -66,13 +66,13 @@ def verdict_tables(data: ReportData) -> list[VerdictTable]:
 
 
 def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
-    seat = data.engines.index(statistics.b) if statistics.b in data.engines else 1
+    looks = data.look(statistics.a), data.look(statistics.b)
     keys = [key for key in statistics.settings.headline if key in statistics.overall]
 
     def entry(judged: Judged) -> VerdictEntry:
         ratio = judged.ratio
         return VerdictEntry(
-            mark=verdict_mark(judged.verdict, seat),
+            mark=verdict_mark(judged.verdict, *looks),
             text=verdict_text(judged, statistics),
             ratio=ratio.estimate if ratio else None,
             ci95=ratio.ci95 if ratio else None,
@@ -82,13 +82,13 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
     rows = []
     if len(statistics.cells) > 1:
         overall = [entry(statistics.overall[key]) for key in keys]
-        rows.append(VerdictRow(None, say("all cells"), verdict_mark(statistics.verdict, seat), overall))
+        rows.append(VerdictRow(None, say("all cells"), verdict_mark(statistics.verdict, *looks), overall))
     cells = {cell.id: cell for cell in statistics.cells}
     for view in data.cells:
         cell = cells.get(view.id)
         if cell is not None:
             entries = [entry(cell.metrics[key]) for key in keys]
-            rows.append(VerdictRow(view.id, data.row_label(view.id), verdict_mark(cell.verdict, seat), entries))
+            rows.append(VerdictRow(view.id, data.row_label(view.id), verdict_mark(cell.verdict, *looks), entries))
     return VerdictTable(
         a=statistics.a,
         b=statistics.b,
@@ -110,44 +110,13 @@ def left_out_rows(data: ReportData) -> list[LeftOutRow]:
         names = {"a": statistics.a, "b": statistics.b}
         for cell in statistics.cells:
             for block in cell.left_out:
-                reason = say(ALONE) if block.reason is None else reason_text(block.reason)
+                reason = say(ALONE) if block.reason is None else of_run(block.reason)
                 row = LeftOutRow(names[block.engine], cell.id, block.repeat, reason)
                 found.setdefault((row.engine, row.cell, row.repeat, str(reason)), row)
     return list(found.values())
 
 
 ALONE = mark("the other engine has no valid block of this repeat")
-STATES = (
-    mark("it never ended"),
-    mark("it was interrupted"),
-    mark("it failed"),
-    mark("no request was measured"),
-)
-REASONS = (
-    (r"only (\d+) of (\d+) requests were measured", mark("only {0} of {1} requests were measured")),
-    (r"(\d+) of (\d+) requests failed", mark("{0} of {1} requests failed")),
-    (
-        r"(\d+) of (\d+) requests had another length than was asked for",
-        mark("{0} of {1} requests had another length than was asked for"),
-    ),
-    (r"the load generator was the limit: (.*)", mark("the load generator was the limit: {0}")),
-)
-"""The reasons of `statistics.from_run.why_invalid`."""
-
-
-def reason_text(reason: str) -> str:
-    """A reason of the statistics' as a text that other languages have; any other as it is."""
-    if reason in STATES:
-        return say(reason)
-    for pattern, template in REASONS:
-        found = re.fullmatch(pattern, reason, flags=re.DOTALL)
-        if found:
-            return _filled(template, found.groups())
-    return reason
-
-
-def _filled(template: str, values: tuple[str, ...]) -> Text:
-    return Text(lambda language: language(template).format(*values))
 
 
 def drift_lines(data: ReportData) -> list[Text]:

@@ -161,6 +161,7 @@ class _Judging:
             below_floor=below,
             trend=drift.notable_trend if drift else 0.0,
             order_bias=drift.notable_order if drift else 0.0,
+            event_bias=one.event_bias,
         )
         judged = self._judged(key, metric, evidence, one.log_ratio)
         return Comparison(
@@ -193,6 +194,7 @@ class _Judging:
             below_floor=bool(floors) and all(below for _, below in floors),
             trend=notable(mean.trend),
             order_bias=mean.order_bias,
+            event_bias=sum(one.event_bias for one, _ in counting) / len(counting) if counting else 0.0,
         )
         judged = self._judged((None, metric.key), metric, evidence, mean.log_ratio)
         return Overall(**judged, cells=mean.cells, verdicts=counts)

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadgen.statistics.interval import Spread, all_but_one, common_slope, difference, jackknife, slope
+from loadgen.statistics.interval import Spread, common_slope, slope
 from loadgen.statistics.metrics import Floats, Metric
 
-STRETCHES = 10
-"""Stretches that a block is cut into: batch means, as of one long simulation (Law, Simulation Modeling, 9.5.3)."""
 NOTABLE_P = 0.05
 
 
@@ -43,7 +41,7 @@ class DriftFacts:
         least = max(abs(claimed), math.log1p(margin))
 
         def one(change: float, spread: Spread | None) -> bool:
-            return abs(change) > least and (spread is None or spread.p_value < NOTABLE_P)
+            return abs(change) > least and spread is not None and spread.p_value < NOTABLE_P
 
         return one(self.change[0], self.spreads[0]), one(self.change[1], self.spreads[1])
 
@@ -53,17 +51,27 @@ def notable(spread: Spread | None) -> float:
     return spread.estimate if spread is not None and spread.p_value < NOTABLE_P else 0.0
 
 
-def within_block(metric: Metric, unit: Floats) -> Spread | None:
-    """Logarithm of one block's figure with its scatter from stretch to stretch; None where there is none to see.
+def first_to_last(metric: Metric, units: Sequence[Floats], started: Floats) -> tuple[float, Spread | None] | None:
+    """How far one engine moved: the logarithm of its last block's figure over its first's, and its spread by chance.
 
-    Stretches, and not single requests, because neighbours in a queue wait for the same reasons.
+    Chance is how blocks scatter around the engine's own straight line: requests of one block say little of the next.
+    There is none to see with fewer than three blocks. None where a block's figure is not above 0.
+
+    Args:
+        metric: which figure.
+        units: the blocks, in any order, one at least.
+        started: when they started.
     """
-    parts = metric.stretches(unit, STRETCHES)
-    whole = metric.pooled([unit])
-    if parts is None or whole <= 0:
+    figures = np.array([metric.pooled([unit]) for unit in units])
+    if figures.min() <= 0:
         return None
-    without = metric.pooled_choices(parts, all_but_one(len(parts)))
-    return jackknife(math.log(whole), np.log(without)) if (without > 0).all() else None
+    logs, times = np.log(figures), started - started.mean()
+    change = float(logs[int(np.argmax(started))] - logs[int(np.argmin(started))])
+    freedom, squares = len(units) - 2, float(times @ times)
+    if freedom < 1 or squares == 0:
+        return change, None
+    left = logs - logs.mean() - (times @ logs) / squares * times
+    return change, Spread(change, math.sqrt(2 * float(left @ left) / freedom), freedom)
 
 
 def drift_facts(
@@ -71,27 +79,24 @@ def drift_facts(
     units: tuple[Sequence[Floats], Sequence[Floats]],
     started: tuple[Floats, Floats],
     contributions: tuple[Floats, Floats],
-) -> DriftFacts:
-    """Look for drift in one cell's pairs of blocks.
+) -> DriftFacts | None:
+    """Look for drift in one cell's pairs of blocks; None where a block's figure is not above 0.
 
     Args:
         metric: which figure.
-        units: a's and b's blocks, the pairs in any order, two at least; figures above 0.
+        units: a's and b's blocks, the pairs in any order, two at least.
         started: when they started.
         contributions: pseudo-values of each block on the log scale, shape (pairs,).
     """
-    changes, spreads = [], []
-    for own, times in zip(units, started, strict=True):
-        first, last = own[int(np.argmin(times))], own[int(np.argmax(times))]
-        changes.append(math.log(metric.pooled([last]) / metric.pooled([first])))
-        ends = within_block(metric, last), within_block(metric, first)
-        spreads.append(None if ends[0] is None or ends[1] is None else difference(ends[0], ends[1]))
+    a, b = (first_to_last(metric, own, times) for own, times in zip(units, started, strict=True))
+    if a is None or b is None:
+        return None
     turns = np.argsort(np.argsort(started[0] + started[1], kind="stable"), kind="stable").astype(np.float64)
     trend = slope(turns, contributions[1] - contributions[0])
     common = common_slope([(started[0], contributions[0]), (started[1], contributions[1])])
     return DriftFacts(
-        change=(changes[0], changes[1]),
-        spreads=(spreads[0], spreads[1]),
+        change=(a[0], b[0]),
+        spreads=(a[1], b[1]),
         trend=_scaled(trend, len(turns) - 1),
         order=_scaled(common, float(started[1].mean() - started[0].mean())),
     )

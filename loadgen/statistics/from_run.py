@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from loadgen.cell_summary import summarise
-from loadgen.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_ms
 from loadgen.record import RequestRecord
 from loadgen.run_folder import BlockData
-from loadgen.statistics.metrics import BlockSample, CellSample, Floats, Total
+from loadgen.slo import Slo
+from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Total
 
 SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms}
 LENGTHS = ("prompt_tokens", "output_tokens")
@@ -25,6 +27,7 @@ def cell_samples(
     *,
     most_errors: float = MOST_ERRORS,
     invalid: Mapping[str, str] | None = None,
+    slo: Slo | None = None,
 ) -> list[CellSample]:
     """Take the values of engines `a` and `b` from a run's blocks, cells in the order in which they were first run.
 
@@ -34,24 +37,27 @@ def cell_samples(
         b: name of the other.
         most_errors: share of a block's measured requests that may fail.
         invalid: by record id, why further blocks decide nothing (the system restarted their engine, ...).
+        slo: what requests must meet to count for goodput.
     """
     sides: dict[str, dict[str, list[BlockSample]]] = {}
     for block in blocks:
         facts = block.facts
         if facts.engine in (a, b):
             reason = (invalid or {}).get(facts.record_id) or why_invalid(block, most_errors)
-            sides.setdefault(facts.cell, {a: [], b: []})[facts.engine].append(block_sample(block, reason))
+            sides.setdefault(facts.cell, {a: [], b: []})[facts.engine].append(block_sample(block, reason, slo))
     return [CellSample(cell, own[a], own[b]) for cell, own in sides.items()]
 
 
-def block_sample(block: BlockData, invalid: str | None) -> BlockSample:
+def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) -> BlockSample:
     """One block's raw values: latencies of its measured requests that succeeded, totals of its window."""
     measured = block.measured
     good = [record for record in measured if record.ok]
     totals = {}
     if invalid is None:
-        summary = summarise([(block.records, measured, block.cut.window)])
+        summary = summarise([(block.records, measured, block.cut.window)], slo)
         rates = {"output_tokens": summary.output_tokens_per_s, "requests": summary.requests_per_s}
+        if summary.slo is not None:
+            rates[GOODPUT.source] = summary.slo.goodput_per_s
         seconds = summary.window_s or 0.0
         totals = {key: Total(rate * seconds, seconds) for key, rate in rates.items() if rate is not None}
     return BlockSample(
@@ -59,8 +65,18 @@ def block_sample(block: BlockData, invalid: str | None) -> BlockSample:
         started_at=block.facts.started_at,
         requests={key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {},
         totals=totals,
+        event_bias=_event_bias(good),
         invalid=invalid,
     )
+
+
+def _event_bias(records: Sequence[RequestRecord]) -> float:
+    """`BlockSample.event_bias`: TPOT divides by n - 1 tokens what n - k of them took, with k in the first event."""
+    together = tokens_per_event(records)
+    lengths = [record.output_tokens for record in records if record.output_tokens is not None]
+    if together is None or not 1 < together < (mean := float(np.mean(lengths))):
+        return 0.0
+    return math.log((mean - together) / (mean - 1))
 
 
 def _values(records: Sequence[RequestRecord], of: Callable[[RequestRecord], float | None]) -> Floats:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from loadgen.statistics.drift import DriftFacts, drift_facts, within_block
+from loadgen.statistics.drift import DriftFacts, drift_facts
 from loadgen.statistics.interval import (
     Spread,
     all_but_one,
@@ -20,6 +20,9 @@ from loadgen.statistics.interval import (
 )
 from loadgen.statistics.metrics import BlockSample, CellSample, Floats, Metric
 from loadgen.statistics.result import LeftOut, Reason, Side
+
+STRETCHES = 10
+"""Stretches that a block is cut into: batch means, as of one long simulation (Law, Simulation Modeling, 9.5.3)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Measured:
     ratio_without: Floats | None = None
     """log(b / a) without each repeat, in the order of `repeats`; None with fewer than two."""
     drift: DriftFacts | None = None
+    event_bias: float = 0.0
+    """What of the ratio may be due to the engines' numbers of tokens in an event, as a logarithm."""
 
     @property
     def log_ratio(self) -> float | None:
@@ -79,6 +84,19 @@ class Measured:
         if self.figures is None or min(self.figures) <= 0:
             return None
         return math.log(self.figures[1]) - math.log(self.figures[0])
+
+
+def within_block(metric: Metric, unit: Floats) -> Spread | None:
+    """Logarithm of one block's figure with its scatter from stretch to stretch; None where there is none to see.
+
+    Stretches, and not single requests, because neighbours in a queue wait for the same reasons.
+    """
+    parts = metric.stretches(unit, STRETCHES)
+    whole = metric.pooled([unit])
+    if parts is None or whole <= 0:
+        return None
+    without = metric.pooled_choices(parts, all_but_one(len(parts)))
+    return jackknife(math.log(whole), np.log(without)) if (without > 0).all() else None
 
 
 def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -> Measured:
@@ -128,7 +146,13 @@ def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -
         difference=spread(figures[1] - figures[0], lambda values: values[1] - values[0]),
         ratio_without=logs[1] - logs[0],
         drift=drift_facts(metric, units, started, contributions),
+        event_bias=event_bias(metric, [y for _, _, y, _ in pairs]) - event_bias(metric, [x for x, *_ in pairs]),
     )
+
+
+def event_bias(metric: Metric, blocks: Sequence[BlockSample]) -> float:
+    """The mean of blocks' `event_bias` for TPOT; 0 for other metrics."""
+    return float(np.mean([block.event_bias for block in blocks])) if metric.source == "tpot_ms" else 0.0
 
 
 def _of_choices(metric: Metric, units: tuple[list[Floats], list[Floats]], choices: list[tuple[int, ...]]) -> Floats:

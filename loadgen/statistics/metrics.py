@@ -34,6 +34,10 @@ class BlockSample:
     """By source (`output_tokens`, ...)."""
     invalid: str | None = None
     """Why this block decides nothing (client-limited, not complete, ...); None when it counts."""
+    failed: bool = False
+    """Whether it broke off, so that nobody knows how many of its requests would have failed."""
+    event_bias: float = 0.0
+    """Logarithm of TPOT over the true time a token, if the first event holds as many tokens as events do on average."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +120,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("requests_per_s", "requests", "rate", "req/s", "higher"),
 )
 """ITL is not among them: engines that put several tokens into one event have other gaps, and are not slower by it."""
+
+GOODPUT = Metric("slo.goodput_per_s", "good_requests", "rate", "req/s", "higher")
+WITH_SLO: tuple[Metric, ...] = (*METRICS, GOODPUT)
+"""What is compared where the scenario has an SLO."""
 
 HEADLINE: tuple[str, ...] = ("ttft_ms.p50", "tpot_ms.mean", "output_tokens_per_s")
 """The family of Holm's correction: the wait for the first token (the median, because one stall moves the mean of a

@@ -28,6 +28,7 @@ Reason = Literal[
     "few_requests",
     "trend",
     "order",
+    "tokens_per_event",
     "mixed",
     "no_valid_pair",
     "not_measured",
@@ -38,9 +39,11 @@ Reason = Literal[
 - `difference` (a, b): the difference is beyond chance, beyond the margin at one end of its interval, and not drift.
 - `within_margin` (none): the whole interval lies within the margin; `within_floor`: within the client's own error.
 - undecided: `one_repeat`: one block cannot tell drift from difference. `too_noisy`: the interval holds both no
-  difference and one beyond the margin. `multiplicity`: beyond chance by itself, but not among this many comparisons.
+  difference and one beyond the margin. `multiplicity`: beyond chance by itself, but not among this many comparisons
+  and looks.
   `below_floor`: less than the client's own error. `few_requests`: fewer requests than the percentile needs. `trend`:
   the ratio itself moved by more than the difference. `order`: the order of blocks and a drift would explain it.
+  `tokens_per_event`: so would the numbers of tokens that the engines put into one event (TPOT only).
   `mixed`: each engine is ahead in one of the headline metrics.
 - invalid: `no_valid_pair`: no repeat has a block of both engines that counts; `not_measured`: this metric has no values
   there; `not_positive`: a figure of 0 or less, which has no ratio.
@@ -68,7 +71,7 @@ class Estimate(Strict):
 class Drift(Strict):
     """How the engines moved in the course of the run."""
 
-    a: Estimate = Field(description="a's last block over its first; the interval is of chance within these blocks")
+    a: Estimate = Field(description="a's last block over its first; the interval is of how its blocks scatter")
     b: Estimate
     moved: list[Side] = Field(description="which moved beyond chance, the margin and the difference claimed, if any")
     trend: float | None = Field(description="b over a at the last repeat, over that at the first, by a straight line")

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from loadgen.statistics.compare import Key, conclude
-from loadgen.statistics.drift import within_block
+from loadgen.statistics.drift import DriftFacts, first_to_last
 from loadgen.statistics.interval import Spread, all_but_one, difference, half_jackknife, halves, jackknife
-from loadgen.statistics.measure import Measured
+from loadgen.statistics.measure import Measured, event_bias, within_block
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Metric
 from loadgen.statistics.overall import Mean
 from loadgen.statistics.result import LeftOut, Reason, Settings, Side, Statistics
@@ -36,16 +36,20 @@ class Alone:
     """Why there can be no verdict, whatever the figure."""
     spread: Spread | None = None
     """Of the figure's logarithm: between blocks, or within the only one; None where there is none to see."""
+    moved: tuple[float, Spread | None] | None = None
+    """How far it moved from its first block to its last (`drift.first_to_last`); None with fewer than two."""
     without: Floats | None = None
     """The figure's logarithm without each block, in the order of `repeats`; None with fewer than two."""
+    event_bias: float = 0.0
+    """As of `BlockSample`, the mean of the blocks."""
 
 
 def alone(metric: Metric, blocks: Sequence[BlockSample]) -> Alone:
     """Work out one metric of one engine from its valid blocks."""
-    found = [(block.repeat, unit) for block in blocks if (unit := metric.unit_of(block)) is not None]
+    found = [(block, unit) for block in blocks if (unit := metric.unit_of(block)) is not None]
     if not found:
         return Alone((), None, None, "not_measured" if blocks else "no_valid_pair")
-    repeats, units = tuple(repeat for repeat, _ in found), [unit for _, unit in found]
+    repeats, units = tuple(block.repeat for block, _ in found), [unit for _, unit in found]
     requests = None if metric.figure == "rate" else sum(map(len, units))
     figure = metric.pooled(units)
     problem: Reason | None = None
@@ -62,7 +66,9 @@ def alone(metric: Metric, blocks: Sequence[BlockSample]) -> Alone:
         return Alone(repeats, requests, figure, "not_positive")
     logs, log_figure = np.log(without), math.log(figure)
     spread = jackknife(log_figure, logs) if of_halves is None else half_jackknife(log_figure, np.log(of_halves), n)
-    return Alone(repeats, requests, figure, problem, spread, logs)
+    moved = first_to_last(metric, units, np.array([block.started_at for block, _ in found]))
+    bias = event_bias(metric, [block for block, _ in found])
+    return Alone(repeats, requests, figure, problem, spread, moved, logs, bias)
 
 
 def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
@@ -85,7 +91,16 @@ def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
         b=b.spread,
         ratio=difference(b.spread, a.spread),
         difference=difference(plain[1], plain[0]),
+        drift=_moved(a, b),
+        event_bias=b.event_bias - a.event_bias,
     )
+
+
+def _moved(a: Alone, b: Alone) -> DriftFacts | None:
+    """How far each moved in its own run. Nothing tells a drift between the runs from a difference."""
+    if a.moved is None or b.moved is None:
+        return None
+    return DriftFacts((a.moved[0], b.moved[0]), (a.moved[1], b.moved[1]), trend=None, order=None)
 
 
 def mean_unpaired(cells: Sequence[tuple[Alone, Alone]]) -> Mean:

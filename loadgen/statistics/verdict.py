@@ -11,6 +11,8 @@ from loadgen.statistics.metrics import Better
 from loadgen.statistics.result import Reason, Settings, Verdict
 
 Judgement = tuple[Verdict, Reason]
+ALONE = 0.05
+"""Below this p-value the 95% interval that is shown leaves out 1, however strict the level is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +34,13 @@ class Evidence:
     """Change of the ratio in the course of the run, where beyond chance."""
     order_bias: float = 0.0
     """What a drift, where beyond chance, would show between equal engines in this order of blocks."""
+    event_bias: float = 0.0
+    """What the numbers of tokens in an event may show between equal engines."""
+
+    @property
+    def biases(self) -> tuple[tuple[Reason, float], ...]:
+        """What else may make a ratio, and how large a one."""
+        return ("order", self.order_bias), ("tokens_per_event", self.event_bias)
 
 
 def judge(evidence: Evidence, settings: Settings) -> Judgement:
@@ -45,10 +54,10 @@ def judge(evidence: Evidence, settings: Settings) -> Judgement:
     if evidence.repeats < 2 or ratio is None:
         return "undecided", "one_repeat"
     low, high = ratio.interval()
-    margin, bias = math.log1p(settings.margin), evidence.order_bias
+    margin = math.log1p(settings.margin)
     if -margin <= low and high <= margin:
-        hidden = low - bias < -margin or high - bias > margin
-        return ("undecided", "order") if hidden else ("none", "within_margin")
+        hidden = [why for why, bias in evidence.biases if low - bias < -margin or high - bias > margin]
+        return ("undecided", hidden[0]) if hidden else ("none", "within_margin")
     if evidence.within_floor:
         return "none", "within_floor"
     doubt = _doubt(evidence, ratio, settings.alpha)
@@ -58,13 +67,13 @@ def judge(evidence: Evidence, settings: Settings) -> Judgement:
 def _doubt(evidence: Evidence, ratio: Spread, alpha: float) -> Reason | None:
     """Why a difference beyond the margin is not called; None where nothing speaks against it."""
     if evidence.p_value > alpha:
-        return "multiplicity" if ratio.p_value <= alpha else "too_noisy"
+        return "multiplicity" if ratio.p_value <= ALONE else "too_noisy"
     if evidence.below_floor:
         return "below_floor"
     low, high = ratio.interval()
-    unbiased = ratio.estimate - evidence.order_bias
-    if low <= evidence.order_bias <= high or unbiased / ratio.estimate <= 0.5:
-        return "order"
+    for why, bias in evidence.biases:
+        if low <= bias <= high or (ratio.estimate - bias) / ratio.estimate <= 0.5:
+            return why
     return "trend" if abs(evidence.trend) > abs(ratio.estimate) else None
 
 

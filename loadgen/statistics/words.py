@@ -14,7 +14,9 @@ ENGLISH: Texts = {
     "e2e_ms": "E2E",
     "output_tokens_per_s": "output throughput",
     "requests_per_s": "requests per second",
+    "slo": "SLO",
     "mean": "mean",
+    "goodput_per_s": "goodput",
     "figure": "{source} {figure}",
     "clause": "{metric}: {text}",
     "join": "; ",
@@ -31,11 +33,13 @@ ENGLISH: Texts = {
     "within_floor": "no difference beyond the load generator's own error",
     "one_repeat": "undecided, because one block of each engine cannot tell a difference from drift",
     "too_noisy": "undecided, because the blocks scatter too much",
-    "multiplicity": "undecided, because among {family} comparisons this may be chance",
+    "multiplicity": "undecided, because among {family} comparisons at a level of {alpha} this may be chance",
     "below_floor": "undecided, because the difference is less than the load generator's own error",
     "few_requests": "undecided, because there are too few requests for this percentile",
     "trend": "undecided, because the ratio moved by more than the difference during the run",
     "order": "undecided, because drift and the order of the blocks would explain it",
+    "tokens_per_event": "undecided, because the engines put different numbers of tokens into one event, which alone "
+    "may change it as much",
     "mixed": "undecided, because each engine is ahead in one of the metrics",
     "no_valid_pair": "no repeat has a valid block of both engines",
     "not_measured": "not measured",
@@ -76,7 +80,7 @@ def verdict_words(judged: Judged, statistics: Statistics, texts: Texts = ENGLISH
     """One comparison's verdict without its metric: `vllm is faster by 5.0% [4.1%, 5.9%]`."""
     margin = f"{100 * statistics.settings.margin:g}%"
     if judged.faster is None:
-        text = texts[judged.reason].format(margin=margin, family=statistics.family)
+        text = texts[judged.reason].format(margin=margin, family=statistics.family, alpha=_alpha(statistics))
     else:
         winner = statistics.a if judged.verdict == "a" else statistics.b
         over_cells = isinstance(judged, Overall) and judged.cells > 1
@@ -128,5 +132,8 @@ def drift_words(comparison: Comparison, statistics: Statistics, texts: Texts = E
 def family_words(statistics: Statistics, texts: Texts = ENGLISH) -> str:
     """What was done about many comparisons."""
     metrics = ", ".join(metric_words(key, texts) for key in statistics.settings.headline)
-    alpha = f"{100 * statistics.settings.alpha:g}%"
-    return texts["family"].format(family=statistics.family, metrics=metrics, alpha=alpha)
+    return texts["family"].format(family=statistics.family, metrics=metrics, alpha=_alpha(statistics))
+
+
+def _alpha(statistics: Statistics) -> str:
+    return f"{100 * statistics.settings.alpha:.2g}%"

@@ -50,7 +50,7 @@ def test_race_of_two_endpoints_by_two_workers(tmp_path):
         run = bench.load()
         locusts = bench.locusts()
     assert locusts == []
-    assert run.broken_lines == 0
+    assert run.bad_lines == []
     assert run.manifest.status == "complete"
     wanted = {f"{e}.p{p:04d}-o0008-c{c:03d}.r1" for e in "ab" for p in (17, 40) for c in (1, 3)}
     assert {block.facts.id for block in run.blocks} == wanted
@@ -238,7 +238,7 @@ def test_full_disk_is_told_once_and_keeps_what_fitted(tmp_path, steady):
             assert bench.wait() == 1, bench.output
             bench.assert_nothing_left()
         assert_kept(before, bench)
-        assert bench.load().broken_lines == 0
+        assert bench.load().bad_lines == []
         told = [line for line in bench.output.splitlines() if line.startswith("Error: ")]
         assert len(told) == 1
         assert "cannot be written" in told[0] and "space" in told[0]

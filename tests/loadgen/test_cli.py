@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -21,42 +20,37 @@ TOP = Path(__file__).resolve().parent.parent.parent
 COMMANDS = ("run", "bench", "preflight", "report", "compare", "export", "dashboards", "scenarios", "calibrate")
 
 
-def loadgen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "loadgen", *arguments],
-        **{"capture_output": True, "text": True, "timeout": 60, "cwd": TOP, "check": False},
-        env={**os.environ, **environment},
-    )
-    assert "Traceback" not in done.stdout + done.stderr
-    return done
+def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "loadgen", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=TOP, check=False)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("columns", ["60", "120"])
-def test_every_command_explains_itself(command, columns):
+def test_every_command_explains_itself(loadgen, command, columns):
     done = loadgen(command, "--help", COLUMNS=columns)
     assert done.returncode == 0 and not done.stderr
     assert f"loadgen {command}" in done.stdout
 
 
 def test_without_a_command_the_help_is_shown():
-    done = loadgen()
+    done = in_a_process()
     assert done.returncode in (0, 2)
     assert all(command in done.stdout + done.stderr for command in COMMANDS)
 
 
-def test_the_flags_of_run_that_others_rely_on():
+def test_the_flags_of_run_that_others_rely_on(loadgen):
     text = loadgen("run", "--help").stdout
     flags = "base-url model api concurrency requests prompt-tokens output-tokens tokenizer duration json records"
     assert all(re.search(rf"--{flag}\b", text) for flag in flags.split())
 
 
-def test_the_flags_of_bench_that_others_rely_on():
+def test_the_flags_of_bench_that_others_rely_on(loadgen):
     text = loadgen("bench", "--help").stdout
     assert all(f"--{flag}" in text for flag in ["engine", "api", "model", "tokenizer", "runs-dir", "requests", "seed"])
 
 
-def test_scenarios_are_listed_with_their_question():
+def test_scenarios_are_listed_with_their_question(loadgen):
     done = loadgen("scenarios")
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == shipped_scenarios()
@@ -80,16 +74,17 @@ def test_scenarios_are_listed_with_their_question():
         (["bench", "smoke", "--requests", "0"], "--requests: must be 1 or more, not '0'"),
         (["bench", "smoke", "--engine", "a=http://x", "--runs-dir", "/dev/null"], "(/dev/null is no folder)"),
         (["bench", "smoke", "--engine", "a=http://x", "--fail-if", "errors > 150%"], "no more than 100%"),
+        (["bench", "smoke", "--engine", "a=http://x", "--junit", "gate.xml"], "There is no threshold to write about"),
         (["bench", "smoke", "--engine", "a=http://x", "--until-decided"], "needs two engines, and 1 race"),
         (["bench", "--until-decided", "foo"], "'foo' is neither a number of repeats nor a scenario"),
         (["bench", "--until-decided", "1"], "--until-decided: must be 2 or more, not '1'"),
         (["bench", "capacity", "--engine", "a=http://x", "--until-decided"], "a search for capacity extends its steps"),
-        (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` goes with neither"),
+        (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` searches each engine once"),
         (["report", "no-such-run"], "There is no run 'no-such-run'"),
         (["report", "--lang", "fr"], "--lang: 'fr' is not one of 'en', 'zh'. See `python -m loadgen report --help`."),
     ],
 )
-def test_bad_usage_is_one_message_and_exit_code_2(arguments, words, tmp_path):
+def test_bad_usage_is_one_message_and_exit_code_2(loadgen, arguments, words, tmp_path):
     done = loadgen(*arguments, BAKEOFF_RUNS_DIR=str(tmp_path))
     assert done.returncode == 2, done.stdout + done.stderr
     assert words in re.sub(r"\s+", " ", done.stderr)
@@ -97,7 +92,7 @@ def test_bad_usage_is_one_message_and_exit_code_2(arguments, words, tmp_path):
 
 
 def test_a_report_of_no_run_says_how_to_make_one(tmp_path):
-    done = loadgen("report", "--runs-dir", str(tmp_path))
+    done = in_a_process("report", "--runs-dir", str(tmp_path))
     assert done.returncode == 2 and "There is no run in" in done.stderr
 
 
@@ -107,7 +102,7 @@ def test_a_narrow_terminal_cuts_nothing_from_a_file(monkeypatch, columns, width)
     assert open_console().width == width
 
 
-def test_help_that_no_line_of_is_cut():
+def test_help_that_no_line_of_is_cut(loadgen):
     """Each command's first sentence fits beside its name."""
     listed = loadgen("--help", COLUMNS="80").stdout
     assert "..." not in listed.partition("Commands:")[2]

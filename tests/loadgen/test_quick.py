@@ -52,9 +52,13 @@ def server() -> Iterator[FaultServer]:
         yield running
 
 
-def command(server: FaultServer, model: str, *more: str) -> list[str]:
+def words(server: FaultServer, model: str, *more: str) -> list[str]:
     base = ["--base-url", server.url, "--model", model, "--prompt-tokens", "32", "--output-tokens", "8"]
-    return [sys.executable, "-m", "loadgen", "run", *base, *more]
+    return ["run", *base, *more]
+
+
+def command(server: FaultServer, model: str, *more: str) -> list[str]:
+    return [sys.executable, "-m", "loadgen", *words(server, model, *more)]
 
 
 def check_output(out: str, err: str) -> None:
@@ -160,12 +164,13 @@ def test_time_that_is_up_before_anything_was_measured_is_told(server, tmp_path):
         ("fault:normal?usage=none", "no_usage"),
     ],
 )
-def test_failed_requests_are_counted_by_kind_and_the_exit_code_is_1(server, tmp_path, model, kind):
+def test_failed_requests_are_counted_by_kind_and_the_exit_code_is_1(loadgen, server, tmp_path, model, kind):
     json_file, records_file = tmp_path / "result.json", tmp_path / "records.jsonl"
-    done = run(
-        *(server, model, "--requests", "3", "--warmup-requests", "0", "--stall-timeout", "1"),
+    done = loadgen(
+        *words(server, model, "--requests", "3", "--warmup-requests", "0", "--stall-timeout", "1"),
         *("--json", str(json_file), "--records", str(records_file)),
     )
+    check_output(done.stdout, done.stderr)
     assert done.returncode == 1
     result = result_of(json_file)
     assert result["requests"] == 3 and set(result["errors"]) == {kind} and result["errors"][kind] >= 3
@@ -175,12 +180,12 @@ def test_failed_requests_are_counted_by_kind_and_the_exit_code_is_1(server, tmp_
     assert all(r.events >= 3 and r.t_first is not None for r in failed)
 
 
-def test_a_short_output_is_an_error_only_where_its_length_can_be_forced(server):
-    short = ("fault:normal?drop_tokens=1", "--requests", "2")
-    assert run(server, *short, "--engine", "openai").returncode in WENT_WELL
-    done = run(server, *short, "--engine", "vllm")
+def test_a_short_output_is_an_error_only_where_its_length_can_be_forced(loadgen, server):
+    short = words(server, "fault:normal?drop_tokens=1", "--requests", "2")
+    assert loadgen(*short, "--engine", "openai").returncode in WENT_WELL
+    done = loadgen(*short, "--engine", "vllm")
     assert done.returncode == 1 and "8 output tokens were asked for, 7 came" in done.stdout
-    assert run(server, *short, "--engine", "vllm", "--allow-short-output").returncode in WENT_WELL
+    assert loadgen(*short, "--engine", "vllm", "--allow-short-output").returncode in WENT_WELL
 
 
 def test_a_server_that_only_fails_is_given_up(server, tmp_path):
@@ -250,11 +255,11 @@ def test_killed_outright_the_records_are_there(server, tmp_path):
     process.kill()
     process.wait()
     records, broken = read_records(records_file)
-    assert len(records) >= 5 and broken <= 1
+    assert len(records) >= 5 and len(broken) <= 1
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "said"),
     [
         (["--model", "nope"], "does not serve 'nope'. It serves: plain, "),
         (["--base-url", "http://127.0.0.1:1"], "Nothing answers at http://127.0.0.1:1"),
@@ -279,16 +284,16 @@ def test_killed_outright_the_records_are_there(server, tmp_path):
         (["--no-such-flag"], "No such option"),
     ],
 )
-def test_bad_usage_is_one_message_and_exit_code_2(server, more, words):
-    done = run(server, "plain", "--requests", "2", *more)
+def test_bad_usage_is_one_message_and_exit_code_2(loadgen, server, more, said):
+    done = loadgen(*words(server, "plain", "--requests", "2", *more))
+    check_output(done.stdout, done.stderr)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert words in re.sub(r"\s+", " ", done.stderr)
+    assert said in re.sub(r"\s+", " ", done.stderr)
     assert "measured" not in done.stdout
 
 
-def test_a_key_with_a_line_break_is_refused(server, monkeypatch):
-    monkeypatch.setenv("SOME_KEY", "abc\nX-Other: 1")
-    done = run(server, "plain", "--api-key-env", "SOME_KEY")
+def test_a_key_with_a_line_break_is_refused(loadgen, server):
+    done = loadgen(*words(server, "plain", "--api-key-env", "SOME_KEY"), SOME_KEY="abc\nX-Other: 1")
     assert done.returncode == 2 and "unprintable" in done.stderr and "abc" not in done.stderr
 
 
@@ -308,9 +313,9 @@ def test_a_disk_that_is_full_costs_the_file_not_the_measurement(server):
 def test_without_usage_a_tokenizer_counts(server, tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    from loadgen.tokens import words
+    from loadgen import tokens
 
-    known = {word: i for i, word in enumerate(["<unk>", *words()])}
+    known = {word: i for i, word in enumerate(["<unk>", *tokens.words()])}
     made = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.save(str(tmp_path / "tokenizer.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from loadgen import record_file
 from loadgen.errors import UserError
-from loadgen.record_file import RecordFile, read_records
+from loadgen.record_file import BadLine, RecordFile, read_records
 from tests.loadgen.records import any_record, record
 
 
@@ -34,7 +35,7 @@ def test_records_read_back_as_they_were_appended(tmp_path_factory, records, batc
     file = RecordFile(path)
     for start in range(0, len(records), batch):
         file.append(records[start : start + batch])
-        assert read_records(path) == (records[: start + batch], 0), "every append is there at once"
+        assert read_records(path) == (records[: start + batch], []), "every append is there at once"
     file.close()
     file.close()
     assert path.read_bytes().count(b"\n") == len(records)
@@ -46,16 +47,18 @@ def test_a_file_cut_at_any_byte_keeps_all_whole_lines_and_takes_later_ones(tmp_p
     write(whole, records)
     data = whole.read_bytes()
     path = tmp_path / "cut"
-    later = record(99, index=99)
+    later = record(99, index=99, block="another attempt")
     for cut in range(len(data) + 1):
         path.write_bytes(data[:cut])
         lines = data[:cut].split(b"\n")
         # A last line without its newline counts when nothing else of it is missing.
         complete = data[:cut].count(b"\n") + (data[cut : cut + 1] == b"\n" and lines[-1] != b"")
         torn = lines[-1] != b"" and data[cut : cut + 1] != b"\n"
-        assert read_records(path) == (records[:complete], int(torn)), cut
+        found, bad = read_records(path)
+        assert (found, [line.torn for line in bad]) == (records[:complete], [True] * torn), cut
         write(path, [later])
-        assert read_records(path) == ([*records[:complete], later], int(torn)), cut
+        found, bad = read_records(path)
+        assert (found, [line.torn for line in bad]) == ([*records[:complete], later], [True] * torn), cut
 
 
 @settings(deadline=None)
@@ -68,18 +71,58 @@ def test_junk_between_the_lines_is_counted_and_skipped(tmp_path_factory, junk):
     write(path, [record(2)])
     found, broken = read_records(path)
     assert [r.t_send for r in found] == [1, 2]
-    assert broken == (1 if junk.replace(b"\n", b" ").strip() else 0)
+    assert len(broken) == (1 if junk.replace(b"\n", b" ").strip() else 0)
 
 
 @pytest.mark.parametrize("line", [b"null", b"1", b'"run_id"', b"[]", b"{}", b"[[1]]", b"true", b"NaN", b"\x00" * 20])
 def test_json_that_is_no_record_is_a_broken_line(tmp_path, line):
     path = tmp_path / "requests.jsonl"
     path.write_bytes(line + b"\n")
-    assert read_records(path) == ([], 1)
+    found, bad = read_records(path)
+    assert (found, len(bad)) == ([], 1)
+
+
+def edited(line: bytes, **values) -> bytes:
+    """A line with other values, as if edited by hand."""
+    return json.dumps(json.loads(line) | values).encode()
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"t_first": "12"}, 't_first is "12", not a whole number'),
+        ({"output_tokens": 1.5}, "output_tokens is 1.5, not a whole number"),
+        ({"events": True}, "events is true, not a whole number"),
+        ({"events": 2**31}, "events is 2147483648, which is too large"),
+        ({"t_send": 2**63}, "t_send is 9223372036854775808, which is too large"),
+        ({"cell": None}, "cell is null, not text"),
+        ({"error_detail": 7}, "error_detail is 7, not text"),
+        ({"event_offsets_ns": ["1"]}, "it is no request record"),
+    ],
+)
+def test_a_value_that_a_field_cannot_hold_sets_its_line_aside(tmp_path, values, problem):
+    path = tmp_path / "requests.jsonl"
+    write(path, [record(1), record(2), record(3)])
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], edited(lines[1], **values), lines[2]]) + b"\n")
+    found, bad = read_records(path)
+    assert [r.t_send for r in found] == [1, 3]
+    assert bad == [BadLine(2, torn=False, problem=problem)]
+
+
+def test_only_the_end_of_a_writers_work_can_be_torn(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    write(path, [record(1, block="a"), record(2, block="a"), record(3, block="b")])
+    lines = path.read_bytes().splitlines()
+    cut = lines[0][:40]
+    path.write_bytes(b"\n".join([lines[0], cut, lines[1], b"\n", cut, lines[2], b"{]}", cut]))
+    _, bad = read_records(path)
+    assert [(line.number, line.torn) for line in bad] == [(2, False), (6, True), (8, False), (9, True)]
+    assert {line.problem for line in bad} == {"it is not JSON"}
 
 
 def test_no_records_file_and_one_that_cannot_be_read(tmp_path):
-    assert read_records(tmp_path / "absent") == ([], 0)
+    assert read_records(tmp_path / "absent") == ([], [])
     with pytest.raises(UserError, match="cannot be read"):
         read_records(tmp_path)
 
@@ -101,9 +144,9 @@ def test_a_full_disk_leaves_whole_lines_and_later_appends_are_fine(tmp_path, mon
     with pytest.raises(OSError, match="No space"):
         file.append([record(2), record(3)])
     monkeypatch.undo()
-    assert read_records(path)[1] == 0
+    assert read_records(path)[1] == []
     file.append([record(2), record(3)])  # the batch that failed can be given again
-    assert ([r.t_send for r in read_records(path)[0]], read_records(path)[1]) == ([1, 2, 3], 0)
+    assert ([r.t_send for r in read_records(path)[0]], read_records(path)[1]) == ([1, 2, 3], [])
     file.close()
 
 
@@ -123,6 +166,6 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path):
     child.wait()
     child.stdout.close()
     found, broken = read_records(path)
-    assert broken <= 1
+    assert len(broken) <= 1
     assert len(found) >= last + 1
     assert [r.t_send for r in found] == list(range(len(found)))

@@ -60,7 +60,7 @@ def test_a_disk_that_is_really_full(tiny_disk):
             written += 1
     file.close()
     found, broken = read_records(folder.records_path)
-    assert ([r.index for r in found], broken) == (list(range(written)), 0)
+    assert ([r.index for r in found], broken) == (list(range(written)), [])
 
     old = folder.load().manifest
     with pytest.raises(UserError, match=r"No space left on device\. Free some space"):

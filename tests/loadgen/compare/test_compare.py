@@ -63,6 +63,7 @@ def test_one_block_decides_nothing(tmp_path):
     assert code == 4 and "two repeats or more" in output
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_limits_and_failures_of_b_count_and_those_of_a_do_not(tmp_path):
     cells = (Cell(512, 8, 2), Cell(1024, 8, 2))
     failing = dataclasses.replace(BASE, error_share=0.12)
@@ -103,6 +104,71 @@ def test_without_a_threshold_the_verdict_is_told_and_the_exit_code_is_0(tmp_path
     ttft = statistics["cells"][0]["metrics"]["ttft_ms.p50"]
     assert ttft["verdict"] == "a" and ttft["ratio"]["ci95"][0] < 1.2 < ttft["ratio"]["ci95"][1]
     assert statistics["cells"][0]["metrics"]["tpot_ms.mean"]["verdict"] in ("none", "undecided")
+
+
+def test_the_margin_is_that_of_bs_scenario(tmp_path):
+    """3% apart: with the default margin of 2% a difference, and of no matter to who set 5%."""
+    scenario = {"name": "known", "requests": 200}
+    known_run(tmp_path, "a", BASE, manifest={"scenario": {**scenario, "margin": 0.3}})
+    for run_id, told in (("b", scenario), ("c", {**scenario, "margin": 0.05})):
+        known_run(tmp_path, run_id, slower(0.03), manifest={"scenario": told})
+    verdicts = {}
+    for run_id in ("b", "c"):
+        assert compare(tmp_path, "a", run_id)[0] == 0
+        found = written(tmp_path, "a", run_id)["statistics"]
+        verdicts[run_id] = (found["settings"]["margin"], found["cells"][0]["metrics"]["ttft_ms.p50"]["verdict"])
+    assert verdicts == {"b": (0.02, "a"), "c": (0.05, "none")}
+
+
+def test_only_headline_metrics_name_a_winner(tmp_path):
+    known_run(tmp_path, "a", BASE)
+    known_run(tmp_path, "b", slower(0.2))
+    code, output = compare(tmp_path)
+    assert code == 0
+    metrics = written(tmp_path)["statistics"]["cells"][0]["metrics"]
+    assert {metrics[key]["verdict"] for key in ("ttft_ms.p50", "ttft_ms.p95")} == {"a"}
+    assert metrics["ttft_ms.p50"]["headline"] is True and metrics["ttft_ms.p95"]["headline"] is False
+    page = (tmp_path / "b" / "compare-a" / "compare.html").read_text()
+    text = (tmp_path / "b" / "compare-a" / "compare.md").read_text()
+    for lines in (output.splitlines(), text.splitlines()):
+        told = {figure: next(line for line in lines if f"TTFT {figure}" in line) for figure in ("p50", "p95")}
+        ends = [f"{100 * (end - 1):+.1f}%" for end in metrics["ttft_ms.p95"]["ratio"]["ci95"]]
+        assert f"[{ends[0]}, {ends[1]}]" in told["p95"].replace("\\", ""), "figures and intervals are there"
+        assert "A vllm" in told["p50"] and "A vllm" not in told["p95"]
+    rows = {figure: page.partition(f">TTFT {figure}")[2].partition("</tr>")[0] for figure in ("p50", "p95")}
+    assert "is faster" in rows["p50"] and "A vllm" in rows["p50"]
+    assert "is faster" not in rows["p95"] and "A vllm" not in rows["p95"]
+    for told in (output, page, text):
+        assert "Only headline metrics name who is faster" in told
+
+
+def test_other_metrics_say_why_their_interval_decides_nothing(tmp_path):
+    known_run(tmp_path, "a", BASE, repeats=2, requests=20)
+    known_run(tmp_path, "b", slower(0.5), repeats=2, requests=20)
+    compare(tmp_path)
+    assert written(tmp_path)["statistics"]["cells"][0]["metrics"]["ttft_ms.p99"]["reason"] == "few_requests"
+    text = (tmp_path / "b" / "compare-a" / "compare.md").read_text()
+    assert "too few requests" in next(line for line in text.splitlines() if "TTFT p99" in line)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        ({}, {}, None),
+        ({"between_blocks": "restart"}, {"between_blocks": "keep"}, "In run B the engine stayed up"),
+        ({"between_blocks": "keep"}, {"between_blocks": "restart"}, "In run A the engine stayed up"),
+        ({"between_blocks": "keep"}, {"between_blocks": "keep"}, "In both runs the engine stayed up"),
+    ],
+)
+def test_runs_of_one_start_of_the_engine_are_told(tmp_path, a, b, told):
+    for run_id, extra in (("a", a), ("b", b)):
+        known_run(tmp_path, run_id, repeats=2, requests=10, manifest={"scenario": {"name": "known", **extra}})
+    code, output = compare(tmp_path)
+    text = (tmp_path / "b" / "compare-a" / "compare.md").read_text()
+    assert code == 0
+    for shown in (output, text):
+        assert (told is not None) == ("stayed up from block to block" in shown)
+        assert told is None or told in shown
 
 
 def test_the_pages_stand_by_themselves(tmp_path):

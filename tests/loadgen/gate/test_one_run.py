@@ -31,6 +31,7 @@ def report(runs, *more):
     return done.exit_code, done.output
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_second_engine_is_held_against_the_first(tmp_path):
     known_run(tmp_path, "a", truths={"vllm": BASE, "ksana": SLOWER}, repeats=4, requests=60)
     code, output = report(tmp_path, "--fail-if", "ttft.p50 > +5%")
@@ -39,6 +40,7 @@ def test_the_second_engine_is_held_against_the_first(tmp_path):
     assert report(tmp_path)[0] == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_limit_is_held_against_every_engine(tmp_path):
     known_run(tmp_path, "a", truths={"vllm": BASE, "ksana": SLOWER}, repeats=4, requests=60)
     code, output = report(tmp_path, "--fail-if", "ttft.p50 > 90ms")
@@ -46,6 +48,7 @@ def test_a_limit_is_held_against_every_engine(tmp_path):
     assert "held: ttft.p50 > 90ms" in output and "failed: ttft.p50 > 90ms" in output
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_engine_has_no_difference(tmp_path):
     known_run(tmp_path, "a", repeats=2, requests=30)
     code, output = report(tmp_path, "--fail-if", "ttft.p50 > +5%")
@@ -53,6 +56,7 @@ def test_one_engine_has_no_difference(tmp_path):
     assert report(tmp_path, "--fail-if", "ttft.p50 > 900ms")[0] == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_scenarios_difference_waits_for_a_comparison_where_there_is_one_engine(tmp_path):
     scenario = {"name": "known", "fail_if": ["ttft.p50 > +5%", "ttft.p50 > 900ms"]}
     known_run(tmp_path, "a", repeats=2, requests=30, manifest={"scenario": scenario})

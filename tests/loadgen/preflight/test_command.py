@@ -52,7 +52,10 @@ def test_preflight_of_equal_engines(pair, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(file.read_text())
     assert (told["engines"], told["blocked"]) == (["a", "b"], False)
-    assert {check["verdict"] for check in told["checks"]} == {"equal"}
+    unknown = {check["name"] for check in told["checks"] if check["verdict"] == "unknown"}
+    assert unknown == {"logprobs", "seed", "top-p"}, "the simulator gives no log probabilities, and never samples"
+    assert {check["verdict"] for check in told["checks"]} == {"equal", "unknown"}
+    assert "could not be told" in done.stdout
     for check in told["checks"]:
         assert check["name"] in done.stdout, "the table has every check"
 
@@ -89,7 +92,7 @@ def test_bench_stops_before_any_load_unless_it_is_accepted(pair, tmp_path):
     (second,) = (folder for folder in runs.iterdir() if folder != first)
     report = loadgen("report", str(second))
     assert report.returncode == 0, report.stdout + report.stderr
-    (row,) = (line for line in (second / "report.md").read_text().splitlines() if line.startswith("| greedy text "))
+    (row,) = (line for line in (second / "report.md").read_text().splitlines() if line.startswith("| greedy-text "))
     assert "≠" in row and "accepted by name" in row
 
 

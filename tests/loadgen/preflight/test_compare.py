@@ -39,6 +39,31 @@ def test_equal_engines_differ_in_nothing():
     assert differing() == {}, "nor does one by itself"
 
 
+NOTHING_KNOWN = {
+    "context_length": None,
+    "prompt_tokens": dict.fromkeys(COUNTED_TEXTS),
+    "lengths": dict.fromkeys(LENGTHS),
+    "greedy": (None,) * len(SAMPLE.greedy),
+    "parameters": {},
+    "unknown_fields": "cannot tell",
+    "prefix": None,
+}
+
+
+@pytest.mark.parametrize("first", [SAMPLE, dataclasses.replace(SAMPLE, **NOTHING_KNOWN)])
+def test_what_an_engine_does_not_show_is_neither_equal_nor_different(first):
+    found = {fact.name: fact.verdict for fact in compare([first, other(**NOTHING_KNOWN)], Needs())}
+    unknown = {name for name, verdict in found.items() if verdict == "unknown"}
+    assert unknown >= {"context-length", "prompt-tokens", "output-length", "greedy-text", "prefix-caching", "usage"}
+    assert unknown >= {"tokens-per-event", "role-event", "temperature", "seed", "top-p", "stop", "max-tokens"}
+    assert found["unknown-fields"] == "unknown"
+    assert {name for name, verdict in found.items() if verdict == "equal"} <= {
+        "model",
+        "measured-prompts",
+        "degenerate-text",
+    }
+
+
 def test_every_check_is_listed_by_name():
     assert [fact.name for fact in compare([SAMPLE, other()], Needs())] == sorted(
         (*BLOCKING, *NOTED), key=[fact.name for fact in compare([SAMPLE], Needs())].index
@@ -50,7 +75,7 @@ def test_every_check_is_listed_by_name():
     [
         ({"model": "n"}, "model", "noted", ""),
         ({"context_length": 2048}, "context-length", "noted", ""),
-        ({"context_length": None}, "context-length", "noted", ""),
+        ({"context_length": None}, "context-length", "unknown", ""),
         ({"prompt_tokens": counts(lambda n: 1)}, "prompt-tokens", "noted", "b adds one token to every text: a BOS"),
         ({"prompt_tokens": counts(lambda n: -1)}, "prompt-tokens", "noted", "a adds one token to every text: a BOS"),
         (
@@ -61,7 +86,7 @@ def test_every_check_is_listed_by_name():
         ),
         ({"prompt_tokens": counts(lambda n: n // 5)}, "prompt-tokens", "blocking", "another tokenizer"),
         ({"prompt_tokens": {**SAMPLE.prompt_tokens, "Chinese": 7}}, "prompt-tokens", "blocking", "another tokenizer"),
-        ({"prompt_tokens": {**SAMPLE.prompt_tokens, "long": None}}, "prompt-tokens", "noted", "b did not tell"),
+        ({"prompt_tokens": {**SAMPLE.prompt_tokens, "long": None}}, "prompt-tokens", "unknown", "b did not tell"),
         ({"recipe": PromptRecipe("text", 1, ("x", "z"), (), "tokenizer")}, "measured-prompts", "noted", ""),
         ({"recipe": PromptRecipe("ids", 1, ("x", "y"), (), "tokenizer")}, "measured-prompts", "noted", ""),
         ({"lengths": {n: stream(n, output_tokens=n - 1) for n in LENGTHS}}, "output-length", "blocking", ""),
@@ -76,8 +101,8 @@ def test_every_check_is_listed_by_name():
         ),
         ({"greedy": greedy(t3=answer("text 3 goes on elsewhere", -0.5))}, "greedy-text", "noted", "19 of 20"),
         ({"prefix": ON}, "prefix-caching", "blocking", ""),
-        ({"prefix": probe(60.0)}, "prefix-caching", "noted", ""),
-        ({"prefix": None}, "prefix-caching", "noted", ""),
+        ({"prefix": probe(60.0)}, "prefix-caching", "unknown", ""),
+        ({"prefix": None}, "prefix-caching", "unknown", ""),
         ({"lengths": lengths(usage="finish event")}, "usage", "noted", ""),
         ({"lengths": lengths(usage="nowhere")}, "usage", "noted", ""),
         ({"lengths": {n: stream(n, events=-(-n // 4)) for n in LENGTHS}}, "tokens-per-event", "noted", ""),
@@ -160,7 +185,9 @@ def test_a_scenario_that_does_not_fit_blocks_even_where_engines_are_alike():
         (ON, ON, False, "blocking"),
         (ON, OFF, None, "blocking"),
         (None, ON, False, "blocking"),
-        (None, OFF, False, "noted"),
+        (None, OFF, False, "unknown"),
+        (None, None, None, "unknown"),
+        (None, None, True, "unknown"),
     ],
 )
 def test_prefix_caching_is_held_to_each_other_and_to_the_scenario(a, b, declared, verdict):
@@ -180,7 +207,7 @@ def test_blocking_findings_stop_unless_accepted_by_name():
     findings = compare([SAMPLE, other(prefix=ON, context_length=10)], Needs(context_tokens=100))
     with pytest.raises(UserError, match="cannot be compared") as caught:
         refuse_blocking(findings)
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 5
     assert "--accept context-length,prefix-caching" in str(caught.value)
     partly = accept_findings(findings, frozenset({"prefix-caching", "usage"}))
     with pytest.raises(UserError, match=r"--accept context-length$"):

@@ -39,7 +39,7 @@ class Stage:
 
     def __init__(self, monkeypatch, needs=None, accepted=(), kinds=None, keep_up=False, **samples):
         self.host, self.samples = FakeHost(), samples
-        self.messages, self.kept, self.asked, self.nonces = [], [], {}, set()
+        self.messages, self.kept, self.asked, self.nonces, self.progress = [], [], {}, set(), []
         kinds = kinds or KINDS
         monkeypatch.setattr(
             seats_module,
@@ -65,7 +65,9 @@ class Stage:
         return dataclasses.replace(sample, engine=endpoint.name)
 
     def check(self, last="a"):
-        self.preflight.check(last, self.kept.extend, lambda name, text: None, self.messages.append)
+        self.preflight.check(
+            last, self.kept.extend, lambda name, text: self.progress.append(f"{name}: {text}"), self.messages.append
+        )
 
 
 def test_what_is_raced_first_is_asked_last_and_left_running(monkeypatch):
@@ -78,11 +80,21 @@ def test_what_is_raced_first_is_asked_last_and_left_running(monkeypatch):
     assert stage.messages == ["Preflight: 19 checks equal"]
 
 
+def test_each_step_is_told_with_the_longest_that_it_may_take(monkeypatch):
+    stage = Stage(monkeypatch, kinds={"a": "vllm"})
+    stage.check("a")
+    assert stage.progress == [
+        "a: preflight: asking what it serves (10 s at most)",
+        "a: preflight: asking how it counts tokens (120 s at most for an answer)",
+        "a: preflight: something (120 s at most for an answer)",
+    ]
+
+
 def test_blocking_difference_stops_the_race_and_the_engine_and_is_kept(monkeypatch):
     stage = Stage(monkeypatch, b=dataclasses.replace(SAMPLE, prefix=ON))
     with pytest.raises(UserError, match="prefix-caching") as caught:
         stage.check("a")
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == 5
     assert stage.host.calls[-1] == "stop a"
     assert [fact.name for fact in stage.kept if not fact.equal] == ["prefix-caching"]
 

@@ -67,7 +67,7 @@ def counted(word: str) -> set[str]:
 def needed() -> set[str]:
     """All of them."""
     found: set[str] = set()
-    for path in sorted(REPORT.glob("*.py")):
+    for path in sorted([*REPORT.glob("*.py"), *REPORT.with_name("compare").glob("*.py")]):
         if path.name != "language.py":
             found |= in_python(path.read_text(encoding="utf-8"))
     for path in sorted((REPORT / "templates").glob("*.html.j2")) + sorted((REPORT / "templates").glob("*.md.j2")):

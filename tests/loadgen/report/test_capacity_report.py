@@ -41,6 +41,7 @@ def test_a_search_in_every_form(searched):
     assert "## Capacity" in paths.markdown.read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_goodput_is_shown_where_there_is_an_slo(tmp_path):
     run = SyntheticRun().add_all()
     plain = write_report(run.write(tmp_path / "plain"), prometheus_url=None)

@@ -38,3 +38,9 @@ def test_the_scenarios_limit_of_errors_decides_which_blocks_count(tmp_path):
     folder = known_run(tmp_path, "failing", truths=truths, repeats=4, requests=60)
     assert len(judged(folder).cells[0].left_out) > 0
     assert judged(folder, max_error_share=0.5).cells[0].left_out == []
+
+
+def test_several_pairs_share_the_level(tmp_path):
+    folder = known_run(tmp_path, "three", truths={**TWO, "c": Truth()}, repeats=4, requests=60)
+    found = comparisons(folder.load(), ["a", "b", "c"])
+    assert [(one.a, one.b, one.settings.alpha) for one in found] == [("a", "b", 0.025), ("a", "c", 0.025)]

@@ -23,7 +23,7 @@ def rows(**host: object) -> dict[str, FairnessRow]:
         )
         for name, told in (("vllm", first), ("ksana", second))
     ]
-    run = RunData(Path("nowhere"), Manifest(run_id="r", started_at=1.0, engines=engines), [], 0)
+    run = RunData(Path("nowhere"), Manifest(run_id="r", started_at=1.0, engines=engines), [], [])
     return {row.check: row for row in fairness_rows(run, ["vllm", "ksana"])}
 
 

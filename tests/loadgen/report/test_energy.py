@@ -44,6 +44,7 @@ def counters(run: SyntheticRun) -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_energy_of_a_run(prometheus: FakePrometheus, tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(2,), requests=10, repeats=2).add_all()
     folder = run.write(tmp_path)
@@ -65,6 +66,7 @@ def test_energy_of_a_run(prometheus: FakePrometheus, tmp_path: Path) -> None:
     assert "tokens a joule" in page.text and "Energy of 2 GPUs" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_gpu_the_report_says_why(prometheus: FakePrometheus, tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=4).add_all()
     folder = run.write(tmp_path)
@@ -84,11 +86,17 @@ def test_prefill_rate_of_known_points() -> None:
     fit = fit_prefill("x", 1, [(tokens, 5 + tokens / 2 + np.array([1, -1, 1, -1])), (tokens, 5 + tokens / 2)])
     assert fit is not None and fit.rate == pytest.approx(2000) and fit.fixed_ms == pytest.approx(5)
     assert fit.ci95 is not None and fit.ci95[0] <= 2000 <= fit.ci95[1] and fit.repeats == 2
+    assert fit.least is None and fit.fixed_ci95 is not None and fit.fixed_ci95[0] <= 5 <= fit.fixed_ci95[1]
+    unsure = fit_prefill("x", 1, [(tokens, 50 + tokens / 10), (tokens, 50 - tokens / 12)])
+    assert unsure is not None and unsure.rate is not None and unsure.ci95 is None
+    slope = 0.1 / 2 - 1 / 24 + 12.7062 * (0.1 + 1 / 12) / 2  # Student's t with one degree of freedom
+    assert unsure.least == pytest.approx(1000 / slope, rel=1e-4)
     flat = fit_prefill("x", 1, [(tokens, np.array([9.0, 9.0, 8.0, 8.0]))])
     assert flat is not None and flat.rate is None and flat.ci95 is None
     assert fit_prefill("x", 1, [(tokens[:2], tokens[:2])]) is None and fit_prefill("x", 1, []) is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_prefill_by_least_squares_of_the_records(tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(128, 512, 1024), concurrencies=(1, 4), requests=12, repeats=3).add_all()
     folder = run.write(tmp_path)

@@ -107,6 +107,7 @@ def test_a_strange_answer_is_named(
     assert memory.series == [] and words in memory.missing[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("url", "words"),
     [(None, "without a Prometheus"), ("http://127.0.0.1:9", "does not answer"), ("nonsense", "nonsense")],

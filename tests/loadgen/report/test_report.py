@@ -133,6 +133,7 @@ def test_terminal_table_never_cuts_a_figure(complete: ReportPaths, width: int) -
     assert "llamacpp" in text and "vllm" in text and "ratio" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_parquet_is_made_when_missing_or_older(tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=4).add_all()
     folder = run.write(tmp_path)
@@ -144,6 +145,7 @@ def test_parquet_is_made_when_missing_or_older(tmp_path: Path) -> None:
     assert folder.parquet_path.stat().st_mtime_ns == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_failed_block_is_shown_but_not_counted_when_another_attempt_completed(tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(2,), requests=10)
     run.add_block("llamacpp", run.cells[0])
@@ -200,6 +202,7 @@ def client(*, limited: bool) -> dict[str, Any]:
     return ClientVerdict(limited, reasons, 8.1, 1.0, 0.004, requests=10, workers=(worker,)).to_dict()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_client_limited_cell_decides_nothing(tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(1, 4), requests=10)
     for cell in run.cells:
@@ -226,6 +229,7 @@ def test_a_client_limited_cell_decides_nothing(tmp_path: Path) -> None:
     assert "vllm !" in table_text(paths) and "decides nothing" in table_text(paths)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_in_which_every_block_was_client_limited(tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=5).add_all()
     for block in run.blocks:
@@ -234,6 +238,7 @@ def test_a_run_in_which_every_block_was_client_limited(tmp_path: Path) -> None:
     assert "Nothing can be compared" in document["headline"] and document["overall_ratios"] == {}
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("told", [None, {}, {"limited": True}])
 def test_a_block_without_a_readable_verdict_is_not_judged(tmp_path: Path, told: dict[str, Any] | None) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=5).add_all()

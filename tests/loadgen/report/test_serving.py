@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from loadgen.engines import ksana, vllm
 from loadgen.engines.serving import SETTINGS, block_facts
 from loadgen.report import ReportPaths, write_report
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import SyntheticRun
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 ASKED: dict[str, Any] = {"max_batch_size": 128, "prefix_caching": False, "seed": 3, "gpu_memory_fraction": 0.9}
 MADE = {"vllm": block_facts(vllm.translate(ASKED)), "ksana": block_facts(ksana.translate(ASKED))}
 

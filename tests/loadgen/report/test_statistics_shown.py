@@ -15,11 +15,10 @@ import pytest
 from rich.console import Console
 
 from loadgen.report import ReportPaths, terminal_table, write_report
-from loadgen.report.comparison import floors_ms
 from loadgen.report.language import CHINESE
 from loadgen.report.plots_compare import drift_points
+from loadgen.report.run_words import of_run
 from loadgen.report.text import interval, p_value, ratio_interval, short_ids
-from loadgen.report.verdicts import REASONS, reason_text
 from loadgen.statistics import from_run
 from loadgen.statistics.words import sentence
 from tests.loadgen.report.html_check import check
@@ -180,11 +179,10 @@ def test_reasons_of_the_statistics_are_known_in_chinese() -> None:
         "3 of 10 requests had another length than was asked for",
         "the load generator was the limit: {x}; y",
     ]
-    assert len(samples) == 4 + len(REASONS)
     for reason in samples:
-        assert reason_text(reason) == reason
-        assert CHINESE.shown(reason_text(reason)) != reason
-    assert reason_text("the engine was restarted") == "the engine was restarted"
+        assert of_run(reason) == reason
+        assert CHINESE.shown(of_run(reason)) != reason
+    assert of_run("the engine was restarted") == "the engine was restarted"
 
 
 def test_drift_points_are_relative_to_the_engine_and_cell(four: ReportPaths) -> None:
@@ -194,43 +192,6 @@ def test_drift_points_are_relative_to_the_engine_and_cell(four: ReportPaths) -> 
     for block, value in points:
         by_cell.setdefault(block.rpartition(".")[0], []).append(value)
     assert all(np.prod(values) == pytest.approx(1.0) for values in by_cell.values())
-
-
-FLOOR_STEP = {
-    "requests": 10,
-    "events_per_s": 1.0,
-    "verdict": "ok",
-    "oracle_write_p99_ms": 0.01,
-    "itl_error_ms": {"p50": 0.1, "p99": 0.2, "max": 1},
-    "e2e_error_ms": {"p50": 0.1, "p99": 0.2, "max": 1},
-    "tpot_error_percent": {"p50": 0.1, "p99": 0.2, "max": 1},
-    "tpot_mean_error_percent": 0.0,
-}
-
-
-def test_the_floor_is_that_of_the_cells_highest_load(tmp_path: Path) -> None:
-    run = SyntheticRun(prompts=(64,), concurrencies=(1, 8), requests=4).add_all()
-    steps = [
-        FLOOR_STEP | {"streams": n, "valid": ok, "ttft_error_ms": {"p50": 0.1, "p99": p99, "max": 9}}
-        for n, ok, p99 in ((1, True, 0.3), (16, True, 0.7), (64, True, 2.0), (256, False, 90.0))
-    ]
-    run.manifest.floor = {
-        "measured_at": "2026-01-01",
-        "hostname": "h",
-        "host": {},
-        "packages": {},
-        "git": {},
-        "server_core": 0,
-        "client_core": 1,
-        "realtime": True,
-        "load_average": 0.0,
-        "timing": {},
-        "steps": steps,
-    }
-    assert floors_ms([run.manifest], [cell.id for cell in run.cells]) == {"ttft_ms": 0.7}
-    assert floors_ms([run.manifest], ["p0064-o0064-c300"]) == {"ttft_ms": 2.0}
-    run.manifest.floor = None
-    assert floors_ms([run.manifest], []) == {}
 
 
 @pytest.mark.parametrize(

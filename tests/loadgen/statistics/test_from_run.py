@@ -12,20 +12,27 @@ from loadgen.manifest import BlockFacts
 from loadgen.run_folder import BlockData
 from loadgen.statistics.compare import compare
 from loadgen.statistics.from_run import cell_samples, why_invalid
+from loadgen.statistics.unpaired import compare_unpaired
 from loadgen.window import cut_block
 from tests.loadgen.records import MS, record
 
 CELL = "p0004-o0003-c001"
 
 
-def run_block(engine="left", repeat=1, *, gap=10, wanted=5, errors=(), at=0.0, **facts) -> BlockData:
-    """One user's warm-up request, `wanted` measured ones and a last one, one after the other."""
+def run_block(
+    engine="left", repeat=1, *, gap=10, wanted=5, errors=(), at=0.0, events=3, together=1, **facts
+) -> BlockData:
+    """One user's warm-up request, `wanted` measured ones and a last one, one after the other.
+
+    A request has so many `events` of as many tokens `together`, a `gap` in ms for each token.
+    """
     records = []
     for i in range(wanted + 2):
-        send = (i * 100) * MS
-        offsets = [(20 + i) * MS, (20 + i + gap) * MS, (20 + i + 2 * gap) * MS]
+        send = (i * 1000) * MS
+        offsets = [(20 + i + gap * together * event) * MS for event in range(events)]
         error = errors[i - 1] if 0 < i <= len(errors) else None
-        records.append(record(send, offsets, index=i, output_tokens=3, prompt_tokens=4, error=error))
+        tokens = events * together
+        records.append(record(send, offsets, index=i, output_tokens=tokens, prompt_tokens=4, error=error))
     known = {"id": f"{engine}.{CELL}.r{repeat}", "engine": engine, "cell": CELL, "repeat": repeat, "status": "complete"}
     known |= {"users": 1, "warmup_requests": 1, "measured_requests": wanted, "started_at": at, **facts}
     block = BlockFacts(record_id=known["id"], **known)
@@ -52,6 +59,26 @@ def test_a_whole_comparison_of_blocks():
     found = compare("left", "right", cell_samples(blocks, "left", "right"))
     tpot = found.cells[0].metrics["tpot_ms.mean"]
     assert (tpot.a.estimate, tpot.b.estimate, tpot.verdict) == (10, 12, "a")
+
+
+def test_tokens_that_come_together_make_no_engine_faster():
+    """32 tokens at 10 ms each: in events of four, the time between the first and the last of them is 28 tokens'."""
+    sides = {"left": {"events": 32}, "right": {"events": 8, "together": 4}}
+    blocks = [run_block(engine, repeat, **sides[engine]) for repeat in (1, 2, 3, 4) for engine in sides]
+    found = compare("left", "right", cell_samples(blocks, "left", "right"))
+    tpot = found.cells[0].metrics["tpot_ms.mean"]
+    assert (tpot.a.estimate, tpot.b.estimate) == (10, pytest.approx(280 / 31))
+    assert (tpot.verdict, tpot.reason) == ("undecided", "tokens_per_event")
+    assert found.overall["tpot_ms.mean"].reason == "tokens_per_event"
+    unpaired = compare_unpaired("left", "right", cell_samples(blocks, "left", "right"))
+    assert unpaired.cells[0].metrics["tpot_ms.mean"].reason == "tokens_per_event"
+
+
+def test_an_engine_that_is_faster_by_more_than_that_is():
+    sides = {"left": {"events": 32}, "right": {"events": 8, "together": 4, "gap": 5}}
+    blocks = [run_block(engine, repeat, **sides[engine]) for repeat in (1, 2, 3, 4) for engine in sides]
+    found = compare("left", "right", cell_samples(blocks, "left", "right"))
+    assert found.cells[0].metrics["tpot_ms.mean"].verdict == "b"
 
 
 def limited(reasons=("it was late",)):

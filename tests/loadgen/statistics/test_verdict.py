@@ -66,6 +66,20 @@ def test_what_the_order_may_have_done():
     assert verdict(ratio=Spread(0.001, 0.001, 3), order_bias=0.05) == ("undecided", "order")
 
 
+def test_what_the_tokens_of_an_event_may_have_done():
+    assert verdict(event_bias=0.03) == ("undecided", "tokens_per_event")
+    assert verdict(event_bias=0.02) == ("a", "difference")
+    assert verdict(event_bias=-0.03) == ("a", "difference"), "the difference would be larger without"
+    assert verdict(ratio=Spread(0.0, 0.001, 3), event_bias=0.03) == ("undecided", "tokens_per_event")
+
+
+def test_a_shared_level_is_why_an_interval_without_1_decides_nothing():
+    strict = Settings(margin=0.02, alpha=0.0167)
+    noisy = dataclasses.replace(CLEAR, ratio=Spread(0.05, 0.0145, 3), p_value=0.0411)
+    assert judge(noisy, strict) == ("undecided", "multiplicity")
+    assert judge(dataclasses.replace(noisy, ratio=Spread(0.05, 0.02, 3), p_value=0.088), strict)[1] == "too_noisy"
+
+
 def test_figures_that_allow_no_verdict():
     assert verdict(problem="not_measured") == ("invalid", "not_measured")
     assert verdict(problem="no_valid_pair", ratio=None, repeats=0) == ("invalid", "no_valid_pair")
