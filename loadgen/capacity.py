@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from loadgen.slo import Slo
 from loadgen.strict import Strict
 
-EXTENSIONS = 4
+EXTENSIONS = 3
 """A step that stays undecided is given up after so many times its first requests, unless the scenario says more."""
 
 
@@ -22,7 +22,7 @@ class FindCapacity(Strict):
     of: Literal["rate", "concurrency"]
     from_: Annotated[float, Field(gt=0, le=100_000)] = Field(alias="from", description="the first load to try")
     to: Annotated[float, Field(gt=0, le=100_000)] | None = Field(default=None, description="the highest load to try")
-    precision: float = Field(default=0.05, ge=0.001, le=0.5, description="width of the interval, as a share")
+    precision: float = Field(default=0.05, ge=0.001, le=0.5, description="width of the last bracket, as a share")
     step_s: float | None = Field(default=None, gt=0, le=3600, description="shortest time of an open-loop step")
     max_step_s: float = Field(default=600.0, gt=0, description="most seconds of arrivals; a step ends after twice that")
     max_requests: int | None = Field(default=None, ge=1, description="most measured requests at one load")
@@ -57,3 +57,7 @@ class FindCapacity(Strict):
     def most_requests(self, first: int) -> int:
         """Most measured requests at a load whose first block has `first`."""
         return self.max_requests if self.max_requests is not None else EXTENSIONS * first
+
+    def looks(self, first: int) -> int:
+        """How many blocks of `first` measured requests a load may get."""
+        return max(1, math.ceil(self.most_requests(first) / first))

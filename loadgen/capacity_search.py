@@ -1,13 +1,9 @@
 """Searches the highest load at which an SLO holds: told of one step's outcome at a time, it names the next load.
 
 Pure: no clock, no engine. First the load is doubled (or halved) until a step holds and one fails, then the bracket is
-bisected, by its geometric mean, until it is as narrow as was asked for.
-
-A step is decided by an exact binomial test: the SLO holds at a load if so many requests met it that a true share of
-just the percentile would give as many with a probability of at most 2.5%, and fails if so few. An undecided load is
-given further requests, up to a limit; then it counts, for the search, by the share that was seen, and the interval of
-the result goes past it. The test takes requests as independent; those of one queue are not quite, so the 2.5% are
-approximate.
+bisected, by its geometric mean, until it is as narrow as was asked for. So far an undecided load counts by the share
+that was seen. Then, from the bracket outward, undecided loads are given further requests, up to a limit, until one is
+decided to hold and one to fail: the ends of the interval. If none is, a lower (or higher) load is tried.
 """
 
 from __future__ import annotations
@@ -15,44 +11,55 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
-from scipy.special import bdtr, bdtrc
-
+from loadgen.capacity_decision import Decision, decide
 from loadgen.slo import needed
+from loadgen.statistics.metrics import Floats
 
-Decision = Literal["holds", "fails", "undecided"]
-
-ERROR_SHARE = 0.025
-"""Probability of deciding wrongly, for each side, at a load where the true share is just the percentile."""
+FARTHEST = 4.0
+"""The ends of the interval are sought within the bracket's divided and multiplied by this."""
 HALVINGS = 10
 """A rate is sought down to the first one divided by 2 to this power."""
 DIGITS = 4
 """Rates are rounded to so many significant digits: they name cells."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """Requests at one load, and how many of them met the SLO."""
+    """What requests at one load gave."""
 
-    met: int = 0
-    total: int = 0
+    blocks: tuple[Floats, ...] = ()
+    """Each block's strains (`loadgen.slo.strain`), in the order the requests were sent."""
+    looks: int = 1
+    """How often the load may be decided anew as blocks are added: the looks share the probability of an error."""
     open: int = 0
     """Requests among those that had not ended when the step did, and count as met: it fails all the same."""
     rejected: Counter[int] = dataclasses.field(default_factory=Counter)
     """Requests among those that missed because the engine turned them away, by HTTP status."""
     refused: bool = False
     """Whether it turned away so many that it never had this load: the SLO then fails, whatever else is seen."""
+    _decisions: dict[float, Decision] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    """By share, once made: a search asks for them again and again."""
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
-            self.met + other.met,
-            self.total + other.total,
+            self.blocks + other.blocks,
+            max(self.looks, other.looks),
             self.open + other.open,
             self.rejected + other.rejected,
             self.refused or other.refused,
         )
+
+    @property
+    def total(self) -> int:
+        """Requests."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def met(self) -> int:
+        """How many of them met the SLO."""
+        return sum(int((block <= 1).sum()) for block in self.blocks)
 
     @property
     def rejected_percent(self) -> str:
@@ -66,13 +73,9 @@ class Outcome:
 
     def decide(self, share: float) -> Decision:
         """Whether the true share that meets the SLO is at least `share`."""
-        if self.refused:
-            return "fails"
-        if self.total and bdtrc(self.met - 1, self.total, share) <= ERROR_SHARE:
-            return "holds"
-        if self.total and bdtr(self.met, self.total, share) <= ERROR_SHARE:
-            return "fails"
-        return "undecided"
+        if share not in self._decisions:
+            self._decisions[share] = "fails" if self.refused else decide(self.blocks, share, self.looks)
+        return self._decisions[share]
 
     def seems_to_hold(self, share: float) -> bool:
         """Whether it holds going by the share that was seen."""
@@ -134,21 +137,48 @@ class CapacitySearch:
 
     def next_load(self) -> float | None:
         """The load of the next step; None at the end."""
-        for load, outcome in self.outcomes.items():
-            if outcome.decide(self._share) == "undecided" and outcome.total < self._patience(load):
-                return load
         low, high = bracket(self.outcomes, self._share)
         if low is None and high is None:
             return self._rounded(self._start)
         if high is None:
-            return self._new(2 * (low or self._start))
-        if low is None:
+            further = self._new(2 * (low or self._start))
+        elif low is None:
             least = 1.0 if self._whole else self._start / 2**HALVINGS
-            return None if high <= least else self._new(max(high / 2, least))
-        if high - low <= max(self._precision * low, 1 if self._whole else 0):
-            return None
-        middle = math.sqrt(low * high)
-        return self._new(max(middle, low + 1) if self._whole else middle)
+            further = None if high <= least else self._new(max(high / 2, least))
+        elif high - low <= max(self._precision * low, 1 if self._whole else 0):
+            further = None
+        else:
+            middle = math.sqrt(low * high)
+            further = self._new(max(middle, low + 1) if self._whole else middle)
+        return self._end_of_interval(low, high) if further is None else further
+
+    def _end_of_interval(self, low: float | None, high: float | None) -> float | None:
+        """The load to go on with, from the bracket down, then up, until one is decided; None at the end."""
+        if low is not None:
+            below = sorted((load for load in self.outcomes if load <= low), reverse=True)
+            found = self._undecided(below, "holds")
+            if isinstance(found, float):
+                return found
+            lower = max(below[-1] / 2, 1.0 if self._whole else 0.0)
+            if not found and high is not None and below[-1] > low / FARTHEST and (load := self._new(lower)) is not None:
+                return load
+        if high is not None:
+            above = sorted(load for load in self.outcomes if load >= high)
+            found = self._undecided(above, "fails")
+            if isinstance(found, float):
+                return found
+            if not found and low is not None and above[-1] < high * FARTHEST:
+                return self._new(2 * above[-1])
+        return None
+
+    def _undecided(self, loads: Sequence[float], wanted: Decision) -> float | bool:
+        """The first load that may have further requests, unless one before it is decided; else whether one is."""
+        for load in loads:
+            if self.outcomes[load].decide(self._share) == wanted:
+                return True
+            if self.outcomes[load].total < self._patience(load) and not self.outcomes[load].refused:
+                return load
+        return False
 
     def found(self) -> Found:
         """What is known by now."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from loadgen.capacity import FindCapacity
 from loadgen.capacity_search import CapacitySearch, Outcome
 from loadgen.manifest import BlockFacts
 from loadgen.record import REJECTIONS, RequestRecord
 from loadgen.scenario import Block, Cell, Scenario
-from loadgen.slo import Slo, count_met
+from loadgen.slo import Slo, strain
 from loadgen.window import cut_block
 
 
@@ -30,6 +32,8 @@ class StepRule:
     most_rejected: float
     """Share of a closed-loop block's requests that an engine may turn away: their users pause, so beyond it the engine
     never had the load. In an open loop the others come all the same, and a rejection is a miss like any other."""
+    looks: Callable[[int], int]
+    """How often a load may be decided anew, of the measured requests of its first block."""
 
     def outcome(self, facts: BlockFacts, records: Sequence[RequestRecord], before: Outcome) -> Outcome:
         """What a block says of its load.
@@ -62,8 +66,9 @@ class StepRule:
         total = len(measured) + still_open
         rejected = Counter(REJECTIONS[record.error] for record in measured if record.error in REJECTIONS)
         return Outcome(
-            met=count_met(measured, self.slo) + still_open,
-            total=total,
+            # What has not ended was mostly sent last.
+            blocks=(np.array([strain(record, self.slo) for record in measured] + [0.0] * still_open),),
+            looks=self.looks(facts.measured_requests or total),
             open=still_open,
             rejected=rejected,
             refused=not facts.rate and rejected.total() > self.most_rejected * total,
@@ -78,7 +83,8 @@ def _measured(facts: BlockFacts, records: Sequence[RequestRecord]) -> list[Reque
         measured_requests=facts.measured_requests,
         open_loop=facts.rate > 0,
     )
-    return [r for r, phase in zip(records, cut.phases, strict=True) if phase == "measure"]
+    chosen = [r for r, phase in zip(records, cut.phases, strict=True) if phase == "measure"]
+    return sorted(chosen, key=lambda r: r.t_intended + r.wall_offset_ns)
 
 
 class EngineSearch:
@@ -91,7 +97,7 @@ class EngineSearch:
         self.engine = engine
         self.shape = shape
         self._settings = search
-        self._rule = StepRule(slo, scenario.max_error_share)
+        self._rule = StepRule(slo, scenario.max_error_share, search.looks)
         self._requests = scenario.requests
         self._blocks: dict[float, int] = {}
         self.search = CapacitySearch(

@@ -63,26 +63,36 @@ class SloFigures:
     """The share for each limit alone, which tells the one that binds."""
 
 
-def keeps(record: RequestRecord, limit: str, most_ms: float) -> bool:
-    """Whether a request stayed within one limit. One that failed did not; without a second token there is no TPOT.
+def used(record: RequestRecord, limit: str, most_ms: float) -> float:
+    """The share of one limit that a request used up: infinite if it failed, none of TPOT without a second token.
 
     TTFT and E2E count from when the schedule wanted the request: what waits, here or there, is waiting all the same.
     """
     if not record.ok:
-        return False
+        return math.inf
     if limit == "tpot_ms":
         value = tpot_ms(record)
-        return value is None or value <= most_ms
+        return 0.0 if value is None else value / most_ms
     if limit == "ttft_ms":
         value = ttft_from_intended_ms(record)
     else:
         value = None if record.t_last is None else (record.t_last - record.t_intended) / NS_PER_MS
-    return value is not None and value <= most_ms
+    return math.inf if value is None else value / most_ms
+
+
+def keeps(record: RequestRecord, limit: str, most_ms: float) -> bool:
+    """Whether a request stayed within one limit."""
+    return used(record, limit, most_ms) <= 1
+
+
+def strain(record: RequestRecord, slo: Slo) -> float:
+    """The largest share of any limit that a request used up; infinite if it failed. More than 1 is a miss."""
+    return max(used(record, limit, most) for limit, most in slo.limits().items())
 
 
 def meets(record: RequestRecord, slo: Slo) -> bool:
     """Whether a request stayed within every limit."""
-    return all(keeps(record, limit, most) for limit, most in slo.limits().items())
+    return strain(record, slo) <= 1
 
 
 def count_met(records: Iterable[RequestRecord], slo: Slo) -> int:

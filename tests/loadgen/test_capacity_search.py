@@ -7,10 +7,12 @@ import math
 import random
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.capacity_coverage import Queue
 from loadgen.arrivals import arrival_offsets_ns
 from loadgen.capacity import FindCapacity
 from loadgen.capacity_search import CapacitySearch, Found, Outcome
@@ -25,6 +27,13 @@ def search(share=0.95, **fields) -> CapacitySearch:
     return CapacitySearch(share=share, **{**known, **fields})
 
 
+def seen(met: int, total: int) -> Outcome:
+    """So many of so many requests met it, those that missed evenly among them."""
+    missed = total - met
+    late = np.diff(np.floor(np.arange(total + 1) * missed / total)) > 0 if total else np.array([], dtype=bool)
+    return Outcome((np.where(late, 2.0, 0.5),))
+
+
 def run(searching: CapacitySearch, measure: Callable[[float, int], Outcome], limit=200) -> Found:
     """Let a search take its steps; `measure` is given the load and how many steps it had before."""
     had: dict[float, int] = {}
@@ -37,33 +46,54 @@ def run(searching: CapacitySearch, measure: Callable[[float, int], Outcome], lim
     raise AssertionError(f"no end: {searching.outcomes}")
 
 
-def binomial_tail(met: int, total: int, share: float) -> float:
-    """Probability of `met` or more of `total`, term by term."""
-    return sum(math.comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(met, total + 1))
-
-
 @settings(deadline=None)
-@given(st.integers(1, 300), st.data(), st.floats(0.5, 0.99))
-def test_a_step_is_decided_by_the_exact_binomial_test(total, data, share):
-    met = data.draw(st.integers(0, total))
-    above, below = binomial_tail(met, total, share), 1 - binomial_tail(met + 1, total, share)
-    decision = Outcome(met, total).decide(share)
-    if min(abs(above - 0.025), abs(below - 0.025)) > 1e-9:
-        assert decision == ("holds" if above < 0.025 else "fails" if below < 0.025 else "undecided")
+@given(st.integers(1, 300), st.floats(0.5, 0.99), st.integers(1, 4))
+def test_equal_requests_are_decided_by_the_power_of_the_share(total, share, looks):
+    """Nothing varies, so nothing says that they hang together; all meet it with probability share ** total."""
+    for strain, chance, word in ((0.2, share**total, "holds"), (5.0, (1 - share) ** total, "fails")):
+        decision = Outcome((np.full(total, strain),), looks=looks).decide(share)
+        if abs(chance - 0.025 / looks) > 1e-9:
+            assert decision == (word if chance < 0.025 / looks else "undecided")
 
 
 def test_how_many_requests_a_perfect_step_takes():
-    # 0.95 ** 72 is the first power below 2.5%.
-    assert Outcome(71, 71).decide(0.95) == "undecided"
-    assert Outcome(72, 72).decide(0.95) == "holds"
+    # 0.95 ** 72 is the first power below 2.5%, and 0.95 ** 94 the first below a third of that.
+    for looks, least in ((1, 72), (3, 94)):
+        for total, decision in ((least - 1, "undecided"), (least, "holds")):
+            assert Outcome((np.full(total, 0.5),), looks=looks).decide(0.95) == decision
     assert Outcome().decide(0.95) == "undecided"
-    assert Outcome(0, 1).decide(0.95) == "undecided"
-    assert Outcome(0, 2).decide(0.95) == "fails"
+
+
+def test_misses_in_one_burst_say_less_than_misses_here_and_there():
+    scattered = np.where(np.arange(1200) % 10 == 0, 2.0, 0.5)
+    burst = np.where(np.arange(1200) < 120, 2.0, 0.5)
+    assert Outcome((scattered,)).decide(0.95) == "fails"
+    assert Outcome((burst,)).decide(0.95) == "undecided"
+
+
+def test_a_queue_that_was_never_late_but_moves_slowly_is_worth_few_requests():
+    quick = 0.5 + 0.4 * np.sin(np.arange(240) * 2.0)
+    slow = 0.5 + 0.4 * np.sin(np.arange(240) * 2 * math.pi / 120)
+    assert Outcome((quick,)).decide(0.95) == "holds"
+    assert Outcome((slow,)).decide(0.95) == "undecided"
+
+
+def test_the_interval_holds_the_capacity_of_a_queue_whose_requests_wait_for_each_other():
+    queue, rng = Queue("D", 10, 0.4, 0.95, 0.05, 200), np.random.default_rng(7)
+    truth, held, closed = queue.capacity(), 0, 0
+    assert waiting_below(truth, 0.1, 0.3) == pytest.approx(0.95), "another sum of Erlang's"
+    for _ in range(100):
+        result, _ = queue.search(rng)
+        assert result.complete
+        held += (result.low or 0) <= truth <= (result.high or math.inf)
+        closed += result.low is not None and result.high is not None
+    assert held >= 85
+    assert closed >= 60, "an interval without ends would hold anything"
 
 
 @given(st.floats(0.1, 1000), st.floats(0.2, 5000), st.floats(0.01, 0.3))
 def test_an_exact_threshold_is_bracketed(start, truth, precision):
-    result = run(search(start=start, precision=precision), lambda load, _: Outcome(100 * (load <= truth), 100))
+    result = run(search(start=start, precision=precision), lambda load, _: seen(100 * (load <= truth), 100))
     if result.low is None:
         assert truth < start / 500
         assert result.load is None
@@ -81,7 +111,7 @@ def test_users_are_found_to_the_very_number(start, truth):
 
     def measure(load, _):
         tried.append(load)
-        return Outcome(100 * (load <= truth), 100)
+        return seen(100 * (load <= truth), 100)
 
     result = run(search(start=float(start), whole=True, precision=0.001), measure)
     assert all(load == int(load) >= 1 for load in tried)
@@ -91,13 +121,13 @@ def test_users_are_found_to_the_very_number(start, truth):
 
 
 def test_capacity_beyond_the_highest_load_is_left_open():
-    result = run(search(most=20.0, start=3.0), lambda load, _: Outcome(100, 100))
+    result = run(search(most=20.0, start=3.0), lambda load, _: seen(100, 100))
     assert (result.load, result.low, result.high, result.complete) == (None, 20.0, None, True)
 
 
 def test_no_capacity_at_all_ends_too():
     for whole in (False, True):
-        result = run(search(start=8.0, whole=whole), lambda load, _: Outcome(0, 100))
+        result = run(search(start=8.0, whole=whole), lambda load, _: seen(0, 100))
         assert (result.load, result.low, result.complete) == (None, None, True)
         assert result.high == pytest.approx(1.0 if whole else 8 / 1024, rel=0.001)
 
@@ -107,7 +137,7 @@ def test_no_capacity_at_all_ends_too():
 def test_whatever_the_steps_say_it_ends(data, whole):
     def measure(load, _):
         total = data.draw(st.integers(1, 100))
-        return Outcome(data.draw(st.integers(0, total)), total)
+        return seen(data.draw(st.integers(0, total)), total)
 
     searching = search(start=4.0, most=64.0, whole=whole, precision=0.2, patience=lambda load: 100)
     result = run(searching, measure, limit=3000)
@@ -119,10 +149,12 @@ def test_an_undecided_step_is_extended_up_to_a_limit():
 
     def measure(load, had):
         asked.append(load)
-        return Outcome(95, 100) if load == 1 else Outcome(100 * (load < 1), 100)
+        return seen(95, 100) if load == 1 else seen(100 * (load < 1), 100)
 
     result = run(search(patience=lambda load: 400), measure)
-    assert asked[:5] == [1.0] * 4 + [2.0], "95 of 100 decide nothing, nor do 380 of 400; it seems to hold"
+    assert asked[:2] == [1.0, 2.0], "it seems to hold, and that is enough to go on"
+    assert asked.count(1.0) == 4, "95 of 100 decide nothing, nor do 380 of 400"
+    assert asked[-1] == 0.5, "so a lower load has to tell where the interval begins"
     assert result.low is None or result.low < 1, "the interval rests on what was decided"
     assert result.load is not None and result.load > 1
 
@@ -135,7 +167,7 @@ def test_noise_moves_the_result_little_and_the_interval_holds_the_truth():
 
         def measure(load, _, rng=rng):
             missing = min(1.0, 0.02 + 0.03 * (load / truth) ** 12)
-            return Outcome(sum(rng.random() >= missing for _ in range(200)), 200)
+            return Outcome((np.array([2.0 * (rng.random() < missing) for _ in range(200)]),))
 
         result = run(search(patience=lambda load: 1600), measure)
         assert result.load is not None
@@ -179,7 +211,7 @@ def search_rate(cfg: BatchingTiming, output: int, limit_ms: float, arrival: str,
         arrivals = arrival_offsets_ns(arrival, load, f"{load}/{had}")  # type: ignore[arg-type]
         warmup, count = 10, wanted(load)
         found = times_to_first_token(cfg, 16, output, itertools.islice(arrivals, warmup + count))[warmup:]
-        return Outcome(sum(ttft <= limit_ms for ttft in found), count)
+        return Outcome((np.array(found) / limit_ms,), looks=settings_.looks(count))
 
     start = settings_.from_
     return run(search(start=start, patience=lambda load: settings_.most_requests(wanted(load))), measure)
@@ -231,5 +263,5 @@ def test_the_users_that_an_engine_can_take_are_found_exactly():
         cfg = BatchingTiming(base_ms=10, decode_us_per_sequence=2000, max_num_seqs=int(users), **PLAIN)
         return capacity(cfg, 16, 400).tpot_ms
 
-    result = run(search(start=4.0, whole=True), lambda load, _: Outcome(100 * (tpot(load) <= 31), 100))
+    result = run(search(start=4.0, whole=True), lambda load, _: seen(100 * (tpot(load) <= 31), 100))
     assert result.load == 10
