@@ -229,7 +229,7 @@ def test_a_scrape_never_waits_for_an_engine_that_hangs(fake_engine, exporter):
 @pytest.mark.integration
 def test_a_hanging_engine_is_down_counted_and_logged_once(fake_engine, exporter):
     fake = fake_engine()
-    watch = exporter("--engine", f"x={fake.url}", "--interval", "0.1", "--timeout", "0.2")
+    watch = exporter("--engine", f"x={fake.url}", "--interval", "0.1", "--timeout", "1.5")
     watch.until(lambda v, i: v["bakeoff_engine_up", "x", None] == 1)
     fake.control("hang")
     values, _ = watch.until(lambda v, i: v["bakeoff_engine_scrape_errors_total", "x", None] >= 3)

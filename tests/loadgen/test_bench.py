@@ -115,7 +115,9 @@ def test_a_search_finds_how_many_users_an_engine_takes_before_it_turns_them_away
         assert bench.wait() == 0, bench.output
     assert "[step 1] full 32 prompt tokens x 8 users: complete" in bench.output
     assert "8 users [8, 9]" in one_line(bench.output)
-    assert re.search(r"full at 9 users: (at most )?7\d of 75 requests met the SLO, it rejected .* with 429", bench.output)
+    assert re.search(
+        r"full at 9 users: (at most )?7\d of 75 requests met the SLO, it rejected .* with 429", bench.output
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
