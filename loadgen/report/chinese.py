@@ -24,7 +24,9 @@ SENTENCES: dict[str, str] = {
     "{engine} lost {lost} of {blocks} to failures of its own, so this speaks only of the others.": "{engine} 因自身故障失去了 {blocks}中的 {lost} 个，"
     "因此以上只反映其余部分。",
     "It rests on {parts}.": "依据：{parts}。",
-    "{cells}, {requests} requests a cell and engine in {blocks}": "{cells}，每单元每引擎 {requests} 个请求，分 {blocks}",
+    "{cells}, {requests} requests a cell and engine in {repeats}": "{cells}，每单元每引擎 {requests} 个请求，{repeats}",
+    "1 repeat": "1 次重复",
+    "{range} repeats": "{range} 次重复",
     "only {some} of {all} cells count on every engine": "{all} 个单元中只有 {some} 个在所有引擎上均有效",
     "{failed} of {requests} failed": "{requests}中有 {failed} 个失败",
     "by hand in the web UI": "在网页界面中手动进行",

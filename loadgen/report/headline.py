@@ -9,7 +9,6 @@ from typing import Literal
 from loadgen.block_samples import most_errors
 from loadgen.record_file import BadLine
 from loadgen.report.capacity import capacity_sentence
-from loadgen.report.cells import CellView
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
 from loadgen.report.language import Text, joined, say
@@ -49,15 +48,6 @@ class Tile:
     low: float
     high: float
     cells: int
-
-
-def comparable_cells(data: ReportData) -> list[CellView]:
-    """Cells whose figures are complete, with a success and not limited by the load generator, on every engine."""
-    return [
-        view
-        for view in data.cells
-        if view.engines and all(e.decides and e.summary and e.ttft.size for e in view.engines.values())
-    ]
 
 
 def tiles(data: ReportData) -> list[Tile]:
@@ -144,26 +134,37 @@ def _lost(data: ReportData) -> list[Text]:
 
 
 def basis(data: ReportData) -> str | None:
-    """How much the verdict rests on; None where there is none."""
-    cells = comparable_cells(data)
-    if len(data.engines) == 1 or not cells:
+    """How much the verdict rests on; None where there is none. What decides nothing is not in it."""
+    judged = {
+        (found.b, cell.id): cell.metrics["ttft_ms.p50"]
+        for found in data.comparisons
+        for cell in found.cells
+        if cell.metrics["ttft_ms.p50"].repeats
+    }
+    if not judged:
         return None
-    counts = sorted({e.summary.requests for view in cells for e in view.engines.values() if e.summary})
-    many = f"{counts[0]:,d}" if counts[0] == counts[-1] else f"{counts[0]:,d}–{counts[-1]:,d}"
-    blocks = max(len(entry.blocks) for view in cells for entry in view.engines.values())
+    cells = len({cell for _, cell in judged})
+    requests = [count for one in judged.values() for count in (one.requests_a, one.requests_b) if count]
+    repeats = [one.repeats for one in judged.values()]
     parts = [
         say(
-            "{cells}, {requests} requests a cell and engine in {blocks}",
-            cells=plural(len(cells), "cell"),
-            requests=many,
-            blocks=plural(blocks, "block"),
+            "{cells}, {requests} requests a cell and engine in {repeats}",
+            cells=plural(cells, "cell"),
+            requests=_range(requests),
+            repeats=say("1 repeat") if max(repeats) == 1 else say("{range} repeats", range=_range(repeats)),
         ),
     ]
-    if len(cells) < len(data.cells):
-        parts.append(say("only {some} of {all} cells count on every engine", some=len(cells), all=len(data.cells)))
+    if cells < len(data.cells):
+        parts.append(say("only {some} of {all} cells count on every engine", some=cells, all=len(data.cells)))
     if data.failed_requests:
         parts.append(_failed(data))
     return say("It rests on {parts}.", parts=joined("; ", parts))
+
+
+def _range(counts: Sequence[int]) -> str:
+    """`80`, or `60–80` where they differ."""
+    low, high = min(counts), max(counts)
+    return f"{low:,d}" if low == high else f"{low:,d}–{high:,d}"
 
 
 def _failed(data: ReportData) -> Text:
