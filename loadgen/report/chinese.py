@@ -24,6 +24,7 @@ SENTENCES: dict[str, str] = {
     "{engine} lost {lost} of {blocks} to failures of its own, so this speaks only of the others.": "{engine} 因自身故障失去了 {blocks}中的 {lost} 个，"
     "因此以上只反映其余部分。",
     "It rests on {parts}.": "依据：{parts}。",
+    "{more} more of {all} are client-limited. See “Validity”.": "全部 {all} 个测试块中，另有 {more}受客户端限制，参见“有效性”。",
     "{cells}, {requests} requests a cell and engine in {repeats}": "{cells}，每单元每引擎 {requests} 个请求，{repeats}",
     "1 repeat": "1 次重复",
     "{range} repeats": "{range} 次重复",

@@ -26,6 +26,9 @@ CAVEATS: frozenset[Reason] = frozenset(
 )
 """Reasons that lie in the values themselves, not in how sure they are."""
 
+MOST_ALIKE = 3
+"""Notices of one kind that are shown in full where there are more."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Notice:
@@ -213,7 +216,15 @@ def notices(data: ReportData) -> list[Notice]:
         found.append(Notice(*states[manifest.status]))
     found += [_block_notice(block, data.blocks) for block in data.blocks if block.status != "complete"]
     limited = [block for block in data.blocks if block.used and block.client and block.client.limited]
-    found += [_limited_notice(block, searched=bool(data.capacity)) for block in limited]
+    told = limited if len(limited) <= MOST_ALIKE + 1 else limited[:MOST_ALIKE]
+    found += [_limited_notice(block, searched=bool(data.capacity)) for block in told]
+    if len(told) < len(limited):
+        more = plural(len(limited) - len(told), "block")
+        found.append(
+            Notice(
+                "bad", say("{more} more of {all} are client-limited. See “Validity”.", more=more, all=len(data.blocks))
+            )
+        )
     never = [
         say("{engine} at {cell}", engine=engine, cell=cell_words(view.id))
         for view in data.cells

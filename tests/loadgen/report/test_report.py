@@ -231,11 +231,15 @@ def test_a_client_limited_cell_decides_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_in_which_every_block_was_client_limited(tmp_path: Path) -> None:
-    run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=5).add_all()
+    run = SyntheticRun(prompts=(64,), concurrencies=(1, 2, 4), requests=5).add_all()
     for block in run.blocks:
         block.facts.client = client(limited=True)
-    document = summary_of(write_report(run.write(tmp_path), prometheus_url=None))
+    paths = write_report(run.write(tmp_path), prometheus_url=None)
+    document = summary_of(paths)
     assert "Nothing can be compared" in document["headline"] and document["overall_ratios"] == {}
+    text = paths.markdown.read_text()
+    assert text.count("is client-limited and decides nothing") == 3
+    assert "3 blocks more of 6 are client-limited. See “Validity”." in text
 
 
 @pytest.mark.usefixtures("undrawn")
