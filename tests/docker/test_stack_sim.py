@@ -106,7 +106,7 @@ def test_both_engines_are_raced_by_both_workers(checkout, raced):
         assert all(record.ok for record in block.measured)
         # One user is one worker's.
         assert len({record.worker for record in block.records}) == min(block.facts.users, 2)
-    assert run.broken_lines == 0
+    assert run.bad_lines == []
     assert not any("confirmed" in message for message in run.manifest.messages)
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadgen.capacity import FindCapacity
 from loadgen.context_limit import limit_context
 from loadgen.errors import UserError
-from loadgen.scenario import Block, Cell, Scenario
+from loadgen.scenario import Block, Cell, Load, Scenario, Timeouts
 from loadgen.scenario_file import load_scenario, shipped_scenarios
+from loadgen.shapes import Conversation, Step
+from loadgen.slo import Slo
+from tests.loadgen.races import TOP
 
 GOOD = """\
 name: mine
@@ -389,3 +394,17 @@ def test_a_trace_without_lengths_takes_those_of_the_scenario(write, tmp_path):
     (cell,) = load_scenario(write(TRACED + "output_tokens: [5]\nprompt_tokens: [9]\n")).cells()
     assert (cell.prompt_tokens, cell.output_tokens, cell.rate) == (9, 5, 1.0)
     assert "one prompt length" in explain(write(TRACED + "output_tokens: [5, 6]\nprompt_tokens: [9]\n"))
+
+
+def test_every_key_is_documented():
+    documented = re.findall(r"`(\w+)`", (TOP / "docs" / "scenarios.md").read_text(encoding="utf-8"))
+    nested = (Scenario, Load, Timeouts, Slo, FindCapacity, Conversation, Step)
+    keys = {field.alias or name for model in nested for name, field in model.model_fields.items()}
+    assert keys <= set(documented), keys - set(documented)
+
+
+def test_the_documented_example_is_a_scenario(tmp_path):
+    text = (TOP / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    file = tmp_path / "mine.yaml"
+    file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert load_scenario(str(file)).cells()

@@ -103,6 +103,13 @@ def test_nobody_can_be_asked(tmp_path):
     assert "Preflight could not ask a" in done.stdout and "No engine could be asked" in done.stderr
 
 
+@pytest.mark.integration
+def test_one_engine_that_does_not_answer_is_no_comparison(pair):
+    done = loadgen("preflight", *seats(a=pair[0]), "--engine=b=http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "Preflight could not ask b" in done.stdout and "b could not be asked" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
