@@ -39,6 +39,7 @@ class Column:
 
 TTFT_P50 = Column("ttft_ms.p50", "TTFT p50", "ms", lambda s: s.ttft_ms.p50, "lower")
 TPOT_MEAN = Column("tpot_ms.mean", "TPOT mean", "ms", lambda s: s.tpot_ms.mean, "lower")
+TPOT_P95 = Column("tpot_ms.p95", "TPOT p95", "ms", lambda s: s.tpot_ms.p95, "lower")
 THROUGHPUT = Column("output_tokens_per_s", "output", "tok/s", lambda s: s.output_tokens_per_s, "higher")
 
 COLUMNS: tuple[Column, ...] = (
@@ -46,7 +47,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ttft_ms.p95", "TTFT p95", "ms", lambda s: s.ttft_ms.p95, "lower"),
     Column("ttft_ms.p99", "TTFT p99", "ms", lambda s: s.ttft_ms.p99, "lower", wide_only=True),
     TPOT_MEAN,
-    Column("tpot_ms.p95", "TPOT p95", "ms", lambda s: s.tpot_ms.p95, "lower"),
+    TPOT_P95,
     THROUGHPUT,
     Column("requests_per_s", "requests", "req/s", lambda s: s.requests_per_s, "higher", wide_only=True),
     Column("tokens_per_event", "tokens", "per event", lambda s: s.tokens_per_event, None, wide_only=True),

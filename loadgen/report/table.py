@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadgen.report.cells import CellView, EngineCell
-from loadgen.report.columns import SLO_COLUMNS, Column
+from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
 from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
 from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
@@ -39,6 +39,8 @@ class TerminalTable:
     def cells(self, wide: bool) -> Table:
         """The table alone."""
         columns = [column for column in self.data.columns if wide or not column.wide_only]
+        if not wide and self.data.slo is not None:
+            columns.remove(TPOT_P95)  # there is no room for this and goodput
         load = "users" if self.data.load_axis == "concurrency" else "req/s"
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.

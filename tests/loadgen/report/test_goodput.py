@@ -16,6 +16,7 @@ from loadgen.compare.comparison import compare_runs
 from loadgen.compare.sides import load_sides
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.report.style import EQUAL, LOOKS, OPEN
+from loadgen.report.table import TerminalTable
 from loadgen.report.text import interval, ratio_interval
 from loadgen.scenario import Cell
 from loadgen.statistics.metrics import GOODPUT
@@ -40,6 +41,16 @@ def reported(folder: Path, limit_ms: float | None) -> ReportPaths:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> ReportPaths:
     return reported(tmp_path_factory.mktemp("runs"), LIMIT_MS)
+
+
+def test_the_table_fits_80_columns(made: ReportPaths) -> None:
+    file = io.StringIO()
+    Console(width=80, file=file).print(TerminalTable(made.data).cells(wide=False))
+    lines = file.getvalue().splitlines()
+    heads = "\n".join(lines[:4])
+    for word in ("prompt", "users", "engine", "TTFT", "goodput", "err."):
+        assert word in heads, heads
+    assert any(line.strip().startswith("ratio ") for line in lines)
 
 
 def document(paths: ReportPaths) -> dict[str, Any]:
