@@ -32,8 +32,7 @@ def block_samples(run: RunData, engine: str) -> dict[str, list[BlockSample]]:
 
 def most_errors(manifest: Manifest) -> float:
     """The share of failed requests beyond which a block of this run decides nothing."""
-    limit = manifest.scenario.get("max_error_share")
-    return float(limit) if isinstance(limit, int | float) else from_run.MOST_ERRORS
+    return manifest.scenario_number("max_error_share", from_run.MOST_ERRORS)
 
 
 def block_sample(block: BlockData, most: float = from_run.MOST_ERRORS, slo: Slo | None = None) -> BlockSample:

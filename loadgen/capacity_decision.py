@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from loadgen.statistics.metrics import Floats
-from loadgen.statistics.proportion import proportion
+from loadgen.statistics.proportion import mean_variance, proportion
 
 Decision = Literal["holds", "fails", "undecided"]
 
@@ -64,7 +64,5 @@ def design_effect(pieces: Sequence[Floats]) -> float:
     spread = float(values.var())
     if len(pieces) < 2 or spread < 1e-12:
         return 1.0
-    sums = np.array([piece.sum() - piece.size * values.mean() for piece in strains])
-    count = len(pieces)
-    variance = count / (count - 1) * float((sums**2).sum()) / values.size**2
-    return max(1.0, variance * values.size / spread)
+    sums, sizes = np.array([(piece.sum(), piece.size) for piece in strains]).T
+    return max(1.0, mean_variance(sums, sizes) * values.size / spread)

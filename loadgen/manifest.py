@@ -158,6 +158,11 @@ class Manifest(_Model):
         moments += [] if self.ended_at is None else [self.ended_at]
         return min(moments), max(moments)
 
+    def scenario_number(self, key: str, default: float) -> float:
+        """A number of the scenario's; the default where it has none, or none that can be read."""
+        value = self.scenario.get(key)
+        return float(value) if isinstance(value, int | float) else default
+
     def complete_blocks(self) -> set[str]:
         """Ids of the blocks that are complete."""
         return {facts.id for facts in self.blocks if facts.status == "complete"}

@@ -85,7 +85,7 @@ def scenario_slo(manifest: Manifest) -> Slo | None:
 
 def _samples(side: Side, cell: str, slo: Slo | None) -> list[BlockSample]:
     most = most_errors(side.manifest)
-    return [block_sample(block, most, slo) for block in side.blocks if block.facts.cell == cell]
+    return [block_sample(block, most, slo) for block in blocks_of(side, [cell])]
 
 
 def _merged(a: Side, b: Side, cells: Cells) -> RunData:
@@ -94,8 +94,7 @@ def _merged(a: Side, b: Side, cells: Cells) -> RunData:
     blocks = [
         _relabelled(side, block, begins - side.manifest.started_at)
         for side in (a, b)
-        for block in side.blocks
-        if block.facts.cell in cells.common
+        for block in blocks_of(side, cells.common)
     ]
     engines = [side.facts.model_copy(update={"name": side.label}) for side in (a, b) if side.facts is not None]
     manifest = b.manifest.model_copy(

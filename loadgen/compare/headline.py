@@ -20,11 +20,8 @@ MANY = 3
 def headline(comparison: RunComparison) -> Text:
     """The verdict over all cells, and which blocks it knows nothing of."""
     verdict = Text(lambda language: sentence(comparison.statistics, texts=language.verdicts))
-    lost = [
-        lost_words(comparison.report.blocks, side.label, most_errors(side.manifest))
-        for side in (comparison.a, comparison.b)
-    ]
-    return joined(" ", [verdict, *(words for words in lost if words is not None)])
+    most = {side.label: most_errors(side.manifest) for side in (comparison.a, comparison.b)}
+    return joined(" ", [verdict, *lost_words(comparison.report.blocks, most)])
 
 
 def notices(comparison: RunComparison) -> list[Notice]:

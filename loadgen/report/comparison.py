@@ -39,8 +39,7 @@ def comparisons(run: RunData, engines: Sequence[str], slo: Slo | None = None) ->
 
 def margin(manifest: Manifest) -> float:
     """Up to which share a difference does not matter in this run's scenario."""
-    known = manifest.scenario.get("margin")
-    return float(known) if isinstance(known, int | float) else MARGIN
+    return manifest.scenario_number("margin", MARGIN)
 
 
 def block_figures(samples: Sequence[BlockSample]) -> list[dict[str, float]]:

@@ -131,9 +131,7 @@ def headline(data: ReportData) -> str:
 
 
 def _lost(data: ReportData) -> list[Text]:
-    most = most_errors(data.manifest)
-    found = [lost_words(data.blocks, engine, most) for engine in data.engines]
-    return [words for words in found if words is not None]
+    return lost_words(data.blocks, dict.fromkeys(data.engines, most_errors(data.manifest)))
 
 
 def basis(data: ReportData) -> str | None:

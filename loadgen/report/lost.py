@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from loadgen.report.data import BlockView
 from loadgen.report.language import Text, say
 from loadgen.report.text import plural
 
 
-def lost_words(blocks: Sequence[BlockView], engine: str, most_errors: float) -> Text | None:
+def lost_words(blocks: Sequence[BlockView], most_errors: Mapping[str, float]) -> list[Text]:
+    """Say of each engine that lost blocks to failures how many; `most_errors` is by engine, in the order to tell."""
+    found = [_lost_words(blocks, engine, most) for engine, most in most_errors.items()]
+    return [words for words in found if words is not None]
+
+
+def _lost_words(blocks: Sequence[BlockView], engine: str, most_errors: float) -> Text | None:
     """Say how many blocks of an engine failed, or had too many failed requests; None where none did.
 
     Args:

@@ -40,10 +40,8 @@ class DriftFacts:
         """Whether a and b moved beyond chance, and by more than the difference claimed and the margin."""
         least = max(abs(claimed), math.log1p(margin))
 
-        def one(change: float, spread: Spread | None) -> bool:
-            return abs(change) > least and spread is not None and spread.p_value < NOTABLE_P
-
-        return one(self.change[0], self.spreads[0]), one(self.change[1], self.spreads[1])
+        a, b = map(notable, self.spreads)
+        return abs(a) > least, abs(b) > least
 
 
 def notable(spread: Spread | None) -> float:
@@ -65,13 +63,13 @@ def first_to_last(metric: Metric, units: Sequence[Floats], started: Floats) -> t
     figures = np.array([metric.pooled([unit]) for unit in units])
     if figures.min() <= 0:
         return None
-    logs, times = np.log(figures), started - started.mean()
+    logs = np.log(figures)
     change = float(logs[int(np.argmax(started))] - logs[int(np.argmin(started))])
-    freedom, squares = len(units) - 2, float(times @ times)
-    if freedom < 1 or squares == 0:
+    line = slope(started, logs)
+    if line is None:
         return change, None
-    left = logs - logs.mean() - (times @ logs) / squares * times
-    return change, Spread(change, math.sqrt(2 * float(left @ left) / freedom), freedom)
+    one_block = line.error * math.sqrt(len(units)) * float(started.std())
+    return change, Spread(change, math.sqrt(2) * one_block, line.freedom)
 
 
 def drift_facts(

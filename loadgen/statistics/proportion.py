@@ -53,11 +53,23 @@ def proportion(blocks: Sequence[Floats]) -> Proportion | None:
     share = amount / total
     worth = total
     if count > 1 and 0 < share < 1:
-        # Variance of a ratio of two sums over blocks: Cochran, Sampling Techniques (1977), eq. 2.39.
-        variance = count / (count - 1) * float(((ones - share * sizes) ** 2).sum()) / total**2
+        variance = mean_variance(ones, sizes)
         if variance > 0:
             worth = min(total, share * (1 - share) / variance)
     return Proportion(amount, total, worth, count)
+
+
+def mean_variance(sums: Floats, sizes: Floats) -> float:
+    """Variance of the mean of all values, from two blocks or more: of a ratio of two sums over blocks.
+
+    Cochran, Sampling Techniques (1977), eq. 2.39.
+
+    Args:
+        sums: of each block's values, shape (blocks,).
+        sizes: how many values each has.
+    """
+    count, total = len(sizes), sizes.sum()
+    return float(count / (count - 1) * ((sums - sums.sum() / total * sizes) ** 2).sum() / total**2)
 
 
 def difference_interval(b: Proportion, a: Proportion, level: float = 0.95) -> tuple[float, float]:
