@@ -1,7 +1,7 @@
 """Cost of splitting and decoding a stream, per event, beside `json.loads` on every event, in one run.
 
 `python benchmarks/sse_cost.py [--events N] [--read-bytes N]` prints events per second of one core. The stream
-is made in memory and cut into reads, so this is the cost of `loadgen.sse` alone: no socket, no HTTP.
+is made in memory and cut into reads, so this is the cost of `loadgen.stream.sse` alone: no socket, no HTTP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from loadgen.sse import EventDecoder, SSESplitter
+from loadgen.stream.sse import EventDecoder, SSESplitter
 
 WORDS = (" the", " plain", " quick\\n", " Axios", '\\"quoted\\"', " 北京", " function", "()", " { ", " over")
 SHAPES = {

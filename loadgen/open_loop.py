@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import gevent.pool
 
-from loadgen.http_stream import Connection, StreamFailure
+from loadgen.stream.http_stream import Connection, StreamFailure
 
 SPARE_CONNECTIONS = 4
 MAX_IDLE = 256

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loadgen import endpoint as module
 from loadgen.endpoint import Client, Endpoint, inspect_endpoint, normalise_url
 from loadgen.errors import UserError
-from loadgen.http_stream import Connection
+from loadgen.stream.http_stream import Connection
 from tests.fault_server import FaultServer
 from tests.loadgen.web import serve
 

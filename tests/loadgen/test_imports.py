@@ -106,6 +106,6 @@ def test_a_process_that_times_requests_loads_nothing_else(code, forbidden):
         assert done.returncode == 0, done.stderr
         assert any(request.t_content for request in server.served), "no stream was sent"
     modules = json.loads(done.stdout.splitlines()[-1])
-    assert "loadgen.exchange" in modules
+    assert "loadgen.stream.exchange" in modules
     loaded = {name for module in modules for name in forbidden if f"{module}.".startswith(f"{name}.")}
     assert not {name: forbidden[name] for name in loaded}

@@ -17,7 +17,7 @@ import gevent
 import gevent.ssl
 import pytest
 
-from loadgen.http_stream import (
+from loadgen.stream.http_stream import (
     ConnectError,
     Connection,
     ConnectionCut,
@@ -26,10 +26,10 @@ from loadgen.http_stream import (
     StreamFailure,
     StreamTimeout,
 )
-from loadgen.sse import EventDecoder, SSESplitter, StreamEvent
+from loadgen.stream.sse import EventDecoder, SSESplitter, StreamEvent
 from tests.fault_server import FaultServer
 
-TOP = Path(__file__).resolve().parent.parent.parent
+TOP = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +410,7 @@ def test_it_works_where_gevent_has_patched_everything() -> None:
     script = """
 from gevent import monkey; monkey.patch_all()
 import json
-from loadgen.http_stream import Connection
+from loadgen.stream.http_stream import Connection
 from tests.fault_server import FaultServer
 with FaultServer(in_process=False) as server, Connection(server.url) as connection:
     body = json.dumps({"model": "m", "prompt": "a", "stream": True}).encode()

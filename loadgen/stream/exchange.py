@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import Callable
 
-from loadgen.event_reader import EventReader
-from loadgen.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
 from loadgen.record import RequestRecord
 from loadgen.scenario import Timeouts
-from loadgen.sse import SSEError
+from loadgen.stream.event_reader import EventReader
+from loadgen.stream.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
+from loadgen.stream.sse import SSEError
 
 
 def exchange(

@@ -21,9 +21,9 @@ import gevent
 import gevent.socket
 import gevent.ssl
 
-from loadgen.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
-from loadgen.http_parser import ResponseParser
-from loadgen.timed_socket import Skim, TimedSocket
+from loadgen.stream.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
+from loadgen.stream.http_parser import ResponseParser
+from loadgen.stream.timed_socket import Skim, TimedSocket
 
 __all__ = [
     "ConnectError",

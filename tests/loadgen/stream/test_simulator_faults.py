@@ -22,15 +22,23 @@ import gevent
 import pytest
 
 from loadgen.definitions import tpot_ms
-from loadgen.exchange import exchange
-from loadgen.http_stream import Connection
 from loadgen.record import RequestRecord
 from loadgen.run_folder import read_records
 from loadgen.scenario import Timeouts
+from loadgen.stream.exchange import exchange
+from loadgen.stream.http_stream import Connection
 from tests.loadgen.races import SCENARIO, TOP, WENT_WELL, environment
 from tests.loadgen.records import MS
 from tests.loadgen.records import record as make_record
-from tests.loadgen.test_truth import BLOCKED, CONTENT, SLACK_NS, Findings, check_arrivals, check_sending, truth_of
+from tests.loadgen.stream.test_truth import (
+    BLOCKED,
+    CONTENT,
+    SLACK_NS,
+    Findings,
+    check_arrivals,
+    check_sending,
+    truth_of,
+)
 from tests.simulator.client import Simulator, running
 
 pytestmark = pytest.mark.integration

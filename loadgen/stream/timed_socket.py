@@ -19,7 +19,7 @@ import gevent
 import gevent.socket
 from gevent.hub import Waiter
 
-from loadgen import kernel_time
+from loadgen.stream import kernel_time
 
 Skim = Callable[[bytearray | bytes, int, int, int], int]
 """`skim(buffer, size, arrival_ns, read_ns)`: how many of the first `size` bytes it has dealt with."""

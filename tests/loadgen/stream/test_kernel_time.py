@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from loadgen import kernel_time
-from loadgen.http_stream import Connection
-from loadgen.sse import EventDecoder, SSESplitter
+from loadgen.stream import kernel_time
+from loadgen.stream.http_stream import Connection
+from loadgen.stream.sse import EventDecoder, SSESplitter
 from tests.fault_server import FaultServer
 
 LATE_S = 0.4

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from loadgen.event_frame import EventFrame
 from loadgen.record import RequestRecord, int64s
-from loadgen.sse import EventDecoder, SSESplitter, StreamEvent
+from loadgen.stream.event_frame import EventFrame
+from loadgen.stream.sse import EventDecoder, SSESplitter, StreamEvent
 from loadgen.usage import token_count
 
 MAX_FINISH_CHARS = 100

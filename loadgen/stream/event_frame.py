@@ -4,7 +4,7 @@ Engines send one event a chunk, and the content events of a response differ in t
 
     12c CRLF `data: ` BEFORE text AFTER LF LF CRLF
 
-Once BEFORE and AFTER are known (`loadgen.sse.EventDecoder` learns them from an event that it decoded in full), a
+Once BEFORE and AFTER are known (`loadgen.stream.sse.EventDecoder` learns them from an event that it decoded in full), a
 chunk of this form is a content event; neither the HTTP parser nor the splitter needs to see it.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from itertools import repeat
 from operator import itemgetter
 
-from loadgen.sse import string_inside
+from loadgen.stream.sse import string_inside
 
 _MAX_SIZE_DIGITS = 8
 _BATCH_BYTES = 16 * 1024

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from loadgen import http_stream
-from loadgen.exchange import exchange
-from loadgen.http_stream import Connection
 from loadgen.record import RequestRecord
 from loadgen.scenario import Timeouts
+from loadgen.stream import http_stream
+from loadgen.stream.exchange import exchange
+from loadgen.stream.http_stream import Connection
 from tests.fault_server import FaultServer, Served
 from tests.loadgen.records import record as make_record
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from loadgen.sse import CONTENT, DONE, EMPTY, EventDecoder, NamedPayload, SSEError, SSESplitter, classify
+from loadgen.stream.sse import CONTENT, DONE, EMPTY, EventDecoder, NamedPayload, SSEError, SSESplitter, classify
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 def oracle(stream: bytes) -> list[tuple[str, str]]:

@@ -168,7 +168,7 @@ def test_every_record_tells_the_truth_and_a_biased_one_does_not(timing, personal
 BIASED = """
 import sys
 import locust
-from loadgen import kernel_time
+from loadgen.stream import kernel_time
 exact = kernel_time.sample_offset_ns
 kernel_time.sample_offset_ns = lambda tries=5: exact(tries) + 1_000_000
 from loadgen.cli.app import main

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.event_frame import EventFrame
-from loadgen.event_reader import EventReader
-from loadgen.http_parser import ResponseParser
 from loadgen.record import RequestRecord
+from loadgen.stream.event_frame import EventFrame
+from loadgen.stream.event_reader import EventReader
+from loadgen.stream.http_parser import ResponseParser
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 FRAME = (b'{"id":"a","choices":[{"text":"', b'","finish_reason":null}]}')
