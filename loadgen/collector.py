@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadgen.block_state import BlockState
 from loadgen.cell_summary import CellSummary, summarise
 from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
 from loadgen.client_verdict import ClientVerdict, judge
-from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
 from loadgen.record_file import RecordFile
 from loadgen.run_folder import JSONL
+from loadgen.traffic.block_state import BlockState
+from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)
 

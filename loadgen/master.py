@@ -27,11 +27,11 @@ from loadgen.manifest import (
     save_manifest,
 )
 from loadgen.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
-from loadgen.plan import BlockPlan
 from loadgen.planner import BY_HAND, Planner
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RunFolder
 from loadgen.seats import read_seats
+from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)
 

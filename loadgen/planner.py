@@ -14,12 +14,12 @@ from loadgen.cell import Cell
 from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.manifest import new_run_id
-from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptRecipe
 from loadgen.scenario import Timeouts
 from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
 from loadgen.trace import TRACE_FILE, Trace, read_trace
+from loadgen.traffic.plan import BlockPlan
 
 BY_HAND = "web-ui"
 OPEN_LOOP_LEAD_NS = 1_500_000_000

@@ -17,14 +17,14 @@ import gevent
 import gevent.event
 import gevent.pool
 
-from loadgen.block_state import BlockState
 from loadgen.client_health import ProbeReport
 from loadgen.client_probe import ClientProbe
 from loadgen.errors import UserError
-from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
 from loadgen.record_file import RecordFile
-from loadgen.traffic import ClosedLoopUser, Traffic
+from loadgen.traffic.block import ClosedLoopUser, Traffic
+from loadgen.traffic.block_state import BlockState
+from loadgen.traffic.plan import BlockPlan
 
 OPEN_LOOP_LEAD_NS = 100_000_000
 HOPELESS_FAILURES = 10

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import gevent
 from locust import User, constant, task
 
-from loadgen.chat_user import closed_loop_user
 from loadgen.definitions import e2e_ms
 from loadgen.record import RequestRecord
-from loadgen.traffic import Traffic
+from loadgen.traffic.block import Traffic
+from loadgen.traffic.chat_user import closed_loop_user
 
 
 class StreamingUser(User):

@@ -15,7 +15,7 @@ from loadgen.cell_summary import CellSummary
 from loadgen.errors import UserError
 from loadgen.manifest import package_versions
 from loadgen.master import Master
-from loadgen.plan import BlockPlan
+from loadgen.traffic.plan import BlockPlan
 from loadgen.users import StreamingUser
 
 TAB = "bakeoff"

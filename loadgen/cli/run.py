@@ -100,11 +100,11 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     from loadgen.endpoint import inspect_endpoint
-    from loadgen.plan import BlockPlan
     from loadgen.progress import QuickProgress
     from loadgen.quick import run_quick
     from loadgen.scenario import OPEN_LOOP_WARMUP, Timeouts
     from loadgen.tokens import make_recipe
+    from loadgen.traffic.plan import BlockPlan
 
     if shared_prefix_tokens >= prompt_tokens:
         raise UserError("--shared-prefix-tokens must be less than --prompt-tokens.")

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.capacity_coverage import Queue
-from loadgen.arrivals import arrival_offsets_ns
 from loadgen.capacity import FindCapacity
 from loadgen.capacity_search import CapacitySearch, Found, Outcome
 from loadgen.slo import Slo
+from loadgen.traffic.arrivals import arrival_offsets_ns
 from simulator.batching import BatchingModel, Sequence
 from simulator.capacity import capacity, service_s
 from simulator.config import BatchingTiming

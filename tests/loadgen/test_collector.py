@@ -8,16 +8,16 @@ import os
 import pytest
 from prometheus_client import CollectorRegistry
 
-from loadgen import block_state
 from loadgen import collector as module
 from loadgen.client_health import ProbeReport
 from loadgen.client_metrics import ClientMetrics
 from loadgen.collector import Collector
 from loadgen.endpoint import Endpoint
-from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptRecipe
 from loadgen.record import ABORTED
 from loadgen.record_file import RecordFile, read_records
+from loadgen.traffic import block_state
+from loadgen.traffic.plan import BlockPlan
 from loadgen.window import cut_block
 from tests.loadgen.records import MS, record
 

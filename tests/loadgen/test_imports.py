@@ -56,9 +56,9 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 from loadgen import locustfile
 from loadgen.endpoint import Endpoint
-from loadgen.plan import BlockPlan
+from loadgen.traffic.plan import BlockPlan
 from loadgen.prompts import PromptRecipe
-from loadgen.traffic import ClosedLoopUser
+from loadgen.traffic.block import ClosedLoopUser
 
 runner = WorkerRunner.__new__(WorkerRunner)  # connected to no master
 runner.client_id = "worker"

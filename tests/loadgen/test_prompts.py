@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadgen.errors import UserError
 from loadgen.prompts import PromptFactory, PromptRecipe, _largest_prime
-from loadgen.traffic import WORKER_STRIDE
+from loadgen.traffic.block import WORKER_STRIDE
 
 
 def words(count: int) -> tuple[str, ...]:

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.cell import Cell
 from loadgen.errors import UserError
-from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptFactory, PromptRecipe
 from loadgen.shapes import Conversation, Step
 from loadgen.trace import MAX_ARRIVALS, Trace, keep_trace, read_trace, write_trace
-from tests.loadgen.test_plan import plan
+from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
+from loadgen.traffic.plan import BlockPlan
+from tests.loadgen.traffic.test_plan import plan
 
 number = st.integers(1, 999_999).map(lambda n: n / 1000)
 steps = st.builds(Step, at_s=number, for_s=number, factor=number)

@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.arrivals import Arrival
 from loadgen.cell import Cell
 from loadgen.endpoint import Endpoint
 from loadgen.engines import Api
 from loadgen.prompts import PromptFactory, PromptRecipe
 from loadgen.scenario import Timeouts
 from loadgen.shapes import Conversation, Step
+from loadgen.traffic.arrivals import Arrival
 
 
 class BlockPlan(BaseModel):

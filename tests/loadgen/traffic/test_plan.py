@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from loadgen.endpoint import Endpoint
 from loadgen.engines import ENGINES
-from loadgen.plan import BlockPlan
 from loadgen.prompts import PromptFactory, PromptRecipe
 from loadgen.scenario import Cell
+from loadgen.traffic.plan import BlockPlan
 
 RECIPE = PromptRecipe("text", 5, tuple(f"w{i}" for i in range(20)), (), "test")
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.arrivals import Arrival, arrival_offsets_ns, share_of_worker
 from loadgen.errors import UserError
 from loadgen.trace import read_trace
+from loadgen.traffic.arrivals import Arrival, arrival_offsets_ns, share_of_worker
 
 
 def merged(arrival: Arrival, rate: float, seed: str, workers: int, count: int) -> list[int]:

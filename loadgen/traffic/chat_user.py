@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-from loadgen.open_loop import wait_until
 from loadgen.shapes import Conversation
-from loadgen.traffic import ClosedLoopUser, Traffic
+from loadgen.traffic.block import ClosedLoopUser, Traffic
+from loadgen.traffic.open_loop import wait_until
 
 
 class ChatUser(ClosedLoopUser):

@@ -18,7 +18,7 @@ from tests.fault_server import FaultServer
 from tests.loadgen.races import WENT_WELL
 from tests.loadgen.records import record
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 
 
 def start(url: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from loadgen import chat_user
-from loadgen.chat_user import ChatUser, closed_loop_user
-from loadgen.plan import BlockPlan
 from loadgen.shapes import Conversation
-from loadgen.traffic import Traffic
+from loadgen.traffic import chat_user
+from loadgen.traffic.block import Traffic
+from loadgen.traffic.chat_user import ChatUser, closed_loop_user
+from loadgen.traffic.plan import BlockPlan
 from tests.fault_server import FaultServer
 from tests.loadgen.races import Bench
 from tests.loadgen.records import record
-from tests.loadgen.test_plan import plan
+from tests.loadgen.traffic.test_plan import plan
 
 CHAT = Conversation(turns=3, message_tokens=7, think_s=2.0)
 NS = 1_000_000_000

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import gevent
 
-from loadgen.arrivals import arrival_offsets_ns, share_of_worker
-from loadgen.open_loop import ConnectionStock, Dispatcher
-from loadgen.plan import BlockPlan
 from loadgen.record import ABORTED, RequestRecord
 from loadgen.stream.exchange import exchange
 from loadgen.stream.http_stream import Connection
+from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
+from loadgen.traffic.open_loop import ConnectionStock, Dispatcher
+from loadgen.traffic.plan import BlockPlan
 
 WORKER_STRIDE = 64
 """Prompt numbers are dealt out by worker in this stride; the factory's prime length keeps them distinct."""

@@ -6,8 +6,8 @@ import dataclasses
 import time
 from typing import Any
 
-from loadgen.plan import BlockPlan
 from loadgen.record import RequestRecord
+from loadgen.traffic.plan import BlockPlan
 from loadgen.window import Cut, cut_block
 
 CUT_INTERVAL_S = 0.2
