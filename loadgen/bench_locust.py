@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from loadgen.distributed.locust_client import LocustClient
+from loadgen.distributed.locust_process import OwnLocust
 from loadgen.errors import UserError
-from loadgen.locust_client import LocustClient
-from loadgen.locust_process import OwnLocust
 from loadgen.running_stack import RunningStack
 from loadgen.seats import Seat
 

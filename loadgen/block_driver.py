@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from loadgen.block_watch import BlockFailed, BlockWatch
+from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
-from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts
 from loadgen.scenario import Block, Scenario
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
 from loadgen.context_limit import limit_context
+from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.listener import Listener
-from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.parquet import write_parquet
 from loadgen.preflight.phase import Preflight

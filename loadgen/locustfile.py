@@ -10,8 +10,8 @@ import gevent
 from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadgen import form
-from loadgen.users import StreamingUser
+from loadgen.distributed import form
+from loadgen.distributed.users import StreamingUser
 
 RUNS_VARIABLE = "BAKEOFF_RUNS_DIR"
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
@@ -30,14 +30,14 @@ def _add_arguments(parser: Any, **_: Any) -> None:
 def _start(environment: Any, runner: Any, web_ui: Any = None, **_: Any) -> None:
     # Each process loads its own side only: a worker's memory is a figure of Bakeoff's (tests/loadgen/test_imports.py).
     if isinstance(runner, MasterRunner):
-        from loadgen import web_tab
-        from loadgen.master import Master
+        from loadgen.distributed import web_tab
+        from loadgen.distributed.master import Master
 
         master = Master(environment, Path(os.environ.get(RUNS_VARIABLE, "runs")))
         if web_ui is not None:
             web_tab.install(web_ui, master)
     elif isinstance(runner, WorkerRunner):
-        from loadgen.worker import Worker
+        from loadgen.distributed.worker import Worker
 
         Worker(environment)
     else:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, serving_file
 from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.scenario import Scenario
 from loadgen.seats import Seat
 from loadgen.serving import serving_json

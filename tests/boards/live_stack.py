@@ -22,8 +22,8 @@ from typing import Any
 import requests
 
 from embedded.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, write_prometheus_files
-from loadgen.locust_client import LocustClient
-from loadgen.locust_process import OwnLocust
+from loadgen.distributed.locust_client import LocustClient
+from loadgen.distributed.locust_process import OwnLocust
 from loadgen.seats import Seat
 
 CHECKOUT = Path(__file__).resolve().parents[2]

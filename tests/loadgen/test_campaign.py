@@ -13,9 +13,9 @@ from loadgen import campaign as module
 from loadgen import seats as seats_module
 from loadgen.campaign import Campaign, Listener, make_folder
 from loadgen.client_verdict import ClientVerdict
+from loadgen.distributed.locust_client import LocustGone
 from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
-from loadgen.locust_client import LocustGone
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.prompts import PromptRecipe
 from loadgen.scenario import Scenario

@@ -17,7 +17,7 @@ from loadgen.endpoint import Client, Endpoint, inspect_endpoint, normalise_url
 from loadgen.errors import UserError
 from loadgen.stream.http_stream import Connection
 from tests.fault_server import FaultServer
-from tests.loadgen.web import serve
+from tests.loadgen.distributed.web import serve
 
 MODELS = "/v1/models"
 

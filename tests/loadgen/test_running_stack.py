@@ -15,8 +15,8 @@ from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, r
 from loadgen.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.scenario import Scenario
 from loadgen.serving import Serving
+from tests.loadgen.distributed.web import serve
 from tests.loadgen.hosts.fake_docker import FakeEngine
-from tests.loadgen.web import serve
 
 EMBEDDED = {
     "key": "k",

@@ -18,7 +18,7 @@ from loadgen.prompts import MIN_PIECES, PromptFactory
 from loadgen.tokens import MAX_COUNTS, count_tokens, make_recipe, one_token_words, words
 from tests.fault_server import FaultServer
 from tests.fault_streams import CHAT_TEMPLATE_TOKENS
-from tests.loadgen.web import serve
+from tests.loadgen.distributed.web import serve
 
 
 @pytest.fixture(scope="module")

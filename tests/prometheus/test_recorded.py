@@ -20,7 +20,7 @@ import requests
 from prometheus_client import CollectorRegistry, generate_latest
 
 from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
-from loadgen.client_metrics import ClientMetrics
+from loadgen.distributed.client_metrics import ClientMetrics
 from tests.loadgen.records import MS, record
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.test_source_metrics import DATA, ksana_series

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from exporters.engine_series import EngineCollector
 from exporters.gpu_series import metrics as gpu_metrics
 from exporters.ksana import Receiver
-from loadgen.client_metrics import ClientMetrics
+from loadgen.distributed.client_metrics import ClientMetrics
 from tests.loadgen.records import record
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.rule_files import Rule, all_rules

@@ -12,8 +12,10 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
 
 from loadgen.client_health import ProbeReport
-from loadgen.client_metrics import ClientMetrics
-from loadgen.collector import Collector
+from loadgen.distributed.client_metrics import ClientMetrics
+from loadgen.distributed.collector import Collector
+from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
 from loadgen.manifest import (
@@ -26,8 +28,6 @@ from loadgen.manifest import (
     package_versions,
     save_manifest,
 )
-from loadgen.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
-from loadgen.planner import BY_HAND, Planner
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RunFolder
 from loadgen.seats import read_seats

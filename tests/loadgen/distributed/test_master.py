@@ -12,11 +12,11 @@ import psutil
 import pytest
 import requests
 
-from loadgen.locust_process import LOCUSTFILE, PARENT_VARIABLE, OwnLocust, _free_ports
+from loadgen.distributed.locust_process import LOCUSTFILE, PARENT_VARIABLE, OwnLocust, _free_ports
 from loadgen.seats import Seat
 from tests.fault_server import FaultServer
+from tests.loadgen.distributed.test_web_ui import FORM, Ui
 from tests.loadgen.races import TOP, alive, environment, wait_for
-from tests.loadgen.test_web_ui import FORM, Ui
 
 pytestmark = pytest.mark.integration
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen import client_metrics
 from loadgen.client_health import LagHistogram, ProbeReport
-from loadgen.client_metrics import GRID_LABELS, GRID_S, MAX_SERIES, ClientMetrics
+from loadgen.distributed import client_metrics
+from loadgen.distributed.client_metrics import GRID_LABELS, GRID_S, MAX_SERIES, ClientMetrics
 from tests.loadgen.records import MS, record
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

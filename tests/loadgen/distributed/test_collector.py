@@ -8,10 +8,10 @@ import os
 import pytest
 from prometheus_client import CollectorRegistry
 
-from loadgen import collector as module
 from loadgen.client_health import ProbeReport
-from loadgen.client_metrics import ClientMetrics
-from loadgen.collector import Collector
+from loadgen.distributed import collector as module
+from loadgen.distributed.client_metrics import ClientMetrics
+from loadgen.distributed.collector import Collector
 from loadgen.endpoint import Endpoint
 from loadgen.prompts import PromptRecipe
 from loadgen.record import ABORTED

@@ -14,12 +14,12 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from loadgen.client_probe import ClientProbe
+from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.distributed.users import StreamingUser, tell_locust
 from loadgen.errors import UserError
-from loadgen.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.record import RequestRecord
 from loadgen.traffic.block import Traffic
 from loadgen.traffic.plan import BlockPlan
-from loadgen.users import StreamingUser, tell_locust
 
 logger = logging.getLogger(__name__)
 

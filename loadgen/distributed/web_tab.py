@@ -12,11 +12,11 @@ from locust.web import WebUI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from loadgen.cell_summary import CellSummary
+from loadgen.distributed.master import Master
+from loadgen.distributed.users import StreamingUser
 from loadgen.errors import UserError
 from loadgen.manifest import package_versions
-from loadgen.master import Master
 from loadgen.traffic.plan import BlockPlan
-from loadgen.users import StreamingUser
 
 TAB = "bakeoff"
 # On a phone only the first ones are in sight.

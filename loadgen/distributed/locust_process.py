@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.errors import UserError
-from loadgen.locust_client import LocustClient, LocustGone
 from loadgen.seats import ENGINES_VARIABLE, Seat
 
-LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0

@@ -9,11 +9,11 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.locust_process import OwnLocust
+from loadgen.distributed.locust_process import OwnLocust
 from loadgen.run_folder import read_records
 from loadgen.seats import Seat
 from tests.fault_server import FaultServer
-from tests.loadgen.test_web_ui import Ui
+from tests.loadgen.distributed.test_web_ui import Ui
 
 pytestmark = pytest.mark.integration
 

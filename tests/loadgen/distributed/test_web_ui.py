@@ -14,7 +14,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.locust_process import OwnLocust
+from loadgen.distributed.locust_process import OwnLocust
 from loadgen.record_file import read_records
 from loadgen.run_folder import RunFolder
 from loadgen.seats import Seat
