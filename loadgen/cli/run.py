@@ -101,7 +101,7 @@ def run(
         signal.signal(number, _leave)
     from loadgen.endpoint import inspect_endpoint
     from loadgen.progress import QuickProgress
-    from loadgen.quick import run_quick
+    from loadgen.quick.measure import run_quick
     from loadgen.scenario import OPEN_LOOP_WARMUP, Timeouts
     from loadgen.tokens import make_recipe
     from loadgen.traffic.plan import BlockPlan
@@ -164,8 +164,8 @@ def run(
     with progress:
         measured = run_quick(plan, duration_s=duration, records_file=records, on_progress=progress.update)
     # Not before: the process that times requests is to be small, and figures take numpy.
-    from loadgen.quick_result import QuickResult
-    from loadgen.show import show_quick
+    from loadgen.quick.result import QuickResult
+    from loadgen.quick.show import show_quick
 
     result = QuickResult.of(measured)
     show_quick(console, result)

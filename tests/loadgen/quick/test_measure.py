@@ -19,7 +19,7 @@ from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import WENT_WELL
 
-TOP = Path(__file__).resolve().parent.parent.parent
+TOP = Path(__file__).resolve().parents[3]
 MODELS = [
     "plain",
     "fault:http?status=503",

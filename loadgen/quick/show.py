@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadgen.cell_summary import CellSummary, Distribution
-from loadgen.quick_result import QuickResult
+from loadgen.quick.result import QuickResult
 
 
 def show_quick(console: Console, result: QuickResult) -> None:

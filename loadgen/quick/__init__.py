@@ -1,0 +1,1 @@
+"""`run`: one process measures one endpoint."""
