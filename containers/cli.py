@@ -22,8 +22,8 @@ from embedded.commands import run_command, say
 from embedded.settings import find_checkout
 from loadgen.errors import UserError
 from loadgen.http_probe import http_status
-from loadgen.scenario_file import load_scenario
-from loadgen.serving import serving_json
+from loadgen.scenario.file import load_scenario
+from loadgen.scenario.serving import serving_json
 
 app = typer.Typer(
     help="Run engines, Locust, exporters, Prometheus and Grafana as containers.",

@@ -17,7 +17,7 @@ from embedded.settings import Paths, find_checkout, load_settings, load_settings
 from embedded.stack import EmbeddedStack
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.scenario_file import load_scenario
+from loadgen.scenario.file import load_scenario
 
 app = typer.Typer(
     help="Run engines, Locust, exporters and Prometheus as plain processes, without Docker or GPU.",

@@ -17,7 +17,7 @@ from typing import IO, Any, Self, cast
 
 from loadgen.listener import Listener
 from loadgen.manifest import BlockFacts, Manifest
-from loadgen.scenario import Block
+from loadgen.scenario.model import Block
 
 PROGRAM = Path("grafana") / "annotator" / "annotate.py"
 ENVIRONMENT = Path(".bakeoff") / "venvs" / "grafana"

@@ -20,7 +20,6 @@ from loadgen.bench_progress import BenchProgress
 from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.capacity_campaign import CapacityCampaign
-from loadgen.context_limit import left_out_note, limit_context
 from loadgen.endpoint import INSPECT_LIMIT_S
 from loadgen.errors import UserError
 from loadgen.exit_codes import OK
@@ -34,8 +33,9 @@ from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.resume import reopen, same_endpoint, scenario_of
 from loadgen.run_folder import RunFolder
 from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
-from loadgen.scenario import Scenario
-from loadgen.scenario_file import load_scenario
+from loadgen.scenario.context_limit import left_out_note, limit_context
+from loadgen.scenario.file import load_scenario
+from loadgen.scenario.model import Scenario
 from loadgen.seats import Seat
 from loadgen.statistics.result import Settings
 from loadgen.until_decided import Looks, decider

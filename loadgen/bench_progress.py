@@ -10,7 +10,7 @@ from rich.console import Console
 from loadgen.listener import Listener
 from loadgen.manifest import BlockFacts
 from loadgen.progress import StatusLine
-from loadgen.scenario import Block
+from loadgen.scenario.model import Block
 
 
 class BenchProgress(StatusLine, Listener):

@@ -11,7 +11,7 @@ from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.manifest import BlockFacts
-from loadgen.scenario import Block, Scenario
+from loadgen.scenario.model import Block, Scenario
 
 POLL_S = 0.25
 WORKER_LIMIT_S = 30.0

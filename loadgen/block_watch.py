@@ -7,7 +7,7 @@ from typing import Any
 
 from loadgen.hosts.base import EngineHost
 from loadgen.record import REJECTIONS
-from loadgen.scenario import Block, Scenario
+from loadgen.scenario.model import Block, Scenario
 
 HOST_CHECK_S = 2.0
 FAILURES_IN_ROW = 10

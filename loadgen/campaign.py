@@ -13,7 +13,6 @@ from pathlib import Path
 
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
-from loadgen.context_limit import limit_context
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
@@ -24,10 +23,11 @@ from loadgen.parquet import write_parquet
 from loadgen.preflight.phase import Preflight
 from loadgen.resume import same_engine
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Block, Scenario
+from loadgen.scenario.context_limit import limit_context
+from loadgen.scenario.model import Block, Scenario
+from loadgen.scenario.trace import keep_trace
 from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
-from loadgen.trace import keep_trace
 
 ATTEMPTS = 2
 

@@ -15,7 +15,7 @@ from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts
 from loadgen.record import RequestRecord, int64s
 from loadgen.record_file import RecordTail
-from loadgen.scenario import Block
+from loadgen.scenario.model import Block
 from loadgen.tokens import count_tokens
 
 DRAIN_LIMIT_S = 120.0

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from loadgen.capacity import FindCapacity
 from loadgen.capacity_search import CapacitySearch, Outcome
 from loadgen.manifest import BlockFacts
 from loadgen.record import REJECTIONS, RequestRecord
-from loadgen.scenario import Block, Cell, Scenario
+from loadgen.scenario.capacity import FindCapacity
+from loadgen.scenario.model import Block, Cell, Scenario
 from loadgen.slo import Slo, strain
 from loadgen.window import cut_block
 

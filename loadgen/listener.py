@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.manifest import BlockFacts
-from loadgen.scenario import Block
+from loadgen.scenario.model import Block
 
 
 class Listener:

@@ -12,7 +12,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest, Session, load_manifest
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Scenario
+from loadgen.scenario.model import Scenario
 
 MACHINE = ("cpu", "cpus_usable", "memory_bytes", "gpus")
 """Facts of the host that make it another machine."""

@@ -14,9 +14,9 @@ from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, serving_file
 from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.scenario import Scenario
+from loadgen.scenario.model import Scenario
+from loadgen.scenario.serving import serving_json
 from loadgen.seats import Seat
-from loadgen.serving import serving_json
 
 MASTER = "locust-master"
 WORKER_LIMIT_S = 30.0

@@ -78,7 +78,7 @@ def bench(
     limit, so that nothing can be judged, 130 interrupted.
     """
     from loadgen.bench import run_bench
-    from loadgen.scenario_file import load_scenario
+    from loadgen.scenario.file import load_scenario
 
     gate = Gate(fail_if, junit, markdown, github_summary)
     seats = read_seats(engine, api=api, model=model, tokenizer=tokenizer, api_key_env=api_key_env, workers=workers)
@@ -128,6 +128,6 @@ def with_most_repeats(arguments: Sequence[str]) -> list[str]:
 
 
 def _may_be_scenario(word: str) -> bool:
-    from loadgen.scenario_file import shipped_scenarios
+    from loadgen.scenario.file import shipped_scenarios
 
     return word in shipped_scenarios() or any(mark in word for mark in "./")

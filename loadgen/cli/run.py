@@ -17,7 +17,7 @@ from loadgen.exit_codes import CLIENT_LIMITED, INTERRUPTED, NOT_WHOLE, OK
 from loadgen.output_file import STDOUT, check_writable, write_text
 
 if TYPE_CHECKING:
-    from loadgen.trace import Trace
+    from loadgen.scenario.trace import Trace
 
 
 class ArrivalChoice(enum.StrEnum):
@@ -102,7 +102,7 @@ def run(
     from loadgen.endpoint import inspect_endpoint
     from loadgen.progress import QuickProgress
     from loadgen.quick.measure import run_quick
-    from loadgen.scenario import OPEN_LOOP_WARMUP, Timeouts
+    from loadgen.scenario.model import OPEN_LOOP_WARMUP, Timeouts
     from loadgen.tokens import make_recipe
     from loadgen.traffic.plan import BlockPlan
 
@@ -182,7 +182,7 @@ def _open_loop(
     concurrency: int | None, rate: float | None, arrival: ArrivalChoice, trace: Path | None
 ) -> tuple[Trace | None, float]:
     """The trace, and requests a second (0 in a closed loop). Raises UserError for what does not fit."""
-    from loadgen.trace import read_trace
+    from loadgen.scenario.trace import read_trace
 
     if (arrival is ArrivalChoice.trace) != (trace is not None):
         raise UserError("--arrival trace and --trace FILE go together.")

@@ -10,7 +10,7 @@ def scenarios() -> None:
 
     Each with the question that it answers.
     """
-    from loadgen.scenario_file import load_scenario, shipped_scenarios
+    from loadgen.scenario.file import load_scenario, shipped_scenarios
 
     for name in shipped_scenarios():
         typer.echo(f"{name:16} {load_scenario(name).question}")

@@ -7,7 +7,7 @@ import dataclasses
 from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest
 from loadgen.run_folder import BlockData, RunData, RunFolder
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from loadgen.block_samples import block_samples
 from loadgen.errors import UserError
 from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
-from loadgen.gate.threshold import Threshold, ThresholdError, parse_threshold
 from loadgen.report.floors import floors_ms
 from loadgen.run_folder import RunData
+from loadgen.scenario.threshold import Threshold, ThresholdError, parse_threshold
 from loadgen.statistics.metrics import BlockSample, CellSample
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from loadgen.exit_codes import OK, THRESHOLD_FAILED, UNDECIDED
 from loadgen.gate.quantity import Quantity
-from loadgen.gate.threshold import Threshold
+from loadgen.scenario.threshold import Threshold
 
 Outcome = Literal["held", "failed", "undecided"]
 ALPHA = 0.05

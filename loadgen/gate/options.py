@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from loadgen.gate.decide import Decision
-    from loadgen.gate.threshold import Threshold
     from loadgen.run_folder import RunFolder
+    from loadgen.scenario.threshold import Threshold
 
 FailIf = Annotated[
     list[str] | None,

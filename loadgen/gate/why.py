@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from loadgen.block_samples import lost_repeats
-from loadgen.gate.threshold import Threshold
+from loadgen.scenario.threshold import Threshold
 from loadgen.statistics.metrics import BlockSample
 
 ONE_BLOCK = "one block cannot tell a difference from chance: run two repeats or more"

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadgen.gate.decide import Decision, Outcome, exit_code
-from loadgen.gate.threshold import Threshold
 from loadgen.report.text import DASH, cell_words, number
+from loadgen.scenario.threshold import Threshold
 
 MARKS: dict[Outcome, str] = {"held": "✓", "failed": "✗", "undecided": "?"}
 ORDER: dict[Outcome, int] = {"failed": 0, "undecided": 1, "held": 2}

@@ -18,7 +18,7 @@ from loadgen.preflight.phase import Preflight, needs_of
 from loadgen.preflight.show import findings_json, findings_table
 from loadgen.progress import StatusLine
 from loadgen.running_stack import choose_seats, open_stack, settle_serving
-from loadgen.scenario_file import load_scenario
+from loadgen.scenario.file import load_scenario
 from loadgen.seats import Seat
 
 

@@ -14,7 +14,7 @@ from loadgen.preflight.compare import accept_findings, compare, refuse_blocking,
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.sample import EngineSample
 from loadgen.preflight.sampling import sample_engine
-from loadgen.scenario import Scenario
+from loadgen.scenario.model import Scenario
 from loadgen.seats import Seat
 from loadgen.tokens import make_recipe
 

@@ -12,7 +12,7 @@ from loadgen.report.language import joined, say
 from loadgen.report.run_words import of_run
 from loadgen.report.text import DASH, number, ratio
 from loadgen.run_folder import BlockData
-from loadgen.scenario import Cell, Scenario
+from loadgen.scenario.model import Cell, Scenario
 from loadgen.slo import Slo
 
 

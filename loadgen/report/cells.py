@@ -14,7 +14,7 @@ from loadgen.report.columns import COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
 from loadgen.report.comparison import Interval, block_figures, intervals, met_interval, samples_of
 from loadgen.report.language import joined, mark, say
 from loadgen.run_folder import BlockData
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 from loadgen.slo import Slo
 
 CellStatus = Literal["complete", "partial", "missing"]

@@ -24,7 +24,7 @@ from loadgen.report.style import LOOKS, looks_of
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
 from loadgen.resume import scenario_of
 from loadgen.run_folder import BlockData, RunData
-from loadgen.scenario import Cell, Scenario
+from loadgen.scenario.model import Cell, Scenario
 from loadgen.slo import Slo
 from loadgen.statistics.result import CellResult, Statistics
 

@@ -31,7 +31,7 @@ from loadgen.report.plots import (
 from loadgen.report.plots_memory import draw_memory
 from loadgen.report.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
 from loadgen.report.text import load_words, shape_words
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 
 SETTINGS: Any = {
     "font.family": "sans-serif",

@@ -13,7 +13,7 @@ import numpy as np
 from loadgen.cell_summary import Floats
 from loadgen.definitions import ttft_ms
 from loadgen.run_folder import BlockData
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 from loadgen.statistics.interval import Spread, jackknife, slope
 
 Points = tuple[Floats, Floats]

@@ -12,7 +12,7 @@ from loadgen.report.data import ReportData
 from loadgen.report.energy import EnergyRow
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.report.prefill import PrefillFit
-from loadgen.shapes import Conversation, Step
+from loadgen.scenario.shapes import Conversation, Step
 
 SCHEMA_VERSION = 2
 

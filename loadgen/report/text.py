@@ -11,7 +11,7 @@ from typing import Any
 
 from loadgen.report.language import Text, joined, say
 from loadgen.report.run_words import of_run
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 
 DASH = "–"
 ONLY_HEADLINES = say(

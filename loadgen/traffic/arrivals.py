@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from typing import Literal
 
-from loadgen.shapes import Step
+from loadgen.scenario.shapes import Step
 
 Arrival = Literal["poisson", "constant", "trace"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from loadgen.shapes import Conversation
+from loadgen.scenario.shapes import Conversation
 from loadgen.traffic.block import ClosedLoopUser, Traffic
 from loadgen.traffic.open_loop import wait_until
 

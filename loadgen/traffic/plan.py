@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.cell import Cell
 from loadgen.endpoint import Endpoint
 from loadgen.engines import Api
 from loadgen.prompts import PromptFactory, PromptRecipe
-from loadgen.scenario import Timeouts
-from loadgen.shapes import Conversation, Step
+from loadgen.scenario.cell import Cell
+from loadgen.scenario.model import Timeouts
+from loadgen.scenario.shapes import Conversation, Step
 from loadgen.traffic.arrivals import Arrival
 
 

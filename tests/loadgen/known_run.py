@@ -15,7 +15,7 @@ from loadgen.manifest import BlockFacts, EngineFacts, Manifest
 from loadgen.record import RequestRecord, int64s
 from loadgen.record_file import RecordFile
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 
 START = 1_790_000_000.0
 MS = 1_000_000

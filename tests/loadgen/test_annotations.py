@@ -26,7 +26,7 @@ from loadgen.bench_progress import BenchProgress
 from loadgen.errors import UserError
 from loadgen.listener import Listener, Listeners
 from loadgen.manifest import BlockFacts, Manifest, Session
-from loadgen.scenario import Block, Cell
+from loadgen.scenario.model import Block, Cell
 from tests.grafana.fake_grafana import FAULTS, PASSWORD, FakeGrafana
 from tests.loadgen.races import wait_for
 

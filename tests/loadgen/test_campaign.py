@@ -18,7 +18,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.prompts import PromptRecipe
-from loadgen.scenario import Scenario
+from loadgen.scenario.model import Scenario
 from loadgen.seats import Seat
 
 RECIPE = PromptRecipe("text", 0, ("a", "b"), (), "nowhere")

@@ -10,12 +10,12 @@ import pytest
 from loadgen import capacity_campaign as module
 from loadgen.capacity_campaign import CapacityCampaign
 from loadgen.capacity_search import Found
-from loadgen.cell import Cell
 from loadgen.endpoint import RejectedError
 from loadgen.listener import Listener
 from loadgen.manifest import BlockFacts
 from loadgen.record_file import RecordFile
 from loadgen.report.capacity import CapacityRow, capacity_rows, compared
+from loadgen.scenario.cell import Cell
 from tests.loadgen.records import MS, record
 from tests.loadgen.test_campaign import RUNNING, Race
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.capacity_coverage import Queue
-from loadgen.capacity import FindCapacity
 from loadgen.capacity_search import CapacitySearch, Found, Outcome
+from loadgen.scenario.capacity import FindCapacity
 from loadgen.slo import Slo
 from loadgen.traffic.arrivals import arrival_offsets_ns
 from simulator.batching import BatchingModel, Sequence

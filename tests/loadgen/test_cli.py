@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.console import open_console
-from loadgen.scenario_file import shipped_scenarios
+from loadgen.scenario.file import shipped_scenarios
 
 TOP = Path(__file__).resolve().parent.parent.parent
 COMMANDS = ("run", "bench", "preflight", "report", "compare", "export", "dashboards", "scenarios", "calibrate")

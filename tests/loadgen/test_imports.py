@@ -30,7 +30,7 @@ NOT_FOR_TRAFFIC = {
     "loadgen.distributed.planner": "makes the plan that a worker is given",
     "loadgen.report": "reads what a run has left",
     "loadgen.run_folder": "is kept by the master",
-    "loadgen.scenario_file": "is read by who starts a run",
+    "loadgen.scenario.file": "is read by who starts a run",
     "loadgen.statistics": "compares runs, with scipy",
     "loadgen.distributed.web_tab": "is served by the master",
     "matplotlib": "draws the report's pictures",

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from loadgen.engines import ksana
-from loadgen.scenario_file import load_scenario
+from loadgen.scenario.file import load_scenario
 from tests.loadgen.launchers import QWEN, ROOT, Launch
 
 DATA = ROOT / "tests" / "data"

@@ -13,8 +13,8 @@ from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, Manifest, Session, load_manifest, save_manifest
 from loadgen.resume import reopen
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Scenario
-from loadgen.scenario_file import load_scenario
+from loadgen.scenario.file import load_scenario
+from loadgen.scenario.model import Scenario
 from tests.fault_server import FaultServer
 from tests.loadgen.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
 

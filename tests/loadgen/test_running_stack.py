@@ -13,8 +13,8 @@ from loadgen.errors import UserError
 from loadgen.hosts import docker as docker_host
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, read_supervisor_stack, stack_file
 from loadgen.running_stack import choose_seats, open_stack, settle_serving
-from loadgen.scenario import Scenario
-from loadgen.serving import Serving
+from loadgen.scenario.model import Scenario
+from loadgen.scenario.serving import Serving
 from tests.loadgen.distributed.web import serve
 from tests.loadgen.hosts.fake_docker import FakeEngine
 

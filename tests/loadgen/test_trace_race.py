@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from loadgen.trace import TRACE_FILE, read_trace
+from loadgen.scenario.trace import TRACE_FILE, read_trace
 from tests.fault_server import FaultServer
 from tests.loadgen.races import Bench
 

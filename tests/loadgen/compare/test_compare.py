@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from loadgen.cli.app import app
 from loadgen.errors import UserError
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 from tests.loadgen.known_run import Truth, known_run
 from tests.loadgen.report.html_check import Page
 

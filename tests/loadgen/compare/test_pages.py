@@ -11,9 +11,9 @@ import pytest
 from loadgen.compare.comparison import compare_runs
 from loadgen.compare.page import write_comparison
 from loadgen.compare.sides import load_sides
-from loadgen.gate.threshold import parse_threshold
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
+from loadgen.scenario.threshold import parse_threshold
 from tests.loadgen.known_run import MS, Truth, known_run
 from tests.loadgen.report.catalogue import needed
 from tests.loadgen.report.html_check import Page

@@ -13,7 +13,7 @@ from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.export.files import export_run
 from loadgen.export.llm_d import llm_d_report
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 from tests.loadgen.known_run import Truth, known_run
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from loadgen.gate.decide import Case, decide, exit_code
 from loadgen.gate.quantity import Quantity
-from loadgen.gate.threshold import parse_threshold
+from loadgen.scenario.threshold import parse_threshold
 
 ABOVE = parse_threshold("ttft.p95 > +5%")
 BELOW = parse_threshold("output_tokens_per_s < -5%")

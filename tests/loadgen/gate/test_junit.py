@@ -12,7 +12,7 @@ from loadgen.gate.decide import Case, decide
 from loadgen.gate.junit import junit_xml
 from loadgen.gate.quantity import Quantity
 from loadgen.gate.summary import gate_markdown
-from loadgen.gate.threshold import parse_threshold
+from loadgen.scenario.threshold import parse_threshold
 
 CELL = "p0512-o0128-c004"
 CASE_CHILDREN = ["skipped", "error", "failure", "system-out"]

@@ -14,8 +14,8 @@ from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.gate.decide import Case, decide, exit_code
 from loadgen.gate.quantity import difference_quantity, limit_quantity
-from loadgen.gate.threshold import parse_threshold
-from loadgen.scenario_file import load_scenario
+from loadgen.scenario.file import load_scenario
+from loadgen.scenario.threshold import parse_threshold
 from loadgen.statistics.metrics import BlockSample, CellSample
 from tests.loadgen.known_run import Truth, known_run
 

@@ -13,7 +13,7 @@ from loadgen.errors import UserError
 from loadgen.preflight import phase
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
-from loadgen.scenario import Scenario
+from loadgen.scenario.model import Scenario
 from loadgen.seats import Seat
 from tests.loadgen.preflight.samples import ON, SAMPLE
 

@@ -16,7 +16,7 @@ from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save
 from loadgen.record import RequestRecord
 from loadgen.record_file import RecordFile
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 
 START = 1_790_000_000.0
 OFFSET_NS = int(START * 1e9)

@@ -18,7 +18,7 @@ from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.report.style import EQUAL, LOOKS, OPEN
 from loadgen.report.table import TerminalTable
 from loadgen.report.text import interval, ratio_interval
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 from loadgen.statistics.metrics import GOODPUT
 from tests.loadgen.known_run import Truth, known_run
 

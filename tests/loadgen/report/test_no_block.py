@@ -8,7 +8,7 @@ from loadgen.manifest import Manifest
 from loadgen.report import write_report
 from loadgen.report.headline import headline
 from loadgen.run_folder import RunFolder
-from loadgen.scenario import Scenario
+from loadgen.scenario.model import Scenario
 from tests.loadgen.races import SCENARIO
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from loadgen.client_verdict import ClientVerdict
 from loadgen.definitions import DEFINITIONS
 from loadgen.report import ReportPaths, terminal_table, write_report
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures
 from tests.loadgen.report.synthetic_run import SyntheticRun

@@ -12,7 +12,6 @@ import pytest
 
 from loadgen import floor
 from loadgen.bench import ALL_UP, NOT_APPLIED
-from loadgen.gate.threshold import parse_threshold
 from loadgen.gate.why import why_nothing
 from loadgen.preflight.compare import compare, summary_line
 from loadgen.preflight.finding import Needs
@@ -20,7 +19,8 @@ from loadgen.preflight.questions import LENGTHS
 from loadgen.prompts import PromptRecipe
 from loadgen.report.language import CHINESE, Text
 from loadgen.report.run_words import of_run
-from loadgen.scenario_file import load_scenario, shipped_scenarios
+from loadgen.scenario.file import load_scenario, shipped_scenarios
+from loadgen.scenario.threshold import parse_threshold
 from loadgen.statistics.metrics import BlockSample
 from tests.loadgen.preflight.samples import OFF, ON, SAMPLE, answer, other, probe, stream
 

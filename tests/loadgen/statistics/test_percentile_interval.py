@@ -10,7 +10,7 @@ from scipy import stats
 
 from loadgen.gate.decide import Case, decide
 from loadgen.gate.quantity import limit_quantity
-from loadgen.gate.threshold import parse_threshold
+from loadgen.scenario.threshold import parse_threshold
 from loadgen.statistics.metrics import BlockSample
 from loadgen.statistics.percentile_interval import percentile_interval
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from loadgen.record import RequestRecord
-from loadgen.scenario import Timeouts
+from loadgen.scenario.model import Timeouts
 from loadgen.stream import http_stream
 from loadgen.stream.exchange import exchange
 from loadgen.stream.http_stream import Connection

@@ -24,7 +24,7 @@ import pytest
 from loadgen.definitions import tpot_ms
 from loadgen.record import RequestRecord
 from loadgen.run_folder import read_records
-from loadgen.scenario import Timeouts
+from loadgen.scenario.model import Timeouts
 from loadgen.stream.exchange import exchange
 from loadgen.stream.http_stream import Connection
 from tests.loadgen.races import SCENARIO, TOP, WENT_WELL, environment

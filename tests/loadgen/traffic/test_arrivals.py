@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.errors import UserError
-from loadgen.trace import read_trace
+from loadgen.scenario.trace import read_trace
 from loadgen.traffic.arrivals import Arrival, arrival_offsets_ns, share_of_worker
 
 

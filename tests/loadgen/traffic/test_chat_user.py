@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadgen.shapes import Conversation
+from loadgen.scenario.shapes import Conversation
 from loadgen.traffic import chat_user
 from loadgen.traffic.block import Traffic
 from loadgen.traffic.chat_user import ChatUser, closed_loop_user

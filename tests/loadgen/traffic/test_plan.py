@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loadgen.endpoint import Endpoint
 from loadgen.engines import ENGINES
 from loadgen.prompts import PromptFactory, PromptRecipe
-from loadgen.scenario import Cell
+from loadgen.scenario.model import Cell
 from loadgen.traffic.plan import BlockPlan
 
 RECIPE = PromptRecipe("text", 5, tuple(f"w{i}" for i in range(20)), (), "test")

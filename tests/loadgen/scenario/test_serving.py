@@ -13,9 +13,9 @@ from loadgen.engines import ksana, llamacpp, vllm
 from loadgen.engines.serving import SETTINGS, read_block
 from loadgen.errors import UserError
 from loadgen.running_stack import _declare
-from loadgen.scenario_file import load_scenario
-from loadgen.serving import Serving, serving_json
-from tests.loadgen.test_scenario import GOOD, explain, write  # noqa: F401 - a fixture
+from loadgen.scenario.file import load_scenario
+from loadgen.scenario.serving import Serving, serving_json
+from tests.loadgen.scenario.test_model import GOOD, explain, write  # noqa: F401 - a fixture
 
 ONE = st.integers(1, 64)
 FIELDS = {

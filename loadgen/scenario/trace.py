@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
-from loadgen.shapes import TraceFacts
+from loadgen.scenario.shapes import TraceFacts
 
 MAX_ARRIVALS = 50_000
 """A trace travels to every worker within its plan."""

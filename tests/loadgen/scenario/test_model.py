@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.capacity import FindCapacity
-from loadgen.context_limit import limit_context
 from loadgen.errors import UserError
-from loadgen.scenario import Block, Cell, Load, Scenario, Timeouts
-from loadgen.scenario_file import load_scenario, shipped_scenarios
-from loadgen.shapes import Conversation, Step
+from loadgen.scenario.capacity import FindCapacity
+from loadgen.scenario.context_limit import limit_context
+from loadgen.scenario.file import load_scenario, shipped_scenarios
+from loadgen.scenario.model import Block, Cell, Load, Scenario, Timeouts
+from loadgen.scenario.shapes import Conversation, Step
 from loadgen.slo import Slo
 from tests.loadgen.races import TOP
 

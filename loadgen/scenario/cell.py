@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Any
 
-from loadgen.shapes import Conversation, Step, parse_conversation, parse_step
+from loadgen.scenario.shapes import Conversation, Step, parse_conversation, parse_step
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadgen.errors import UserError
-from loadgen.scenario import Cell, Scenario
+from loadgen.scenario.model import Cell, Scenario
 
 
 def limit_context(scenario: Scenario, context: int | None, engine: str) -> tuple[Scenario, str | None]:

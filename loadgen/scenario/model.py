@@ -9,11 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from loadgen.capacity import FindCapacity
-from loadgen.cell import Cell
-from loadgen.gate.threshold import parse_threshold
-from loadgen.serving import Serving
-from loadgen.shapes import Conversation, Positive, Step, TraceFacts
+from loadgen.scenario.capacity import FindCapacity
+from loadgen.scenario.cell import Cell
+from loadgen.scenario.serving import Serving
+from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
+from loadgen.scenario.threshold import parse_threshold
 from loadgen.slo import Slo
 from loadgen.strict import Strict
 

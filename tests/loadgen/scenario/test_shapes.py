@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.cell import Cell
 from loadgen.errors import UserError
 from loadgen.prompts import PromptFactory, PromptRecipe
-from loadgen.shapes import Conversation, Step
-from loadgen.trace import MAX_ARRIVALS, Trace, keep_trace, read_trace, write_trace
+from loadgen.scenario.cell import Cell
+from loadgen.scenario.shapes import Conversation, Step
+from loadgen.scenario.trace import MAX_ARRIVALS, Trace, keep_trace, read_trace, write_trace
 from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.traffic.plan import BlockPlan
 from tests.loadgen.traffic.test_plan import plan

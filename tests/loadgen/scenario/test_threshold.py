@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.gate.threshold import LATENCIES, METRICS, RATES, Threshold, ThresholdError, parse_threshold
+from loadgen.scenario.threshold import LATENCIES, METRICS, RATES, Threshold, ThresholdError, parse_threshold
 
 NUMBERS = st.decimals("0", "1000000", allow_nan=False, allow_infinity=False, places=3).map(float)
 COMPARISONS = st.sampled_from("><")

@@ -16,11 +16,11 @@ from loadgen.errors import UserError
 from loadgen.manifest import load_manifest
 from loadgen.resume import scenario_of
 from loadgen.run_folder import MANIFEST
-from loadgen.scenario import OPEN_LOOP_WARMUP, Scenario
-from loadgen.trace import read_trace
+from loadgen.scenario.model import OPEN_LOOP_WARMUP, Scenario
+from loadgen.scenario.trace import read_trace
 from loadgen.wrong_value import wrong_value
 
-SHIPPED = Path(__file__).parent / "scenarios"
+SHIPPED = Path(__file__).parent / "shipped"
 NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."
 
 

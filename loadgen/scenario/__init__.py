@@ -1,0 +1,1 @@
+"""What to measure: the scenario file and its model."""
