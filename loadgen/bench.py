@@ -20,7 +20,8 @@ from loadgen.bench_progress import BenchProgress
 from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.capacity_campaign import CapacityCampaign
-from loadgen.endpoint import INSPECT_LIMIT_S
+from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
+from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.exit_codes import OK
 from loadgen.floor import floor_facts
@@ -36,7 +37,6 @@ from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle
 from loadgen.scenario.context_limit import left_out_note, limit_context
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
-from loadgen.seats import Seat
 from loadgen.statistics.result import Settings
 from loadgen.until_decided import Looks, decider
 from loadgen.wrong_value import wrong_value

@@ -14,7 +14,9 @@ from pathlib import Path
 from loadgen.block_driver import BlockDriver, DiskFull
 from loadgen.block_watch import BlockFailed, last_words
 from loadgen.distributed.locust_client import LocustClient, LocustGone
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.listener import Listener
@@ -26,8 +28,6 @@ from loadgen.run_folder import RunFolder
 from loadgen.scenario.context_limit import limit_context
 from loadgen.scenario.model import Block, Scenario
 from loadgen.scenario.trace import keep_trace
-from loadgen.seats import Seat
-from loadgen.tokens import make_recipe
 
 ATTEMPTS = 2
 

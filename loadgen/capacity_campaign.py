@@ -10,13 +10,13 @@ from typing import Any
 from loadgen.campaign import Campaign
 from loadgen.capacity_search import Outcome
 from loadgen.capacity_steps import EngineSearch
-from loadgen.endpoint import Endpoint, RejectedError
+from loadgen.endpoints.endpoint import Endpoint, RejectedError
+from loadgen.endpoints.tokens import count_tokens
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts
 from loadgen.record import RequestRecord, int64s
 from loadgen.record_file import RecordTail
 from loadgen.scenario.model import Block
-from loadgen.tokens import count_tokens
 
 DRAIN_LIMIT_S = 120.0
 DRAIN_PAUSE_S = 0.5

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from loadgen.errors import UserError
 
 if TYPE_CHECKING:
-    from loadgen.endpoint import Endpoint
-    from loadgen.prompts import PromptRecipe
+    from loadgen.endpoints.endpoint import Endpoint
+    from loadgen.endpoints.prompts import PromptRecipe
 
 SCHEMA_VERSION = 1
 PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prometheus-client", "pydantic")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest, Session, load_manifest
 from loadgen.run_folder import RunFolder

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from loadgen.distributed.locust_client import LocustClient, LocustGone
+from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -16,7 +17,6 @@ from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, s
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import serving_json
-from loadgen.seats import Seat
 
 MASTER = "locust-master"
 WORKER_LIMIT_S = 30.0

@@ -13,7 +13,7 @@ from loadgen.errors import UserError
 from loadgen.preflight.names import BLOCKING
 
 if TYPE_CHECKING:
-    from loadgen.seats import Seat
+    from loadgen.endpoints.seats import Seat
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -107,8 +107,8 @@ def read_seats(
                 "they are."
             )
         return None
-    from loadgen.endpoint import normalise_url
-    from loadgen.seats import Seat
+    from loadgen.endpoints.endpoint import normalise_url
+    from loadgen.endpoints.seats import Seat
 
     read_api_key(api_key_env)
     seats: list[Seat] = []

@@ -99,11 +99,11 @@ def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    from loadgen.endpoint import inspect_endpoint
+    from loadgen.endpoints.endpoint import inspect_endpoint
+    from loadgen.endpoints.tokens import make_recipe
     from loadgen.progress import QuickProgress
     from loadgen.quick.measure import run_quick
     from loadgen.scenario.model import OPEN_LOOP_WARMUP, Timeouts
-    from loadgen.tokens import make_recipe
     from loadgen.traffic.plan import BlockPlan
 
     if shared_prefix_tokens >= prompt_tokens:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from locust.argument_parser import LocustArgumentParser
 
-from loadgen.seats import read_seats
+from loadgen.endpoints.seats import read_seats
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:

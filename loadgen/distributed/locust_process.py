@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import BinaryIO
 
 from loadgen.distributed.locust_client import LocustClient, LocustGone
+from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat
 from loadgen.errors import UserError
-from loadgen.seats import ENGINES_VARIABLE, Seat
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"

@@ -16,6 +16,7 @@ from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
 from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.distributed.planner import BY_HAND, Planner
+from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
 from loadgen.floor import floor_facts
 from loadgen.manifest import (
@@ -30,7 +31,6 @@ from loadgen.manifest import (
 )
 from loadgen.record import RequestRecord
 from loadgen.run_folder import RunFolder
-from loadgen.seats import read_seats
 from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)

@@ -10,15 +10,15 @@ from typing import Any, Literal
 from locust.util.timespan import parse_timespan
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.prompts import PromptRecipe
+from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.manifest import new_run_id
-from loadgen.prompts import PromptRecipe
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.model import Timeouts
 from loadgen.scenario.trace import TRACE_FILE, Trace, read_trace
-from loadgen.seats import Seat
-from loadgen.tokens import make_recipe
 from loadgen.traffic.plan import BlockPlan
 
 BY_HAND = "web-ui"

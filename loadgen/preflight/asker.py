@@ -13,7 +13,7 @@ from typing import Any
 
 import openai
 
-from loadgen.endpoint import ANSWER_LIMIT_S, Endpoint
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint
 from loadgen.engines import Api
 from loadgen.preflight.sample import Answer, Refused, StreamAnswer, Token, UsagePlace
 from loadgen.usage import token_count

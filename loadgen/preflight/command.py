@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
@@ -19,7 +20,6 @@ from loadgen.preflight.show import findings_json, findings_table
 from loadgen.progress import StatusLine
 from loadgen.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.scenario.file import load_scenario
-from loadgen.seats import Seat
 
 
 def run_preflight(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
-from loadgen.endpoint import ANSWER_LIMIT_S, INSPECT_LIMIT_S
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, INSPECT_LIMIT_S
+from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.tokens import make_recipe
 from loadgen.engines import Api, Engine, get_engine
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -15,8 +17,6 @@ from loadgen.preflight.finding import Needs
 from loadgen.preflight.sample import EngineSample
 from loadgen.preflight.sampling import sample_engine
 from loadgen.scenario.model import Scenario
-from loadgen.seats import Seat
-from loadgen.tokens import make_recipe
 
 Keep = Callable[[list[ParityFact]], None]
 OnProgress = Callable[[str, str], None]

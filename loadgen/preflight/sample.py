@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.engines import Api
-from loadgen.prompts import PromptRecipe
 
 Honoured = Literal["honoured", "ignored", "refused", "cannot tell"]
 UsagePlace = Literal["event of its own", "finish event", "last content event", "every event", "nowhere"]

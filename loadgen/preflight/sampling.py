@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import Api
 from loadgen.preflight.asker import Asker, Prompt
 from loadgen.preflight.parameters import ask_parameters
@@ -23,7 +24,6 @@ from loadgen.preflight.questions import (
     UNKNOWN_FIELD,
 )
 from loadgen.preflight.sample import Answer, EngineSample, Refused, StreamAnswer
-from loadgen.prompts import PromptFactory, PromptRecipe
 
 Say = Callable[[str], None]
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from loadgen.cell_summary import CellSummary, summarise
 from loadgen.client_verdict import ClientVerdict, judge
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
 from loadgen.quick.measure import QuickRun
 from loadgen.traffic.plan import BlockPlan
 from loadgen.window import cut_block

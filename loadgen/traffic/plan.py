@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import Api
-from loadgen.prompts import PromptFactory, PromptRecipe
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.model import Timeouts
 from loadgen.scenario.shapes import Conversation, Step

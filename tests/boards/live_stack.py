@@ -24,7 +24,7 @@ import requests
 from embedded.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, write_prometheus_files
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
-from loadgen.seats import Seat
+from loadgen.endpoints.seats import Seat
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 90.0

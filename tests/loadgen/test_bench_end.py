@@ -9,8 +9,8 @@ from rich.console import Console
 
 from loadgen.bench_end import resume_command, show_partial, show_whole
 from loadgen.client_verdict import ClientVerdict
+from loadgen.endpoints.seats import Seat
 from loadgen.run_folder import RunFolder
-from loadgen.seats import Seat
 from tests.loadgen.report.synthetic_run import SyntheticRun
 
 LIMITED = ClientVerdict(True, ("TTFT may be off by up to 8.1 ms",), 8.1, 1.0, 0.0, requests=5).to_dict()

@@ -10,16 +10,16 @@ import pytest
 
 from loadgen import block_driver, block_watch
 from loadgen import campaign as module
-from loadgen import seats as seats_module
 from loadgen.campaign import Campaign, Listener, make_folder
 from loadgen.client_verdict import ClientVerdict
 from loadgen.distributed.locust_client import LocustGone
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints import seats as seats_module
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.prompts import PromptRecipe
+from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
-from loadgen.prompts import PromptRecipe
 from loadgen.scenario.model import Scenario
-from loadgen.seats import Seat
 
 RECIPE = PromptRecipe("text", 0, ("a", "b"), (), "nowhere")
 

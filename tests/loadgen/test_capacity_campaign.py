@@ -10,7 +10,7 @@ import pytest
 from loadgen import capacity_campaign as module
 from loadgen.capacity_campaign import CapacityCampaign
 from loadgen.capacity_search import Found
-from loadgen.endpoint import RejectedError
+from loadgen.endpoints.endpoint import RejectedError
 from loadgen.listener import Listener
 from loadgen.manifest import BlockFacts
 from loadgen.record_file import RecordFile

@@ -55,9 +55,9 @@ from locust import argument_parser, events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 from loadgen import locustfile
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
 from loadgen.traffic.plan import BlockPlan
-from loadgen.prompts import PromptRecipe
+from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.traffic.block import ClosedLoopUser
 
 runner = WorkerRunner.__new__(WorkerRunner)  # connected to no master

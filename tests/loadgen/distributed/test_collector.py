@@ -12,8 +12,8 @@ from loadgen.client_health import ProbeReport
 from loadgen.distributed import collector as module
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
-from loadgen.endpoint import Endpoint
-from loadgen.prompts import PromptRecipe
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.record import ABORTED
 from loadgen.record_file import RecordFile, read_records
 from loadgen.traffic import block_state

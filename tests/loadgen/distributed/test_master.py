@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from loadgen.distributed.locust_process import LOCUSTFILE, PARENT_VARIABLE, OwnLocust, _free_ports
-from loadgen.seats import Seat
+from loadgen.endpoints.seats import Seat
 from tests.fault_server import FaultServer
 from tests.loadgen.distributed.test_web_ui import FORM, Ui
 from tests.loadgen.races import TOP, alive, environment, wait_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
 from loadgen.preflight.asker import Asker
 from loadgen.preflight.sample import Refused
 from tests.fault_server import FaultServer

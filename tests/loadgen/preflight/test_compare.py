@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
+from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.errors import UserError
 from loadgen.preflight.compare import accept_findings, compare, refuse_blocking, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.names import BLOCKING, NOTED, parse_accept
 from loadgen.preflight.questions import COUNTED_TEXTS, GREEDY_TEXTS, LENGTHS
-from loadgen.prompts import PromptRecipe
 from tests.loadgen.preflight.samples import OFF, ON, SAMPLE, answer, other, probe, stream
 
 N = len(GREEDY_TEXTS)

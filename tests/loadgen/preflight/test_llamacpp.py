@@ -17,13 +17,13 @@ import pytest
 from embedded import setup
 from embedded.model import stamp_path
 from embedded.settings import Paths
-from loadgen.endpoint import inspect_endpoint
+from loadgen.endpoints.endpoint import inspect_endpoint
+from loadgen.endpoints.tokens import count_tokens, make_recipe
 from loadgen.preflight.compare import compare
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import COUNTED_TEXTS
 from loadgen.preflight.sampling import sample_engine
 from loadgen.preflight.token_counts import explain_counts
-from loadgen.tokens import count_tokens, make_recipe
 from tests.loadgen.races import TOP
 
 PATHS = Paths(TOP)

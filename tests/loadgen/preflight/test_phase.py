@@ -6,15 +6,15 @@ import dataclasses
 
 import pytest
 
-from loadgen import seats as seats_module
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints import seats as seats_module
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.seats import Seat
 from loadgen.engines import get_engine
 from loadgen.errors import UserError
 from loadgen.preflight import phase
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.scenario.model import Scenario
-from loadgen.seats import Seat
 from tests.loadgen.preflight.samples import ON, SAMPLE
 
 KINDS = {"a": "vllm", "b": "vllm"}

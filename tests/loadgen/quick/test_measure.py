@@ -313,7 +313,7 @@ def test_a_disk_that_is_full_costs_the_file_not_the_measurement(server):
 def test_without_usage_a_tokenizer_counts(server, tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    from loadgen import tokens
+    from loadgen.endpoints import tokens
 
     known = {word: i for i, word in enumerate(["<unk>", *tokens.words()])}
     made = Tokenizer(models.WordLevel(known, unk_token="<unk>"))

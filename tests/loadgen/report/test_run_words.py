@@ -12,11 +12,11 @@ import pytest
 
 from loadgen import floor
 from loadgen.bench import ALL_UP, NOT_APPLIED
+from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.gate.why import why_nothing
 from loadgen.preflight.compare import compare, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import LENGTHS
-from loadgen.prompts import PromptRecipe
 from loadgen.report.language import CHINESE, Text
 from loadgen.report.run_words import of_run
 from loadgen.scenario.file import load_scenario, shipped_scenarios

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.errors import UserError
-from loadgen.prompts import PromptFactory, PromptRecipe
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.shapes import Conversation, Step
 from loadgen.scenario.trace import MAX_ARRIVALS, Trace, keep_trace, read_trace, write_trace

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import ENGINES
-from loadgen.prompts import PromptFactory, PromptRecipe
 from loadgen.scenario.model import Cell
 from loadgen.traffic.plan import BlockPlan
 

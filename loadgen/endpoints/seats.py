@@ -7,7 +7,7 @@ import os
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.endpoint import Endpoint, inspect_endpoint
+from loadgen.endpoints.endpoint import Endpoint, inspect_endpoint
 from loadgen.engines import Api
 from loadgen.errors import UserError
 

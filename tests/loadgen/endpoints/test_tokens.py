@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from loadgen import tokens
-from loadgen.endpoint import Endpoint, inspect_endpoint
+from loadgen.endpoints import tokens
+from loadgen.endpoints.endpoint import Endpoint, inspect_endpoint
+from loadgen.endpoints.prompts import MIN_PIECES, PromptFactory
+from loadgen.endpoints.tokens import MAX_COUNTS, count_tokens, make_recipe, one_token_words, words
 from loadgen.errors import UserError
-from loadgen.prompts import MIN_PIECES, PromptFactory
-from loadgen.tokens import MAX_COUNTS, count_tokens, make_recipe, one_token_words, words
 from tests.fault_server import FaultServer
 from tests.fault_streams import CHAT_TEMPLATE_TOKENS
 from tests.loadgen.distributed.web import serve

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from loadgen.endpoint import ANSWER_LIMIT_S, Client, Endpoint
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Client, Endpoint
+from loadgen.endpoints.prompts import MIN_PIECES, PromptRecipe
 from loadgen.errors import UserError
-from loadgen.prompts import MIN_PIECES, PromptRecipe
 from loadgen.usage import token_count
 
 WORDS_FILE = Path(__file__).with_name("words.txt")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen import endpoint as module
-from loadgen.endpoint import Client, Endpoint, inspect_endpoint, normalise_url
+from loadgen.endpoints import endpoint as module
+from loadgen.endpoints.endpoint import Client, Endpoint, inspect_endpoint, normalise_url
 from loadgen.errors import UserError
 from loadgen.stream.http_stream import Connection
 from tests.fault_server import FaultServer

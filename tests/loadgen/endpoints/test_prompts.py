@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadgen.endpoints.prompts import PromptFactory, PromptRecipe, _largest_prime
 from loadgen.errors import UserError
-from loadgen.prompts import PromptFactory, PromptRecipe, _largest_prime
 from loadgen.traffic.block import WORKER_STRIDE
 
 

@@ -1,0 +1,1 @@
+"""Where engines answer, how they count tokens, and prompts of exact length."""
