@@ -17,8 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loadgen.capacity_search import CapacitySearch, Found, Outcome
+from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
-from loadgen.slo import Slo
 from loadgen.statistics.metrics import Floats
 
 WARMUP = 10

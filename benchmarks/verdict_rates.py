@@ -34,9 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from loadgen.calibrate import compare
 from loadgen.client_verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE, TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE
 from loadgen.exit_codes import CLIENT_LIMITED, OK
+from loadgen.metrics.window import cut_block
 from loadgen.record import RequestRecord
 from loadgen.run_folder import read_records
-from loadgen.window import cut_block
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TTFT_MS, TOKENS = 20.0, 32

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from loadgen.capacity_decision import Decision, decide
-from loadgen.slo import needed
+from loadgen.metrics.slo import needed
 from loadgen.statistics.metrics import Floats
 
 FARTHEST = 4.0
@@ -30,7 +30,7 @@ class Outcome:
     """What requests at one load gave."""
 
     blocks: tuple[Floats, ...] = ()
-    """Each block's strains (`loadgen.slo.strain`), in the order the requests were sent."""
+    """Each block's strains (`loadgen.metrics.slo.strain`), in the order the requests were sent."""
     looks: int = 1
     """How often the load may be decided anew as blocks are added: the looks share the probability of an error."""
     open: int = 0

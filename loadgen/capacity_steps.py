@@ -10,11 +10,11 @@ import numpy as np
 
 from loadgen.capacity_search import CapacitySearch, Outcome
 from loadgen.manifest import BlockFacts
+from loadgen.metrics.slo import Slo, strain
+from loadgen.metrics.window import cut_block
 from loadgen.record import REJECTIONS, RequestRecord
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.model import Block, Cell, Scenario
-from loadgen.slo import Slo, strain
-from loadgen.window import cut_block
 
 
 def at_load(shape: Cell, search: FindCapacity, load: float) -> Cell:

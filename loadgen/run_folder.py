@@ -12,9 +12,9 @@ from pathlib import Path
 from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, Manifest, load_manifest, save_manifest
+from loadgen.metrics.window import Cut, cut_block
 from loadgen.record import RequestRecord
 from loadgen.record_file import BadLine, read_records
-from loadgen.window import Cut, cut_block
 
 MANIFEST = "manifest.json"
 JSONL = "requests.jsonl"

@@ -12,6 +12,7 @@ from loadgen.errors import UserError
 from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
 from loadgen.manifest import Manifest
+from loadgen.metrics.slo import Slo
 from loadgen.report.comparison import margin
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.floors import floors_ms
@@ -19,7 +20,6 @@ from loadgen.report.prometheus import Memory
 from loadgen.resume import scenario_of
 from loadgen.run_folder import BlockData, RunData
 from loadgen.scenario.threshold import Threshold
-from loadgen.slo import Slo
 from loadgen.statistics.metrics import METRICS, WITH_SLO, BlockSample, CellSample
 from loadgen.statistics.result import Settings, Statistics
 from loadgen.statistics.unpaired import compare_unpaired

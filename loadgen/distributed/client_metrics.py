@@ -12,9 +12,9 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadgen.cell_summary import Floats, itl_ms
 from loadgen.client_health import LagHistogram, ProbeReport, schedule_lag_ns
-from loadgen.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.summary import Floats, itl_ms
 from loadgen.record import RequestRecord
 
 GRID_FACTOR = 1.25

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadgen.cell_summary import CellSummary, summarise
 from loadgen.client_health import ProbeReport
 from loadgen.client_verdict import ClientVerdict, judge
 from loadgen.distributed.client_metrics import ClientMetrics
+from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.record import RequestRecord
 from loadgen.record_file import RecordFile
 from loadgen.run_folder import JSONL

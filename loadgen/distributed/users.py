@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import gevent
 from locust import User, constant, task
 
-from loadgen.definitions import e2e_ms
+from loadgen.metrics.definitions import e2e_ms
 from loadgen.record import RequestRecord
 from loadgen.traffic.block import Traffic
 from loadgen.traffic.chat_user import closed_loop_user

@@ -11,11 +11,11 @@ from flask import Flask, Response, jsonify, request
 from locust.web import WebUI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from loadgen.cell_summary import CellSummary
 from loadgen.distributed.master import Master
 from loadgen.distributed.users import StreamingUser
 from loadgen.errors import UserError
 from loadgen.manifest import package_versions
+from loadgen.metrics.summary import CellSummary
 from loadgen.traffic.plan import BlockPlan
 
 TAB = "bakeoff"

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.cell_summary import CellSummary, Floats, itl_ms, summarise
-from loadgen.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.manifest import EngineFacts, Manifest
+from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.summary import CellSummary, Floats, itl_ms, summarise
 from loadgen.record import RequestRecord
 from loadgen.run_folder import BlockData
 

@@ -6,12 +6,12 @@ import dataclasses
 from collections import Counter
 from typing import Any, Self
 
-from loadgen.cell_summary import CellSummary, summarise
 from loadgen.client_verdict import ClientVerdict, judge
 from loadgen.endpoints.endpoint import Endpoint
+from loadgen.metrics.summary import CellSummary, summarise
+from loadgen.metrics.window import cut_block
 from loadgen.quick.measure import QuickRun
 from loadgen.traffic.plan import BlockPlan
-from loadgen.window import cut_block
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

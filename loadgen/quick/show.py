@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.cell_summary import CellSummary, Distribution
+from loadgen.metrics.summary import CellSummary, Distribution
 from loadgen.quick.result import QuickResult
 
 

@@ -8,12 +8,12 @@ from typing import Literal
 
 from loadgen.capacity_search import Found
 from loadgen.capacity_steps import EngineSearch
+from loadgen.metrics.slo import Slo
 from loadgen.report.language import joined, say
 from loadgen.report.run_words import of_run
 from loadgen.report.text import DASH, number, ratio
 from loadgen.run_folder import BlockData
 from loadgen.scenario.model import Cell, Scenario
-from loadgen.slo import Slo
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

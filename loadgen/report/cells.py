@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from loadgen.cell_summary import CellSummary, Floats, summarise
-from loadgen.definitions import tpot_ms, ttft_ms
+from loadgen.metrics.definitions import tpot_ms, ttft_ms
+from loadgen.metrics.slo import Slo
+from loadgen.metrics.summary import CellSummary, Floats, summarise
 from loadgen.report.columns import COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
 from loadgen.report.comparison import Interval, block_figures, intervals, met_interval, samples_of
 from loadgen.report.language import joined, mark, say
 from loadgen.run_folder import BlockData
 from loadgen.scenario.model import Cell
-from loadgen.slo import Slo
 
 CellStatus = Literal["complete", "partial", "missing"]
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from loadgen.cell_summary import CellSummary
+from loadgen.metrics.summary import CellSummary
 from loadgen.report.text import interval, number
 from loadgen.statistics.metrics import GOODPUT
 

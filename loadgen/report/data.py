@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from loadgen.client_verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest
+from loadgen.metrics.slo import Slo
 from loadgen.record_file import BadLine
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell, parsed, sort_key
@@ -25,7 +26,6 @@ from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_ro
 from loadgen.resume import scenario_of
 from loadgen.run_folder import BlockData, RunData
 from loadgen.scenario.model import Cell, Scenario
-from loadgen.slo import Slo
 from loadgen.statistics.result import CellResult, Statistics
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loadgen.cell_summary import summarise
+from loadgen.metrics.summary import summarise
 from loadgen.prometheus import Prometheus, PrometheusError
 from loadgen.report.language import say
 from loadgen.report.run_words import of_run

@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from loadgen.definitions import DEFINITIONS
+from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.report import text
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.cell_summary import CellSummary, Floats
+from loadgen.metrics.summary import CellSummary, Floats
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.language import Language, mark

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.cell_summary import CellSummary
+from loadgen.metrics.summary import CellSummary
 from loadgen.report.cells import CellView
 from loadgen.report.data import ReportData
 from loadgen.report.language import mark

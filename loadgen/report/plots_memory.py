@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.cell_summary import Floats
+from loadgen.metrics.summary import Floats
 from loadgen.report.data import ReportData
 from loadgen.report.language import mark
 from loadgen.report.plots import Titles, finish, nothing

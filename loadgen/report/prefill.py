@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadgen.cell_summary import Floats
-from loadgen.definitions import ttft_ms
+from loadgen.metrics.definitions import ttft_ms
+from loadgen.metrics.summary import Floats
 from loadgen.run_folder import BlockData
 from loadgen.scenario.model import Cell
 from loadgen.statistics.interval import Spread, jackknife, slope

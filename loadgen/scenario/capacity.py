@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from loadgen.slo import Slo
+from loadgen.metrics.slo import Slo
 from loadgen.strict import Strict
 
 EXTENSIONS = 3

@@ -9,12 +9,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.serving import Serving
 from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
 from loadgen.scenario.threshold import parse_threshold
-from loadgen.slo import Slo
 from loadgen.strict import Strict
 
 __all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario", "Timeouts"]

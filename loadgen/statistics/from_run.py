@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from loadgen.cell_summary import summarise
-from loadgen.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_ms
+from loadgen.metrics.slo import Slo
+from loadgen.metrics.summary import summarise
 from loadgen.record import RequestRecord
 from loadgen.run_folder import BlockData
-from loadgen.slo import Slo
 from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Total
 
 SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms}

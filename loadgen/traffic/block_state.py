@@ -6,9 +6,9 @@ import dataclasses
 import time
 from typing import Any
 
+from loadgen.metrics.window import Cut, cut_block
 from loadgen.record import RequestRecord
 from loadgen.traffic.plan import BlockPlan
-from loadgen.window import Cut, cut_block
 
 CUT_INTERVAL_S = 0.2
 CUT_REST = 10

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from benchmarks.capacity_coverage import Queue
 from loadgen.capacity_search import CapacitySearch, Found, Outcome
+from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
-from loadgen.slo import Slo
 from loadgen.traffic.arrivals import arrival_offsets_ns
 from simulator.batching import BatchingModel, Sequence
 from simulator.capacity import capacity, service_s

@@ -20,7 +20,7 @@ NOT_FOR_TRAFFIC = {
     "loadgen.annotations": "marks a race in Grafana",
     "loadgen.boards": "prints pages of what Prometheus knows",
     "loadgen.campaign": "drives a race",
-    "loadgen.cell_summary": "works out figures, with numpy",
+    "loadgen.metrics.summary": "works out figures, with numpy",
     "loadgen.distributed.client_metrics": "is served by the master",
     "loadgen.client_verdict": "judges when the master, or the end of a run, asks",
     "loadgen.distributed.collector": "is the master's",

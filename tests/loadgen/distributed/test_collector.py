@@ -14,11 +14,11 @@ from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
+from loadgen.metrics.window import cut_block
 from loadgen.record import ABORTED
 from loadgen.record_file import RecordFile, read_records
 from loadgen.traffic import block_state
 from loadgen.traffic.plan import BlockPlan
-from loadgen.window import cut_block
 from tests.loadgen.records import MS, record
 
 

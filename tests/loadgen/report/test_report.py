@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from loadgen.client_verdict import ClientVerdict
-from loadgen.definitions import DEFINITIONS
+from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.scenario.model import Cell
 from tests.loadgen.report.html_check import check

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.errors import UserError
+from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.context_limit import limit_context
 from loadgen.scenario.file import load_scenario, shipped_scenarios
 from loadgen.scenario.model import Block, Cell, Load, Scenario, Timeouts
 from loadgen.scenario.shapes import Conversation, Step
-from loadgen.slo import Slo
 from tests.loadgen.races import TOP
 
 GOOD = """\

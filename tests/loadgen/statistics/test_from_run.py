@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 
-from loadgen.cell_summary import summarise
 from loadgen.client_verdict import ClientVerdict
 from loadgen.manifest import BlockFacts
+from loadgen.metrics.summary import summarise
+from loadgen.metrics.window import cut_block
 from loadgen.run_folder import BlockData
 from loadgen.statistics.compare import compare
 from loadgen.statistics.from_run import cell_samples, why_invalid
 from loadgen.statistics.unpaired import compare_unpaired
-from loadgen.window import cut_block
 from tests.loadgen.records import MS, record
 
 CELL = "p0004-o0003-c001"

@@ -21,7 +21,7 @@ from typing import Any
 import gevent
 import pytest
 
-from loadgen.definitions import tpot_ms
+from loadgen.metrics.definitions import tpot_ms
 from loadgen.record import RequestRecord
 from loadgen.run_folder import read_records
 from loadgen.scenario.model import Timeouts

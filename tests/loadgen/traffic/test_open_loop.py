@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.metrics.window import cut_block
 from loadgen.record import RequestRecord
-from loadgen.window import cut_block
 from tests.fault_server import FaultServer
 from tests.loadgen.races import WENT_WELL
 from tests.loadgen.records import record

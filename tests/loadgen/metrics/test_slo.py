@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from loadgen.cell_summary import summarise
-from loadgen.slo import Slo, keeps, meets, needed
-from loadgen.window import Window
+from loadgen.metrics.slo import Slo, keeps, meets, needed
+from loadgen.metrics.summary import summarise
+from loadgen.metrics.window import Window
 from tests.loadgen.records import MS, record
 
 SLO = Slo(ttft_ms=100, tpot_ms=10, e2e_ms=200, percentile=75)

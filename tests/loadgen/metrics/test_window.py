@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadgen.metrics.window import Window, cut_block
 from loadgen.record import ABORTED, RequestRecord
-from loadgen.window import Window, cut_block
 from tests.loadgen.records import record
 
 

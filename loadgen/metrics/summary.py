@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from loadgen.definitions import NS_PER_MS, e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
+from loadgen.metrics.definitions import NS_PER_MS, e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
+from loadgen.metrics.slo import Slo, SloFigures, meets, slo_figures
+from loadgen.metrics.window import Window
 from loadgen.record import RequestRecord
-from loadgen.slo import Slo, SloFigures, meets, slo_figures
-from loadgen.window import Window
 
 PERCENTILES = (50, 90, 95, 99)
 Floats = npt.NDArray[np.float64]

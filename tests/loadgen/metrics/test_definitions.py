@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadgen import definitions as d
-from loadgen.cell_summary import itl_ms
+from loadgen.metrics import definitions as d
+from loadgen.metrics.summary import itl_ms
 from tests.loadgen.records import MS, record
 
 # Sent at 100 ms though wanted at 80; events at 150, 160, 190, 250 ms; 7 tokens.

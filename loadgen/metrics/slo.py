@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from loadgen.definitions import NS_PER_MS, tpot_ms, ttft_from_intended_ms
+from loadgen.metrics.definitions import NS_PER_MS, tpot_ms, ttft_from_intended_ms
 from loadgen.record import RequestRecord
 from loadgen.strict import Strict
 

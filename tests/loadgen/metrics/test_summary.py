@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.cell_summary import Distribution, summarise, tokens_in_window
+from loadgen.metrics.summary import Distribution, summarise, tokens_in_window
+from loadgen.metrics.window import Window
 from loadgen.record import ABORTED
-from loadgen.window import Window
 from tests.loadgen.records import MS, record
 
 

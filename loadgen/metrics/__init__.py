@@ -1,0 +1,1 @@
+"""What a figure is: definitions, the window, the SLO, figures of many requests."""
