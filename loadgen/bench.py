@@ -20,11 +20,11 @@ from loadgen.bench_progress import BenchProgress
 from loadgen.boards.command import show_dashboards
 from loadgen.campaign import Campaign, make_folder
 from loadgen.capacity_campaign import CapacityCampaign
+from loadgen.client.floor import floor_facts
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.exit_codes import OK
-from loadgen.floor import floor_facts
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.listener import Listener, Listeners

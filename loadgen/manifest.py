@@ -149,7 +149,7 @@ class Manifest(_Model):
     alpha: float = 0.05
     """Level of its verdicts: less where a run was judged several times, see `until_decided`."""
     floor: dict[str, Any] | None = None
-    """The load generator's own error on this host (`loadgen.floor.Floor`); None when it was not calibrated."""
+    """The load generator's own error on this host (`loadgen.client.floor.Floor`); None when it was not calibrated."""
 
     def span(self) -> tuple[float, float]:
         """The first and the last moment that it knows of, seconds since the Unix epoch; equal where nothing ran."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
-from loadgen.floor import CHECKOUT
 
 TRUTH_FILE, SIMULATOR_LOG = "truth.npz", "simulator.log"
 

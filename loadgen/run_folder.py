@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.manifest import BlockFacts, Manifest, load_manifest, save_manifest
 from loadgen.metrics.window import Cut, cut_block

@@ -34,7 +34,7 @@ def calibrate(
     2 an error, 130 interrupted.
     """
     from loadgen.calibrate import calibrate as run_calibration
-    from loadgen.floor import FLOOR_FILE
+    from loadgen.client.floor import FLOOR_FILE
 
     check_writable(output)
     floor = run_calibration(

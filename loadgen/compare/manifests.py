@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from loadgen.client.floor import floor_words
 from loadgen.errors import UserError
-from loadgen.floor import floor_words
 from loadgen.manifest import EngineFacts, Manifest
 from loadgen.report.language import mark, say
 from loadgen.report.run_words import of_run

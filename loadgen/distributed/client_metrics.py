@@ -12,7 +12,7 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadgen.client_health import LagHistogram, ProbeReport, schedule_lag_ns
+from loadgen.client.health import LagHistogram, ProbeReport, schedule_lag_ns
 from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import Floats, itl_ms
 from loadgen.record import RequestRecord

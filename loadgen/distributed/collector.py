@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadgen.client_health import ProbeReport
-from loadgen.client_verdict import ClientVerdict, judge
+from loadgen.client.health import ProbeReport
+from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.record import RequestRecord

@@ -11,14 +11,14 @@ import gevent
 from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
 
-from loadgen.client_health import ProbeReport
+from loadgen.client.floor import floor_facts
+from loadgen.client.health import ProbeReport
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
 from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
-from loadgen.floor import floor_facts
 from loadgen.manifest import (
     BlockFacts,
     EngineFacts,

@@ -13,7 +13,7 @@ from locust.env import Environment
 from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
-from loadgen.client_probe import ClientProbe
+from loadgen.client.probe import ClientProbe
 from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
 from loadgen.distributed.users import StreamingUser, tell_locust
 from loadgen.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.export.llm_d import llm_d_report
 from loadgen.export.vllm import vllm_result

@@ -17,8 +17,8 @@ import gevent
 import gevent.event
 import gevent.pool
 
-from loadgen.client_health import ProbeReport
-from loadgen.client_probe import ClientProbe
+from loadgen.client.health import ProbeReport
+from loadgen.client.probe import ClientProbe
 from loadgen.errors import UserError
 from loadgen.record import RequestRecord
 from loadgen.record_file import RecordFile

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import Any, Self
 
-from loadgen.client_verdict import ClientVerdict, judge
+from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.metrics.window import cut_block

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.manifest import EngineFacts, Manifest
 from loadgen.metrics.slo import Slo

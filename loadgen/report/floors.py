@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from loadgen.floor import Floor, FloorStep
+from loadgen.client.floor import Floor, FloorStep
 from loadgen.manifest import Manifest
 from loadgen.report.language import Text, say
 from loadgen.run_folder import BlockData

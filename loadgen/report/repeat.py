@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from loadgen.client_verdict import ClientVerdict
-from loadgen.floor import floor_words
+from loadgen.client.floor import floor_words
+from loadgen.client.verdict import ClientVerdict
 from loadgen.report.data import ReportData
 from loadgen.report.language import mark, say
 from loadgen.report.run_words import of_run

@@ -5,7 +5,7 @@ Each stands here as the code that says it has it, with names for its values; a t
 
 from __future__ import annotations
 
-from loadgen.floor import NOT_CALIBRATED
+from loadgen.client.floor import NOT_CALIBRATED
 from loadgen.report.language import mark
 
 RUN = (

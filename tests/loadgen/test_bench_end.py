@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from loadgen.bench_end import resume_command, show_partial, show_whole
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.endpoints.seats import Seat
 from loadgen.run_folder import RunFolder
 from tests.loadgen.report.synthetic_run import SyntheticRun

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from loadgen.calibrate import compare, floor_table
+from loadgen.client.floor import NOT_CALIBRATED, Floor, floor_facts, floor_words, read_floor, save_floor
 from loadgen.errors import UserError
-from loadgen.floor import NOT_CALIBRATED, Floor, floor_facts, floor_words, read_floor, save_floor
 from loadgen.manifest import host_facts
 from loadgen.record import RequestRecord
 from tests.loadgen.races import TOP, environment

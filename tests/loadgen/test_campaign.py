@@ -11,7 +11,7 @@ import pytest
 from loadgen import block_driver, block_watch
 from loadgen import campaign as module
 from loadgen.campaign import Campaign, Listener, make_folder
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.distributed.locust_client import LocustGone
 from loadgen.endpoints import seats as seats_module
 from loadgen.endpoints.endpoint import Endpoint

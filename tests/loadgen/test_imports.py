@@ -22,7 +22,7 @@ NOT_FOR_TRAFFIC = {
     "loadgen.campaign": "drives a race",
     "loadgen.metrics.summary": "works out figures, with numpy",
     "loadgen.distributed.client_metrics": "is served by the master",
-    "loadgen.client_verdict": "judges when the master, or the end of a run, asks",
+    "loadgen.client.verdict": "judges when the master, or the end of a run, asks",
     "loadgen.distributed.collector": "is the master's",
     "loadgen.manifest": "is written by who starts a run",
     "loadgen.distributed.master": "is the master",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.client_health import LagHistogram, ProbeReport
+from loadgen.client.health import LagHistogram, ProbeReport
 from loadgen.distributed import client_metrics
 from loadgen.distributed.client_metrics import GRID_LABELS, GRID_S, MAX_SERIES, ClientMetrics
 from tests.loadgen.records import MS, record

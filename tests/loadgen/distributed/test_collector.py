@@ -8,7 +8,7 @@ import os
 import pytest
 from prometheus_client import CollectorRegistry
 
-from loadgen.client_health import ProbeReport
+from loadgen.client.health import ProbeReport
 from loadgen.distributed import collector as module
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector

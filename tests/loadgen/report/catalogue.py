@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import nodes
 
-from loadgen.floor import NOT_CALIBRATED
+from loadgen.client.floor import NOT_CALIBRATED
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.report.columns import COLUMNS, SLO_COLUMNS
 from loadgen.report.page import environment

@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.scenario.model import Cell

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadgen import floor
 from loadgen.bench import ALL_UP, NOT_APPLIED
+from loadgen.client import floor
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.gate.why import why_nothing
 from loadgen.preflight.compare import compare, summary_line

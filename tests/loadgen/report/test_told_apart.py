@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.manifest import ParityFact
 from loadgen.report import write_report
 from tests.loadgen.report.html_check import check

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from loadgen.client_verdict import ClientVerdict
+from loadgen.client.verdict import ClientVerdict
 from loadgen.manifest import BlockFacts
 from loadgen.metrics.summary import summarise
 from loadgen.metrics.window import cut_block

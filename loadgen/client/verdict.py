@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.client_health import PROBE_PERIOD_NS, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
+from loadgen.client.health import PROBE_PERIOD_NS, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
 from loadgen.record import RequestRecord
 
 TTFT_TOLERANCE_MS = 1.0

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen import client_health, client_probe
-from loadgen.client_health import GRID_NS, LagHistogram, ProbeReport, schedule_lag_ns, worker_health
-from loadgen.client_probe import ClientProbe
+from loadgen.client import health as client_health
+from loadgen.client import probe as client_probe
+from loadgen.client.health import GRID_NS, LagHistogram, ProbeReport, schedule_lag_ns, worker_health
+from loadgen.client.probe import ClientProbe
 from tests.loadgen.records import MS, record
 
 lags = st.lists(st.integers(0, 2 * 10**10), min_size=1, max_size=40)

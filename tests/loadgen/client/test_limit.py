@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadgen.client_verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE
+from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE
 from loadgen.exit_codes import CLIENT_LIMITED
 from loadgen.record import RequestRecord
 from loadgen.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import WENT_WELL, one_line
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 TTFT_MS, GAP_MS, TOKENS = 40, 5, 48
 pytestmark = [
     pytest.mark.integration,

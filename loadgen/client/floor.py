@@ -13,7 +13,7 @@ from loadgen.errors import UserError
 from loadgen.manifest import host_facts
 
 SCHEMA_VERSION = 1
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 FLOOR_FILE = CHECKOUT / ".bakeoff" / "calibration.json"
 QUOTED_STREAMS = 64
 NOT_CALIBRATED = "not calibrated here: run `make calibrate`"

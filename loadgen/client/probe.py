@@ -21,7 +21,7 @@ from typing import Any
 
 import gevent
 
-from loadgen.client_health import PROBE_PERIOD_NS, LagHistogram, ProbeReport
+from loadgen.client.health import PROBE_PERIOD_NS, LagHistogram, ProbeReport
 
 LATE_NS = 100_000
 """Wakes that are later than this are told one by one, with their time."""

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from loadgen.client_health import LagHistogram, ProbeReport
-from loadgen.client_verdict import HABIT_REQUESTS, ClientVerdict, Lateness, idle_share, judge, possible_errors
+from loadgen.client.health import LagHistogram, ProbeReport
+from loadgen.client.verdict import HABIT_REQUESTS, ClientVerdict, Lateness, idle_share, judge, possible_errors
 from loadgen.record import ABORTED
 from tests.loadgen.records import MS, record
 

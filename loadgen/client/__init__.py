@@ -1,0 +1,1 @@
+"""How the load generator itself fares, and whether it was the limit."""
