@@ -31,7 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from loadgen.calibrate import compare
+from loadgen.calibration.calibrate import compare
 from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE, TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE
 from loadgen.exit_codes import CLIENT_LIMITED, OK
 from loadgen.metrics.window import cut_block

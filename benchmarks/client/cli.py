@@ -22,10 +22,10 @@ from benchmarks.client.loads import BLAST, Load
 from benchmarks.client.peers import PEERS
 from benchmarks.client.results import Store
 from benchmarks.client.table import rows, terminal_table
+from loadgen.calibration.pinned_process import may_realtime
 from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
 from loadgen.manifest import host_facts
-from loadgen.pinned_process import may_realtime
 
 RESULTS = CHECKOUT / ".bakeoff" / "bench-client"
 DOCUMENT = CHECKOUT / "docs" / "client-benchmark.md"

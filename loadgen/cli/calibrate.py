@@ -33,7 +33,7 @@ def calibrate(
     Against a simulator whose timing is known. Exit code: 0 the simulator kept its schedule at every load, 1 not so,
     2 an error, 130 interrupted.
     """
-    from loadgen.calibrate import calibrate as run_calibration
+    from loadgen.calibration.calibrate import calibrate as run_calibration
     from loadgen.client.floor import FLOOR_FILE
 
     check_writable(output)

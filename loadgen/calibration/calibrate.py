@@ -27,11 +27,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.calibration.pinned_process import log_tail, may_realtime, pinned_process, read_truth, running_simulator
 from loadgen.client.floor import CHECKOUT, Errors, Floor, FloorStep, save_floor
 from loadgen.errors import UserError
 from loadgen.exit_codes import CLIENT_LIMITED, OK
 from loadgen.manifest import git_facts, host_facts, package_versions
-from loadgen.pinned_process import log_tail, may_realtime, pinned_process, read_truth, running_simulator
 from loadgen.record import RequestRecord
 from loadgen.record_file import read_records
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from loadgen.calibrate import compare, floor_table
+from loadgen.calibration.calibrate import compare, floor_table
 from loadgen.client.floor import NOT_CALIBRATED, Floor, floor_facts, floor_words, read_floor, save_floor
 from loadgen.errors import UserError
 from loadgen.manifest import host_facts
