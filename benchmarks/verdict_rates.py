@@ -36,7 +36,7 @@ from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE, T
 from loadgen.exit_codes import CLIENT_LIMITED, OK
 from loadgen.metrics.window import cut_block
 from loadgen.record import RequestRecord
-from loadgen.run_folder import read_records
+from loadgen.runs.folder import read_records
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TTFT_MS, TOKENS = 20.0, 32

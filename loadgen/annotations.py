@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from loadgen.listener import Listener
-from loadgen.manifest import BlockFacts, Manifest
+from loadgen.runs.manifest import BlockFacts, Manifest
 from loadgen.scenario.model import Block
 
 PROGRAM = Path("grafana") / "annotator" / "annotate.py"

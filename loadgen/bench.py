@@ -28,12 +28,12 @@ from loadgen.exit_codes import OK
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.listener import Listener, Listeners
-from loadgen.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.output_file import check_folder
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
-from loadgen.resume import reopen, same_endpoint, scenario_of
-from loadgen.run_folder import RunFolder
 from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.runs.resume import reopen, same_endpoint, scenario_of
 from loadgen.scenario.context_limit import left_out_note, limit_context
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario

@@ -12,7 +12,7 @@ from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.exit_codes import CLIENT_LIMITED, NOT_WHOLE, OK
 from loadgen.report import ReportData, report_data, terminal_table
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
 
 
 def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: Console) -> int:

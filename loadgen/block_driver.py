@@ -10,7 +10,7 @@ from loadgen.block_watch import BlockFailed, BlockWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
-from loadgen.manifest import BlockFacts
+from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block, Scenario
 
 POLL_S = 0.25

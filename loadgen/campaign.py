@@ -20,11 +20,11 @@ from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.listener import Listener
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
-from loadgen.parquet import write_parquet
 from loadgen.preflight.phase import Preflight
-from loadgen.resume import same_engine
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
+from loadgen.runs.parquet import write_parquet
+from loadgen.runs.resume import same_engine
 from loadgen.scenario.context_limit import limit_context
 from loadgen.scenario.model import Block, Scenario
 from loadgen.scenario.trace import keep_trace

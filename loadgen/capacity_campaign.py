@@ -13,9 +13,9 @@ from loadgen.capacity_steps import EngineSearch
 from loadgen.endpoints.endpoint import Endpoint, RejectedError
 from loadgen.endpoints.tokens import count_tokens
 from loadgen.errors import UserError
-from loadgen.manifest import BlockFacts
 from loadgen.record import RequestRecord, int64s
-from loadgen.record_file import RecordTail
+from loadgen.runs.manifest import BlockFacts
+from loadgen.runs.record_file import RecordTail
 from loadgen.scenario.model import Block
 
 DRAIN_LIMIT_S = 120.0

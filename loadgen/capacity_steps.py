@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from loadgen.capacity_search import CapacitySearch, Outcome
-from loadgen.manifest import BlockFacts
 from loadgen.metrics.slo import Slo, strain
 from loadgen.metrics.window import cut_block
 from loadgen.record import REJECTIONS, RequestRecord
+from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.model import Block, Cell, Scenario
 

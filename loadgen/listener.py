@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loadgen.manifest import BlockFacts
+from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block
 
 

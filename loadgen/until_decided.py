@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from loadgen.report.comparison import comparisons
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
 from loadgen.statistics.result import Statistics
 from loadgen.statistics.words import sentence
 

@@ -14,8 +14,8 @@ from loadgen.boards.paint import Paint
 from loadgen.boards.span import Span, make_span
 from loadgen.boards.variables import resolve
 from loadgen.boards.views import view_of
-from loadgen.manifest import Manifest
 from loadgen.prometheus import Prometheus, PrometheusError, PrometheusGone
+from loadgen.runs.manifest import Manifest
 
 UNKNOWN_INTERVAL_S = 15.0
 """Where a server does not tell its scrape interval: Prometheus' own default is a minute, most set 15 s."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from loadgen.boards.answers import Outage
 from loadgen.boards.span import Span
-from loadgen.manifest import Manifest
 from loadgen.prometheus import Prometheus, PrometheusError
+from loadgen.runs.manifest import Manifest
 
 BLOCK_INFO = "bakeoff_client_block_info"
 

@@ -9,9 +9,9 @@ import re
 import time
 
 from loadgen.errors import UserError
-from loadgen.manifest import load_manifest
 from loadgen.prometheus import duration_seconds
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import load_manifest
 
 POINTS = 1000
 """At most so many a series: one a pixel."""

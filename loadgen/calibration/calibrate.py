@@ -31,9 +31,9 @@ from loadgen.calibration.pinned_process import log_tail, may_realtime, pinned_pr
 from loadgen.client.floor import CHECKOUT, Errors, Floor, FloorStep, save_floor
 from loadgen.errors import UserError
 from loadgen.exit_codes import CLIENT_LIMITED, OK
-from loadgen.manifest import git_facts, host_facts, package_versions
 from loadgen.record import RequestRecord
-from loadgen.record_file import read_records
+from loadgen.runs.manifest import git_facts, host_facts, package_versions
+from loadgen.runs.record_file import read_records
 
 LADDER = (1, 16, 64, 256)
 QUICK_LADDER = (1, 64)

@@ -32,9 +32,9 @@ def report(
     failed, but one is undecided.
     """
     from loadgen.boards.command import show_dashboards
-    from loadgen.manifest import load_manifest
     from loadgen.report import terminal_table, write_report
-    from loadgen.run_folder import RunFolder
+    from loadgen.runs.folder import RunFolder
+    from loadgen.runs.manifest import load_manifest
 
     gate = Gate(fail_if, junit, markdown, github_summary)
     folder = RunFolder.find(runs_dir or options.default_runs_dir(), run_name)

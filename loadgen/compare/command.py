@@ -47,7 +47,7 @@ def compare(
     from loadgen.compare.page import write_comparison
     from loadgen.compare.sides import load_sides
     from loadgen.compare.terminal import show_comparison
-    from loadgen.run_folder import RunFolder
+    from loadgen.runs.folder import RunFolder
 
     if engine is not None and (a is not None or b is not None):
         raise UserError("Give either --engine for both runs, or --a and --b.")

@@ -11,14 +11,14 @@ from loadgen.compare.sides import Cells, Side, common_cells
 from loadgen.errors import UserError
 from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
-from loadgen.manifest import Manifest
 from loadgen.metrics.slo import Slo
 from loadgen.report.comparison import margin
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.floors import floors_ms
 from loadgen.report.prometheus import Memory
-from loadgen.resume import scenario_of
-from loadgen.run_folder import BlockData, RunData
+from loadgen.runs.folder import BlockData, RunData
+from loadgen.runs.manifest import Manifest
+from loadgen.runs.resume import scenario_of
 from loadgen.scenario.threshold import Threshold
 from loadgen.statistics.metrics import METRICS, WITH_SLO, BlockSample, CellSample
 from loadgen.statistics.result import Settings, Statistics

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from loadgen.client.floor import floor_words
 from loadgen.errors import UserError
-from loadgen.manifest import EngineFacts, Manifest
 from loadgen.report.language import mark, say
 from loadgen.report.run_words import of_run
 from loadgen.report.text import command_line, gibibytes, plain
+from loadgen.runs.manifest import EngineFacts, Manifest
 
 Level = Literal["refuse", "warn", "info"]
 HOST = ("cpu", "cpus_usable", "memory_bytes", "os", "python")

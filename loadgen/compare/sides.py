@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from loadgen.errors import UserError
-from loadgen.manifest import EngineFacts, Manifest
-from loadgen.run_folder import BlockData, RunData, RunFolder
+from loadgen.runs.folder import BlockData, RunData, RunFolder
+from loadgen.runs.manifest import EngineFacts, Manifest
 from loadgen.scenario.model import Cell
 
 

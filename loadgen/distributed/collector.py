@@ -13,8 +13,8 @@ from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.record import RequestRecord
-from loadgen.record_file import RecordFile
-from loadgen.run_folder import JSONL
+from loadgen.runs.folder import JSONL
+from loadgen.runs.record_file import RecordFile
 from loadgen.traffic.block_state import BlockState
 from loadgen.traffic.plan import BlockPlan
 

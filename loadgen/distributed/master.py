@@ -19,7 +19,9 @@ from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECOR
 from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
-from loadgen.manifest import (
+from loadgen.record import RequestRecord
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import (
     BlockFacts,
     EngineFacts,
     Manifest,
@@ -29,8 +31,6 @@ from loadgen.manifest import (
     package_versions,
     save_manifest,
 )
-from loadgen.record import RequestRecord
-from loadgen.run_folder import RunFolder
 from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)

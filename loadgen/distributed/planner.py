@@ -15,7 +15,7 @@ from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.endpoints.seats import Seat
 from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
-from loadgen.manifest import new_run_id
+from loadgen.runs.manifest import new_run_id
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.model import Timeouts
 from loadgen.scenario.trace import TRACE_FILE, Trace, read_trace

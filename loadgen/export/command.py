@@ -41,7 +41,7 @@ def export(
     """
     from loadgen.console import open_console
     from loadgen.export.files import export_run
-    from loadgen.run_folder import RunFolder
+    from loadgen.runs.folder import RunFolder
 
     folder = RunFolder.find(runs_dir or default_runs_dir(), run)
     where = output or folder.path / f"export-{form.value}"

@@ -13,7 +13,7 @@ from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.export.llm_d import llm_d_report
 from loadgen.export.vllm import vllm_result
-from loadgen.run_folder import BlockData, RunData
+from loadgen.runs.folder import BlockData, RunData
 
 Format = Literal["vllm", "llm-d"]
 

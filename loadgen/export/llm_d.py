@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.manifest import EngineFacts, Manifest
 from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import CellSummary, Floats, itl_ms, summarise
 from loadgen.record import RequestRecord
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
+from loadgen.runs.manifest import EngineFacts, Manifest
 
 VERSION = "0.2.1"
 PERCENTILES = {"p0p1": 0.1, "p99p9": 99.9} | {f"p{p}": float(p) for p in (1, 5, 10, 25, 50, 75, 90, 95, 99)}

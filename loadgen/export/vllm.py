@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.manifest import Manifest
 from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import Floats, summarise
 from loadgen.record import RequestRecord
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
+from loadgen.runs.manifest import Manifest
 
 PERCENTILES = (50, 90, 95, 99)
 """As with `--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,95,99`."""

@@ -9,7 +9,7 @@ from loadgen.errors import UserError
 from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
 from loadgen.report.floors import floors_ms
-from loadgen.run_folder import RunData
+from loadgen.runs.folder import RunData
 from loadgen.scenario.threshold import Threshold, ThresholdError, parse_threshold
 from loadgen.statistics.metrics import BlockSample, CellSample
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from loadgen.gate.decide import Decision
-    from loadgen.run_folder import RunFolder
+    from loadgen.runs.folder import RunFolder
     from loadgen.scenario.threshold import Threshold
 
 FailIf = Annotated[

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from loadgen.errors import UserError
 from loadgen.exit_codes import PREFLIGHT_REFUSES
-from loadgen.manifest import ParityFact
 from loadgen.preflight import protocol_checks, work_checks
 from loadgen.preflight.finding import Needs, Samples
+from loadgen.runs.manifest import ParityFact
 
 
 def compare(samples: Samples, needs: Needs) -> list[ParityFact]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from loadgen.manifest import ParityFact, Verdict
 from loadgen.preflight.names import BLOCKING
 from loadgen.preflight.sample import EngineSample
+from loadgen.runs.manifest import ParityFact, Verdict
 
 NOT_TOLD = "not told"
 NOT_ANSWERED = "not answered"

@@ -11,11 +11,11 @@ from loadgen.endpoints.tokens import make_recipe
 from loadgen.engines import Api, Engine, get_engine
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
-from loadgen.manifest import ParityFact
 from loadgen.preflight.compare import accept_findings, compare, refuse_blocking, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.sample import EngineSample
 from loadgen.preflight.sampling import sample_engine
+from loadgen.runs.manifest import ParityFact
 from loadgen.scenario.model import Scenario
 
 Keep = Callable[[list[ParityFact]], None]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 
-from loadgen.manifest import ParityFact
 from loadgen.preflight.finding import CANNOT_TELL, NOT_ANSWERED, NOT_TOLD, Needs, Samples, compared, finding
 from loadgen.preflight.prefix_cache import CacheVerdict, judge_prefix_cache
 from loadgen.preflight.sample import EngineSample, StreamAnswer
+from loadgen.runs.manifest import ParityFact
 
 PARAMETERS = {
     "temperature": "whether temperature 1 gives other texts than temperature 0",

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.manifest import ParityFact
+from loadgen.runs.manifest import ParityFact
 
 STYLES = {"equal": "green", "unknown": "yellow", "noted": "yellow", "blocking": "bold red", "accepted": "yellow"}
 WORDS = {"unknown": "could not be told"}

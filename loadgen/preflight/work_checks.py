@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 
 from loadgen.endpoints.prompts import PromptRecipe
-from loadgen.manifest import ParityFact, Verdict
 from loadgen.preflight.finding import NOT_TOLD, Needs, Samples, compared, finding
 from loadgen.preflight.greedy import describe_divergences, divergence, judge_texts, logprob_gaps
 from loadgen.preflight.questions import GREEDY_TEXTS, GREEDY_TOKENS
 from loadgen.preflight.sample import Answer, EngineSample
 from loadgen.preflight.token_counts import Cause, explain_counts
+from loadgen.runs.manifest import ParityFact, Verdict
 
 LOGPROB_TOLERANCE = 0.1
 """Mean difference, in nats, that another order of the same sums makes at 16 bits. Coarser weights make more."""

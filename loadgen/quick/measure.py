@@ -21,7 +21,7 @@ from loadgen.client.health import ProbeReport
 from loadgen.client.probe import ClientProbe
 from loadgen.errors import UserError
 from loadgen.record import RequestRecord
-from loadgen.record_file import RecordFile
+from loadgen.runs.record_file import RecordFile
 from loadgen.traffic.block import ClosedLoopUser, Traffic
 from loadgen.traffic.block_state import BlockState
 from loadgen.traffic.plan import BlockPlan

@@ -6,14 +6,14 @@ import dataclasses
 from pathlib import Path
 
 from loadgen.errors import UserError
-from loadgen.parquet import write_parquet
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.energy import engine_energy
 from loadgen.report.language import ENGLISH, language_of
 from loadgen.report.prometheus import engine_memory
 from loadgen.report.summary import write_summary
 from loadgen.report.table import terminal_table
-from loadgen.run_folder import RunData, RunFolder
+from loadgen.runs.folder import RunData, RunFolder
+from loadgen.runs.parquet import write_parquet
 
 __all__ = ["ReportData", "ReportPaths", "report_data", "terminal_table", "write_report"]
 

@@ -12,7 +12,7 @@ from loadgen.metrics.slo import Slo
 from loadgen.report.language import joined, say
 from loadgen.report.run_words import of_run
 from loadgen.report.text import DASH, number, ratio
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell, Scenario
 
 

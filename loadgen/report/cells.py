@@ -14,7 +14,7 @@ from loadgen.metrics.summary import CellSummary, Floats, summarise
 from loadgen.report.columns import COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
 from loadgen.report.comparison import Interval, block_figures, intervals, met_interval, samples_of
 from loadgen.report.language import joined, mark, say
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell
 
 CellStatus = Literal["complete", "partial", "missing"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadgen.block_samples import most_errors
-from loadgen.manifest import Manifest
 from loadgen.metrics.slo import Slo, meets
 from loadgen.report.floors import floors_ms
-from loadgen.run_folder import BlockData, RunData
+from loadgen.runs.folder import BlockData, RunData
+from loadgen.runs.manifest import Manifest
 from loadgen.statistics.compare import compare
 from loadgen.statistics.from_run import block_sample, cell_samples
 from loadgen.statistics.interval import from_log

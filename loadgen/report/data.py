@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
-from loadgen.manifest import EngineFacts, Manifest
 from loadgen.metrics.slo import Slo
-from loadgen.record_file import BadLine
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell, parsed, sort_key
 from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column
@@ -23,8 +21,10 @@ from loadgen.report.prometheus import Memory
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.style import LOOKS, looks_of
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
-from loadgen.resume import scenario_of
-from loadgen.run_folder import BlockData, RunData
+from loadgen.runs.folder import BlockData, RunData
+from loadgen.runs.manifest import EngineFacts, Manifest
+from loadgen.runs.record_file import BadLine
+from loadgen.runs.resume import scenario_of
 from loadgen.scenario.model import Cell, Scenario
 from loadgen.statistics.result import CellResult, Statistics
 

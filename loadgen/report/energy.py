@@ -17,7 +17,7 @@ from loadgen.metrics.summary import summarise
 from loadgen.prometheus import Prometheus, PrometheusError
 from loadgen.report.language import say
 from loadgen.report.run_words import of_run
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"
 METRIC = "bakeoff_gpu_energy_joules_total"

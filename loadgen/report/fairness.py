@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadgen.manifest import EngineFacts, ParityFact
 from loadgen.preflight.finding import UNKNOWN
 from loadgen.record import RequestRecord
 from loadgen.report.language import joined, mark, say
 from loadgen.report.run_words import of_run
 from loadgen.report.text import DASH, command_line, gibibytes, number, plain
-from loadgen.run_folder import RunData
+from loadgen.runs.folder import RunData
+from loadgen.runs.manifest import EngineFacts, ParityFact
 
 LONG = 160
 """Values longer than this are folded away in the report."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from loadgen.client.floor import Floor, FloorStep
-from loadgen.manifest import Manifest
 from loadgen.report.language import Text, say
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
+from loadgen.runs.manifest import Manifest
 
 
 def floors_ms(runs: Sequence[tuple[Manifest, Sequence[BlockData]]]) -> dict[str, float]:

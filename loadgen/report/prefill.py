@@ -12,7 +12,7 @@ import numpy as np
 
 from loadgen.metrics.definitions import ttft_ms
 from loadgen.metrics.summary import Floats
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell
 from loadgen.statistics.interval import Spread, jackknife, slope
 

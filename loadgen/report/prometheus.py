@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.manifest import Manifest
 from loadgen.prometheus import Prometheus, PrometheusError, quoted
 from loadgen.report.language import say
 from loadgen.report.run_words import of_run
+from loadgen.runs.manifest import Manifest
 
 SNAPSHOT = "metrics.json"
 METRIC = "bakeoff_engine_memory_bytes"

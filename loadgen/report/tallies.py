@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadgen.record import RequestRecord
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from loadgen.errors import UserError
-from loadgen.manifest import load_manifest
-from loadgen.resume import scenario_of
-from loadgen.run_folder import MANIFEST
+from loadgen.runs.folder import MANIFEST
+from loadgen.runs.manifest import load_manifest
+from loadgen.runs.resume import scenario_of
 from loadgen.scenario.model import OPEN_LOOP_WARMUP, Scenario
 from loadgen.scenario.trace import read_trace
 from loadgen.wrong_value import wrong_value

@@ -11,7 +11,7 @@ from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
 from loadgen.record import RequestRecord
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
 from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Total
 
 SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms}

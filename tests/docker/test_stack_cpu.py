@@ -8,7 +8,7 @@ import pytest
 
 from embedded import setup
 from embedded.settings import Paths
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
 from tests.docker.checkout import copy_checkout
 from tests.docker.commands import step
 from tests.docker.engine import CHECKOUT

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import requests
 
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
 from tests.docker.checkout import copy_checkout
 from tests.docker.commands import step
 

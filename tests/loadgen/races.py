@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from loadgen.exit_codes import CLIENT_LIMITED, OK
-from loadgen.run_folder import RunData, RunFolder
+from loadgen.runs.folder import RunData, RunFolder
 from tests.fault_server import FaultServer
 from tests.simulator.client import Simulator
 

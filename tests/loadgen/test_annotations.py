@@ -25,7 +25,7 @@ from loadgen.annotations import ENVIRONMENT, PROGRAM, Annotations
 from loadgen.bench_progress import BenchProgress
 from loadgen.errors import UserError
 from loadgen.listener import Listener, Listeners
-from loadgen.manifest import BlockFacts, Manifest, Session
+from loadgen.runs.manifest import BlockFacts, Manifest, Session
 from loadgen.scenario.model import Block, Cell
 from tests.grafana.fake_grafana import FAULTS, PASSWORD, FakeGrafana
 from tests.loadgen.races import wait_for
@@ -330,7 +330,7 @@ INTERRUPTED = """
 import os, sys, time
 from pathlib import Path
 from loadgen.annotations import Annotations
-from loadgen.manifest import Manifest
+from loadgen.runs.manifest import Manifest
 
 run = Manifest(run_id="r", started_at=1000.0)
 marks = Annotations(run, "?", url=sys.argv[1], password=sys.argv[2], checkout=Path(sys.argv[3]), warn=print)

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from loadgen.record_file import read_records
+from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import Bench, alive, one_line, wait_for
 from tests.simulator.client import running

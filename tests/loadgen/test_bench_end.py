@@ -10,7 +10,7 @@ from rich.console import Console
 from loadgen.bench_end import resume_command, show_partial, show_whole
 from loadgen.client.verdict import ClientVerdict
 from loadgen.endpoints.seats import Seat
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
 from tests.loadgen.report.synthetic_run import SyntheticRun
 
 LIMITED = ClientVerdict(True, ("TTFT may be off by up to 8.1 ms",), 8.1, 1.0, 0.0, requests=5).to_dict()

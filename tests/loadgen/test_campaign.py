@@ -18,7 +18,7 @@ from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
+from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.scenario.model import Scenario
 
 RECIPE = PromptRecipe("text", 0, ("a", "b"), (), "nowhere")

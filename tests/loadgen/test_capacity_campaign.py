@@ -12,9 +12,9 @@ from loadgen.capacity_campaign import CapacityCampaign
 from loadgen.capacity_search import Found
 from loadgen.endpoints.endpoint import RejectedError
 from loadgen.listener import Listener
-from loadgen.manifest import BlockFacts
-from loadgen.record_file import RecordFile
 from loadgen.report.capacity import CapacityRow, capacity_rows, compared
+from loadgen.runs.manifest import BlockFacts
+from loadgen.runs.record_file import RecordFile
 from loadgen.scenario.cell import Cell
 from tests.loadgen.records import MS, record
 from tests.loadgen.test_campaign import RUNNING, Race

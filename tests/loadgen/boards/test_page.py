@@ -11,8 +11,8 @@ import pytest
 
 from loadgen.boards.build import build_page
 from loadgen.boards.dashboard import load_board
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest
 from loadgen.prometheus import Prometheus, PrometheusGone
+from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest
 from tests.fake_prometheus import matrix, success, vector
 from tests.loadgen.boards.boards_json import board, override, panel, row, target, variable, write
 

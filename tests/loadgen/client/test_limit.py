@@ -17,7 +17,7 @@ import pytest
 from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE
 from loadgen.exit_codes import CLIENT_LIMITED
 from loadgen.record import RequestRecord
-from loadgen.record_file import read_records
+from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import WENT_WELL, one_line
 

@@ -11,7 +11,7 @@ import pytest
 from loadgen.compare.comparison import compare_runs
 from loadgen.compare.page import write_comparison
 from loadgen.compare.sides import load_sides
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
 from loadgen.scenario.model import Cell
 from loadgen.scenario.threshold import parse_threshold
 from tests.loadgen.known_run import MS, Truth, known_run

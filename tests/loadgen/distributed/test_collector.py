@@ -16,7 +16,7 @@ from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.metrics.window import cut_block
 from loadgen.record import ABORTED
-from loadgen.record_file import RecordFile, read_records
+from loadgen.runs.record_file import RecordFile, read_records
 from loadgen.traffic import block_state
 from loadgen.traffic.plan import BlockPlan
 from tests.loadgen.records import MS, record

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
-from loadgen.run_folder import read_records
+from loadgen.runs.folder import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.distributed.test_web_ui import Ui
 

@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
-from loadgen.record_file import read_records
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import TOP, environment, wait_for
 

@@ -15,10 +15,10 @@ from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.export.files import export_run
 from loadgen.export.vllm import DETAILS, vllm_result
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest
 from loadgen.metrics.window import Cut, Window
 from loadgen.record import int64s
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
+from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest
 from loadgen.scenario.model import Cell
 from tests.loadgen.known_run import Truth, known_run
 from tests.loadgen.records import record

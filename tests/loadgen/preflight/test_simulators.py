@@ -9,11 +9,11 @@ import pytest
 from loadgen.endpoints.endpoint import inspect_endpoint
 from loadgen.endpoints.tokens import make_recipe
 from loadgen.engines import Api
-from loadgen.manifest import ParityFact
 from loadgen.preflight.compare import compare
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.sample import EngineSample
 from loadgen.preflight.sampling import sample_engine
+from loadgen.runs.manifest import ParityFact
 from tests.simulator.client import running
 
 pytestmark = pytest.mark.integration

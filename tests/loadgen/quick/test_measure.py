@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.record import RequestRecord
-from loadgen.record_file import read_records
+from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.races import WENT_WELL
 

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.record import RequestRecord
-from loadgen.record_file import RecordFile
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
+from loadgen.runs.record_file import RecordFile
 from loadgen.scenario.model import Cell
 
 START = 1_790_000_000.0

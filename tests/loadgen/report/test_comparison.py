@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadgen.manifest import save_manifest
 from loadgen.report.comparison import comparisons
+from loadgen.runs.manifest import save_manifest
 from tests.loadgen.known_run import Truth, known_run
 
 TWO = {"a": Truth(), "b": Truth(tpot_ms=5.2)}

@@ -6,9 +6,9 @@ import copy
 from pathlib import Path
 
 from loadgen.hosts.container_facts import container_facts
-from loadgen.manifest import EngineFacts, Manifest
 from loadgen.report.fairness import FairnessRow, fairness_rows
-from loadgen.run_folder import RunData
+from loadgen.runs.folder import RunData
+from loadgen.runs.manifest import EngineFacts, Manifest
 from tests.loadgen.hosts.fake_docker import IMAGE, attributes
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from loadgen.manifest import Manifest
 from loadgen.report import write_report
 from loadgen.report.headline import headline
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import Manifest
 from loadgen.scenario.model import Scenario
 from tests.loadgen.races import SCENARIO
 

@@ -11,7 +11,7 @@ import pytest
 
 from loadgen.report import write_report
 from loadgen.report.prometheus import engine_memory
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
 from tests.fake_prometheus import Answer, FakePrometheus
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import START, SyntheticRun

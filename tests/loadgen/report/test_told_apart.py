@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from loadgen.client.verdict import ClientVerdict
-from loadgen.manifest import ParityFact
 from loadgen.report import write_report
+from loadgen.runs.manifest import ParityFact
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import SyntheticRun
 

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from loadgen.client.verdict import ClientVerdict
-from loadgen.manifest import BlockFacts
 from loadgen.metrics.summary import summarise
 from loadgen.metrics.window import cut_block
-from loadgen.run_folder import BlockData
+from loadgen.runs.folder import BlockData
+from loadgen.runs.manifest import BlockFacts
 from loadgen.statistics.compare import compare
 from loadgen.statistics.from_run import cell_samples, why_invalid
 from loadgen.statistics.unpaired import compare_unpaired

@@ -23,7 +23,7 @@ import pytest
 
 from loadgen.metrics.definitions import tpot_ms
 from loadgen.record import RequestRecord
-from loadgen.run_folder import read_records
+from loadgen.runs.folder import read_records
 from loadgen.scenario.model import Timeouts
 from loadgen.stream.exchange import exchange
 from loadgen.stream.http_stream import Connection

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from loadgen.record import RequestRecord
-from loadgen.record_file import read_records
+from loadgen.runs.record_file import read_records
 from tests.loadgen.races import SCENARIO, TOP, WENT_WELL, environment
 from tests.simulator.client import Simulator, running
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
-from loadgen.manifest import BlockFacts, Manifest, load_manifest, save_manifest
 from loadgen.metrics.window import Cut, cut_block
 from loadgen.record import RequestRecord
-from loadgen.record_file import BadLine, read_records
+from loadgen.runs.manifest import BlockFacts, Manifest, load_manifest, save_manifest
+from loadgen.runs.record_file import BadLine, read_records
 
 MANIFEST = "manifest.json"
 JSONL = "requests.jsonl"

@@ -10,9 +10,9 @@ import subprocess
 import pytest
 
 from loadgen.errors import UserError
-from loadgen.manifest import BlockFacts, Manifest, Session, load_manifest, save_manifest
-from loadgen.resume import reopen
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import BlockFacts, Manifest, Session, load_manifest, save_manifest
+from loadgen.runs.resume import reopen
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 from tests.fault_server import FaultServer

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.errors import UserError
-from loadgen.manifest import EngineFacts, Manifest, Session, load_manifest
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import EngineFacts, Manifest, Session, load_manifest
 from loadgen.scenario.model import Scenario
 
 MACHINE = ("cpu", "cpus_usable", "memory_bytes", "gpus")

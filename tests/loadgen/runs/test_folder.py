@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.errors import UserError
-from loadgen.manifest import BlockFacts, Manifest, save_manifest
-from loadgen.parquet import write_parquet
 from loadgen.record import ABORTED, FIELD_NAMES
-from loadgen.record_file import RecordFile, read_records
-from loadgen.run_folder import RunFolder
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import BlockFacts, Manifest, save_manifest
+from loadgen.runs.parquet import write_parquet
+from loadgen.runs.record_file import RecordFile, read_records
 from tests.loadgen.records import any_record, record
 
 

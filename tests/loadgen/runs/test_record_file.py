@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen import record_file
 from loadgen.errors import UserError
-from loadgen.record_file import BadLine, RecordFile, read_records
+from loadgen.runs import record_file
+from loadgen.runs.record_file import BadLine, RecordFile, read_records
 from tests.loadgen.records import any_record, record
 
 
@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_whole_lines_and_later_appends_are_fine(tmp_path, mon
 def test_kill_9_loses_nothing_that_was_appended(tmp_path):
     path = tmp_path / "requests.jsonl"
     program = (
-        "import sys, itertools; from pathlib import Path; from loadgen.record_file import RecordFile\n"
+        "import sys, itertools; from pathlib import Path; from loadgen.runs.record_file import RecordFile\n"
         "from tests.loadgen.records import record\n"
         "file = RecordFile(Path(sys.argv[1]))\n"
         "for i in itertools.count(): file.append([record(i, range(200))]); print(i, flush=True)\n"

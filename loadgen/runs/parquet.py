@@ -10,7 +10,7 @@ import polars as pl
 
 from loadgen.errors import UserError
 from loadgen.record import FIELD_NAMES
-from loadgen.run_folder import JSONL, RunData, RunFolder
+from loadgen.runs.folder import JSONL, RunData, RunFolder
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("run_id", "block", "engine", "model", "cell", "api", "worker"), pl.String),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import manifest as m
 from loadgen.errors import UserError
-from loadgen.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, load_manifest, save_manifest
+from loadgen.runs import manifest as m
+from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, load_manifest, save_manifest
 
 
 def a_manifest(**fields) -> Manifest:
@@ -79,7 +79,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_manifest(tmp_path):
     """A child saves larger and larger manifests without end and is killed; whatever is there is whole."""
     path = tmp_path / "manifest.json"
     program = (
-        "import sys, itertools; from pathlib import Path; from loadgen.manifest import Manifest, save_manifest\n"
+        "import sys, itertools; from pathlib import Path; from loadgen.runs.manifest import Manifest, save_manifest\n"
         "for i in itertools.count(): save_manifest(Manifest(run_id=str(i), started_at=1,"
         " messages=['x' * 100] * (i % 500)), Path(sys.argv[1])); print(i, flush=True)\n"
     )
