@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from loadgen.capacity_search import CapacitySearch, Found, Outcome
+from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.statistics.metrics import Floats

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from loadgen.campaign import Campaign
-from loadgen.capacity_search import Outcome
-from loadgen.capacity_steps import EngineSearch
+from loadgen.capacity.search import Outcome
+from loadgen.capacity.steps import EngineSearch
 from loadgen.endpoints.endpoint import Endpoint, RejectedError
 from loadgen.endpoints.tokens import count_tokens
 from loadgen.errors import UserError

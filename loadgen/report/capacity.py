@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from loadgen.capacity_search import Found
-from loadgen.capacity_steps import EngineSearch
+from loadgen.capacity.search import Found
+from loadgen.capacity.steps import EngineSearch
 from loadgen.metrics.slo import Slo
 from loadgen.report.language import joined, say
 from loadgen.report.run_words import of_run

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from loadgen import capacity_campaign as module
+from loadgen.capacity.search import Found
 from loadgen.capacity_campaign import CapacityCampaign
-from loadgen.capacity_search import Found
 from loadgen.endpoints.endpoint import RejectedError
 from loadgen.listener import Listener
 from loadgen.report.capacity import CapacityRow, capacity_rows, compared

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from loadgen.capacity_decision import Decision, decide
+from loadgen.capacity.decision import Decision, decide
 from loadgen.metrics.slo import needed
 from loadgen.statistics.metrics import Floats
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from loadgen.capacity_search import CapacitySearch, Outcome
+from loadgen.capacity.search import CapacitySearch, Outcome
 from loadgen.metrics.slo import Slo, strain
 from loadgen.metrics.window import cut_block
 from loadgen.record import REJECTIONS, RequestRecord

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.capacity_coverage import Queue
-from loadgen.capacity_search import CapacitySearch, Found, Outcome
+from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.traffic.arrivals import arrival_offsets_ns
