@@ -77,7 +77,7 @@ def bench(
     none failed, but one is undecided, 5 preflight found engines that cannot be compared, 6 the load generator was the
     limit, so that nothing can be judged, 130 interrupted.
     """
-    from loadgen.bench import run_bench
+    from loadgen.bench.race import run_bench
     from loadgen.scenario.file import load_scenario
 
     gate = Gate(fail_if, junit, markdown, github_summary)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -18,7 +19,6 @@ from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, needs_of
 from loadgen.preflight.show import findings_json, findings_table
 from loadgen.progress import StatusLine
-from loadgen.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.scenario.file import load_scenario
 
 

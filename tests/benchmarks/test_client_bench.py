@@ -13,7 +13,7 @@ from benchmarks.client.cli import options
 from benchmarks.client.peer_environment import PeerEnvironment
 from benchmarks.client.results import Store
 from loadgen.errors import UserError
-from tests.loadgen.races import TOP, environment
+from tests.loadgen.bench.races import TOP, environment
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the simulator needs Linux")
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 
-from tests.loadgen.races import TOP, environment
+from tests.loadgen.bench.races import TOP, environment
 
 
 class CommandLine:

@@ -17,9 +17,9 @@ from tests.fault_server import FaultServer
 TOP = Path(__file__).resolve().parents[2]
 NOT_FOR_TRAFFIC = {
     "grafana_client": "marks races in Grafana, in an environment of its own",
-    "loadgen.annotations": "marks a race in Grafana",
+    "loadgen.bench.annotations": "marks a race in Grafana",
     "loadgen.boards": "prints pages of what Prometheus knows",
-    "loadgen.campaign": "drives a race",
+    "loadgen.bench.campaign": "drives a race",
     "loadgen.metrics.summary": "works out figures, with numpy",
     "loadgen.distributed.client_metrics": "is served by the master",
     "loadgen.client.verdict": "judges when the master, or the end of a run, asks",

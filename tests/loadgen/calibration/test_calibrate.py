@@ -19,7 +19,7 @@ from loadgen.client.floor import NOT_CALIBRATED, Floor, floor_facts, floor_words
 from loadgen.errors import UserError
 from loadgen.record import RequestRecord
 from loadgen.runs.manifest import host_facts
-from tests.loadgen.races import TOP, environment
+from tests.loadgen.bench.races import TOP, environment
 from tests.loadgen.records import record as make
 
 MS = 1_000_000

@@ -19,7 +19,7 @@ from loadgen.exit_codes import CLIENT_LIMITED
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.races import WENT_WELL, one_line
+from tests.loadgen.bench.races import WENT_WELL, one_line
 
 TOP = Path(__file__).resolve().parents[3]
 TTFT_MS, GAP_MS, TOKENS = 40, 5, 48

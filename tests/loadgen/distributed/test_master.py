@@ -15,8 +15,8 @@ import requests
 from loadgen.distributed.locust_process import LOCUSTFILE, PARENT_VARIABLE, OwnLocust, _free_ports
 from loadgen.endpoints.seats import Seat
 from tests.fault_server import FaultServer
+from tests.loadgen.bench.races import TOP, alive, environment, wait_for
 from tests.loadgen.distributed.test_web_ui import FORM, Ui
-from tests.loadgen.races import TOP, alive, environment, wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from loadgen.endpoints.seats import Seat
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.races import TOP, environment, wait_for
+from tests.loadgen.bench.races import TOP, environment, wait_for
 
 pytestmark = pytest.mark.integration
 

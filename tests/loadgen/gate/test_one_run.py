@@ -86,13 +86,13 @@ def test_a_race_ends_with_the_gates_exit_code_first(tmp_path, monkeypatch, limit
     def race(*_, judge, **__):
         return judge(folder) or (0 if whole else 1)
 
-    monkeypatch.setattr("loadgen.bench.run_bench", race)
+    monkeypatch.setattr("loadgen.bench.race.run_bench", race)
     options = ["--fail-if", f"ttft.p50 > {limit}"] if limit else []
     assert CliRunner().invoke(app, ["bench", *options]).exit_code == code
 
 
 def test_a_race_of_one_endpoint_is_not_begun_for_a_difference(monkeypatch):
-    monkeypatch.setattr("loadgen.bench.run_bench", lambda *_, **__: pytest.fail("begun"))
+    monkeypatch.setattr("loadgen.bench.race.run_bench", lambda *_, **__: pytest.fail("begun"))
     done = CliRunner().invoke(app, ["bench", "--engine", "vllm=http://127.0.0.1:1", "--fail-if", "ttft.p95 > +5%"])
     assert isinstance(done.exception, UserError)
 

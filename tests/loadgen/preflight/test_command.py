@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.loadgen.races import TOP, WENT_WELL, environment
+from tests.loadgen.bench.races import TOP, WENT_WELL, environment
 from tests.simulator.client import running
 
 QUICK = ("--ttft-ms", "2", "--tpot-ms", "0.1", "--set", "prefix_caching.tell=true")

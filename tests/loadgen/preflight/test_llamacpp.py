@@ -24,7 +24,7 @@ from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import COUNTED_TEXTS
 from loadgen.preflight.sampling import sample_engine
 from loadgen.preflight.token_counts import explain_counts
-from tests.loadgen.races import TOP
+from tests.loadgen.bench.races import TOP
 
 PATHS = Paths(TOP)
 pytestmark = [

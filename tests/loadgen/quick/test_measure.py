@@ -17,7 +17,7 @@ import pytest
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.races import WENT_WELL
+from tests.loadgen.bench.races import WENT_WELL
 
 TOP = Path(__file__).resolve().parents[3]
 MODELS = [

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from loadgen.report import report_data, terminal_table, write_report
+from tests.loadgen.bench.test_capacity_campaign import Capacity
 from tests.loadgen.report.synthetic_run import SyntheticRun
-from tests.loadgen.test_capacity_campaign import Capacity
 
 
 @pytest.fixture

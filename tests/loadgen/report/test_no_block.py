@@ -9,7 +9,7 @@ from loadgen.report.headline import headline
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest
 from loadgen.scenario.model import Scenario
-from tests.loadgen.races import SCENARIO
+from tests.loadgen.bench.races import SCENARIO
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed", "running"])

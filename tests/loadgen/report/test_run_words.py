@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadgen.bench import ALL_UP, NOT_APPLIED
+from loadgen.bench.race import ALL_UP, NOT_APPLIED
 from loadgen.client import floor
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.gate.why import why_nothing

@@ -16,7 +16,7 @@ from loadgen.runs.resume import reopen
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 from tests.fault_server import FaultServer
-from tests.loadgen.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
+from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
 
 HOST = {"cpu": "x", "cpus_usable": 2, "memory_bytes": 10, "gpus": []}
 

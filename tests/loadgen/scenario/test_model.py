@@ -17,7 +17,7 @@ from loadgen.scenario.context_limit import limit_context
 from loadgen.scenario.file import load_scenario, shipped_scenarios
 from loadgen.scenario.model import Block, Cell, Load, Scenario, Timeouts
 from loadgen.scenario.shapes import Conversation, Step
-from tests.loadgen.races import TOP
+from tests.loadgen.bench.races import TOP
 
 GOOD = """\
 name: mine

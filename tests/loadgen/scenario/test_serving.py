@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from loadgen.bench.running_stack import _declare
 from loadgen.engines import ksana, llamacpp, vllm
 from loadgen.engines.serving import SETTINGS, read_block
 from loadgen.errors import UserError
-from loadgen.running_stack import _declare
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.serving import Serving, serving_json
 from tests.loadgen.scenario.test_model import GOOD, explain, write  # noqa: F401 - a fixture

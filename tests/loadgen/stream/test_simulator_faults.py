@@ -27,7 +27,7 @@ from loadgen.runs.folder import read_records
 from loadgen.scenario.model import Timeouts
 from loadgen.stream.exchange import exchange
 from loadgen.stream.http_stream import Connection
-from tests.loadgen.races import SCENARIO, TOP, WENT_WELL, environment
+from tests.loadgen.bench.races import SCENARIO, TOP, WENT_WELL, environment
 from tests.loadgen.records import MS
 from tests.loadgen.records import record as make_record
 from tests.loadgen.stream.test_truth import (

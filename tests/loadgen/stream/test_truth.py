@@ -21,7 +21,7 @@ import pytest
 
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import read_records
-from tests.loadgen.races import SCENARIO, TOP, WENT_WELL, environment
+from tests.loadgen.bench.races import SCENARIO, TOP, WENT_WELL, environment
 from tests.simulator.client import Simulator, running
 
 pytestmark = pytest.mark.integration

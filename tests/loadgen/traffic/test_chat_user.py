@@ -14,7 +14,7 @@ from loadgen.traffic.block import Traffic
 from loadgen.traffic.chat_user import ChatUser, closed_loop_user
 from loadgen.traffic.plan import BlockPlan
 from tests.fault_server import FaultServer
-from tests.loadgen.races import Bench
+from tests.loadgen.bench.races import Bench
 from tests.loadgen.records import record
 from tests.loadgen.traffic.test_plan import plan
 

@@ -15,7 +15,7 @@ import pytest
 from loadgen.metrics.window import cut_block
 from loadgen.record import RequestRecord
 from tests.fault_server import FaultServer
-from tests.loadgen.races import WENT_WELL
+from tests.loadgen.bench.races import WENT_WELL
 from tests.loadgen.records import record
 
 CHECKOUT = Path(__file__).parents[3]

@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from loadgen.block_driver import BlockDriver, DiskFull
-from loadgen.block_watch import BlockFailed, last_words
+from loadgen.bench.block_driver import BlockDriver, DiskFull
+from loadgen.bench.block_watch import BlockFailed, last_words
+from loadgen.bench.listener import Listener
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.seats import Seat
 from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
-from loadgen.listener import Listener
 from loadgen.preflight.phase import Preflight
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest

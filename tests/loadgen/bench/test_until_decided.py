@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen import until_decided
+from loadgen.bench import until_decided
+from loadgen.bench.until_decided import Looks, decider
 from loadgen.cli.bench import with_most_repeats
 from loadgen.statistics.compare import compare
-from loadgen.until_decided import Looks, decider
 from tests.loadgen.statistics.samples import cell
 
 

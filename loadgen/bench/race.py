@@ -13,13 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from loadgen.annotations import Annotations
-from loadgen.bench_end import resume_command, show_partial, show_whole
-from loadgen.bench_locust import race_locust
-from loadgen.bench_progress import BenchProgress
+from loadgen.bench.annotations import Annotations
+from loadgen.bench.campaign import Campaign, make_folder
+from loadgen.bench.capacity_campaign import CapacityCampaign
+from loadgen.bench.end import resume_command, show_partial, show_whole
+from loadgen.bench.listener import Listener, Listeners
+from loadgen.bench.progress import BenchProgress
+from loadgen.bench.race_locust import race_locust
+from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
+from loadgen.bench.until_decided import Looks, decider
 from loadgen.boards.command import show_dashboards
-from loadgen.campaign import Campaign, make_folder
-from loadgen.capacity_campaign import CapacityCampaign
 from loadgen.client.floor import floor_facts
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
 from loadgen.endpoints.seats import Seat
@@ -27,10 +30,8 @@ from loadgen.errors import UserError
 from loadgen.exit_codes import OK
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
-from loadgen.listener import Listener, Listeners
 from loadgen.output_file import check_folder
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
-from loadgen.running_stack import RunningStack, choose_seats, open_stack, settle_serving
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
 from loadgen.runs.resume import reopen, same_endpoint, scenario_of
@@ -38,7 +39,6 @@ from loadgen.scenario.context_limit import left_out_note, limit_context
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 from loadgen.statistics.result import Settings
-from loadgen.until_decided import Looks, decider
 from loadgen.wrong_value import wrong_value
 
 GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one

@@ -17,7 +17,7 @@ import pytest
 
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.races import Bench, alive, one_line, wait_for
+from tests.loadgen.bench.races import Bench, alive, one_line, wait_for
 from tests.simulator.client import running
 
 pytestmark = pytest.mark.integration

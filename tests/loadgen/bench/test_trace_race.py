@@ -8,7 +8,7 @@ import pytest
 
 from loadgen.scenario.trace import TRACE_FILE, read_trace
 from tests.fault_server import FaultServer
-from tests.loadgen.races import Bench
+from tests.loadgen.bench.races import Bench
 
 
 @pytest.mark.integration

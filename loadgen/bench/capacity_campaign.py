@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from loadgen.campaign import Campaign
+from loadgen.bench.campaign import Campaign
 from loadgen.capacity.search import Outcome
 from loadgen.capacity.steps import EngineSearch
 from loadgen.endpoints.endpoint import Endpoint, RejectedError

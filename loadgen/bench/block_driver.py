@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from loadgen.block_watch import BlockFailed, BlockWatch
+from loadgen.bench.block_watch import BlockFailed, BlockWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost

@@ -19,18 +19,18 @@ from rich.console import Console
 
 from embedded import setup
 from embedded.settings import Paths
-from loadgen import annotations as module
-from loadgen import bench
-from loadgen.annotations import ENVIRONMENT, PROGRAM, Annotations
-from loadgen.bench_progress import BenchProgress
+from loadgen.bench import annotations as module
+from loadgen.bench import race as bench
+from loadgen.bench.annotations import ENVIRONMENT, PROGRAM, Annotations
+from loadgen.bench.listener import Listener, Listeners
+from loadgen.bench.progress import BenchProgress
 from loadgen.errors import UserError
-from loadgen.listener import Listener, Listeners
 from loadgen.runs.manifest import BlockFacts, Manifest, Session
 from loadgen.scenario.model import Block, Cell
 from tests.grafana.fake_grafana import FAULTS, PASSWORD, FakeGrafana
-from tests.loadgen.races import wait_for
+from tests.loadgen.bench.races import wait_for
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 RUN = "20261122-120000-tiny"
 CELL = Cell(32, 8, 2)
 
@@ -329,7 +329,7 @@ def test_a_grafana_that_dies_midway_and_comes_back(client, monkeypatch):
 INTERRUPTED = """
 import os, sys, time
 from pathlib import Path
-from loadgen.annotations import Annotations
+from loadgen.bench.annotations import Annotations
 from loadgen.runs.manifest import Manifest
 
 run = Manifest(run_id="r", started_at=1000.0)

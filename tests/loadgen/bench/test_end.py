@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from loadgen.bench_end import resume_command, show_partial, show_whole
+from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.client.verdict import ClientVerdict
 from loadgen.endpoints.seats import Seat
 from loadgen.runs.folder import RunFolder

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from loadgen import capacity_campaign as module
+from loadgen.bench import capacity_campaign as module
+from loadgen.bench.capacity_campaign import CapacityCampaign
+from loadgen.bench.listener import Listener
 from loadgen.capacity.search import Found
-from loadgen.capacity_campaign import CapacityCampaign
 from loadgen.endpoints.endpoint import RejectedError
-from loadgen.listener import Listener
 from loadgen.report.capacity import CapacityRow, capacity_rows, compared
 from loadgen.runs.manifest import BlockFacts
 from loadgen.runs.record_file import RecordFile
 from loadgen.scenario.cell import Cell
+from tests.loadgen.bench.test_campaign import RUNNING, Race
 from tests.loadgen.records import MS, record
-from tests.loadgen.test_campaign import RUNNING, Race
 
 SEARCH = {"of": "rate", "from": 4.0, "precision": 0.1, "step_s": 1.0}
 SLO = {"ttft_ms": 100.0, "percentile": 90.0}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import running_stack as module
+from loadgen.bench import running_stack as module
+from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.errors import UserError
 from loadgen.hosts import docker as docker_host
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, read_supervisor_stack, stack_file
-from loadgen.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import Serving
 from tests.loadgen.distributed.web import serve

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from loadgen import block_driver, block_watch
-from loadgen import campaign as module
-from loadgen.campaign import Campaign, Listener, make_folder
+from loadgen.bench import block_driver, block_watch
+from loadgen.bench import campaign as module
+from loadgen.bench.campaign import Campaign, Listener, make_folder
 from loadgen.client.verdict import ClientVerdict
 from loadgen.distributed.locust_client import LocustGone
 from loadgen.endpoints import seats as seats_module

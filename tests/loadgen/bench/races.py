@@ -20,7 +20,7 @@ from loadgen.runs.folder import RunData, RunFolder
 from tests.fault_server import FaultServer
 from tests.simulator.client import Simulator
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 LIMIT_S = 150.0
 WENT_WELL = (OK, CLIENT_LIMITED)
 """Exit codes of a run without a failure; whether the load generator was its limit is up to the machine."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from loadgen.bench.running_stack import RunningStack
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
-from loadgen.running_stack import RunningStack
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from loadgen.listener import Listener
+from loadgen.bench.listener import Listener
 from loadgen.runs.manifest import BlockFacts, Manifest
 from loadgen.scenario.model import Block
 

@@ -1,0 +1,1 @@
+"""Conducts a whole run."""
