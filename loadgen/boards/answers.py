@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from loadgen.boards.dashboard import Panel, Target
 from loadgen.boards.macros import MacroError, Value, built_in, interpolate
 from loadgen.boards.span import Span
-from loadgen.prometheus import Labels, Prometheus, PrometheusError, Series, duration_seconds
+from loadgen.monitoring.prometheus import Labels, Prometheus, PrometheusError, Series, duration_seconds
 
 LEGEND = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 Outage = tuple[float, float]

@@ -14,7 +14,7 @@ from loadgen.boards.paint import Paint
 from loadgen.boards.span import Span, make_span
 from loadgen.boards.variables import resolve
 from loadgen.boards.views import view_of
-from loadgen.prometheus import Prometheus, PrometheusError, PrometheusGone
+from loadgen.monitoring.prometheus import Prometheus, PrometheusError, PrometheusGone
 from loadgen.runs.manifest import Manifest
 
 UNKNOWN_INTERVAL_S = 15.0

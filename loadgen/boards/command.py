@@ -13,7 +13,7 @@ from loadgen.boards.dashboard import load_boards
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import read_stack
-from loadgen.prometheus import Prometheus, PrometheusGone
+from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import load_manifest
 

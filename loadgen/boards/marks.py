@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from loadgen.boards.answers import Outage
 from loadgen.boards.span import Span
-from loadgen.prometheus import Prometheus, PrometheusError
+from loadgen.monitoring.prometheus import Prometheus, PrometheusError
 from loadgen.runs.manifest import Manifest
 
 BLOCK_INFO = "bakeoff_client_block_info"

@@ -9,7 +9,7 @@ import re
 import time
 
 from loadgen.errors import UserError
-from loadgen.prometheus import duration_seconds
+from loadgen.monitoring.prometheus import duration_seconds
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import load_manifest
 

@@ -9,7 +9,7 @@ from typing import Any
 from loadgen.boards.dashboard import Board, Variable
 from loadgen.boards.macros import ALL, MacroError, Value, built_in, constant, interpolate
 from loadgen.boards.span import Span
-from loadgen.prometheus import Prometheus, PrometheusError
+from loadgen.monitoring.prometheus import Prometheus, PrometheusError
 
 LABEL_VALUES = re.compile(r"label_values\(\s*(?:(?P<selector>.+?)\s*,\s*)?(?P<label>[a-zA-Z_]\w*)\s*\)", re.DOTALL)
 

@@ -12,10 +12,10 @@ from loadgen.errors import UserError
 from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
 from loadgen.metrics.slo import Slo
+from loadgen.monitoring.memory import Memory
 from loadgen.report.comparison import margin
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.floors import floors_ms
-from loadgen.report.prometheus import Memory
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import Manifest
 from loadgen.runs.resume import scenario_of

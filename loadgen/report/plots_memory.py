@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from loadgen.metrics.summary import Floats
+from loadgen.monitoring.memory import Memory
 from loadgen.report.data import ReportData
 from loadgen.report.language import mark
 from loadgen.report.plots import Titles, finish, nothing
-from loadgen.report.prometheus import Memory
 from loadgen.report.style import Palette
 from loadgen.report.text import number
 

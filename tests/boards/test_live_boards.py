@@ -22,7 +22,7 @@ from loadgen.boards.dashboard import load_boards
 from loadgen.boards.span import make_span
 from loadgen.boards.variables import resolve
 from loadgen.endpoints.seats import Seat
-from loadgen.prometheus import Prometheus
+from loadgen.monitoring.prometheus import Prometheus
 from tests.boards.live_stack import CHECKOUT, LiveStack, Program, low_ports, wait_for
 from tests.prometheus.test_recorded import DATA, RisingPage
 

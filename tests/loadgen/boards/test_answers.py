@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from loadgen import prometheus as api
 from loadgen.boards.answers import ask, find_outages, legend
 from loadgen.boards.dashboard import load_board
 from loadgen.boards.macros import built_in
 from loadgen.boards.span import Span
-from loadgen.prometheus import Prometheus
+from loadgen.monitoring import prometheus as api
+from loadgen.monitoring.prometheus import Prometheus
 from tests.fake_prometheus import matrix, success, vector
 from tests.loadgen.boards.boards_json import board, panel, target, write
 

@@ -16,7 +16,7 @@ import pytest
 
 from loadgen.boards.build import build_page
 from loadgen.boards.dashboard import load_board
-from loadgen.prometheus import Prometheus
+from loadgen.monitoring.prometheus import Prometheus
 from tests.loadgen.boards.boards_json import board, panel, target, variable, write
 from tests.loadgen.boards.test_page import Reader, figures
 from tests.prometheus.conftest import prometheus_binary  # noqa: F401 (a fixture)

@@ -11,7 +11,7 @@ import pytest
 
 from loadgen.boards.build import build_page
 from loadgen.boards.dashboard import load_board
-from loadgen.prometheus import Prometheus, PrometheusGone
+from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest
 from tests.fake_prometheus import matrix, success, vector
 from tests.loadgen.boards.boards_json import board, override, panel, row, target, variable, write

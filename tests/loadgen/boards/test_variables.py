@@ -8,7 +8,7 @@ from loadgen.boards.dashboard import load_board
 from loadgen.boards.macros import interpolate
 from loadgen.boards.span import Span
 from loadgen.boards.variables import resolve
-from loadgen.prometheus import Prometheus
+from loadgen.monitoring.prometheus import Prometheus
 from tests.fake_prometheus import success
 from tests.loadgen.boards.boards_json import board, variable, write
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from loadgen.metrics.summary import summarise
-from loadgen.prometheus import Prometheus, PrometheusError
+from loadgen.monitoring.prometheus import Prometheus, PrometheusError
 from loadgen.report.language import say
 from loadgen.report.run_words import of_run
 from loadgen.runs.folder import BlockData

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.prometheus import Prometheus, PrometheusError, quoted
+from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
 from loadgen.report.language import say
 from loadgen.report.run_words import of_run
 from loadgen.runs.manifest import Manifest

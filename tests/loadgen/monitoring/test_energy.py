@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.monitoring.energy import joules
 from loadgen.report import write_report
-from loadgen.report.energy import joules
 from loadgen.report.prefill import fit_prefill, prefill_fits
 from tests.fake_prometheus import FakePrometheus
+from tests.loadgen.monitoring.test_memory import known, prometheus
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures
 from tests.loadgen.report.synthetic_run import START, SyntheticRun
-from tests.loadgen.report.test_prometheus import known, prometheus
 
 __all__ = ["prometheus"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from loadgen.monitoring.memory import engine_memory
 from loadgen.report import write_report
-from loadgen.report.prometheus import engine_memory
 from loadgen.runs.folder import RunFolder
 from tests.fake_prometheus import Answer, FakePrometheus
 from tests.loadgen.report.html_check import check
