@@ -7,7 +7,7 @@ compare engines, it is the same colour on all of them.
 
 from __future__ import annotations
 
-from loadgen.report.style import KNOWN_ENGINES, LOOKS
+from loadgen.presentation.style import KNOWN_ENGINES, LOOKS
 
 # Of the two tones that the report has of each colour, the one for dark pages: Grafana is dark unless told otherwise.
 ENGINE_COLOURS: dict[str, str] = {name: look.dark for name, look in zip(KNOWN_ENGINES, LOOKS, strict=True)}

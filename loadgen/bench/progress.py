@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from loadgen.bench.listener import Listener
-from loadgen.progress import StatusLine
+from loadgen.presentation.progress import StatusLine
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from loadgen.report.style import LOOKS
+from loadgen.presentation.style import LOOKS
 
 
 class Colour(NamedTuple):

@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import math
 
-from loadgen.report.text import DASH, duration
+from loadgen.presentation.text import DASH, duration
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

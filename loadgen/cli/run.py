@@ -101,7 +101,7 @@ def run(
         signal.signal(number, _leave)
     from loadgen.endpoints.endpoint import inspect_endpoint
     from loadgen.endpoints.tokens import make_recipe
-    from loadgen.progress import QuickProgress
+    from loadgen.presentation.progress import QuickProgress
     from loadgen.quick.measure import run_quick
     from loadgen.scenario.model import OPEN_LOOP_WARMUP, Timeouts
     from loadgen.traffic.plan import BlockPlan

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from loadgen.client.floor import floor_words
 from loadgen.errors import UserError
-from loadgen.report.language import mark, say
-from loadgen.report.run_words import of_run
-from loadgen.report.text import command_line, gibibytes, plain
+from loadgen.presentation.language import mark, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.text import command_line, gibibytes, plain
 from loadgen.runs.manifest import EngineFacts, Manifest
 
 Level = Literal["refuse", "warn", "info"]

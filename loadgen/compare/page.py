@@ -16,15 +16,15 @@ from loadgen.errors import UserError
 from loadgen.gate.decide import Decision, exit_code
 from loadgen.gate.words import estimate_words, gravest_first
 from loadgen.gate.words import headline as gate_headline
+from loadgen.presentation.language import ENGLISH, Text, language_of, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.style import LOOKS
+from loadgen.presentation.text import cell_words
 from loadgen.report.figures import png_language, write_pngs
 from loadgen.report.figures_compare import write_comparison_pngs
 from loadgen.report.html import comparison_drawings, drawings
-from loadgen.report.language import ENGLISH, Text, language_of, say
 from loadgen.report.markdown import markdown_environment, tidy
 from loadgen.report.page import context, environment
-from loadgen.report.run_words import of_run
-from loadgen.report.style import LOOKS
-from loadgen.report.text import cell_words
 from loadgen.statistics.words import family_words
 
 SCHEMA_VERSION = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from loadgen.presentation.language import Text, say
+from loadgen.presentation.text import DASH, number
 from loadgen.report.headline import caveat_text
-from loadgen.report.language import Text, say
-from loadgen.report.text import DASH, number
 from loadgen.statistics.metrics import GOODPUT
 from loadgen.statistics.result import Comparison, Estimate, Statistics
 from loadgen.statistics.words import metric_words, verdict_words

@@ -13,9 +13,9 @@ from rich.text import Text
 from loadgen.compare.comparison import RunComparison
 from loadgen.compare.headline import headline, notices
 from loadgen.compare.rows import Row, rows
-from loadgen.report.style import LOOKS
+from loadgen.presentation.style import LOOKS
+from loadgen.presentation.text import ONLY_HEADLINES, cell_words, printable
 from loadgen.report.table import LEVEL_STYLES, WIDE, terminal_table
-from loadgen.report.text import ONLY_HEADLINES, cell_words, printable
 
 
 def show_comparison(console: Console, comparison: RunComparison) -> None:

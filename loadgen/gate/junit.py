@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from loadgen.gate.decide import Decision
 from loadgen.gate.words import estimate_words, sentence, subject
-from loadgen.report.text import printable
+from loadgen.presentation.text import printable
 
 
 def junit_xml(decisions: Sequence[Decision], *, name: str, started_at: float) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from loadgen.gate.decide import Decision, exit_code
 from loadgen.gate.words import MARKS, estimate_words, gravest_first, headline, subject
+from loadgen.presentation.text import cell_words
 from loadgen.report.markdown import code, escape
-from loadgen.report.text import cell_words
 
 ICONS = {0: "✅", 3: "❌", 4: "⚠️"}
 

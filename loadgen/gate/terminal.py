@@ -9,7 +9,7 @@ from rich.text import Text
 
 from loadgen.gate.decide import Decision, Outcome
 from loadgen.gate.words import gravest_first, headline, sentence
-from loadgen.report.text import printable
+from loadgen.presentation.text import printable
 
 STYLES: dict[Outcome, str] = {"held": "green", "failed": "bold red", "undecided": "yellow"}
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadgen.gate.decide import Decision, Outcome, exit_code
-from loadgen.report.text import DASH, cell_words, number
+from loadgen.presentation.text import DASH, cell_words, number
 from loadgen.scenario.threshold import Threshold
 
 MARKS: dict[Outcome, str] = {"held": "✓", "failed": "✗", "undecided": "?"}

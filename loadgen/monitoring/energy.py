@@ -15,8 +15,8 @@ import numpy as np
 
 from loadgen.metrics.summary import summarise
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
-from loadgen.report.language import say
-from loadgen.report.run_words import of_run
+from loadgen.presentation.language import say
+from loadgen.presentation.run_words import of_run
 from loadgen.runs.folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"

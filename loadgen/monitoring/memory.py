@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
-from loadgen.report.language import say
-from loadgen.report.run_words import of_run
+from loadgen.presentation.language import say
+from loadgen.presentation.run_words import of_run
 from loadgen.runs.manifest import Manifest
 
 SNAPSHOT = "metrics.json"

@@ -18,7 +18,7 @@ from loadgen.preflight.compare import refuse_blocking
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, needs_of
 from loadgen.preflight.show import findings_json, findings_table
-from loadgen.progress import StatusLine
+from loadgen.presentation.progress import StatusLine
 from loadgen.scenario.file import load_scenario
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from loadgen.errors import UserError
 from loadgen.monitoring.energy import engine_energy
 from loadgen.monitoring.memory import engine_memory
+from loadgen.presentation.language import ENGLISH, language_of
 from loadgen.report.data import ReportData, build_report_data
-from loadgen.report.language import ENGLISH, language_of
 from loadgen.report.summary import write_summary
 from loadgen.report.table import terminal_table
 from loadgen.runs.folder import RunData, RunFolder

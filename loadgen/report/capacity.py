@@ -9,9 +9,9 @@ from typing import Literal
 from loadgen.capacity.search import Found
 from loadgen.capacity.steps import EngineSearch
 from loadgen.metrics.slo import Slo
-from loadgen.report.language import joined, say
-from loadgen.report.run_words import of_run
-from loadgen.report.text import DASH, number, ratio
+from loadgen.presentation.language import joined, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.text import DASH, number, ratio
 from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell, Scenario
 

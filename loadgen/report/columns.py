@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from loadgen.metrics.summary import CellSummary
-from loadgen.report.text import interval, number
+from loadgen.presentation.text import interval, number
 from loadgen.statistics.metrics import GOODPUT
 
 

@@ -10,16 +10,16 @@ from loadgen.errors import UserError
 from loadgen.metrics.slo import Slo
 from loadgen.monitoring.energy import Energy
 from loadgen.monitoring.memory import Memory
+from loadgen.presentation.language import Text, mark
+from loadgen.presentation.style import LOOKS, looks_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell, parsed, sort_key
 from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.comparison import comparisons
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.floors import beyond_calibration
-from loadgen.report.language import Text, mark
 from loadgen.report.prefill import PrefillFit, prefill_fits
 from loadgen.report.serving import ServingRow, serving_rows
-from loadgen.report.style import LOOKS, looks_of
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import EngineFacts, Manifest

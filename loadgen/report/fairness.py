@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadgen.preflight.finding import UNKNOWN
+from loadgen.presentation.language import joined, mark, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.text import DASH, command_line, gibibytes, number, plain
 from loadgen.record import RequestRecord
-from loadgen.report.language import joined, mark, say
-from loadgen.report.run_words import of_run
-from loadgen.report.text import DASH, command_line, gibibytes, number, plain
 from loadgen.runs.folder import RunData
 from loadgen.runs.manifest import EngineFacts, ParityFact
 

@@ -18,8 +18,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from loadgen.presentation.language import ENGLISH, Language, mark, say
+from loadgen.presentation.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
+from loadgen.presentation.text import load_words, shape_words
 from loadgen.report.data import ReportData
-from loadgen.report.language import ENGLISH, Language, mark, say
 from loadgen.report.plots import (
     LOAD_PLOTS,
     Titles,
@@ -29,8 +31,6 @@ from loadgen.report.plots import (
     load_id,
 )
 from loadgen.report.plots_memory import draw_memory
-from loadgen.report.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
-from loadgen.report.text import load_words, shape_words
 from loadgen.scenario.model import Cell
 
 SETTINGS: Any = {

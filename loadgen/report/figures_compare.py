@@ -9,10 +9,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from loadgen.presentation.language import ENGLISH, Language, say
+from loadgen.presentation.style import PAPER, PLACEHOLDERS, Palette
+from loadgen.presentation.text import shape_words
 from loadgen.report.cells import CellView
 from loadgen.report.data import ReportData
 from loadgen.report.figures import Picture, draw_svg, drawing, legend, save, shape_name
-from loadgen.report.language import ENGLISH, Language, say
 from loadgen.report.plots import Titles
 from loadgen.report.plots_compare import (
     LABEL_INCHES,
@@ -23,8 +25,6 @@ from loadgen.report.plots_compare import (
     drifting,
 )
 from loadgen.report.plots_frontier import FRONTIER_PLOTS, draw_frontier, draw_prefill
-from loadgen.report.style import PAPER, PLACEHOLDERS, Palette
-from loadgen.report.text import shape_words
 from loadgen.statistics.metrics import HEADLINE
 from loadgen.statistics.result import Statistics
 from loadgen.statistics.words import metric_words

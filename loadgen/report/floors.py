@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from loadgen.client.floor import Floor, FloorStep
-from loadgen.report.language import Text, say
+from loadgen.presentation.language import Text, say
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import Manifest
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 from loadgen.block_samples import most_errors
+from loadgen.presentation.language import Text, joined, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.style import Mark, verdict_mark
+from loadgen.presentation.text import cell_words, listing, number, plural
 from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
-from loadgen.report.language import Text, joined, say
 from loadgen.report.lost import lost_words
-from loadgen.report.run_words import of_run
-from loadgen.report.style import Mark, verdict_mark
-from loadgen.report.text import cell_words, listing, number, plural
 from loadgen.runs.record_file import BadLine
 from loadgen.statistics.result import CellResult, Judged, Overall, Reason, Statistics
 from loadgen.statistics.words import sentence, verdict_words

@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from loadgen.presentation.language import ENGLISH, Language
+from loadgen.presentation.style import LOOKS
 from loadgen.report.data import ReportData
 from loadgen.report.figures import svg_memory, svg_shapes
 from loadgen.report.figures_compare import svg_comparison
-from loadgen.report.language import ENGLISH, Language
 from loadgen.report.page import context, environment
-from loadgen.report.style import LOOKS
 
 
 def drawings(data: ReportData, language: Language = ENGLISH) -> list[dict[str, Any]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from loadgen.presentation.language import Text, say
+from loadgen.presentation.text import plural
 from loadgen.report.data import BlockView
-from loadgen.report.language import Text, say
-from loadgen.report.text import plural
 
 
 def lost_words(blocks: Sequence[BlockView], most_errors: Mapping[str, float]) -> list[Text]:

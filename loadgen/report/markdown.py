@@ -8,10 +8,10 @@ from typing import Any
 
 import jinja2
 
+from loadgen.presentation.language import ENGLISH, Language, say
 from loadgen.report.data import ReportData
 from loadgen.report.figures import png_language, write_pngs
 from loadgen.report.figures_compare import write_comparison_pngs
-from loadgen.report.language import ENGLISH, Language, say
 from loadgen.report.page import context, environment
 
 FILES = "report_files"

@@ -7,16 +7,16 @@ from typing import Any
 import jinja2
 
 from loadgen.metrics.definitions import DEFINITIONS
-from loadgen.report import text
+from loadgen.presentation import text
+from loadgen.presentation.language import ENGLISH, Language, Text, mark, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
-from loadgen.report.language import ENGLISH, Language, Text, mark, say
 from loadgen.report.prefill import PrefillFit
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
-from loadgen.report.run_words import of_run
-from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
 from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, verdict_tables
 
 STATUS_WORDS = {

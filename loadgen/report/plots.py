@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from loadgen.metrics.summary import CellSummary, Floats
+from loadgen.presentation.language import Language, mark
+from loadgen.presentation.style import Palette
+from loadgen.presentation.text import load_words, number, plural
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
-from loadgen.report.language import Language, mark
-from loadgen.report.style import Palette
-from loadgen.report.text import load_words, number, plural
 
 SECONDS_FROM_MS = 5000.0
 """An axis that reaches this many milliseconds counts in seconds."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.presentation.language import mark
+from loadgen.presentation.style import Palette
+from loadgen.presentation.text import cell_words, number, plural
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
-from loadgen.report.language import mark
 from loadgen.report.plots import NOTHING, Titles, finish, nothing, short
-from loadgen.report.style import Palette
-from loadgen.report.text import cell_words, number, plural
 from loadgen.statistics.metrics import HEADLINE
 from loadgen.statistics.result import Judged, Statistics
 from loadgen.statistics.words import metric_words

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from loadgen.metrics.summary import CellSummary
+from loadgen.presentation.language import mark
+from loadgen.presentation.style import Palette
+from loadgen.presentation.text import interval, load_words, number
 from loadgen.report.cells import CellView
 from loadgen.report.data import ReportData
-from loadgen.report.language import mark
 from loadgen.report.plots import LOG_FROM_RATIO, SECONDS_FROM_MS, Titles, finish, load_id, log_axis, nothing
 from loadgen.report.prefill import PrefillFit
-from loadgen.report.style import Palette
-from loadgen.report.text import interval, load_words, number
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

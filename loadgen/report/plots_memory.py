@@ -8,11 +8,11 @@ import numpy as np
 
 from loadgen.metrics.summary import Floats
 from loadgen.monitoring.memory import Memory
+from loadgen.presentation.language import mark
+from loadgen.presentation.style import Palette
+from loadgen.presentation.text import number
 from loadgen.report.data import ReportData
-from loadgen.report.language import mark
 from loadgen.report.plots import Titles, finish, nothing
-from loadgen.report.style import Palette
-from loadgen.report.text import number
 
 
 def draw_memory(axes: Any, data: ReportData, memory: Memory, palette: Palette, prefix: str) -> Titles:

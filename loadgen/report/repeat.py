@@ -7,10 +7,10 @@ from typing import Any
 
 from loadgen.client.floor import floor_words
 from loadgen.client.verdict import ClientVerdict
+from loadgen.presentation.language import mark, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.text import DASH, count, duration, gibibytes, moment, number, plain
 from loadgen.report.data import ReportData
-from loadgen.report.language import mark, say
-from loadgen.report.run_words import of_run
-from loadgen.report.text import DASH, count, duration, gibibytes, moment, number, plain
 
 Facts = list[tuple[str, str]]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.engines.serving import SETTINGS, plain
-from loadgen.report.language import mark
-from loadgen.report.text import DASH
+from loadgen.presentation.language import mark
+from loadgen.presentation.text import DASH
 from loadgen.runs.manifest import EngineFacts, Manifest
 
 UNKNOWN = mark("not known: Bakeoff did not set this engine up")

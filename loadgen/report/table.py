@@ -7,12 +7,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
+from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
 from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
-from loadgen.report.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
-from loadgen.report.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from loadgen.presentation.language import Text, mark, say
+from loadgen.presentation.run_words import of_run
+from loadgen.presentation.style import Mark, verdict_mark
+from loadgen.presentation.text import cell_words, plural
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
-from loadgen.report.language import Text, mark, say
-from loadgen.report.run_words import of_run
-from loadgen.report.style import Mark, verdict_mark
-from loadgen.report.text import cell_words, plural
 from loadgen.statistics.result import Judged, Statistics
 from loadgen.statistics.words import drift_words, family_words, metric_words
 

@@ -13,7 +13,7 @@ from embedded.setup import ENGINES
 from grafana.boards.catalogue import BOARDS
 from grafana.boards.colours import ENGINE_COLOURS, series_of
 from grafana.boards.files import FOLDER, texts
-from loadgen.report.style import LOOKS
+from loadgen.presentation.style import LOOKS
 from tests.prometheus.conftest import CHECKOUT
 
 BUILT = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}

@@ -14,9 +14,9 @@ from loadgen.cli.app import app
 from loadgen.gate.decide import Case, decide
 from loadgen.gate.quantity import difference_quantity, limit_quantity
 from loadgen.monitoring.memory import Memory
+from loadgen.presentation.language import CHINESE
 from loadgen.report.data import build_report_data
 from loadgen.report.headline import headline
-from loadgen.report.language import CHINESE
 from loadgen.runs.manifest import load_manifest, save_manifest
 from loadgen.scenario.threshold import parse_threshold
 from loadgen.statistics.metrics import BlockSample, CellSample

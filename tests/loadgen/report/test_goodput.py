@@ -14,10 +14,10 @@ from rich.console import Console
 
 from loadgen.compare.comparison import compare_runs
 from loadgen.compare.sides import load_sides
+from loadgen.presentation.style import EQUAL, LOOKS, OPEN
+from loadgen.presentation.text import interval, ratio_interval
 from loadgen.report import ReportPaths, terminal_table, write_report
-from loadgen.report.style import EQUAL, LOOKS, OPEN
 from loadgen.report.table import TerminalTable
-from loadgen.report.text import interval, ratio_interval
 from loadgen.scenario.model import Cell
 from loadgen.statistics.metrics import GOODPUT
 from tests.loadgen.known_run import Truth, known_run

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from loadgen.errors import UserError
+from loadgen.presentation.chinese import CHINESE as CATALOGUE
+from loadgen.presentation.chinese import SENTENCES
+from loadgen.presentation.chinese_terms import TERMS
+from loadgen.presentation.language import CHINESE, ENGLISH, joined, language_of, say
+from loadgen.presentation.text import listing, plural
 from loadgen.report import figures, write_report
-from loadgen.report.chinese import CHINESE as CATALOGUE
-from loadgen.report.chinese import SENTENCES
-from loadgen.report.chinese_terms import TERMS
-from loadgen.report.language import CHINESE, ENGLISH, joined, language_of, say
-from loadgen.report.text import listing, plural
 from tests.loadgen.report.catalogue import in_python, in_template, needed
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import SyntheticRun

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from loadgen.report.language import ENGLISH, Language
+from loadgen.presentation.language import ENGLISH, Language
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loadgen.errors import UserError
-from loadgen.report.chinese import CHINESE as CHINESE_TEXTS
+from loadgen.presentation.chinese import CHINESE as CHINESE_TEXTS
 from loadgen.statistics import chinese, words
 
 

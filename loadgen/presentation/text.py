@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from loadgen.report.language import Text, joined, say
-from loadgen.report.run_words import of_run
+from loadgen.presentation.language import Text, joined, say
+from loadgen.presentation.run_words import of_run
 from loadgen.scenario.model import Cell
 
 DASH = "–"

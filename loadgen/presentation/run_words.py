@@ -10,8 +10,8 @@ import functools
 import re
 from collections.abc import Sequence
 
-from loadgen.report.language import joined, mark, say
-from loadgen.report.run_templates import TEMPLATES
+from loadgen.presentation.language import joined, mark, say
+from loadgen.presentation.run_templates import TEMPLATES
 
 SHAPES: dict[str, frozenset[str]] = {
     r".+?": frozenset({"problem", "error", "log", "why", "reasons", "how", "words", "verdicts", "value"}),

@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from loadgen import progress
-from loadgen.progress import WaitingLine
+from loadgen.presentation import progress
+from loadgen.presentation.progress import WaitingLine
 
 
 def test_a_line_that_stays_tells_for_how_long(monkeypatch):

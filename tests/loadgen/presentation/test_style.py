@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from grafana.boards.colours import ENGINE_COLOURS
-from loadgen.report.style import LOOKS, looks_of
+from loadgen.presentation.style import LOOKS, looks_of
 
 
 @pytest.mark.parametrize(

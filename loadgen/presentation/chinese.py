@@ -3,9 +3,9 @@
 # ruff: noqa: E501 (a Chinese character counts as two columns)
 from __future__ import annotations
 
-from loadgen.report.chinese_compare import COMPARE_TEXTS
-from loadgen.report.chinese_run import RUN_TEXTS
-from loadgen.report.chinese_terms import TERMS
+from loadgen.presentation.chinese_compare import COMPARE_TEXTS
+from loadgen.presentation.chinese_run import RUN_TEXTS
+from loadgen.presentation.chinese_terms import TERMS
 
 SENTENCES: dict[str, str] = {
     # the head

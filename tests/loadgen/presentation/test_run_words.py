@@ -17,8 +17,8 @@ from loadgen.gate.why import why_nothing
 from loadgen.preflight.compare import compare, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import LENGTHS
-from loadgen.report.language import CHINESE, Text
-from loadgen.report.run_words import of_run
+from loadgen.presentation.language import CHINESE, Text
+from loadgen.presentation.run_words import of_run
 from loadgen.scenario.file import load_scenario, shipped_scenarios
 from loadgen.scenario.threshold import parse_threshold
 from loadgen.statistics.metrics import BlockSample
