@@ -23,10 +23,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from loadgen.analysis.from_run import cell_samples
 from loadgen.exit_codes import CLIENT_LIMITED, NOT_WHOLE, OK
 from loadgen.runs.folder import RunFolder
 from loadgen.statistics.compare import compare
-from loadgen.statistics.from_run import cell_samples
 from loadgen.statistics.result import Statistics
 from loadgen.statistics.words import drift_words, sentence
 

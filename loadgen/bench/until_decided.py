@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from loadgen.report.comparison import comparisons
+from loadgen.analysis.comparison import comparisons
 from loadgen.runs.folder import RunFolder
 from loadgen.statistics.result import Statistics
 from loadgen.statistics.words import sentence

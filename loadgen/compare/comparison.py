@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from loadgen.block_samples import block_sample, most_errors
+from loadgen.analysis.comparison import margin
+from loadgen.analysis.floors import floors_ms
+from loadgen.analysis.samples import block_sample, most_errors
 from loadgen.compare.manifests import Difference, check, differences
 from loadgen.compare.sides import Cells, Side, common_cells
 from loadgen.errors import UserError
@@ -13,9 +15,7 @@ from loadgen.gate.cases import difference_cases, limit_cases
 from loadgen.gate.decide import Decision, decide
 from loadgen.metrics.slo import Slo
 from loadgen.monitoring.memory import Memory
-from loadgen.report.comparison import margin
 from loadgen.report.data import ReportData, build_report_data
-from loadgen.report.floors import floors_ms
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import Manifest
 from loadgen.runs.resume import scenario_of

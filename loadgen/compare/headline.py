@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from loadgen.block_samples import most_errors
+from loadgen.analysis.floors import beyond_calibration
+from loadgen.analysis.samples import most_errors
 from loadgen.compare.comparison import RunComparison, blocks_of
 from loadgen.compare.sides import Side
 from loadgen.presentation.language import Text, joined, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import cell_words, listing
-from loadgen.report.floors import beyond_calibration
 from loadgen.report.headline import Notice, bad_line_notices
 from loadgen.report.lost import lost_words
 from loadgen.statistics.words import sentence

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from loadgen.block_samples import block_samples
+from loadgen.analysis.floors import floors_ms
+from loadgen.analysis.samples import block_samples
 from loadgen.errors import UserError
 from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
-from loadgen.report.floors import floors_ms
 from loadgen.runs.folder import RunData
 from loadgen.scenario.threshold import Threshold, ThresholdError, parse_threshold
 from loadgen.statistics.metrics import BlockSample, CellSample

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from loadgen.block_samples import FAILED
+from loadgen.analysis.samples import FAILED
 from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, why_nothing
 from loadgen.scenario.threshold import Threshold
 from loadgen.statistics.interval import Spread, from_log

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loadgen.block_samples import lost_repeats
+from loadgen.analysis.samples import lost_repeats
 from loadgen.scenario.threshold import Threshold
 from loadgen.statistics.metrics import BlockSample
 

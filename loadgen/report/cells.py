@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from loadgen.analysis.comparison import Interval, block_figures, intervals, met_interval, samples_of
 from loadgen.metrics.definitions import tpot_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import CellSummary, Floats, summarise
 from loadgen.presentation.language import joined, mark, say
 from loadgen.report.columns import COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
-from loadgen.report.comparison import Interval, block_figures, intervals, met_interval, samples_of
 from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell
 

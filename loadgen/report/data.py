@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from loadgen.analysis.comparison import comparisons
+from loadgen.analysis.floors import beyond_calibration
+from loadgen.analysis.prefill import PrefillFit, prefill_fits
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.metrics.slo import Slo
@@ -15,10 +18,7 @@ from loadgen.presentation.style import LOOKS, looks_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell, parsed, sort_key
 from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column
-from loadgen.report.comparison import comparisons
 from loadgen.report.fairness import FairnessRow, fairness_rows
-from loadgen.report.floors import beyond_calibration
-from loadgen.report.prefill import PrefillFit, prefill_fits
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
 from loadgen.runs.folder import BlockData, RunData

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from loadgen.block_samples import most_errors
+from loadgen.analysis.samples import most_errors
 from loadgen.presentation.language import Text, joined, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.style import Mark, verdict_mark

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from loadgen.analysis.prefill import PrefillFit
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language, Text, mark, say
@@ -15,7 +16,6 @@ from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
-from loadgen.report.prefill import PrefillFit
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
 from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, verdict_tables
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.analysis.prefill import PrefillFit
 from loadgen.metrics.summary import CellSummary
 from loadgen.presentation.language import mark
 from loadgen.presentation.style import Palette
@@ -15,7 +16,6 @@ from loadgen.presentation.text import interval, load_words, number
 from loadgen.report.cells import CellView
 from loadgen.report.data import ReportData
 from loadgen.report.plots import LOG_FROM_RATIO, SECONDS_FROM_MS, Titles, finish, load_id, log_axis, nothing
-from loadgen.report.prefill import PrefillFit
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

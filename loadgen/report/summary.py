@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from loadgen.analysis.prefill import PrefillFit
 from loadgen.monitoring.energy import EnergyRow
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.headline import basis, headline, notices, tiles
-from loadgen.report.prefill import PrefillFit
 from loadgen.scenario.shapes import Conversation, Step
 
 SCHEMA_VERSION = 2

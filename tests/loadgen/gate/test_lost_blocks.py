@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from loadgen.block_samples import FAILED
+from loadgen.analysis.samples import FAILED
 from loadgen.cli.app import app
 from loadgen.gate.decide import Case, decide
 from loadgen.gate.quantity import difference_quantity, limit_quantity

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.analysis.prefill import fit_prefill, prefill_fits
 from loadgen.monitoring.energy import joules
 from loadgen.report import write_report
-from loadgen.report.prefill import fit_prefill, prefill_fits
 from tests.fake_prometheus import FakePrometheus
 from tests.loadgen.monitoring.test_memory import known, prometheus
 from tests.loadgen.report.html_check import check

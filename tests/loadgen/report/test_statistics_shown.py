@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from loadgen.analysis import from_run
 from loadgen.presentation.language import CHINESE
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import interval, p_value, ratio_interval, short_ids
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.report.plots_compare import drift_points
-from loadgen.statistics import from_run
 from loadgen.statistics.words import sentence
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures

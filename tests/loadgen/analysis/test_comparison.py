@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadgen.report.comparison import comparisons
+from loadgen.analysis.comparison import comparisons
 from loadgen.runs.manifest import save_manifest
 from tests.loadgen.known_run import Truth, known_run
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from loadgen.analysis import from_run
 from loadgen.metrics.definitions import ttft_from_intended_ms
 from loadgen.metrics.slo import Slo
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import Manifest
-from loadgen.statistics import from_run
 from loadgen.statistics.metrics import BlockSample
 
 FAILED = "failed"

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 
+from loadgen.analysis.from_run import cell_samples, why_invalid
 from loadgen.client.verdict import ClientVerdict
 from loadgen.metrics.summary import summarise
 from loadgen.metrics.window import cut_block
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import BlockFacts
 from loadgen.statistics.compare import compare
-from loadgen.statistics.from_run import cell_samples, why_invalid
 from loadgen.statistics.unpaired import compare_unpaired
 from tests.loadgen.records import MS, record
 

@@ -8,12 +8,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from loadgen.analysis.floors import beyond_calibration, floors_ms, streams_of
 from loadgen.cli.app import app
 from loadgen.metrics.window import Cut
 from loadgen.monitoring.memory import Memory
 from loadgen.presentation.language import CHINESE
 from loadgen.report.data import build_report_data
-from loadgen.report.floors import beyond_calibration, floors_ms, streams_of
 from loadgen.report.headline import notices
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import BlockFacts, Manifest

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadgen.block_samples import most_errors
+from loadgen.analysis.floors import floors_ms
+from loadgen.analysis.from_run import block_sample, cell_samples
+from loadgen.analysis.samples import most_errors
 from loadgen.metrics.slo import Slo, meets
-from loadgen.report.floors import floors_ms
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import Manifest
 from loadgen.statistics.compare import compare
-from loadgen.statistics.from_run import block_sample, cell_samples
 from loadgen.statistics.interval import from_log
 from loadgen.statistics.measure import measure
 from loadgen.statistics.metrics import HEADLINE, METRICS, WITH_SLO, BlockSample, Metric

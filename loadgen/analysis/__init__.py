@@ -1,0 +1,1 @@
+"""Judges runs: samples of blocks, comparisons, prefill, floors."""
