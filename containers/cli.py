@@ -21,7 +21,7 @@ from containers.stack import PROFILES, ContainerStack
 from embedded.commands import run_command, say
 from embedded.settings import find_checkout
 from loadgen.errors import UserError
-from loadgen.http_probe import http_status
+from loadgen.hosts.http_probe import http_status
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.serving import serving_json
 

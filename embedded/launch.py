@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from embedded.cpus import available_cpus, format_cpus, parse_cpus, stay_on
+from loadgen.engines.launching import read_serving, versions, write_json
 from loadgen.engines.serving import NativeSetting, block_facts, read_block
 from loadgen.errors import UserError
-from loadgen.launching import read_serving, versions, write_json
 
 
 def parse_options(description: str) -> argparse.Namespace:

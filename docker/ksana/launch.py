@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from loadgen.engines.ksana import configuration, model_dtype, to_yaml, translate
+from loadgen.engines.launching import become, need_model, read_model, read_port, read_serving, run, state_dir, versions
 from loadgen.errors import UserError
-from loadgen.launching import become, need_model, read_model, read_port, read_serving, run, state_dir, versions
 
 SERVER = "serving_server.py"
 SERVER_VARIABLE = "BAKEOFF_KSANA_SERVER"

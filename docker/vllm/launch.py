@@ -14,9 +14,9 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from loadgen.engines.launching import become, need_model, read_model, read_port, read_serving, run, state_dir, versions
 from loadgen.engines.vllm import arguments, translate
 from loadgen.errors import UserError
-from loadgen.launching import become, need_model, read_model, read_port, read_serving, run, state_dir, versions
 
 TOKEN_VARIABLE = "BAKEOFF_HF_TOKEN_FILE"  # noqa: S105 - the name of a file
 TOKEN_FILE = "/run/secrets/hf_token"  # noqa: S105

@@ -22,7 +22,7 @@ from loadgen.bench.progress import BenchProgress
 from loadgen.bench.race_locust import race_locust
 from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
 from loadgen.bench.until_decided import Looks, decider
-from loadgen.boards.command import show_dashboards
+from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
 from loadgen.endpoints.seats import Seat

@@ -15,16 +15,16 @@ from typer.exceptions import TyperException
 
 from loadgen.cli.bench import bench, with_most_repeats
 from loadgen.cli.calibrate import calibrate
+from loadgen.cli.compare import compare
 from loadgen.cli.dashboards import dashboards
+from loadgen.cli.export import export
 from loadgen.cli.preflight import preflight
 from loadgen.cli.report import report
 from loadgen.cli.run import run
 from loadgen.cli.scenarios import scenarios
 from loadgen.cli.wrong_usage import usage_words
-from loadgen.compare.command import compare
 from loadgen.errors import UserError
 from loadgen.exit_codes import INTERRUPTED, OK, WRONG_USAGE
-from loadgen.export.command import export
 
 app = typer.Typer(
     add_completion=False,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from loadgen.cli.console import open_console
 from loadgen.cli.options import (
     CHECKOUT,
     Accept,
@@ -20,7 +21,6 @@ from loadgen.cli.options import (
     default_runs_dir,
     read_seats,
 )
-from loadgen.console import open_console
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
 from loadgen.preflight.names import parse_accept

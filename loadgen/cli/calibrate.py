@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loadgen.console import open_console
+from loadgen.cli.console import open_console
 from loadgen.exit_codes import NOT_WHOLE
 from loadgen.output_file import check_writable
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from loadgen.cli import options
+from loadgen.cli.console import open_console
 from loadgen.cli.options import RunName, RunsDir
-from loadgen.console import open_console
 from loadgen.output_file import check_writable
 
 
@@ -36,7 +36,7 @@ def dashboards(
 
     Of a run, or of a time range. Exit code: 0 written, 2 not.
     """
-    from loadgen.boards.command import write_dashboards
+    from loadgen.boards.write import write_dashboards
 
     check_writable(output)
     where = runs_dir or options.default_runs_dir()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from loadgen.cli.console import open_console
 from loadgen.cli.options import (
     CHECKOUT,
     Accept,
@@ -17,7 +18,6 @@ from loadgen.cli.options import (
     Tokenizer,
     read_seats,
 )
-from loadgen.console import open_console
 from loadgen.output_file import STDOUT, check_writable
 from loadgen.preflight.names import parse_accept
 
@@ -40,7 +40,7 @@ def preflight(
     The same tokens in, the same text out, and how each one answers; every race begins with it. Exit code: 0 nothing
     stands in the way, 1 no engine could be asked, 2 wrong usage, 5 a race would mean nothing, 130 interrupted.
     """
-    from loadgen.preflight.command import run_preflight
+    from loadgen.cli.preflight_run import run_preflight
 
     seats = read_seats(engine, api=api, model=model, tokenizer=tokenizer, api_key_env=api_key_env)
     check_writable(json_file)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from loadgen.cli import options
+from loadgen.cli.console import open_console
 from loadgen.cli.options import Language, LanguageChoice, RunName, RunsDir
-from loadgen.console import open_console
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
 
 
@@ -31,7 +31,7 @@ def report(
     Prometheus answers. Exit code: 0 written, and all thresholds hold, 2 not written, 3 a threshold failed, 4 none
     failed, but one is undecided.
     """
-    from loadgen.boards.command import show_dashboards
+    from loadgen.boards.write import show_dashboards
     from loadgen.report import terminal_table, write_report
     from loadgen.runs.folder import RunFolder
     from loadgen.runs.manifest import load_manifest

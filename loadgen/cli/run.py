@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loadgen.cli.console import open_console
 from loadgen.cli.options import ApiChoice, JsonFile, read_api_key
-from loadgen.console import open_console
 from loadgen.errors import UserError
 from loadgen.exit_codes import CLIENT_LIMITED, INTERRUPTED, NOT_WHOLE, OK
 from loadgen.output_file import STDOUT, check_writable, write_text

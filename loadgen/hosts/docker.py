@@ -32,7 +32,7 @@ from loadgen.hosts.container_facts import (
     redacted_environment,
     unix_seconds,
 )
-from loadgen.http_probe import http_status
+from loadgen.hosts.http_probe import http_status
 
 POLL_S = 0.5
 PROGRESS_S = 10.0

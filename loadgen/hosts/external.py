@@ -7,7 +7,7 @@ from typing import Any
 
 from loadgen.errors import UserError
 from loadgen.hosts.base import Progress, unknown_engine
-from loadgen.http_probe import get_json, http_status
+from loadgen.hosts.http_probe import get_json, http_status
 
 PATHS = ("/v1/models", "/models", "/health")
 PATH_LIMIT_S = 5

@@ -16,8 +16,8 @@ import psutil
 
 from loadgen.errors import UserError
 from loadgen.hosts.base import Progress, known_cause, quoted, unknown_engine
+from loadgen.hosts.http_probe import accepts_connections, http_status
 from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, read_supervisor_stack
-from loadgen.http_probe import accepts_connections, http_status
 
 # Supervisor's process states (supervisor.states.ProcessStates).
 STARTING, RUNNING, BACKOFF, STOPPING = 10, 20, 30, 40

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.loadgen.launchers import Launch
+from tests.loadgen.engines.launchers import Launch
 
 FAKE_LLAMA = """\
 import json, os, signal

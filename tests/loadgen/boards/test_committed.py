@@ -8,8 +8,8 @@ import re
 import plotly.graph_objects as go
 
 from loadgen.boards.build import build_page
-from loadgen.boards.command import boards_folder
 from loadgen.boards.dashboard import load_boards
+from loadgen.boards.write import boards_folder
 from loadgen.monitoring.prometheus import Prometheus
 from tests.fake_prometheus import matrix, success, vector
 from tests.loadgen.boards.test_page import END, START, Reader, figures, manifest

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from loadgen.engines import ksana
 from loadgen.scenario.file import load_scenario
-from tests.loadgen.launchers import QWEN, ROOT, Launch
+from tests.loadgen.engines.launchers import QWEN, ROOT, Launch
 
 DATA = ROOT / "tests" / "data"
 EVERYTHING = {

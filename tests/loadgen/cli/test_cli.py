@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.console import open_console
+from loadgen.cli.console import open_console
 from loadgen.scenario.file import shipped_scenarios
 
-TOP = Path(__file__).resolve().parent.parent.parent
+TOP = Path(__file__).resolve().parents[3]
 COMMANDS = ("run", "bench", "preflight", "report", "compare", "export", "dashboards", "scenarios", "calibrate")
 
 

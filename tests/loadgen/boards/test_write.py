@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from loadgen.boards.archive import NAME, covered_by
-from loadgen.boards.command import dashboards_of_range, dashboards_of_run, show_dashboards, stack_prometheus
+from loadgen.boards.write import dashboards_of_range, dashboards_of_run, show_dashboards, stack_prometheus
 from loadgen.cli.app import app
 from loadgen.errors import UserError
 from tests.fake_prometheus import matrix, success

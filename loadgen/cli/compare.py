@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loadgen.cli.console import open_console
 from loadgen.cli.options import Language, LanguageChoice, RunsDir, default_runs_dir
-from loadgen.console import open_console
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile, scenario_thresholds
 

@@ -39,7 +39,7 @@ def export(
     One file for each engine, cell and repeat. Only blocks that were completed are written. docs/compare.md says what
     is converted and what has no counterpart. Exit code: 0 written, 2 not.
     """
-    from loadgen.console import open_console
+    from loadgen.cli.console import open_console
     from loadgen.export.files import export_run
     from loadgen.runs.folder import RunFolder
 
