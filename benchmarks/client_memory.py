@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from loadgen.exit_codes import CLIENT_LIMITED, OK
+from loadgen.errors import CLIENT_LIMITED, OK
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TOKENS, TPOT_MS = 8, 10.0

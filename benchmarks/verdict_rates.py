@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loadgen.calibration.calibrate import compare
 from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE, TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE
-from loadgen.exit_codes import CLIENT_LIMITED, OK
+from loadgen.errors import CLIENT_LIMITED, OK
 from loadgen.metrics.window import cut_block
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import read_records

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.analysis.from_run import cell_samples
-from loadgen.exit_codes import CLIENT_LIMITED, NOT_WHOLE, OK
+from loadgen.errors import CLIENT_LIMITED, NOT_WHOLE, OK
 from loadgen.runs.folder import RunFolder
 from loadgen.statistics.compare import compare
 from loadgen.statistics.result import Statistics

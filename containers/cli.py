@@ -19,11 +19,11 @@ from containers.docker_engine import engine_address, find_engine
 from containers.pin import pinned_images, with_digests
 from containers.stack import PROFILES, ContainerStack
 from embedded.commands import run_command, say
-from embedded.settings import find_checkout
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.serving import serving_json
+from loadgen.settings import find_checkout
 
 app = typer.Typer(
     help="Run engines, Locust, exporters, Prometheus and Grafana as containers.",

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from embedded.cpus import CpuPlan, format_cpus
-from embedded.settings import Settings
 from loadgen.errors import UserError
+from loadgen.settings import Settings
 
 # Whom our containers run as when root calls: no service runs as root.
 SERVICE_USER = (10001, 10001)

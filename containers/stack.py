@@ -25,11 +25,11 @@ from embedded.commands import need_disk, say
 from embedded.cpus import available_cpus
 from embedded.env_file import need_password, write_env_file
 from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
-from embedded.settings import Paths, Settings, load_settings, load_settings_leniently
 from loadgen.errors import UserError
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
 from loadgen.hosts.stack_file import stack_file
+from loadgen.settings import Paths, Settings, load_settings, load_settings_leniently
 
 PROFILES = ("gpu", "cpu", "sim")
 ESSENTIAL = ("locust", "locust-worker", "engine-exporter")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedded.commands import say
-from embedded.settings import Paths, Settings
 from loadgen.errors import UserError
+from loadgen.settings import Paths, Settings
 
 PROMETHEUS_DOWNLOAD = "https://prometheus.io/download/"
 

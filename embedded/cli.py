@@ -13,11 +13,11 @@ from rich.table import Table
 from embedded import setup as engine_setup
 from embedded.commands import run_command, say
 from embedded.programs import engines_here
-from embedded.settings import Paths, find_checkout, load_settings, load_settings_leniently
 from embedded.stack import EmbeddedStack
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.scenario.file import load_scenario
+from loadgen.settings import Paths, find_checkout, load_settings, load_settings_leniently
 
 app = typer.Typer(
     help="Run engines, Locust, exporters and Prometheus as plain processes, without Docker or GPU.",

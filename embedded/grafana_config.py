@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from embedded.settings import Paths, Settings
 from loadgen.errors import UserError
+from loadgen.settings import Paths, Settings
 
 BOARDS = "grafana/dashboards"
 HOME_BOARD = f"{BOARDS}/bakeoff.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from embedded.commands import failure, run_logged, say
-from embedded.settings import Paths
 from loadgen.errors import UserError
+from loadgen.settings import Paths
 
 SERVED_NAME = "gemma-3-270m"
 LICENCE = (

@@ -19,10 +19,10 @@ from embedded.grafana_config import grafana_environment
 from embedded.model import SERVED_NAME, stamp_path
 from embedded.processes import MARK
 from embedded.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config
-from embedded.settings import Paths, Settings, main_python
 from embedded.setup import ENGINES, supported
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import serving_file
+from loadgen.settings import Paths, Settings, main_python
 
 LOCAL = "http://127.0.0.1"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from embedded import model
 from embedded.commands import failure, is_linux, need_disk, run_logged, say
-from embedded.settings import Paths
 from loadgen.errors import UserError
+from loadgen.settings import Paths
 
 ENGINES = ("llamacpp", "vllm")
 ANNOTATOR = "grafana"

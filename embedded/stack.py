@@ -29,11 +29,11 @@ from embedded.programs import (
     stack_key,
 )
 from embedded.scrape_config import write_prometheus_files
-from embedded.settings import Paths, Settings, load_settings, main_python, private_folder
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
 from loadgen.hosts.stack_file import read_supervisor_stack, serving_file, stack_file
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
+from loadgen.settings import Paths, Settings, load_settings, main_python, private_folder
 
 READY_LIMIT_S = 60
 RUN_DISK_GB = 1.0

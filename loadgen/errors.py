@@ -1,4 +1,16 @@
-"""Errors that are meant for the user."""
+"""Errors that are meant for the user, and what the exit codes of the command line mean (docs/compare.md lists them)."""
+
+OK = 0
+NOT_WHOLE = 1
+"""Requests failed, or not all was measured."""
+WRONG_USAGE = 2
+THRESHOLD_FAILED = 3
+UNDECIDED = 4
+"""No threshold failed, and one is undecided."""
+PREFLIGHT_REFUSES = 5
+CLIENT_LIMITED = 6
+"""All went well, but nothing can be judged: the load generator was the limit."""
+INTERRUPTED = 130
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""The request record: all that was measured of one request."""
+"""The request record: all that was measured of one request; and what of a server's `usage` may stand in it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ Clock = Literal["kernel", "user"]
 
 MAX_REQUEST_ID_CHARS = 120
 MAX_DETAIL_CHARS = 500
+MAX_TOKENS = 2**31 - 1
+"""Records store counts in 32 bits; no real count comes near."""
 _not_id = re.compile(r"[^A-Za-z0-9_.-]")
 
 ABORTED = "aborted"
@@ -123,3 +125,16 @@ class RequestRecord:
 
 PER_EVENT = ("event_offsets_ns", "read_lags_ns")
 FIELD_NAMES = tuple(field.name for field in dataclasses.fields(RequestRecord))
+
+
+def token_count(usage: Any, key: str) -> int | None:
+    """Return `usage[key]` if it is a whole number that can be a count, else None. Never raises.
+
+    A whole float counts (some servers write 5.0); a bool, a string, a negative or an absurd number does not.
+    """
+    value = usage.get(key) if isinstance(usage, dict) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_TOKENS:
+        return None
+    return value

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from embedded.commands import run_command, say
-from embedded.settings import find_checkout, load_settings, load_settings_leniently, misspelt
 from loadgen.hosts.stack_file import stack_file
+from loadgen.settings import find_checkout, load_settings, load_settings_leniently, misspelt
 from stack.choice import Choice, Found, choose
 
 app = typer.Typer(

@@ -25,7 +25,7 @@ from benchmarks.client.table import rows, terminal_table
 from loadgen.calibration.pinned_process import may_realtime
 from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
-from loadgen.runs.manifest import host_facts
+from loadgen.machine import host_facts
 
 RESULTS = CHECKOUT / ".bakeoff" / "bench-client"
 DOCUMENT = CHECKOUT / "docs" / "client-benchmark.md"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedded.commands import failure, need_disk, run_logged, say
-from embedded.settings import Paths
 from embedded.setup import NETWORK_ADVICE, TORCH, ensure_venv, install_torch, supported
 from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.settings import Paths
 
 STATE = CHECKOUT / ".bakeoff" / "peers"
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"

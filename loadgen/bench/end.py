@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from loadgen.endpoints.seats import Seat
-from loadgen.errors import UserError
-from loadgen.exit_codes import CLIENT_LIMITED, NOT_WHOLE, OK
+from loadgen.errors import CLIENT_LIMITED, NOT_WHOLE, OK, UserError
 from loadgen.report import ReportData, report_data, terminal_table
 from loadgen.runs.folder import RunFolder
 

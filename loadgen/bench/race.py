@@ -26,20 +26,20 @@ from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
 from loadgen.endpoints.seats import Seat
-from loadgen.errors import UserError
-from loadgen.exit_codes import OK
+from loadgen.errors import OK, UserError
+from loadgen.files import check_folder
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
-from loadgen.output_file import check_folder
+from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.runs.folder import RunFolder
-from loadgen.runs.manifest import Manifest, Session, clock_facts, git_facts, host_facts, new_run_id, package_versions
+from loadgen.runs.manifest import Manifest, Session, new_run_id
 from loadgen.runs.resume import reopen, same_endpoint, scenario_of
 from loadgen.scenario.context_limit import left_out_note, limit_context
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 from loadgen.statistics.result import Settings
-from loadgen.wrong_value import wrong_value
+from loadgen.validation import wrong_value
 
 GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
 NOT_APPLIED = (
@@ -252,7 +252,7 @@ def _watched(
         with progress:
             yield progress
         return
-    from embedded.settings import load_settings
+    from loadgen.settings import load_settings
 
     password = load_settings(checkout).grafana_password or GRAFANAS_OWN_PASSWORD
     marks = Annotations(

@@ -29,10 +29,9 @@ from rich.table import Table
 
 from loadgen.calibration.pinned_process import log_tail, may_realtime, pinned_process, read_truth, running_simulator
 from loadgen.client.floor import CHECKOUT, Errors, Floor, FloorStep, save_floor
-from loadgen.errors import UserError
-from loadgen.exit_codes import CLIENT_LIMITED, OK
+from loadgen.errors import CLIENT_LIMITED, OK, UserError
+from loadgen.machine import git_facts, host_facts, package_versions
 from loadgen.record import RequestRecord
-from loadgen.runs.manifest import git_facts, host_facts, package_versions
 from loadgen.runs.record_file import read_records
 
 LADDER = (1, 16, 64, 256)

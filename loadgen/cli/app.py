@@ -23,8 +23,7 @@ from loadgen.cli.report import report
 from loadgen.cli.run import run
 from loadgen.cli.scenarios import scenarios
 from loadgen.cli.wrong_usage import usage_words
-from loadgen.errors import UserError
-from loadgen.exit_codes import INTERRUPTED, OK, WRONG_USAGE
+from loadgen.errors import INTERRUPTED, OK, WRONG_USAGE, UserError
 
 app = typer.Typer(
     add_completion=False,

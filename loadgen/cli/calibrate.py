@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.exit_codes import NOT_WHOLE
-from loadgen.output_file import check_writable
+from loadgen.errors import NOT_WHOLE
+from loadgen.files import check_writable
 
 
 def calibrate(

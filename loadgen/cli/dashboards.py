@@ -10,7 +10,7 @@ import typer
 from loadgen.cli import options
 from loadgen.cli.console import open_console
 from loadgen.cli.options import RunName, RunsDir
-from loadgen.output_file import check_writable
+from loadgen.files import check_writable
 
 
 def dashboards(

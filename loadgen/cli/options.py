@@ -72,7 +72,7 @@ Accept = Annotated[
 
 def default_runs_dir() -> Path:
     """Where runs are kept: BAKEOFF_RUNS_DIR from the environment or `.env`, else `runs`; from the checkout's top."""
-    from embedded.settings import load_settings
+    from loadgen.settings import load_settings
 
     return CHECKOUT / load_settings(CHECKOUT).runs_dir
 

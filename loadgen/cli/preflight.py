@@ -18,7 +18,7 @@ from loadgen.cli.options import (
     Tokenizer,
     read_seats,
 )
-from loadgen.output_file import STDOUT, check_writable
+from loadgen.files import STDOUT, check_writable
 from loadgen.preflight.names import parse_accept
 
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
+from loadgen.files import write_text
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
-from loadgen.output_file import write_text
 from loadgen.preflight.compare import refuse_blocking
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, needs_of

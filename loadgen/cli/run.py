@@ -12,9 +12,8 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import ApiChoice, JsonFile, read_api_key
-from loadgen.errors import UserError
-from loadgen.exit_codes import CLIENT_LIMITED, INTERRUPTED, NOT_WHOLE, OK
-from loadgen.output_file import STDOUT, check_writable, write_text
+from loadgen.errors import CLIENT_LIMITED, INTERRUPTED, NOT_WHOLE, OK, UserError
+from loadgen.files import STDOUT, check_writable, write_text
 
 if TYPE_CHECKING:
     from loadgen.scenario.trace import Trace

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from loadgen.wrong_value import wrong_value
+from loadgen.validation import wrong_value
 
 
 def usage_words(error: TyperException) -> str:

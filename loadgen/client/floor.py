@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
-from loadgen.runs.manifest import host_facts
+from loadgen.machine import host_facts
 
 SCHEMA_VERSION = 1
 CHECKOUT = Path(__file__).resolve().parents[2]

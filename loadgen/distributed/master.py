@@ -19,18 +19,10 @@ from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECOR
 from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
+from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import RunFolder
-from loadgen.runs.manifest import (
-    BlockFacts,
-    EngineFacts,
-    Manifest,
-    clock_facts,
-    git_facts,
-    host_facts,
-    package_versions,
-    save_manifest,
-)
+from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from loadgen.distributed.master import Master
 from loadgen.distributed.users import StreamingUser
 from loadgen.errors import UserError
+from loadgen.machine import package_versions
 from loadgen.metrics.summary import CellSummary
-from loadgen.runs.manifest import package_versions
 from loadgen.traffic.plan import BlockPlan
 
 TAB = "bakeoff"

@@ -16,7 +16,7 @@ from typing import Any
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Client, Endpoint
 from loadgen.endpoints.prompts import MIN_PIECES, PromptRecipe
 from loadgen.errors import UserError
-from loadgen.usage import token_count
+from loadgen.record import token_count
 
 WORDS_FILE = Path(__file__).with_name("words.txt")
 PROBE_WORDS = 96

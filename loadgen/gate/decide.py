@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from loadgen.exit_codes import OK, THRESHOLD_FAILED, UNDECIDED
+from loadgen.errors import OK, THRESHOLD_FAILED, UNDECIDED
 from loadgen.gate.quantity import Quantity
 from loadgen.scenario.threshold import Threshold
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loadgen.errors import UserError
-from loadgen.output_file import check_writable
+from loadgen.files import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

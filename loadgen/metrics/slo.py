@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from loadgen.metrics.definitions import NS_PER_MS, tpot_ms, ttft_from_intended_ms
 from loadgen.record import RequestRecord
-from loadgen.strict import Strict
+from loadgen.validation import Strict
 
 LIMITS = ("ttft_ms", "tpot_ms", "e2e_ms")
 Milliseconds = Annotated[float, Field(gt=0, le=86_400_000)]

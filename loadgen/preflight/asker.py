@@ -16,7 +16,7 @@ import openai
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint
 from loadgen.engines import Api
 from loadgen.preflight.sample import Answer, Refused, StreamAnswer, Token, UsagePlace
-from loadgen.usage import token_count
+from loadgen.record import token_count
 
 Prompt = str | list[int]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from loadgen.errors import UserError
-from loadgen.exit_codes import PREFLIGHT_REFUSES
+from loadgen.errors import PREFLIGHT_REFUSES, UserError
 from loadgen.preflight import protocol_checks, work_checks
 from loadgen.preflight.finding import Needs, Samples
 from loadgen.runs.manifest import ParityFact

@@ -5,16 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import importlib.metadata
 import os
-import platform
-import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
@@ -24,7 +19,6 @@ if TYPE_CHECKING:
     from loadgen.endpoints.prompts import PromptRecipe
 
 SCHEMA_VERSION = 1
-PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prometheus-client", "pydantic")
 
 BlockStatus = Literal["running", "complete", "interrupted", "failed"]
 RunStatus = Literal["running", "complete", "interrupted", "failed"]
@@ -216,71 +210,3 @@ def new_run_id(name: str, now: float | None = None) -> str:
     """Return a sortable run id such as `20261122-140501-smoke` (UTC)."""
     moment = datetime.datetime.fromtimestamp(time.time() if now is None else now, datetime.UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{name}"
-
-
-def host_facts() -> dict[str, Any]:
-    """Describe this machine: operating system, processor, memory, and NVIDIA GPUs and driver if any."""
-    return {
-        "os": platform.platform(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpu": _cpu_model(),
-        "cpus": psutil.cpu_count(logical=True),
-        "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": _nvidia_gpus(),
-    }
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that take part in a measurement."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_facts(folder: Path) -> dict[str, Any]:
-    """Commit of the checkout, and whether it had uncommitted changes; empty outside a checkout."""
-    if shutil.which("git") is None:
-        return {}
-    try:
-        commit = _output(["git", "-C", str(folder), "rev-parse", "HEAD"])
-        changed = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"commit": commit, "dirty": bool(changed)}
-
-
-def clock_facts() -> dict[str, Any]:
-    """Describe the clock that all times come from."""
-    info = time.get_clock_info("monotonic")
-    return {"name": "monotonic", "implementation": info.implementation, "resolution_s": info.resolution}
-
-
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
-
-
-def _nvidia_gpus() -> list[dict[str, str]]:
-    if shutil.which("nvidia-smi") is None:
-        return []
-    try:
-        rows = _output(["nvidia-smi", "--query-gpu=name,uuid,memory.total,driver_version", "--format=csv,noheader"])
-    except (OSError, subprocess.SubprocessError):
-        return []
-    keys = ("name", "uuid", "memory", "driver")
-    return [dict(zip(keys, (cell.strip() for cell in row.split(",")), strict=False)) for row in rows.splitlines()]

@@ -23,8 +23,8 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
 
     Args:
         folder: the run's.
-        host: this machine (`manifest.host_facts`).
-        git: this checkout (`manifest.git_facts`).
+        host: this machine (`machine.host_facts`).
+        git: this checkout (`machine.git_facts`).
         command: the command line that resumes it.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from loadgen.metrics.slo import Slo
-from loadgen.strict import Strict
+from loadgen.validation import Strict
 
 EXTENSIONS = 3
 """A step that stays undecided is given up after so many times its first requests, unless the scenario says more."""

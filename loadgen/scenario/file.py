@@ -18,7 +18,7 @@ from loadgen.runs.manifest import load_manifest
 from loadgen.runs.resume import scenario_of
 from loadgen.scenario.model import OPEN_LOOP_WARMUP, Scenario
 from loadgen.scenario.trace import read_trace
-from loadgen.wrong_value import wrong_value
+from loadgen.validation import wrong_value
 
 SHIPPED = Path(__file__).parent / "shipped"
 NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."

@@ -15,7 +15,7 @@ from loadgen.scenario.cell import Cell
 from loadgen.scenario.serving import Serving
 from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
 from loadgen.scenario.threshold import parse_threshold
-from loadgen.strict import Strict
+from loadgen.validation import Strict
 
 __all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario", "Timeouts"]
 

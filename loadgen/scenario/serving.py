@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from loadgen.engines.serving import Value
-from loadgen.strict import Strict
+from loadgen.validation import Strict
 
 Positive = Annotated[int, Field(ge=1)]
 

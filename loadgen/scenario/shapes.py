@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadgen.strict import Strict
+from loadgen.validation import Strict
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Positive = Annotated[int, Field(ge=1)]

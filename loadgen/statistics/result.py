@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from loadgen.statistics.metrics import HEADLINE, Better
-from loadgen.strict import Strict
+from loadgen.validation import Strict
 
 SCHEMA_VERSION = 1
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from loadgen.record import RequestRecord, int64s
+from loadgen.record import RequestRecord, int64s, token_count
 from loadgen.stream.event_frame import EventFrame
 from loadgen.stream.sse import EventDecoder, SSESplitter, StreamEvent
-from loadgen.usage import token_count
 
 MAX_FINISH_CHARS = 100
 

@@ -15,7 +15,6 @@ import pytest
 
 from embedded import setup
 from embedded.model import SERVED_NAME, stamp_path
-from embedded.settings import Paths
 from grafana.boards.absent import NOT_TOLD
 from loadgen.boards.answers import Answer, ask
 from loadgen.boards.dashboard import load_boards
@@ -23,6 +22,7 @@ from loadgen.boards.span import make_span
 from loadgen.boards.variables import resolve
 from loadgen.endpoints.seats import Seat
 from loadgen.monitoring.prometheus import Prometheus
+from loadgen.settings import Paths
 from tests.boards.live_stack import CHECKOUT, LiveStack, Program, low_ports, wait_for
 from tests.prometheus.test_recorded import DATA, RisingPage
 

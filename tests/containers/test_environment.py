@@ -14,8 +14,8 @@ from containers.environment import (
 )
 from embedded.cpus import CpuPlan
 from embedded.env_file import PASSWORD, need_password, write_env_file
-from embedded.settings import load_settings
 from loadgen.errors import UserError
+from loadgen.settings import load_settings
 
 
 def settings_of(tmp_path, **environ):

@@ -19,7 +19,7 @@ import docker
 import requests
 from docker.models.containers import Container
 
-from embedded.settings import variables
+from loadgen.settings import variables
 from tests.docker.engine import CHECKOUT, Engine
 
 PORTS = tuple(name for name in variables() if name.endswith("_PORT"))

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from embedded import setup
-from embedded.settings import Paths
 from loadgen.runs.folder import RunFolder
+from loadgen.settings import Paths
 from tests.docker.checkout import copy_checkout
 from tests.docker.commands import step
 from tests.docker.engine import CHECKOUT

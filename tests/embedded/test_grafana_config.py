@@ -8,9 +8,9 @@ from embedded.binaries import Grafana
 from embedded.cpus import CpuPlan
 from embedded.grafana_config import HOME_BOARD, grafana_environment, render_grafana
 from embedded.programs import programs, render_supervisor, stack_environment
-from embedded.settings import Paths, load_settings
 from embedded.stack import EmbeddedStack
 from loadgen.errors import UserError
+from loadgen.settings import Paths, load_settings
 from tests.grafana.test_provisioning import FOLDER, read
 
 CHECKOUT = Path(__file__).resolve().parents[2]

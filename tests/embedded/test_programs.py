@@ -17,8 +17,8 @@ from embedded.programs import (
     stack_key,
 )
 from embedded.scrape_config import render_scrape_config
-from embedded.settings import Paths, load_settings
 from loadgen.errors import UserError
+from loadgen.settings import Paths, load_settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CPUS = CpuPlan(engine=(0, 1, 2), traffic=(3,))

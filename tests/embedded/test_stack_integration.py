@@ -18,9 +18,9 @@ import psutil
 import pytest
 
 from embedded import processes, setup
-from embedded.settings import Paths, load_settings
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.settings import Paths, load_settings
 
 HERE = Path(__file__).resolve().parents[2]
 PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from embedded.binaries import fetch_prometheus, find_prometheus
-from embedded.settings import Paths, load_settings
+from loadgen.settings import Paths, load_settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

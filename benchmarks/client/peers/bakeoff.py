@@ -8,7 +8,7 @@ from benchmarks.client.errors import Measured
 from benchmarks.client.loads import PROMPT_TOKENS
 from benchmarks.client.peer import Job, Peer
 from benchmarks.client.peer_environment import Environment, OwnEnvironment
-from loadgen.exit_codes import CLIENT_LIMITED, OK
+from loadgen.errors import CLIENT_LIMITED, OK
 from loadgen.runs.record_file import read_records
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from loadgen.exit_codes import CLIENT_LIMITED, OK
+from loadgen.errors import CLIENT_LIMITED, OK
 from loadgen.runs.folder import RunData, RunFolder
 from tests.fault_server import FaultServer
 from tests.simulator.client import Simulator

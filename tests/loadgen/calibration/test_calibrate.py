@@ -17,8 +17,8 @@ import pytest
 from loadgen.calibration.calibrate import compare, floor_table
 from loadgen.client.floor import NOT_CALIBRATED, Floor, floor_facts, floor_words, read_floor, save_floor
 from loadgen.errors import UserError
+from loadgen.machine import host_facts
 from loadgen.record import RequestRecord
-from loadgen.runs.manifest import host_facts
 from tests.loadgen.bench.races import TOP, environment
 from tests.loadgen.records import record as make
 

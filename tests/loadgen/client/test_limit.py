@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE
-from loadgen.exit_codes import CLIENT_LIMITED
+from loadgen.errors import CLIENT_LIMITED
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer

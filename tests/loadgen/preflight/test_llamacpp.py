@@ -16,7 +16,6 @@ import pytest
 
 from embedded import setup
 from embedded.model import stamp_path
-from embedded.settings import Paths
 from loadgen.endpoints.endpoint import inspect_endpoint
 from loadgen.endpoints.tokens import count_tokens, make_recipe
 from loadgen.preflight.compare import compare
@@ -24,6 +23,7 @@ from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import COUNTED_TEXTS
 from loadgen.preflight.sampling import sample_engine
 from loadgen.preflight.token_counts import explain_counts
+from loadgen.settings import Paths
 from tests.loadgen.bench.races import TOP
 
 PATHS = Paths(TOP)

@@ -1,9 +1,11 @@
-"""What is wrong with a value that a user gave, in plain words in place of pydantic's."""
+"""What users give: refused where unknown or of another type; what is wrong, in plain words in place of pydantic's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 _TYPES = {
     "int": "must be a whole number",
@@ -22,6 +24,12 @@ _LIMITS = {
     "literal_error": ("expected", "must be {}"),
     "enum": ("expected", "must be {}"),
 }
+
+
+class Strict(BaseModel):
+    """A frozen model without coercion, since `requests: true` and `requests: "12"` are slips, not numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def wrong_value(error: Mapping[str, Any]) -> str:

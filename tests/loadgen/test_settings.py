@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from embedded.settings import (
+from loadgen.errors import UserError
+from loadgen.settings import (
     SOCKET_PATH_BYTES,
     Paths,
     load_settings,
@@ -13,7 +14,6 @@ from embedded.settings import (
     read_env_file,
     variables,
 )
-from loadgen.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

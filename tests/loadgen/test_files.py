@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.errors import UserError
-from loadgen.output_file import check_folder, check_writable
+from loadgen.files import check_folder, check_writable
 
 
 def test_what_can_be_written_is_left_as_it_was(tmp_path):
