@@ -15,8 +15,8 @@ from pathlib import Path
 
 from embedded.commands import failure, need_disk, run_logged, say
 from embedded.setup import NETWORK_ADVICE, TORCH, ensure_venv, install_torch, supported
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.machine import ROOT as CHECKOUT
 from loadgen.settings import Paths
 
 STATE = CHECKOUT / ".bakeoff" / "peers"

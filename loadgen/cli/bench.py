@@ -1,4 +1,4 @@
-"""`python -m loadgen bench`."""
+"""`bakeoff bench`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
-    CHECKOUT,
+    HOME,
     Accept,
     Api,
     ApiKeyEnv,
@@ -95,7 +95,7 @@ def bench(
         scenario or DEFAULT_SCENARIO,
         resume=resume,
         most_repeats=until_decided,
-        checkout=CHECKOUT,
+        checkout=HOME,
         engines=seats,
         runs_dir=runs_dir,
         overrides=overrides,

@@ -1,4 +1,4 @@
-"""`python -m loadgen dashboards`."""
+"""`bakeoff dashboards`."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def dashboards(
 
     check_writable(output)
     where = runs_dir or options.default_runs_dir()
-    line = write_dashboards(options.CHECKOUT, where, run_name, (begin, end, last), prometheus, output)
+    line = write_dashboards(options.HOME, where, run_name, (begin, end, last), prometheus, output)
     open_console().print(line, soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""`python -m loadgen preflight`."""
+"""`bakeoff preflight`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
-    CHECKOUT,
+    HOME,
     Accept,
     Api,
     ApiKeyEnv,
@@ -46,7 +46,7 @@ def preflight(
     check_writable(json_file)
     run_preflight(
         scenario,
-        checkout=CHECKOUT,
+        checkout=HOME,
         engines=seats,
         accepted=parse_accept(accept or ()),
         json_file=json_file,

@@ -1,4 +1,4 @@
-"""`python -m loadgen report`."""
+"""`bakeoff report`."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def report(
     code = gate.judge_run(folder, console)
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
     if url:
-        show_dashboards(options.CHECKOUT, folder, url, console)
+        show_dashboards(options.HOME, folder, url, console)
     raise typer.Exit(code)
