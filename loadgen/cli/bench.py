@@ -10,7 +10,6 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
-    HOME,
     Accept,
     Api,
     ApiKeyEnv,
@@ -23,6 +22,7 @@ from loadgen.cli.options import (
 )
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
 
 UNTIL_DECIDED = "--until-decided"

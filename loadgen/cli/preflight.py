@@ -8,7 +8,6 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
-    HOME,
     Accept,
     Api,
     ApiKeyEnv,
@@ -19,6 +18,7 @@ from loadgen.cli.options import (
     read_seats,
 )
 from loadgen.files import STDOUT, check_writable
+from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
 
 
