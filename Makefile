@@ -14,7 +14,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip install -qq --disable-pip-version-check
 STAMP := .venv/bakeoff.stamp
 STACK := $(PY) -m stack
-EMBEDDED := $(PY) -m embedded
+EMBEDDED := $(PY) -m stack.processes
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
 # `make bench RUN=...` goes on with a run: a folder, or the name of one in runs/.
@@ -58,7 +58,7 @@ setup-engines: $(STAMP) # both engines' environments and the model
 	@$(EMBEDDED) setup
 
 demo: $(STAMP) ## Everything once: race two engines on this machine, write the report, clean up after
-	@embedded/demo.sh
+	@stack/demo.sh
 
 up: $(STAMP) ## Start the stack and one engine: containers where Docker answers, else plain processes
 	@$(STACK) up --engine "$(ENGINE)" --runtime "$(RUNTIME)" --profile "$(PROFILE)" \
@@ -106,14 +106,14 @@ lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@for program in docker/*/launch.py grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
+	@for program in grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
 	@$(PY) -m grafana.boards check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
-	@$(PY) -m containers pin
+	@$(PY) -m stack.containers pin
 
 lock: # renew all lock files (needs uv); review what changed before committing
-	embedded/lock.sh
+	stack/lock.sh
 
 clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics, test images); keeps runs/ and .venv
 	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down --volumes && $(PY) -m tests.docker stop; fi
