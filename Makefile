@@ -102,10 +102,11 @@ test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name
 test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
-lint: $(STAMP) ## Check style and types
+lint: $(STAMP) ## Check style, types and who imports whom
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@.venv/bin/lint-imports
 	@for program in grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
 	@$(PY) -m grafana.boards check
 
