@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
+from loadgen.files import atomic_write
 from loadgen.settings import Paths
 from stack.commands import failure, run_logged, say
 
@@ -49,10 +50,7 @@ def _read_stamp(path: Path) -> dict[str, Any]:
 
 def write_stamp(path: Path, stamp: dict[str, Any]) -> None:
     """Write a stamp whole or not at all."""
-    stamp_file = stamp_path(path)
-    partial = stamp_file.with_suffix(".partial")
-    partial.write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-    partial.replace(stamp_file)
+    atomic_write(stamp_path(path), json.dumps(stamp, indent=2) + "\n")
 
 
 def is_intact(path: Path, expected: dict[str, Any], *, full: bool) -> bool:

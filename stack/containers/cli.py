@@ -16,7 +16,7 @@ from rich.table import Table
 
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
-from loadgen.scenario.file import load_scenario
+from loadgen.runs.resume import find_scenario
 from loadgen.scenario.serving import serving_json
 from loadgen.settings import find_checkout
 from stack.commands import run_command, say
@@ -48,7 +48,7 @@ def open_stack(checkout: Path) -> ContainerRuntime:
 
 def serving_of(scenario: str | None) -> str:
     """The serving block of a scenario as JSON; empty if it has none."""
-    return serving_json(load_scenario(scenario).serving) if scenario else ""
+    return serving_json(find_scenario(scenario).serving) if scenario else ""
 
 
 @app.command()

@@ -15,6 +15,7 @@ from typing import Any
 import docker
 
 from loadgen.errors import UserError
+from loadgen.files import atomic_write
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
 from loadgen.hosts.stack_file import stack_file
@@ -276,10 +277,7 @@ class ContainerRuntime:
             "inside_runs_dir": RUNS_INSIDE,
             "grafana_password_file": ".env",
         }
-        path = stack_file(self.paths.checkout)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        atomic_write(stack_file(self.paths.checkout), json.dumps(facts, indent=2) + "\n")
 
     def _start(self, client: docker.DockerClient, settings: Settings, engine: EngineService) -> None:
         say(f"{engine.name}: starting")
@@ -320,10 +318,7 @@ class ContainerRuntime:
 
 def write_container_map(path: Path, engines: Mapping[str, str]) -> None:
     """Write engines by container id, for all to read and never half."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(dict(engines)), encoding="utf-8")
-    partial.chmod(0o644)
-    partial.replace(path)
+    atomic_write(path, json.dumps(dict(engines)), mode=0o644)
 
 
 def read_profiles(text: str) -> tuple[str, ...]:

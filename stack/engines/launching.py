@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from loadgen.engines.serving import NativeSetting, block_facts, read_block
 from loadgen.errors import UserError
+from loadgen.files import atomic_write
 
 SERVING_VARIABLE = "BAKEOFF_SERVING_JSON"
 MODEL_VARIABLE = "BAKEOFF_MODEL"
@@ -107,9 +108,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file so that a reader finds either the old or the new one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    atomic_write(path, json.dumps(content, indent=2) + "\n")
 
 
 def become(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.scenario.file import load_scenario
+from loadgen.runs.resume import find_scenario
 from loadgen.settings import Paths, find_checkout, load_settings, load_settings_leniently
 from stack import setup as engine_setup
 from stack.commands import run_command, say
@@ -48,7 +48,7 @@ def setup(
 ) -> None:
     """Make the engines' environments and the model; what is there already is kept."""
     if scenario is not None:
-        engine = [name for name in load_scenario(scenario).engines if name in engine_setup.ENGINES]
+        engine = [name for name in find_scenario(scenario).engines if name in engine_setup.ENGINES]
     stack = _stack()
     for name in engine or engine_setup.ENGINES:
         _need_known(name)
