@@ -25,8 +25,8 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards test \
-        test-docker pin lint dist lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards docs \
+        test test-docker coverage pin lint dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,12 +95,19 @@ bench-client: $(STAMP) ## Measure the load generator beside others (half an hour
 boards: $(STAMP) ## Build the JSON of Grafana's boards from grafana/boards/
 	@$(PY) -m grafana.boards build
 
+docs: $(STAMP) ## Write docs/cli.md, the command-line reference, from --help
+	@$(PY) -m loadgen.cli.reference > docs/cli.md
+
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(EMBEDDED) setup --engine llamacpp
 	@$(PY) -m pytest $(ARGS)
 
 test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
+
+coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, package by package (ARGS=...)
+	@$(EMBEDDED) setup --engine llamacpp
+	@$(PY) -m pytest --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
 
 lint: $(STAMP) ## Check style and types
 	@$(PY) -m ruff check .
