@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import stat
 import sys
 import tempfile
@@ -10,6 +12,35 @@ from pathlib import Path
 from loadgen.errors import UserError
 
 STDOUT = Path("-")
+
+
+def atomic_write(path: Path, content: str | bytes, *, mode: int | None = None, sync: bool = False) -> None:
+    """Write a file so that a crash leaves either the old or the new one; half a one is never seen.
+
+    Args:
+        path: the file; its folder is there.
+        content: text is encoded as UTF-8, and what UTF-8 cannot hold (half of a surrogate pair) becomes `?`.
+        mode: the file's permissions; None: as the umask has them.
+        sync: wait until the disk has the content, so that even a lost machine leaves a whole file.
+
+    Raises:
+        OSError: it cannot be written; the old file stays, and nothing beside it.
+    """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        if mode is not None:
+            partial.chmod(mode)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def check_writable(file: Path | None) -> None:
