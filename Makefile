@@ -11,6 +11,7 @@ export BAKEOFF_WORKERS := $(or $(WORKERS),$(BAKEOFF_WORKERS))
 
 SHELL := /bin/bash
 PY := .venv/bin/python
+PIP := $(PY) -m pip install -qq --disable-pip-version-check
 STAMP := .venv/bakeoff.stamp
 STACK := $(PY) -m stack
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
@@ -36,7 +37,7 @@ help: ## List the targets
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 
-$(STAMP): requirements.lock
+$(STAMP): requirements.lock pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo 'error: no $(PYTHON) on PATH: install Python 3.11 or newer, or name one with make PYTHON=...' >&2; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -44,11 +45,12 @@ $(STAMP): requirements.lock
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: $(PYTHON) cannot make environments: on Debian and Ubuntu, sudo apt install python3-venv' >&2; exit 2; }
 	@key="$$( { cat requirements.lock; "$(PYTHON)" -V; } | cksum )"; \
-	if [ "$$key" = "$$(cat $@ 2>/dev/null)" ]; then touch $@; exit 0; fi; \
-	echo 'making .venv from requirements.lock'; \
-	rm -rf .venv && "$(PYTHON)" -m venv .venv && \
-	$(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock && \
-	echo "$$key" > $@ || { \
+	if [ "$$key" != "$$(cat $@ 2>/dev/null)" ]; then \
+	  echo 'making .venv from requirements.lock'; \
+	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
+	  $(PIP) --require-hashes -r requirements.lock; \
+	fi && \
+	$(PIP) --no-index --no-deps --no-build-isolation -e . && echo "$$key" > $@ || { \
 	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
 
 setup-engines: $(STAMP) # both engines' environments and the model

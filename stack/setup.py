@@ -42,7 +42,7 @@ def supported(engine: str) -> str | None:
         return (
             f"vLLM's CPU wheels are for Linux on x86_64 and aarch64, and this is {platform.system()} on {machine}. "
             "llama.cpp works here, and so does any engine that runs elsewhere: "
-            "python -m loadgen bench SCENARIO --engine NAME=URL"
+            "bakeoff bench SCENARIO --engine NAME=URL"
         )
     return None
 

@@ -23,8 +23,8 @@ from benchmarks.client.peers import PEERS
 from benchmarks.client.results import Store
 from benchmarks.client.table import rows, terminal_table
 from loadgen.calibration.pinned_process import may_realtime
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.machine import ROOT as CHECKOUT
 from loadgen.machine import host_facts
 
 RESULTS = CHECKOUT / ".bakeoff" / "bench-client"

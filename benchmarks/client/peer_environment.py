@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.machine import ROOT as CHECKOUT
 from loadgen.settings import Paths
 from stack.commands import failure, need_disk, run_logged, say
 from stack.setup import NETWORK_ADVICE, TORCH, ensure_venv, install_torch, supported

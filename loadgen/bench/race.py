@@ -1,4 +1,4 @@
-"""`loadgen bench`: puts together scenario, engines, Locust and run folder, and shows the race as it goes."""
+"""`bakeoff bench`: puts together scenario, engines, Locust and run folder, and shows the race as it goes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def run_bench(
     """
     old = RunFolder.find(runs_dir or default_runs_dir, resume) if resume is not None else None
     if old is not None:
-        manifest = reopen(old, host=host_facts(), git=git_facts(checkout), command=_command())
+        manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command())
         scenario = scenario_of(manifest)
         engines = _same_seats(manifest, engines)
     else:
@@ -152,7 +152,7 @@ def _campaign(scenario: Scenario) -> type[Campaign]:
 
 
 def _new_manifest(scenario: Scenario, stack: RunningStack | None, checkout: Path) -> Manifest:
-    now, git = time.time(), git_facts(checkout)
+    now, git = time.time(), git_facts()
     return Manifest(
         run_id=new_run_id(scenario.name),
         started_at=now,
@@ -197,7 +197,7 @@ def _decider(
 
 
 def _command() -> list[str]:
-    return ["python", "-m", "loadgen", *sys.argv[1:]]
+    return ["bakeoff", *sys.argv[1:]]
 
 
 def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[Seat] | None:

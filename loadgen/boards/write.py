@@ -1,4 +1,4 @@
-"""`loadgen dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
+"""`bakeoff dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m loadgen bench`."""
+"""`bakeoff bench`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
-    CHECKOUT,
     Accept,
     Api,
     ApiKeyEnv,
@@ -23,6 +22,7 @@ from loadgen.cli.options import (
 )
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
 
 UNTIL_DECIDED = "--until-decided"
@@ -95,7 +95,7 @@ def bench(
         scenario or DEFAULT_SCENARIO,
         resume=resume,
         most_repeats=until_decided,
-        checkout=CHECKOUT,
+        checkout=HOME,
         engines=seats,
         runs_dir=runs_dir,
         overrides=overrides,

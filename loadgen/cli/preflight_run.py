@@ -1,4 +1,4 @@
-"""`loadgen preflight`: compares engines without a race."""
+"""`bakeoff preflight`: compares engines without a race."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m loadgen run`."""
+"""`bakeoff run`."""
 
 from __future__ import annotations
 

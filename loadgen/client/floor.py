@@ -1,4 +1,4 @@
-"""The client's floor: how far off its own figures are on this host, as `loadgen calibrate` found it."""
+"""The client's floor: how far off its own figures are on this host, as `bakeoff calibrate` found it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
-from loadgen.machine import host_facts
+from loadgen.machine import HOME, host_facts
 
 SCHEMA_VERSION = 1
-CHECKOUT = Path(__file__).resolve().parents[2]
-FLOOR_FILE = CHECKOUT / ".bakeoff" / "calibration.json"
+FLOOR_FILE = HOME / ".bakeoff" / "calibration.json"
 QUOTED_STREAMS = 64
 NOT_CALIBRATED = "not calibrated here: run `make calibrate`"
 

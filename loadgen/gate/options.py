@@ -68,7 +68,7 @@ class Gate:
         if relative is not None and engines < 2:
             raise UserError(
                 f"--fail-if '{relative}' is about a difference, and there is one engine: compare its run with another "
-                "(`python -m loadgen compare`), or give a limit, such as 'ttft.p95 > 800ms'."
+                "(`bakeoff compare`), or give a limit, such as 'ttft.p95 > 800ms'."
             )
 
     def tell(self, decisions: Sequence[Decision], *, title: str, started_at: float, console: Console) -> int:

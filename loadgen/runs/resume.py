@@ -32,7 +32,7 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
     """
     manifest = load_manifest(folder.manifest_path)
     if manifest.source != "bench" or not manifest.scenario:
-        raise UserError(f"{folder.path} was not made by `loadgen bench`: only such a run can be resumed.")
+        raise UserError(f"{folder.path} was not made by `bakeoff bench`: only such a run can be resumed.")
     if manifest.status == "complete":
         raise UserError(
             f"{folder.path} is complete: there is nothing to resume. See it with `make report RUN={folder.path}`."

@@ -51,7 +51,7 @@ def test_what_was_killed_is_marked_and_the_gap_is_told(tmp_path):
     ("changes", "host", "said"),
     [
         ({"status": "complete"}, HOST, "nothing to resume"),
-        ({"source": "web-ui"}, HOST, "was not made by `loadgen bench`"),
+        ({"source": "web-ui"}, HOST, "was not made by `bakeoff bench`"),
         ({}, {**HOST, "gpus": [{"name": "H200"}]}, "another machine (gpus"),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_run_has_one_writer(tmp_path):
     folder = a_run(tmp_path)
     with (
         folder.locked(),
-        pytest.raises(UserError, match="another `loadgen bench`"),
+        pytest.raises(UserError, match="another `bakeoff bench`"),
         RunFolder(folder.path).locked(),
     ):
         pass
