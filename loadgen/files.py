@@ -1,8 +1,12 @@
-"""Files that a user names for results: found out before the load, not after it, that one cannot be written."""
+"""Files that are written whole or not at all; and what cannot be written is found out before the load, not after it.
+
+Launchers take this into the engines' images: standard library only, and no newer than Python 3.9.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -43,6 +47,21 @@ def atomic_write(path: Path, content: str | bytes, *, mode: int | None = None, s
         raise
 
 
+def write_file(path: Path, content: str | bytes, *, mode: int | None = None, sync: bool = False) -> None:
+    """Write a file as `atomic_write` does. Raises UserError with the path, the reason and what can be done."""
+    try:
+        atomic_write(path, content, mode=mode, sync=sync)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+
+
+def cannot_be_written(path: Path | str, error: OSError, hint: str = "") -> UserError:
+    """Say that something cannot be written, why, and what to do: `hint`, and on a full disk to free some space."""
+    full = "Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    said = (f"{path}: cannot be written: {error.strerror or error}.", hint, full)
+    return UserError(" ".join(part for part in said if part))
+
+
 def check_writable(file: Path | None) -> None:
     """Open a result's file as it will be, and leave it as it was. Raises UserError where it cannot be written."""
     if file is None or file == STDOUT:
@@ -59,9 +78,7 @@ def check_writable(file: Path | None) -> None:
         if new:
             file.unlink()
     except OSError as error:
-        raise UserError(
-            f"{file}: cannot be written: {error.strerror or error}. Name a file in a folder that you may write to."
-        ) from None
+        raise cannot_be_written(file, error, "Name a file in a folder that you may write to.") from None
 
 
 def check_folder(folder: Path) -> None:
@@ -76,12 +93,13 @@ def check_folder(folder: Path) -> None:
         ) from None
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a result (`-`: to stdout). Raises UserError."""
+def write_result(file: Path, text: str, *, append: bool = False) -> None:
+    """Write a result to where the user wants it: a file, a pipe, a device; `-`: stdout. Raises UserError."""
     if file == STDOUT:
         sys.stdout.write(text)
         return
     try:
-        file.write_text(text, encoding="utf-8")
+        with file.open("a" if append else "w", encoding="utf-8") as opened:
+            opened.write(text)
     except OSError as error:
-        raise UserError(f"{file}: cannot be written: {error.strerror or error}") from None
+        raise cannot_be_written(file, error) from None

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import DockerStack, read_stack
-from loadgen.scenario.file import load_scenario
+from loadgen.runs.resume import find_scenario
 from loadgen.scenario.serving import serving_json
 from loadgen.settings import Paths, find_checkout, load_settings, load_settings_leniently, misspelt
 from stack.choice import Choice, Found, check_runtime, choose
 from stack.commands import alone, run_command, say
 from stack.runtime import NO_ENGINE, Runtime, State
+from stack.setup import ENGINES
 
 app = typer.Typer(
     help="The stack: engines, Locust, exporters, Prometheus and Grafana, as containers or as plain processes.",
@@ -92,7 +93,7 @@ def setup(
 ) -> None:
     """Make the engines' environments and the model, where the stack is plain processes; what is there is kept."""
     named = check_runtime(runtime) or decide().runtime
-    raced = load_scenario(scenario).engines if scenario else ()
+    raced = [name for name in find_scenario(scenario).engines if name in ENGINES] if scenario else []
     with alone(Paths(CHECKOUT).state):
         open_runtime(named).setup(engine or raced, verify=verify)
 
@@ -110,7 +111,7 @@ def up(
     say(f"stack: {choice.reason}")
     for warning in misspelt(os.environ):
         say(f"warning: {warning}")
-    serving = serving_json(load_scenario(scenario).serving) if scenario else "" if engine != NO_ENGINE else None
+    serving = serving_json(find_scenario(scenario).serving) if scenario else "" if engine != NO_ENGINE else None
     # A race takes the images that the stack was brought up with.
     offline = offline or (engine == NO_ENGINE and what_runs()[0] == "docker")
     with alone(Paths(CHECKOUT).state):

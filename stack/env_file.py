@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.files import cannot_be_written
 from loadgen.settings import Settings, load_settings
 from stack.commands import say
 
@@ -31,7 +32,7 @@ def write_env_file(path: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+        raise cannot_be_written(path, error) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(_TEXT.format(name=PASSWORD, password=new_password()))
     return True

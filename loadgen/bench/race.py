@@ -34,9 +34,8 @@ from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest, Session, new_run_id
-from loadgen.runs.resume import reopen, same_endpoint, scenario_of
+from loadgen.runs.resume import find_scenario, reopen, same_endpoint, scenario_of
 from loadgen.scenario.context_limit import left_out_note, limit_context
-from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 from loadgen.statistics.result import Settings
 from loadgen.validation import wrong_value
@@ -93,7 +92,7 @@ def run_bench(
         scenario = scenario_of(manifest)
         engines = _same_seats(manifest, engines)
     else:
-        scenario = _override(load_scenario(scenario_name), overrides)
+        scenario = _override(find_scenario(scenario_name), overrides)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None or runs_dir is not None:

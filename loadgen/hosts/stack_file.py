@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadgen.errors import UserError
-from loadgen.files import atomic_write
+from loadgen.files import atomic_write, cannot_be_written
 from loadgen.hosts.base import EngineHost
 
 
@@ -78,7 +78,7 @@ def declare_serving(checkout: Path, text: str, host: EngineHost) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, text, mode=0o644)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}") from None
+        raise cannot_be_written(path, error) from None
 
 
 def read_stack(checkout: Path) -> SupervisorStack | DockerStack:
