@@ -90,7 +90,7 @@ calibrate: $(STAMP) ## Measure the load generator's own error on this machine (A
 bench-client: $(STAMP) ## Measure the load generator beside others (half an hour; ARGS=--quick)
 	@$(PY) -m benchmarks.client $(ARGS)
 
-boards: $(STAMP) ## Build the JSON of Grafana's boards from grafana/boards/
+boards: $(STAMP) ## Build the JSON of Grafana's boards from loadgen/boards/catalogue/
 	@$(PY) -m grafana.boards build
 
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
