@@ -1,4 +1,4 @@
-"""`loadgen dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
+"""`bakeoff dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from loadgen.boards.catalogue import BOARDS
 from loadgen.boards.page import covered_by
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
 from loadgen.errors import UserError
+from loadgen.files import write_file
 from loadgen.hosts.stack_file import read_stack
 from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.folder import RunFolder
@@ -135,13 +136,6 @@ def _write(path: Path, page: Page, kept: int) -> str:
             f"Prometheus has only {page.covered / kept:.1%} of what the page that is there shows. "
             "Write the new one elsewhere with --output FILE."
         )
-    # A crash leaves either the old page or the new one.
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        temporary.write_text(page.html, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_file(path, page.html)
     stopped = "; Prometheus stopped answering on the way" if page.stopped else ""
     return f"Dashboards: {path} ({page.filled} of {page.panels} panels have data{stopped})"

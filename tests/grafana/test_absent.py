@@ -1,8 +1,8 @@
 """Which panels have no data on a machine with CPU engines, panel by panel: here as a list, in code as marks."""
 
-from embedded.setup import ENGINES
 from loadgen.boards.catalogue import BOARDS, reasons
 from loadgen.engines import ENGINES as KINDS
+from stack.setup import ENGINES
 from tests.prometheus.rule_files import Rule, all_rules
 
 NEEDS_GPU = {

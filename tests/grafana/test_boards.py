@@ -9,12 +9,12 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 from ruamel.yaml import YAML
 
-from embedded.setup import ENGINES
 from grafana.boards.dashboard_json import series_of
 from grafana.boards.files import FOLDER, texts
 from loadgen.boards.catalogue import BOARDS
 from loadgen.boards.colours import KNOWN
 from loadgen.presentation.style import LOOKS
+from stack.setup import ENGINES
 from tests.prometheus.conftest import CHECKOUT
 
 BUILT = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}
