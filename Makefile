@@ -25,7 +25,7 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards test \
-        test-docker pin lint lock clean
+        test-docker pin lint dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,7 +91,7 @@ calibrate: $(STAMP) ## Measure the load generator's own error on this machine (A
 bench-client: $(STAMP) ## Measure the load generator beside others (half an hour; ARGS=--quick)
 	@$(PY) -m benchmarks.client $(ARGS)
 
-boards: $(STAMP) ## Build the JSON of Grafana's boards from grafana/boards/
+boards: $(STAMP) ## Build the JSON of Grafana's boards from loadgen/boards/catalogue/
 	@$(PY) -m grafana.boards build
 
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
@@ -110,6 +110,9 @@ lint: $(STAMP) ## Check style and types
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(STACK) pin
+
+dist: $(STAMP) ## Build the wheel and the source archive into dist/
+	@rm -rf dist; said="$$($(PY) -m build --no-isolation 2>&1)" || { echo "$$said" >&2; exit 1; }; ls dist/*
 
 lock: # renew all lock files (needs uv); review what changed before committing
 	stack/lock.sh

@@ -109,7 +109,9 @@ def read_stack(checkout: Path) -> SupervisorStack | DockerStack:
         }
         return SupervisorStack(socket=Path(data["socket"]), urls=dict(data["urls"]), engines=engines)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError("the stack does not run: start it with `make up`") from None
+        raise UserError(
+            "the stack does not run: start it with `make up`, or name endpoints with --engine NAME=URL"
+        ) from None
 
 
 def read_supervisor_stack(checkout: Path) -> SupervisorStack:
