@@ -114,7 +114,7 @@ def story(prometheus_binary, tmp_path_factory):
         stack.wait("prometheus", "/-/ready")
         prometheus = Outage(("prometheus",), away, back[0], time.time())
         time.sleep(RAN_IN_S)
-        assert stack.locust.status()["state"] == "running", "the block is to outlast all of it"
+        assert stack.locust.status().state == "running", "the block is to outlast all of it"
         stack.locust.stop()
         yield Story(stack, begin, time.time(), engine, pusher, exporter, prometheus)
 
