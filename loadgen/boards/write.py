@@ -1,4 +1,4 @@
-"""`loadgen dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
+"""`bakeoff dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadgen.boards.archive import NAME, covered_by, write_page
 from loadgen.boards.build import Page, build_page
-from loadgen.boards.dashboard import load_boards
+from loadgen.boards.catalogue import BOARDS
+from loadgen.boards.page import covered_by
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
 from loadgen.errors import UserError
+from loadgen.files import write_file
 from loadgen.hosts.stack_file import read_stack
 from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import load_manifest
 
-
-def boards_folder(checkout: Path) -> Path:
-    """Where a checkout has its boards."""
-    return checkout / "grafana" / "dashboards"
+NAME = "dashboards.html"
 
 
 def write_dashboards(
@@ -61,7 +59,7 @@ def dashboards_of_range(
         raise UserError("--to goes with --from.")
     else:
         start, finish = parse_moment(begin, now), min(now, parse_moment(end or "now", now))
-    page = _build(checkout, start, finish, url or stack_prometheus(checkout), None)
+    page = _build(start, finish, url or stack_prometheus(checkout), None)
     return _write(output, page, 0)
 
 
@@ -78,7 +76,7 @@ def dashboards_of_run(checkout: Path, folder: RunFolder, url: str | None, output
     source = url or load_manifest(folder.manifest_path).prometheus_url or stack_prometheus(checkout)
     start, end = run_range(folder)
     try:
-        return _write(path, _build(checkout, start, end, source, folder), kept)
+        return _write(path, _build(start, end, source, folder), kept)
     except UserError as error:
         raise UserError(f"{error} {path} is kept as it was." if kept else str(error)) from None
 
@@ -117,12 +115,11 @@ def stack_prometheus(checkout: Path) -> str:
     return url
 
 
-def _build(checkout: Path, start: float, end: float, url: str, folder: RunFolder | None) -> Page:
-    boards = load_boards(boards_folder(checkout))
+def _build(start: float, end: float, url: str, folder: RunFolder | None) -> Page:
     manifest = load_manifest(folder.manifest_path) if folder else None
     title = manifest.run_id if manifest else "Time range"
     try:
-        page = build_page(boards, Prometheus(url), start, end, title=title, manifest=manifest)
+        page = build_page(BOARDS, Prometheus(url), start, end, title=title, manifest=manifest)
     except PrometheusGone as error:
         raise UserError(f"{error}, so nothing was written.") from None
     if page.covered == 0:
@@ -139,6 +136,6 @@ def _write(path: Path, page: Page, kept: int) -> str:
             f"Prometheus has only {page.covered / kept:.1%} of what the page that is there shows. "
             "Write the new one elsewhere with --output FILE."
         )
-    write_page(path, page.html)
+    write_file(path, page.html)
     stopped = "; Prometheus stopped answering on the way" if page.stopped else ""
     return f"Dashboards: {path} ({page.filled} of {page.panels} panels have data{stopped})"

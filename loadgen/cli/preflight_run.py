@@ -1,4 +1,4 @@
-"""`loadgen preflight`: compares engines without a race."""
+"""`bakeoff preflight`: compares engines without a race."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
-from loadgen.files import write_text
+from loadgen.files import write_result
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.preflight.compare import refuse_blocking
@@ -19,7 +19,7 @@ from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, needs_of
 from loadgen.preflight.show import findings_json, findings_table
 from loadgen.presentation.progress import StatusLine
-from loadgen.scenario.file import load_scenario
+from loadgen.runs.resume import find_scenario
 
 
 def run_preflight(
@@ -44,7 +44,7 @@ def run_preflight(
     Raises:
         UserError: a finding blocks (exit code 5), or no engine could be asked.
     """
-    scenario = load_scenario(scenario_name) if scenario_name else None
+    scenario = find_scenario(scenario_name) if scenario_name else None
     host: EngineHost
     if engines is not None:
         seats = list(engines)
@@ -54,7 +54,7 @@ def run_preflight(
         host = stack.host
         seats = choose_seats(scenario, stack)[0] if scenario else list(stack.seats.values())
         if scenario is not None and scenario_name is not None:
-            settle_serving(scenario, scenario_name, stack)
+            settle_serving(scenario, stack)
     last = seats[-1].name
     preflight = Preflight(seats, host, needs_of(scenario) if scenario else Needs(), accepted)
     progress = StatusLine(console)
@@ -72,7 +72,7 @@ def run_preflight(
     if findings:
         console.print(findings_table(findings, names))
     if json_file is not None:
-        write_text(json_file, json.dumps(findings_json(findings, names), indent=2) + "\n")
+        write_result(json_file, json.dumps(findings_json(findings, names), indent=2) + "\n")
     if not findings:
         raise UserError("No engine could be asked.", exit_code=1)
     refuse_blocking(findings)

@@ -284,7 +284,7 @@ class Master:
             ],
             host=host_facts(),
             packages=package_versions(),
-            git=git_facts(Path(__file__).parent),
+            git=git_facts(),
             clock=clock_facts(),
             floor=floor_facts(),
         )

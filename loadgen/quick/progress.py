@@ -7,7 +7,7 @@ from loadgen.traffic.block_state import BlockProgress
 
 
 class QuickProgress(StatusLine):
-    """Progress of `loadgen run`."""
+    """Progress of `bakeoff run`."""
 
     def update(self, status: BlockProgress) -> None:
         """Show how far the block has come."""

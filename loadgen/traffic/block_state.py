@@ -90,7 +90,7 @@ class BlockState:
 
     @property
     def hopeless(self) -> bool:
-        """Whether nothing but failures is to be expected: the one rule for a race, a run by hand and `loadgen run`."""
+        """Whether nothing but failures is to be expected: the one rule for a race, a run by hand and `bakeoff run`."""
         return self.failures_in_row >= max(FAILURES_IN_ROW, FAILURES_OF_EACH_USER * self.plan.cell.concurrency)
 
     def recut(self, *, force: bool = False) -> Cut:

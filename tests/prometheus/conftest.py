@@ -2,15 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from embedded.binaries import fetch_prometheus, find_prometheus
 from loadgen.settings import Paths, load_settings
+from stack.processes.binaries import fetch_prometheus, find_prometheus
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def prometheus_binary() -> Path:
-    """Prometheus as the embedded stack finds it, or fetches it where there is none."""
+    """Prometheus as the stack of plain processes finds it, or fetches it where there is none."""
     paths = Paths(CHECKOUT)
     found = find_prometheus(load_settings(CHECKOUT), paths)
     if found is None:

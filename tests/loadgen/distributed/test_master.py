@@ -70,7 +70,7 @@ def test_locustfile_on_its_own_says_how_it_is_run():
     command = [*LOCUST, "--headless", "--users", "1"]
     done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    assert "loadgen run" in done.stdout + done.stderr
+    assert "bakeoff run" in done.stdout + done.stderr
 
 
 def test_locust_that_cannot_start_tells_the_end_of_its_log(tmp_path, monkeypatch):

@@ -1,0 +1,119 @@
+"""Run one long command with its output in a log, a sign of life on the terminal, and a readable failure."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from loadgen.errors import UserError
+from loadgen.hosts.base import quoted
+
+SIGN_OF_LIFE_S = 15.0
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(text, flush=True)
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a text file; empty if there is none. Reads no more than its last 64 KiB."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 65536))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def run_logged(
+    command: Sequence[str],
+    *,
+    what: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> bool:
+    """Run a command with its output appended to `log`; say every now and then that it goes on. True if it succeeded."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = last = time.monotonic()
+    with log.open("ab") as output:
+        output.write(f"\n$ {' '.join(command)}\n".encode())
+        output.flush()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            cwd=cwd,
+        )
+        try:
+            while True:
+                try:
+                    process.wait(timeout=0.5)
+                    break
+                except subprocess.TimeoutExpired:
+                    now = time.monotonic()
+                    if now - last >= SIGN_OF_LIFE_S:
+                        last = now
+                        say(f"  {what}: {now - began:.0f} s")
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    return process.returncode == 0
+
+
+def failure(what: str, log: Path, advice: str) -> UserError:
+    """The error for a command of `run_logged` that failed."""
+    return UserError(f"{what} failed. {advice}\nThe last lines of {log}:\n{quoted(tail(log, 15))}")
+
+
+def need_disk(folder: Path, gigabytes: float, what: str) -> None:
+    """Raise UserError unless the disk of `folder` has this many GB (10^9 bytes) free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < gigabytes:
+        raise UserError(
+            f"{what} needs {gigabytes:g} GB of disk, and {folder} has {free:.1f} GB free: "
+            "make room (`make clean` drops what Bakeoff keeps), or clone onto a larger disk"
+        )
+
+
+@contextlib.contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """One command at a time on a checkout's stack, whose folder of working state this is; a second waits."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another command is at work on this checkout's stack: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_linux() -> bool:
+    """Whether this is Linux (a function, so that type checkers do not skip what follows)."""
+    return sys.platform.startswith("linux")
+
+
+def run_command(app: Callable[[], object]) -> None:
+    """Run a command line, and print what the user can mend without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,173 @@
+"""What launchers share: they run inside an engine's own image, write down what they start, and become the engine.
+
+Standard library only, and no newer than Python 3.9: the image decides which Python there is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+
+from loadgen.engines.serving import NativeSetting, block_facts, read_block
+from loadgen.errors import UserError
+from loadgen.files import atomic_write
+
+SERVING_VARIABLE = "BAKEOFF_SERVING_FILE"
+MODEL_VARIABLE = "BAKEOFF_MODEL"
+RECORD_VARIABLE = "BAKEOFF_LAUNCH_RECORD"
+STATE_VARIABLE = "BAKEOFF_STATE_DIR"
+PORT_VARIABLE = "BAKEOFF_PORT"
+STATE_DIR = "/tmp/bakeoff"  # noqa: S108 - a tmpfs of the container's own
+REDACTED = "(redacted)"
+
+
+def run(main: Callable[[], NoReturn]) -> NoReturn:
+    """Run a launcher; what its user can mend is one message and exit status 2, without a traceback."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from None
+
+
+def read_serving() -> dict[str, Any]:
+    """The serving settings asked for, from the file that `make up` and races write; none where there is no file.
+
+    Raises UserError when they are malformed.
+    """
+    path = os.environ.get(SERVING_VARIABLE, "")
+    try:
+        return read_block(Path(path).read_text(encoding="utf-8")) if path else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeError, UserError) as error:
+        raise UserError(f"{path} ({SERVING_VARIABLE}): {error}") from None
+
+
+def read_port(default: int) -> int:
+    """The port to serve on. Raises UserError when it is none."""
+    text = os.environ.get(PORT_VARIABLE) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise UserError(f"{PORT_VARIABLE}={text!r} is not a port: give a number from 1 to 65535.")
+    return int(text)
+
+
+def need_model() -> str:
+    """The model as the user named it. Raises UserError when there is none."""
+    model = os.environ.get(MODEL_VARIABLE, "")
+    if not model:
+        raise UserError(f"No model is named: set {MODEL_VARIABLE}.")
+    return model
+
+
+def read_model(folder: Path) -> dict[str, Any]:
+    """A model folder's config.json. Raises UserError when it is not a folder that holds one."""
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no model folder {folder} in this container: mount the folder that holds config.json and the "
+            f"weights there, or name another with {MODEL_VARIABLE}."
+        )
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} holds no config.json: it is not a model folder of the Hugging Face form. "
+            f"Mount one, or name another with {MODEL_VARIABLE}."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not a JSON object.")
+    return config
+
+
+def state_dir() -> Path:
+    """A folder that this launcher may write to. Raises UserError when it cannot be made."""
+    folder = Path(os.environ.get(STATE_VARIABLE) or STATE_DIR)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error}. Name a writable folder with {STATE_VARIABLE}.") from None
+    return folder
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The installed versions of these packages; those absent are left out."""
+    found: dict[str, str] = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """An engine as it is about to be started."""
+
+    argv: Sequence[str]
+    """The command line; the first is the program's path."""
+    environment: Mapping[str, str]
+    """Variables added to those of this process."""
+    settings: Sequence[NativeSetting]
+    """What becomes of the serving settings; empty where there is nothing to tell of them."""
+    facts: Mapping[str, Any]
+    """What else belongs into the record."""
+    notes: Sequence[str] = ()
+    """What a person should know beside the settings."""
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """More variables, which are never written down."""
+
+    def record(self, place: Path | None) -> None:
+        """Write the launch record, if a place for it is named, and say what a person should know. Raises UserError."""
+        record = {
+            "pid": os.getpid(),
+            "started_unix_s": time.time(),
+            "argv": list(self.argv),
+            "environment": {**dict(sorted(self.environment.items())), **dict.fromkeys(sorted(self.secrets), REDACTED)},
+            "python": platform.python_version(),
+            **self.facts,
+            **({"serving": block_facts(list(self.settings))} if self.settings else {}),
+            "notes": list(self.notes),
+        }
+        if place:
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write(place, json.dumps(record, indent=2) + "\n")
+            except OSError as error:
+                raise UserError(f"the launch record {place} ({RECORD_VARIABLE}) cannot be written: {error}") from None
+        for remark in [*(setting.remark() for setting in self.settings), *self.notes]:
+            if remark:
+                print(f"note: {remark}", file=sys.stderr, flush=True)
+
+    def become(self, what: str, cwd: Path) -> NoReturn:
+        """Replace this process by the engine, so that signals reach it. Raises UserError if it cannot be started.
+
+        Args:
+            what: the engine's name for people.
+            cwd: where it runs.
+        """
+        print(f"starting {what}: {shlex.join(self.argv)}", flush=True)
+        try:
+            os.chdir(cwd)
+            variables = {**os.environ, **self.environment, **self.secrets}
+            os.execve(self.argv[0], list(self.argv), variables)  # noqa: S606 - our own argument list
+        except OSError as error:
+            raise UserError(f"{what} cannot be started: {error}") from None
+
+
+def record_place() -> Path | None:
+    """Where the launch record goes, by the environment."""
+    place = os.environ.get(RECORD_VARIABLE)
+    return Path(place) if place else None

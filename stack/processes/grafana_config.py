@@ -1,0 +1,69 @@
+"""Grafana's settings and provisioning in the stack of plain processes. Pure functions of the stack's settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from loadgen.errors import UserError
+from loadgen.settings import Paths, Settings
+
+BOARDS = "grafana/dashboards"
+HOME_BOARD = f"{BOARDS}/bakeoff.json"
+
+
+def grafana_environment(settings: Settings, paths: Paths) -> dict[str, str]:
+    """What may be known to all: supervisord's environment is also that of every engine."""
+    return {
+        "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+        "GF_SERVER_HTTP_PORT": str(settings.grafana_port),
+        "GF_PATHS_DATA": str(paths.state / "grafana"),
+        "GF_PATHS_LOGS": str(paths.state / "grafana" / "logs"),
+        "GF_PATHS_PROVISIONING": str(paths.grafana),
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(paths.checkout / HOME_BOARD),
+        "GF_AUTH_ANONYMOUS_ENABLED": "false",
+        "GF_USERS_ALLOW_SIGN_UP": "false",
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+        "GF_NEWS_NEWS_FEED_ENABLED": "false",
+    }
+
+
+def render_grafana(settings: Settings, paths: Paths) -> dict[str, str]:
+    """The text of each file by its path in `paths.grafana`; the one with the password is for its owner only.
+
+    Raises UserError for a password that Grafana's file cannot hold.
+    """
+    password = settings.grafana_password
+    if '"""' in password or "\n" in password:
+        raise UserError("BAKEOFF_GRAFANA_PASSWORD: Grafana takes none with three quotation marks or a line break in it")
+    source = {
+        "name": "Prometheus",
+        "uid": "prometheus",
+        "type": "prometheus",
+        "access": "proxy",
+        "url": f"http://127.0.0.1:{settings.prometheus_port}",
+        "isDefault": True,
+        "jsonData": {"timeInterval": "1s"},
+    }
+    boards = {
+        "name": "Bakeoff",
+        "folder": "",
+        "type": "file",
+        "disableDeletion": True,
+        "allowUiUpdates": False,
+        "updateIntervalSeconds": 30,
+        "options": {"path": str(paths.checkout / BOARDS)},
+    }
+    return {
+        paths.grafana_config.name: f'[security]\nadmin_password = """{password}"""\n',
+        "datasources/prometheus.yaml": _provisioning(datasources=[source]),
+        "dashboards/bakeoff.yaml": _provisioning(providers=[boards]),
+    }
+
+
+def _provisioning(**parts: list[dict[str, Any]]) -> str:
+    """JSON is YAML. Grafana puts variables of the environment in for `$NAME`, and `$` for `$$`."""
+    return json.dumps({"apiVersion": 1, **parts}, indent=2).replace("$", "$$")

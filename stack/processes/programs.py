@@ -1,0 +1,231 @@
+"""What the stack of plain processes consists of: its programs, and the files they read. Pure functions of settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadgen.errors import UserError
+from loadgen.hosts.http_probe import http_status
+from loadgen.hosts.stack_file import serving_file
+from loadgen.settings import Paths, Settings, main_python
+from stack.cpus import CpuPlan, format_cpus
+from stack.engines.launching import SERVING_VARIABLE
+from stack.processes.binaries import Grafana
+from stack.processes.grafana_config import grafana_environment
+from stack.processes.strays import MARK
+from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, render_template
+from stack.setup import ENGINES, SERVED_NAME, supported
+
+LOCAL = "http://127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process under supervisor. `ports` are those it listens on, by the variable that changes each."""
+
+    name: str
+    argv: tuple[str, ...]
+    log: Path
+    ports: tuple[tuple[str, int], ...] = ()
+    url: str = ""
+    ready_url: str = ""
+    engine: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command line as supervisor's configuration wants it."""
+        return shlex.join(self.argv).replace("%", "%%")
+
+    @property
+    def log_file(self) -> str:
+        """The log's path as supervisor's configuration wants it: this option alone is expanded twice."""
+        return _escaped(self.log).replace("%", "%%")
+
+    def answers(self) -> bool:
+        """Whether it answers where it says that it is ready; true for one that serves nothing."""
+        return not self.ready_url or http_status(self.ready_url, timeout_s=1) == 200
+
+
+def engine_port(settings: Settings, engine: str) -> int:
+    """The port of an engine."""
+    return int(getattr(settings, f"{engine}_port"))
+
+
+def engine_url(settings: Settings, engine: str) -> str:
+    """The base URL of an engine."""
+    return f"{LOCAL}:{engine_port(settings, engine)}"
+
+
+def engines_here() -> tuple[str, ...]:
+    """The engines that this machine can run."""
+    return tuple(engine for engine in ENGINES if supported(engine) is None)
+
+
+def programs(
+    settings: Settings, paths: Paths, cpus: CpuPlan, prometheus: Path | None, grafana: Grafana | None
+) -> list[Program]:
+    """All programs of the stack, in the order of their start; the engines, of which one serves at a time, come last."""
+    python = main_python(paths.checkout)
+    locust = (python, "-m", "locust", "-f", str(paths.checkout / "loadgen" / "locustfile.py"))
+    found: list[Program] = []
+
+    def add(name: str, argv: Sequence[str], *variables: str, path: str = "", ready: str = "") -> None:
+        """Add a program on the cores of traffic; it serves `path` on the first variable's port, if there is one."""
+        ports = settings.ports()
+        url = f"{LOCAL}:{ports[variables[0]]}" if variables else ""
+        pinned = (python, "-m", "stack.cpus", format_cpus(cpus.traffic), *argv)
+        by_variable = tuple((variable, ports[variable]) for variable in variables)
+        found.append(Program(name, pinned, paths.log(name), by_variable, url and url + path, url and url + ready))
+
+    master = ("--master-bind-host", "127.0.0.1", "--master-bind-port", str(settings.locust_master_port))
+    web = ("--web-host", "127.0.0.1", "--web-port", str(settings.locust_port))
+    variables = ("BAKEOFF_LOCUST_PORT", "BAKEOFF_LOCUST_MASTER_PORT")
+    add("locust-master", (*locust, "--master", *web, *master), *variables, ready="/")
+    for number in range(1, settings.workers + 1):
+        to_master = ("--master-host", "127.0.0.1", "--master-port", str(settings.locust_master_port))
+        add(f"locust-worker-{number}", (*locust, "--worker", *to_master))
+    exporter = [python, "-m", "exporters.engine", "--host", "127.0.0.1", "--port", str(settings.engine_exporter_port)]
+    for engine in engines_here():
+        exporter += ["--engine", f"{engine}={engine_url(settings, engine)}"]
+    add("engine-exporter", exporter, "BAKEOFF_ENGINE_EXPORTER_PORT", path="/metrics", ready="/metrics")
+    if prometheus:
+        add("prometheus", _prometheus(settings, paths, prometheus), "BAKEOFF_PROMETHEUS_PORT", ready="/-/ready")
+    if grafana:
+        # `grafana` has a subcommand, `grafana-server` (its older name) has none.
+        start = (str(grafana.binary), *(("server",) if grafana.binary.name == "grafana" else ()))
+        options = ("--homepath", str(grafana.home), "--config", str(paths.grafana_config))
+        add("grafana", (*start, *options), "BAKEOFF_GRAFANA_PORT", ready="/api/health")
+    return [*found, *(_engine(settings, paths, cpus, engine) for engine in engines_here())]
+
+
+def _prometheus(settings: Settings, paths: Paths, binary: Path) -> tuple[str, ...]:
+    return (
+        str(binary),
+        f"--config.file={paths.prometheus_config}",
+        f"--storage.tsdb.path={paths.state / 'prometheus'}",
+        "--storage.tsdb.retention.time=15d",
+        "--storage.tsdb.retention.size=2GB",
+        LOOKBACK,
+        f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
+        r"--web.cors.origin=https?://(127\.0\.0\.1|localhost)(:[0-9]+)?",
+    )
+
+
+def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Program:
+    """Both engines get the same cores, context and number of sequences."""
+    url, port = engine_url(settings, engine), engine_port(settings, engine)
+    argv = [
+        *(str(paths.engine_python(engine)), "-m", f"stack.engines.{engine}.serve"),
+        *("--model", str(paths.hf_model if engine == "vllm" else paths.gguf)),
+        *("--served-name", SERVED_NAME),
+        *("--port", str(port)),
+        *("--cpus", format_cpus(cpus.engine)),
+        *("--context-tokens", str(settings.context_tokens)),
+        *("--parallel", str(settings.parallel_sequences)),
+        *("--state-dir", str(paths.state / "engines" / engine)),
+        *("--record", str(paths.launch_record(engine))),
+        *(("--eager",) if engine == "vllm" and settings.vllm_eager else ()),
+    ]
+    variable = f"BAKEOFF_{engine.upper()}_PORT"
+    return Program(engine, tuple(argv), paths.log(engine), ((variable, port),), url, f"{url}/health", engine=True)
+
+
+def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> dict[str, Any]:
+    """What stack.json holds; loadgen.hosts.stack_file reads it."""
+    return {
+        "runtime": "processes",
+        "key": stack_key(stack, settings, paths),
+        "socket": str(paths.socket),
+        "urls": {program.name: program.url for program in stack if program.url and not program.engine},
+        "engines": {
+            seat["name"]: {
+                **seat,
+                "health_url": f"{seat['base_url']}/health",
+                "log": str(paths.log(seat["name"])),
+                "launch_record": str(paths.launch_record(seat["name"])),
+                "start_limit_s": settings.engine_start_limit_s,
+            }
+            for seat in seats(settings)
+        },
+    }
+
+
+def seats(settings: Settings) -> list[dict[str, str]]:
+    """The seats that Locust's form offers and races take."""
+    return [
+        {
+            "name": engine,
+            "kind": engine,
+            "base_url": engine_url(settings, engine),
+            "model": SERVED_NAME,
+            "api": "completions",
+        }
+        for engine in engines_here()
+    ]
+
+
+def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
+    """What every process of the stack inherits beside the user's own environment."""
+    return {
+        MARK: str(paths.state),
+        "PYTHONUNBUFFERED": "1",
+        # Traffic on this machine never goes through a proxy.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "BAKEOFF_RUNS_DIR": str(paths.checkout / settings.runs_dir),
+        "BAKEOFF_ENGINES_JSON": json.dumps(seats(settings)),
+        SERVING_VARIABLE: str(serving_file(paths.checkout)),
+        **grafana_environment(settings, paths),
+    }
+
+
+def render_supervisor(stack: Sequence[Program], paths: Paths) -> str:
+    """Supervisor's configuration."""
+    for mark in (" ;", " #", "\n"):
+        if mark in str(paths.checkout):
+            raise UserError(
+                f"supervisor cannot work below {paths.checkout}: its name holds {mark!r}; rename the folder"
+            )
+    return render_template(
+        Path(__file__).with_name("supervisord.conf.j2"),
+        programs=stack,
+        checkout=_escaped(paths.checkout),
+        socket=_escaped(paths.socket),
+        logs=_escaped(paths.logs),
+        supervisor_log=_escaped(paths.supervisor_log),
+        supervisor_pid=_escaped(paths.supervisor_pid),
+        # Said outright, or supervisord warns that it runs as root.
+        user=pwd.getpwuid(0).pw_name if os.getuid() == 0 else "",
+    )
+
+
+def render_prometheus(settings: Settings, paths: Paths) -> dict[str, str]:
+    """Prometheus' configuration: the text of each file by its name."""
+    config = render_scrape_config(
+        paths.checkout,
+        client=f"127.0.0.1:{settings.locust_port}",
+        engine_exporter=f"127.0.0.1:{settings.engine_exporter_port}",
+        prometheus=f"127.0.0.1:{settings.prometheus_port}",
+        engines=[Target(engine, f"127.0.0.1:{engine_port(settings, engine)}") for engine in engines_here()],
+    )
+    return prometheus_files(paths.checkout, config)
+
+
+def stack_key(stack: Sequence[Program], settings: Settings, paths: Paths) -> str:
+    """Changes whenever a running stack is no longer what the settings ask for."""
+    environment = sorted(stack_environment(settings, paths).items())
+    text = f"{render_supervisor(stack, paths)}{render_prometheus(settings, paths)}{environment}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _escaped(path: Path) -> str:
+    """Supervisor expands % in values."""
+    return str(path).replace("%", "%%")
