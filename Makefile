@@ -108,10 +108,11 @@ coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, 
 	@$(EMBEDDED) setup --engine llamacpp
 	@$(PY) -m pytest --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
 
-lint: $(STAMP) ## Check style and types
+lint: $(STAMP) ## Check style, types and who imports whom
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@.venv/bin/lint-imports
 	@$(PY) -m mypy grafana/annotator/annotate.py
 	@$(PY) -m grafana.boards check
 
