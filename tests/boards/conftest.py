@@ -7,7 +7,6 @@ import pytest
 from loadgen.endpoints.seats import Seat
 from loadgen.settings import Paths
 from stack import setup
-from stack.model import SERVED_NAME, stamp_path
 from tests.boards.live_stack import CHECKOUT, LiveStack, Program, low_ports
 from tests.prometheus.conftest import prometheus_binary
 from tests.prometheus.test_recorded import DATA, RisingPage
@@ -26,7 +25,7 @@ def llamacpp(folder: Path) -> Iterator[list[Seat]]:
     (folder / "state").mkdir()
     command = [
         *(str(paths.engine_python("llamacpp")), "-m", "stack.engines.llamacpp.serve"),
-        *("--model", str(paths.gguf), "--model-stamp", str(stamp_path(paths.gguf)), "--served-name", SERVED_NAME),
+        *("--model", str(paths.gguf), "--served-name", setup.SERVED_NAME),
         *("--port", str(port), "--cpus", "0", "--context-tokens", "512", "--parallel", "4"),
         *("--state-dir", str(folder / "state"), "--record", str(folder / "launch.json")),
         *("--serving", str(folder / "serving.json")),
@@ -34,7 +33,7 @@ def llamacpp(folder: Path) -> Iterator[list[Seat]]:
     program = Program(command, f"http://127.0.0.1:{port}", folder / "llamacpp.log")
     try:
         program.wait("/health")
-        yield [Seat(name="llamacpp", kind="llamacpp", base_url=program.url, model=SERVED_NAME, api="completions")]
+        yield [Seat(name="llamacpp", kind="llamacpp", base_url=program.url, model=setup.SERVED_NAME, api="completions")]
     finally:
         program.kill()
 

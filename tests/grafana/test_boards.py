@@ -106,7 +106,7 @@ def test_words_of_good_and_bad(uid, panel):
 
 
 def engines_of_the_stacks():
-    """The names of all engines in compose.yaml and in the embedded stack."""
+    """The names of all engines in compose.yaml and in that of plain processes."""
     services = YAML(typ="safe").load((CHECKOUT / "compose.yaml").read_text(encoding="utf-8"))["services"]
     return {name for name, each in services.items() if "bakeoff.engine" in (each.get("labels") or {})} | set(ENGINES)
 
