@@ -25,8 +25,8 @@ from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, s
 from loadgen.settings import Paths, Settings, load_settings, load_settings_leniently
 from stack import setup
 from stack.commands import need_disk, say
-from stack.containers.compose import Compose, find_compose
-from stack.containers.docker_engine import DockerEngine, engine_address, find_engine
+from stack.containers.compose import Compose, find_docker
+from stack.containers.docker_engine import DockerEngine
 from stack.containers.engines import EngineService, choose_engine, engine_services, only, seats_json
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
@@ -68,12 +68,10 @@ class ContainerRuntime:
     def here(cls, checkout: Path, profile: str, *, offline: bool = False) -> ContainerRuntime:
         """On the Docker engine of this machine. Raises UserError if there is none, or for an unknown profile."""
         profiles = read_profiles(profile)
-        engine, compose = find_engine(engine_address()), find_compose()
-        if isinstance(engine, str):
-            raise UserError(f"no Docker engine: {engine}. Start one, set DOCKER_HOST, or use RUNTIME=processes.")
-        if isinstance(compose, str):
-            raise UserError(f"no Docker Compose: {compose}. Install the plugin, or use RUNTIME=processes.")
-        return cls(checkout, engine, compose, profiles, offline)
+        found = find_docker()
+        if isinstance(found, str):
+            raise UserError(f"{found}. Install and start what is missing, set DOCKER_HOST, or use RUNTIME=processes.")
+        return cls(checkout, *found, profiles, offline)
 
     @property
     def paths(self) -> Paths:
