@@ -150,7 +150,7 @@ def logs(
     follow: Annotated[bool, typer.Option(help="Go on as lines come.")] = True,
 ) -> None:
     """Show the end of one log, and follow it."""
-    raise typer.Exit(running_stack().logs(name, lines, follow=follow))
+    running_stack().logs(name, lines, follow=follow)
 
 
 @engine_app.command("start")

@@ -8,11 +8,10 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import docker
 
@@ -296,7 +295,7 @@ class ContainerRuntime:
             states.append(State(each.service, "healthy" if answers else each.word, each.container, None, urls))
         return states
 
-    def logs(self, name: str, lines: int, *, follow: bool) -> int:
+    def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
         """Show a service's log with Compose."""
         service = ALIASES.get(name, name)
         known = sorted({each.service for each in self._found()})
@@ -304,7 +303,7 @@ class ContainerRuntime:
             raise UserError(f"no service {name!r}: there are {', '.join(known)}")
         compose = self.compose(self.settings(lenient=True))
         command = compose.command("logs", "--tail", str(lines), *(["--follow"] if follow else []), service)
-        return subprocess.run(command, env=dict(compose.environment), check=False).returncode
+        os.execvpe(command[0], command, dict(compose.environment))  # noqa: S606
 
     def down(self, *, volumes: bool = False) -> None:
         """Remove the project's containers and networks."""
