@@ -60,7 +60,7 @@ class Runtime(Protocol):
         """Every process or container. Raises UserError, with exit code 1, if the stack does not run."""
 
     def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
-        """Become a program that prints the end of one log, and follows it if asked. Raises UserError if there is none."""
+        """Become a program that shows the end of one log, and follows it if asked. UserError if there is none."""
 
     def host(self) -> EngineHost:
         """Who starts and stops the engines. Raises UserError if the stack does not run."""
