@@ -24,7 +24,7 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards test \
+.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards words test \
         test-docker pin lint lock clean
 
 help: ## List the targets
@@ -93,6 +93,9 @@ bench-client: $(STAMP) ## Measure the load generator beside others (half an hour
 boards: $(STAMP) ## Build the JSON of Grafana's boards from grafana/boards/
 	@$(PY) -m grafana.boards build
 
+words: $(STAMP) ## Take new sentences into the catalogues of other languages, and compile these
+	@$(PY) -m loadgen.presentation.locale update
+
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(EMBEDDED) setup --engine llamacpp
 	@$(PY) -m pytest $(ARGS)
@@ -100,12 +103,13 @@ test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name
 test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
-lint: $(STAMP) ## Check style and types
+lint: $(STAMP) ## Check style, types, boards and catalogues
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@for program in docker/*/launch.py grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
 	@$(PY) -m grafana.boards check
+	@$(PY) -m loadgen.presentation.locale check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(PY) -m containers pin

@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
 from loadgen.machine import host_facts
+from loadgen.message import say
 
 SCHEMA_VERSION = 1
 CHECKOUT = Path(__file__).resolve().parents[2]
 FLOOR_FILE = CHECKOUT / ".bakeoff" / "calibration.json"
 QUOTED_STREAMS = 64
-NOT_CALIBRATED = "not calibrated here: run `make calibrate`"
+NOT_CALIBRATED = say("not calibrated here: run `make calibrate`")
 
 
 class _Model(BaseModel):
