@@ -11,9 +11,10 @@ export BAKEOFF_WORKERS := $(or $(WORKERS),$(BAKEOFF_WORKERS))
 
 SHELL := /bin/bash
 PY := .venv/bin/python
+PIP := $(PY) -m pip install -qq --disable-pip-version-check
 STAMP := .venv/bakeoff.stamp
 STACK := $(PY) -m stack
-EMBEDDED := $(PY) -m embedded
+EMBEDDED := $(PY) -m stack.processes
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
 # `make bench RUN=...` goes on with a run: a folder, or the name of one in runs/.
@@ -37,7 +38,7 @@ help: ## List the targets
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 
-$(STAMP): requirements.lock
+$(STAMP): requirements.lock pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo 'error: no $(PYTHON) on PATH: install Python 3.11 or newer, or name one with make PYTHON=...' >&2; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -45,18 +46,19 @@ $(STAMP): requirements.lock
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: $(PYTHON) cannot make environments: on Debian and Ubuntu, sudo apt install python3-venv' >&2; exit 2; }
 	@key="$$( { cat requirements.lock; "$(PYTHON)" -V; } | cksum )"; \
-	if [ "$$key" = "$$(cat $@ 2>/dev/null)" ]; then touch $@; exit 0; fi; \
-	echo 'making .venv from requirements.lock'; \
-	rm -rf .venv && "$(PYTHON)" -m venv .venv && \
-	$(PY) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock && \
-	echo "$$key" > $@ || { \
+	if [ "$$key" != "$$(cat $@ 2>/dev/null)" ]; then \
+	  echo 'making .venv from requirements.lock'; \
+	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
+	  $(PIP) --require-hashes -r requirements.lock; \
+	fi && \
+	$(PIP) --no-index --no-deps --no-build-isolation -e . && echo "$$key" > $@ || { \
 	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
 
 setup-engines: $(STAMP) # both engines' environments and the model
 	@$(EMBEDDED) setup
 
 demo: $(STAMP) ## Everything once: race two engines on this machine, write the report, clean up after
-	@embedded/demo.sh
+	@stack/demo.sh
 
 up: $(STAMP) ## Start the stack and one engine: containers where Docker answers, else plain processes
 	@$(STACK) up --engine "$(ENGINE)" --runtime "$(RUNTIME)" --profile "$(PROFILE)" \
@@ -107,15 +109,15 @@ lint: $(STAMP) ## Check style, types, boards and catalogues
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@for program in docker/*/launch.py grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
+	@for program in grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
 	@$(PY) -m grafana.boards check
 	@$(PY) -m loadgen.presentation.locale check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
-	@$(PY) -m containers pin
+	@$(PY) -m stack.containers pin
 
 lock: # renew all lock files (needs uv); review what changed before committing
-	embedded/lock.sh
+	stack/lock.sh
 
 clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics, test images); keeps runs/ and .venv
 	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down --volumes && $(PY) -m tests.docker stop; fi

@@ -1,6 +1,6 @@
 """Does a worker's memory grow with the requests it makes? Run: `python benchmarks/client_memory.py --help`.
 
-`loadgen bench` with one Locust worker and its master, 1,000 streams of short answers against the simulator, until
+`bakeoff bench` with one Locust worker and its master, 1,000 streams of short answers against the simulator, until
 100,000 requests are measured. Each second the resident memory of both and the records on disk are read. Exit code 1
 when the worker's peak is above `--limit-mb`, or its memory grows in the second half by more than `--slope-mb` for
 10,000 requests. Five minutes as it stands; Linux.

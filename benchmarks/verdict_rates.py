@@ -1,6 +1,6 @@
 """How often is the load generator's verdict on itself wrong? Run: `python benchmarks/verdict_rates.py --help`.
 
-`loadgen run` against the simulator, each on a core of its own, block after block, while the client is left alone,
+`bakeoff run` against the simulator, each on a core of its own, block after block, while the client is left alone,
 shares its core with busy loops, or is stopped (SIGSTOP) at random moments. The verdict (`client.limited`) is compared
 with the truth log: a *miss* is a block that was wrong by more than the tolerance and not told, a *false alarm* one that
 was told and was not. A block in which the simulator itself was late is dropped. Linux, two cores; 8 minutes as it is.
@@ -204,7 +204,7 @@ def true_idle_share(records: Sequence[RequestRecord], truth: dict[str, Any]) -> 
 
 
 def run_block(load: Load, condition: Condition, url: str, core: int, rng: random.Random, *, isolate: bool) -> Block:
-    """One `loadgen run` under one condition, and its comparison with the truth."""
+    """One `bakeoff run` under one condition, and its comparison with the truth."""
     ask(f"{url}/truth/reset", "POST")
     with tempfile.TemporaryDirectory(prefix="verdict-rates-") as folder, contextlib.ExitStack() as stack:
         result, kept, log = (Path(folder) / name for name in ("result.json", "records.jsonl", "log"))

@@ -1,4 +1,4 @@
-"""Are verdicts right on real runs? `loadgen bench` against pairs of simulators whose truth is known.
+"""Are verdicts right on real runs? `bakeoff bench` against pairs of simulators whose truth is known.
 
     python benchmarks/verdict_runs.py difference   # TPOT differs by 5%, TTFT does not
     python benchmarks/verdict_runs.py equal --runs 40

@@ -1,7 +1,13 @@
-"""Files that a user names for results: found out before the load, not after it, that one cannot be written."""
+"""Files that are written whole or not at all; and what cannot be written is found out before the load, not after it.
+
+Launchers take this into the engines' images: standard library only, and no newer than Python 3.9.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import stat
 import sys
 import tempfile
@@ -10,6 +16,50 @@ from pathlib import Path
 from loadgen.errors import UserError
 
 STDOUT = Path("-")
+
+
+def atomic_write(path: Path, content: str | bytes, *, mode: int | None = None, sync: bool = False) -> None:
+    """Write a file so that a crash leaves either the old or the new one; half a one is never seen.
+
+    Args:
+        path: the file; its folder is there.
+        content: text is encoded as UTF-8, and what UTF-8 cannot hold (half of a surrogate pair) becomes `?`.
+        mode: the file's permissions; None: as the umask has them.
+        sync: wait until the disk has the content, so that even a lost machine leaves a whole file.
+
+    Raises:
+        OSError: it cannot be written; the old file stays, and nothing beside it.
+    """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        if mode is not None:
+            partial.chmod(mode)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def write_file(path: Path, content: str | bytes, *, mode: int | None = None, sync: bool = False) -> None:
+    """Write a file as `atomic_write` does. Raises UserError with the path, the reason and what can be done."""
+    try:
+        atomic_write(path, content, mode=mode, sync=sync)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+
+
+def cannot_be_written(path: Path | str, error: OSError, hint: str = "") -> UserError:
+    """Say that something cannot be written, why, and what to do: `hint`, and on a full disk to free some space."""
+    full = "Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    said = (f"{path}: cannot be written: {error.strerror or error}.", hint, full)
+    return UserError(" ".join(part for part in said if part))
 
 
 def check_writable(file: Path | None) -> None:
@@ -28,9 +78,7 @@ def check_writable(file: Path | None) -> None:
         if new:
             file.unlink()
     except OSError as error:
-        raise UserError(
-            f"{file}: cannot be written: {error.strerror or error}. Name a file in a folder that you may write to."
-        ) from None
+        raise cannot_be_written(file, error, "Name a file in a folder that you may write to.") from None
 
 
 def check_folder(folder: Path) -> None:
@@ -45,12 +93,13 @@ def check_folder(folder: Path) -> None:
         ) from None
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a result (`-`: to stdout). Raises UserError."""
+def write_result(file: Path, text: str, *, append: bool = False) -> None:
+    """Write a result to where the user wants it: a file, a pipe, a device; `-`: stdout. Raises UserError."""
     if file == STDOUT:
         sys.stdout.write(text)
         return
     try:
-        file.write_text(text, encoding="utf-8")
+        with file.open("a" if append else "w", encoding="utf-8") as opened:
+            opened.write(text)
     except OSError as error:
-        raise UserError(f"{file}: cannot be written: {error.strerror or error}") from None
+        raise cannot_be_written(file, error) from None

@@ -41,7 +41,7 @@ def _start(environment: Any, runner: Any, web_ui: Any = None, **_: Any) -> None:
 
         Worker(environment)
     else:
-        raise SystemExit("Bakeoff's locustfile runs as --master and --worker; for one process use `loadgen run`.")
+        raise SystemExit("Bakeoff's locustfile runs as --master and --worker; for one process use `bakeoff run`.")
     if parent := os.environ.get(PARENT_VARIABLE):
         gevent.spawn(_end_with_parent, runner, int(parent))
 

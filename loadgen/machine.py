@@ -1,4 +1,4 @@
-"""What a run is made on: facts of the host, the packages, the checkout and the clock."""
+"""What a run is made on: facts of the host, the packages, the checkout and the clock. Light: every command loads it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+ROOT = Path(__file__).resolve().parents[1]
+"""What holds our packages: the checkout, or wherever they are installed. Processes of ours start there."""
+HOME = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
+"""Where `.env`, `.bakeoff/` and `runs/` lie: the checkout; without one, the working directory."""
 PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prometheus-client", "pydantic")
 
 
 def host_facts() -> dict[str, Any]:
     """Describe this machine: operating system, processor, memory, and NVIDIA GPUs and driver if any."""
+    import psutil
+
     return {
         "os": platform.platform(),
         "python": platform.python_version(),
@@ -41,11 +45,13 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def git_facts(folder: Path) -> dict[str, Any]:
-    """Commit of the checkout, and whether it had uncommitted changes; empty outside a checkout."""
+def git_facts(folder: Path = ROOT) -> dict[str, Any]:
+    """Commit of the checkout, and whether it had uncommitted changes; empty where `folder` is not the top of one."""
     if shutil.which("git") is None:
         return {}
     try:
+        if _output(["git", "-C", str(folder), "rev-parse", "--show-prefix"]):
+            return {}  # somebody else's repository, which our packages are installed in
         commit = _output(["git", "-C", str(folder), "rev-parse", "HEAD"])
         changed = _output(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.SubprocessError):

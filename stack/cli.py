@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from embedded.commands import run_command, say
 from loadgen.hosts.stack_file import stack_file
 from loadgen.settings import find_checkout, load_settings, load_settings_leniently, misspelt
 from stack.choice import Choice, Found, choose
+from stack.commands import run_command, say
 
 app = typer.Typer(
     help="The stack, as containers where Docker answers, else as plain processes.",
@@ -31,8 +31,8 @@ Profile = Annotated[str, typer.Option(help="Containers: gpu, cpu or sim; default
 
 def look_around() -> Found:
     """What this machine has; takes some seconds at most."""
-    from containers.compose import find_compose
-    from containers.docker_engine import DockerEngine, engine_address, find_engine, has_nvidia_driver
+    from stack.containers.compose import find_compose
+    from stack.containers.docker_engine import DockerEngine, engine_address, find_engine, has_nvidia_driver
 
     engine = find_engine(engine_address())
     if not isinstance(engine, DockerEngine):
@@ -78,7 +78,7 @@ def run(module: str, *arguments: str) -> None:
 def setup(scenario: Annotated[str, typer.Option(help="Set up the engines that it races.")] = "") -> None:
     """Make the engines' environments, where the stack is plain processes; containers bring their own."""
     if decide("", "").runtime == "embedded":
-        run("embedded", "setup", *(["--scenario", scenario] if scenario else []))
+        run("stack.processes", "setup", *(["--scenario", scenario] if scenario else []))
 
 
 @app.command()
@@ -95,22 +95,22 @@ def up(
     for warning in misspelt(os.environ):
         say(f"warning: {warning}")
     if choice.runtime == "embedded":
-        run("embedded", "up", "--engine", engine or EMBEDDED_ENGINE)
+        run("stack.processes", "up", "--engine", engine or EMBEDDED_ENGINE)
     options = ["--profile", choice.profile, "--engine", engine, "--scenario", scenario]
     # A race takes the images that the stack was brought up with.
     offline = offline or (engine == "none" and running_runtime() == "docker")
-    run("containers", "up", *options, *(["--offline"] if offline else []))
+    run("stack.containers", "up", *options, *(["--offline"] if offline else []))
 
 
 @app.command()
 def down(volumes: Annotated[bool, typer.Option(help="Containers: remove the volumes too.")] = False) -> None:
     """Take the stack down, whichever is up; what an interrupted `up` left behind too."""
-    from containers.cli import open_stack
+    from stack.containers.cli import open_stack
 
     known = running_runtime()
     status = 0
     if known != "docker":
-        status = subprocess.run([sys.executable, "-m", "embedded", "down"], check=False).returncode
+        status = subprocess.run([sys.executable, "-m", "stack.processes", "down"], check=False).returncode
         if look_around().no_docker:
             raise typer.Exit(status)
         if not volumes and not open_stack(find_checkout()).exists():
@@ -122,13 +122,13 @@ def down(volumes: Annotated[bool, typer.Option(help="Containers: remove the volu
 @app.command()
 def ps() -> None:
     """Show what runs."""
-    run("containers" if decide("", "", lenient=True).runtime == "docker" else "embedded", "ps")
+    run("stack.containers" if decide("", "", lenient=True).runtime == "docker" else "stack.processes", "ps")
 
 
 @app.command()
 def logs(name: Annotated[str, typer.Argument(help="As `ps` names it.")] = FIRST_LOG) -> None:
     """Follow one log."""
-    run("containers" if decide("", "", lenient=True).runtime == "docker" else "embedded", "logs", name)
+    run("stack.containers" if decide("", "", lenient=True).runtime == "docker" else "stack.processes", "logs", name)
 
 
 def main() -> None:

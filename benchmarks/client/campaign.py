@@ -15,8 +15,8 @@ from benchmarks.client.measure import measure
 from benchmarks.client.peer import Peer
 from benchmarks.client.peer_environment import OwnEnvironment, versions
 from benchmarks.client.results import PeerResult, Run, Store
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.machine import ROOT as CHECKOUT
 
 BLAST_S = 5.0
 """About what a run in blast takes beside its start."""

@@ -23,8 +23,9 @@ from benchmarks.client.peers import PEERS
 from benchmarks.client.results import Store
 from benchmarks.client.table import rows, terminal_table
 from loadgen.calibration.pinned_process import may_realtime
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.files import write_result
+from loadgen.machine import ROOT as CHECKOUT
 from loadgen.machine import host_facts
 
 RESULTS = CHECKOUT / ".bakeoff" / "bench-client"
@@ -128,7 +129,7 @@ def _run(args: argparse.Namespace, console: Console) -> int:
             repeats=repeats,
             realtime=realtime,
         )
-        _write(args.output or DOCUMENT, document(here, PEERS, setting))
+        write_result(args.output or DOCUMENT, document(here, PEERS, setting))
         console.print(f"Written to {args.output or DOCUMENT}")
     return 1 if campaign.failures else 0
 
@@ -170,10 +171,3 @@ def _as_typed(args: argparse.Namespace) -> str:
     words += ["--repeats", str(args.repeats)] if args.repeats else []
     words += [f"--{name.replace('_', '-')}" for name in ("quick", "self_only", "resume") if getattr(args, name)]
     return f'make bench-client ARGS="{" ".join(words)}"' if words else "make bench-client"
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None

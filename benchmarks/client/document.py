@@ -40,7 +40,7 @@ CAVEATS = """\
   the CPU per event stays.
 - A closed loop of equal streams moves in step: all streams' answers begin, and end, at nearly the same time. That is
   the hardest case for a reader that stamps when it gets round to reading, and it is also what engines that batch do.
-- Bakeoff's warm-up parts its streams, as `loadgen run` always does; "in step" is Bakeoff without it. Where its core is
+- Bakeoff's warm-up parts its streams, as `bakeoff run` always does; "in step" is Bakeoff without it. Where its core is
   so busy that two events of a stream wait unread together, they carry one arrival time (docs/methodology.md).
 - The Locust and SDK users are our own few lines (`benchmarks/client/programs/`), with JSON decoded for every event.
   `iter_lines` waits for 1 KB, so its TTFT is not a matter of load.

@@ -21,8 +21,8 @@ from benchmarks.client.peer_environment import STATE
 from benchmarks.client.results import Run
 from benchmarks.client.usage import ProcessTree, Sample, cpu_us_per_event
 from loadgen.calibration.pinned_process import log_tail, pinned_process, read_truth, running_simulator
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.machine import ROOT as CHECKOUT
 
 SAMPLE_S = 0.05
 START_LIMIT_S = 180.0

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded.commands import failure, need_disk, run_logged, say
-from embedded.setup import NETWORK_ADVICE, TORCH, ensure_venv, install_torch, supported
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.machine import ROOT as CHECKOUT
 from loadgen.settings import Paths
+from stack.commands import failure, need_disk, run_logged, say
+from stack.setup import NETWORK_ADVICE, TORCH, ensure_venv, install_torch, supported
 
 STATE = CHECKOUT / ".bakeoff" / "peers"
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
@@ -55,7 +55,7 @@ class EngineEnvironment(Environment):
     engine: str
 
     def ensure(self) -> Path:
-        """Make it as `python -m embedded setup` does, without the model."""
+        """Make it as `python -m stack.processes setup` does, without the model."""
         if reason := supported(self.engine):
             raise UserError(reason)
         paths = Paths(CHECKOUT)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from loadgen.errors import UserError
+from loadgen.files import atomic_write, cannot_be_written
 
 FIGURES = (
     "ttft_p50_ms",
@@ -98,11 +98,9 @@ class Store:
         path = self.folder / f"{result.peer}.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part")
-            partial.write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            partial.replace(path)
+            atomic_write(path, result.model_dump_json(indent=2) + "\n")
         except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise cannot_be_written(path, error) from None
 
 
 def medians(runs: Sequence[Run]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Convert the mounted GGUF into /state unless that was done, then serve it (embedded.engines.vllm.serve).
+"""Convert the mounted GGUF into /state unless that was done, then serve it (stack.engines.vllm.serve).
 
 Takes that launcher's options; `--gguf` in place of `--model` and `--model-stamp`.
 """
@@ -11,8 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from embedded.engines.vllm import convert, serve
-from embedded.model import expected_hf, is_intact, stamp_hf, stamp_path
+from stack.engines.vllm import convert, serve
+from stack.model import expected_hf, is_intact, stamp_hf, stamp_path
 
 
 def prepare(gguf: Path, folder: Path) -> None:

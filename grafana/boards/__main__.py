@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from embedded.commands import run_command, say
 from grafana.boards.files import FOLDER, differences, write
 from loadgen.errors import UserError
+from stack.commands import run_command, say
 
 app = typer.Typer(
     help="Grafana's boards as code.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False

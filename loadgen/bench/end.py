@@ -1,4 +1,4 @@
-"""What `loadgen bench` ends with: its table, what went wrong, how to go on, and the exit code."""
+"""What `bakeoff bench` ends with: its table, what went wrong, how to go on, and the exit code."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: i
     """The command that goes on with a run, of these endpoints or (None) of the stack's engines."""
     if not engines:
         return f"make bench RUN={folder.path}"
-    words = ["python", "-m", "loadgen", "bench", "--resume", str(folder.path)]
+    words = ["bakeoff", "bench", "--resume", str(folder.path)]
     for seat in engines:
         words += ["--engine", f"{seat.name}={seat.base_url}"]
     for name in ("api", "model", "tokenizer", "api_key_env"):

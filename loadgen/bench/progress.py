@@ -14,7 +14,7 @@ from loadgen.scenario.model import Block
 
 
 class BenchProgress(StatusLine, Listener):
-    """Progress of `loadgen bench`, with the time that is left."""
+    """Progress of `bakeoff bench`, with the time that is left."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)

@@ -1,4 +1,4 @@
-"""`loadgen bench`: puts together scenario, engines, Locust and run folder, and shows the race as it goes."""
+"""`bakeoff bench`: puts together scenario, engines, Locust and run folder, and shows the race as it goes."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest, Session, new_run_id
-from loadgen.runs.resume import reopen, same_endpoint, scenario_of
+from loadgen.runs.resume import find_scenario, reopen, same_endpoint, scenario_of
 from loadgen.scenario.context_limit import left_out_note, limit_context
-from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 from loadgen.statistics.result import Settings
 from loadgen.validation import wrong_value
@@ -89,11 +88,11 @@ def run_bench(
     """
     old = RunFolder.find(runs_dir or default_runs_dir, resume) if resume is not None else None
     if old is not None:
-        manifest = reopen(old, host=host_facts(), git=git_facts(checkout), command=_command())
+        manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command())
         scenario = scenario_of(manifest)
         engines = _same_seats(manifest, engines)
     else:
-        scenario = _override(load_scenario(scenario_name), overrides)
+        scenario = _override(find_scenario(scenario_name), overrides)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None or runs_dir is not None:
@@ -152,7 +151,7 @@ def _campaign(scenario: Scenario) -> type[Campaign]:
 
 
 def _new_manifest(scenario: Scenario, stack: RunningStack | None, checkout: Path) -> Manifest:
-    now, git = time.time(), git_facts(checkout)
+    now, git = time.time(), git_facts()
     return Manifest(
         run_id=new_run_id(scenario.name),
         started_at=now,
@@ -197,7 +196,7 @@ def _decider(
 
 
 def _command() -> list[str]:
-    return ["python", "-m", "loadgen", *sys.argv[1:]]
+    return ["bakeoff", *sys.argv[1:]]
 
 
 def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[Seat] | None:

@@ -12,6 +12,7 @@ from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api
 from loadgen.errors import UserError
+from loadgen.files import atomic_write, cannot_be_written
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, serving_file
 from loadgen.hosts.supervisor import SupervisorHost
@@ -200,9 +201,9 @@ def _declare(text: str, path: Path, host: EngineHost) -> None:
     try:
         if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
             host.stop_all()
-            path.write_text(text, encoding="utf-8")
+            atomic_write(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}") from None
+        raise cannot_be_written(path, error) from None
 
 
 def _without_none(block: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from loadgen.errors import UserError
-
 NAME = "dashboards.html"
 COVERED = "bakeoff-covered"
 """Name of the page's own note of how much it shows: values times the seconds between them, whatever the step."""
@@ -21,14 +19,3 @@ def covered_by(path: Path) -> int:
         return 0
     found = re.search(rf'<meta name="{COVERED}" content="(\d+)">', head)
     return int(found[1]) if found else 0
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write a page so that a crash leaves either the old or the new one. Raises UserError when it cannot be."""
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        temporary.write_text(page, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""`loadgen dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
+"""`bakeoff dashboards`, and the same at the end of a race or a report: a page in the run's folder."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadgen.boards.archive import NAME, covered_by, write_page
+from loadgen.boards.archive import NAME, covered_by
 from loadgen.boards.build import Page, build_page
 from loadgen.boards.dashboard import load_boards
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
 from loadgen.errors import UserError
+from loadgen.files import write_file
 from loadgen.hosts.stack_file import read_stack
 from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.folder import RunFolder
@@ -139,6 +140,6 @@ def _write(path: Path, page: Page, kept: int) -> str:
             f"Prometheus has only {page.covered / kept:.1%} of what the page that is there shows. "
             "Write the new one elsewhere with --output FILE."
         )
-    write_page(path, page.html)
+    write_file(path, page.html)
     stopped = "; Prometheus stopped answering on the way" if page.stopped else ""
     return f"Dashboards: {path} ({page.filled} of {page.panels} panels have data{stopped})"

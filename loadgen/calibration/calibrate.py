@@ -1,4 +1,4 @@
-"""`loadgen calibrate`: the client against the simulator on this host, every record compared with the truth log.
+"""`bakeoff calibrate`: the client against the simulator on this host, every record compared with the truth log.
 
 Both processes stamp with CLOCK_MONOTONIC of the same machine. The truth of an event is the middle of the clock
 readings on both sides of its `send`; that of a request's arrival is the server's kernel's stamp. So the TTFT error is
@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.calibration.pinned_process import log_tail, may_realtime, pinned_process, read_truth, running_simulator
-from loadgen.client.floor import CHECKOUT, Errors, Floor, FloorStep, save_floor
+from loadgen.client.floor import Errors, Floor, FloorStep, save_floor
 from loadgen.errors import CLIENT_LIMITED, OK, UserError
 from loadgen.machine import git_facts, host_facts, package_versions
 from loadgen.record import RequestRecord
@@ -152,7 +152,7 @@ def calibrate(
         hostname=platform.node(),
         host=host_facts(),
         packages=package_versions(),
-        git=git_facts(CHECKOUT),
+        git=git_facts(),
         server_core=cores[0],
         client_core=cores[-1],
         realtime=realtime,
@@ -209,7 +209,7 @@ def floor_table(floor: Floor) -> Table:
 
 
 def _step(streams: int, rounds: int, cores: tuple[int, int], realtime: bool, isolate: bool) -> FloorStep:
-    """One load: a fresh simulator, one `loadgen run`, and their comparison."""
+    """One load: a fresh simulator, one `bakeoff run`, and their comparison."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-calibrate-") as name:
         folder = Path(name)
         timing = ["--ttft-ms", str(TTFT_MS), "--tpot-ms", str(TPOT_MS)]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loadgen.client.floor import CHECKOUT
 from loadgen.errors import UserError
+from loadgen.machine import ROOT
 
 TRUTH_FILE, SIMULATOR_LOG = "truth.npz", "simulator.log"
 
@@ -31,7 +31,7 @@ def pinned_process(
     # A child inherits its parent's cores: so it never runs elsewhere, not even while it starts.
     os.sched_setaffinity(0, {core} if core is not None else usable)
     try:
-        process = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, **options)
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, **options)
     finally:
         os.sched_setaffinity(0, usable)
     try:

@@ -49,7 +49,7 @@ def main() -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        return int(app(with_most_repeats(arguments), standalone_mode=False) or OK)
+        return int(app(with_most_repeats(arguments), prog_name="bakeoff", standalone_mode=False) or OK)
     except TyperException as error:
         print(usage_words(error), file=sys.stderr)
         return WRONG_USAGE

@@ -1,4 +1,4 @@
-"""`python -m loadgen bench`."""
+"""`bakeoff bench`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
-    CHECKOUT,
     Accept,
     Api,
     ApiKeyEnv,
@@ -23,6 +22,7 @@ from loadgen.cli.options import (
 )
 from loadgen.errors import UserError
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
 
 UNTIL_DECIDED = "--until-decided"
@@ -78,7 +78,7 @@ def bench(
     limit, so that nothing can be judged, 130 interrupted.
     """
     from loadgen.bench.race import run_bench
-    from loadgen.scenario.file import load_scenario
+    from loadgen.runs.resume import find_scenario
 
     gate = Gate(fail_if, junit, markdown, github_summary)
     seats = read_seats(engine, api=api, model=model, tokenizer=tokenizer, api_key_env=api_key_env, workers=workers)
@@ -89,13 +89,13 @@ def bench(
     if resume is not None and (scenario is not None or overrides):
         raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
     if resume is None:
-        gate.thresholds(load_scenario(scenario or DEFAULT_SCENARIO).fail_if)  # raises here, not after the race
+        gate.thresholds(find_scenario(scenario or DEFAULT_SCENARIO).fail_if)  # raises here, not after the race
     console = open_console()
     code = run_bench(
         scenario or DEFAULT_SCENARIO,
         resume=resume,
         most_repeats=until_decided,
-        checkout=CHECKOUT,
+        checkout=HOME,
         engines=seats,
         runs_dir=runs_dir,
         overrides=overrides,

@@ -1,4 +1,4 @@
-"""`python -m loadgen calibrate`."""
+"""`bakeoff calibrate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m loadgen compare`: the command. Light at the top: every command loads this."""
+"""`bakeoff compare`: the command. Light at the top: every command loads this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m loadgen dashboards`."""
+"""`bakeoff dashboards`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from loadgen.cli import options
 from loadgen.cli.console import open_console
 from loadgen.cli.options import RunName, RunsDir
 from loadgen.files import check_writable
+from loadgen.machine import HOME
 
 
 def dashboards(
@@ -40,5 +41,5 @@ def dashboards(
 
     check_writable(output)
     where = runs_dir or options.default_runs_dir()
-    line = write_dashboards(options.CHECKOUT, where, run_name, (begin, end, last), prometheus, output)
+    line = write_dashboards(HOME, where, run_name, (begin, end, last), prometheus, output)
     open_console().print(line, soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""`python -m loadgen export`: the command. Light at the top: every command loads this."""
+"""`bakeoff export`: the command. Light at the top: every command loads this."""
 
 from __future__ import annotations
 

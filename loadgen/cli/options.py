@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loadgen.errors import UserError
+from loadgen.machine import HOME
 from loadgen.preflight.names import BLOCKING
 
 if TYPE_CHECKING:
     from loadgen.endpoints.seats import Seat
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class ApiChoice(enum.StrEnum):
@@ -71,10 +70,10 @@ Accept = Annotated[
 
 
 def default_runs_dir() -> Path:
-    """Where runs are kept: BAKEOFF_RUNS_DIR from the environment or `.env`, else `runs`; from the checkout's top."""
+    """Where runs are kept: BAKEOFF_RUNS_DIR from the environment or `.env`, else `runs`; from `HOME`."""
     from loadgen.settings import load_settings
 
-    return CHECKOUT / load_settings(CHECKOUT).runs_dir
+    return HOME / load_settings(HOME).runs_dir
 
 
 def read_seats(

@@ -1,4 +1,4 @@
-"""`python -m loadgen preflight`."""
+"""`bakeoff preflight`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
-    CHECKOUT,
     Accept,
     Api,
     ApiKeyEnv,
@@ -19,6 +18,7 @@ from loadgen.cli.options import (
     read_seats,
 )
 from loadgen.files import STDOUT, check_writable
+from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
 
 
@@ -46,7 +46,7 @@ def preflight(
     check_writable(json_file)
     run_preflight(
         scenario,
-        checkout=CHECKOUT,
+        checkout=HOME,
         engines=seats,
         accepted=parse_accept(accept or ()),
         json_file=json_file,

@@ -1,4 +1,4 @@
-"""`loadgen preflight`: compares engines without a race."""
+"""`bakeoff preflight`: compares engines without a race."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
-from loadgen.files import write_text
+from loadgen.files import write_result
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.preflight.compare import refuse_blocking
@@ -19,7 +19,7 @@ from loadgen.preflight.finding import Needs
 from loadgen.preflight.phase import Preflight, needs_of
 from loadgen.preflight.show import findings_json, findings_table
 from loadgen.presentation.progress import StatusLine
-from loadgen.scenario.file import load_scenario
+from loadgen.runs.resume import find_scenario
 
 
 def run_preflight(
@@ -44,7 +44,7 @@ def run_preflight(
     Raises:
         UserError: a finding blocks (exit code 5), or no engine could be asked.
     """
-    scenario = load_scenario(scenario_name) if scenario_name else None
+    scenario = find_scenario(scenario_name) if scenario_name else None
     host: EngineHost
     if engines is not None:
         seats = list(engines)
@@ -72,7 +72,7 @@ def run_preflight(
     if findings:
         console.print(findings_table(findings, names))
     if json_file is not None:
-        write_text(json_file, json.dumps(findings_json(findings, names), indent=2) + "\n")
+        write_result(json_file, json.dumps(findings_json(findings, names), indent=2) + "\n")
     if not findings:
         raise UserError("No engine could be asked.", exit_code=1)
     refuse_blocking(findings)

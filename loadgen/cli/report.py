@@ -1,4 +1,4 @@
-"""`python -m loadgen report`."""
+"""`bakeoff report`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from loadgen.cli import options
 from loadgen.cli.console import open_console
 from loadgen.cli.options import Language, LanguageChoice, RunName, RunsDir
 from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.machine import HOME
 
 
 def report(
@@ -46,5 +47,5 @@ def report(
     code = gate.judge_run(folder, console)
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
     if url:
-        show_dashboards(options.CHECKOUT, folder, url, console)
+        show_dashboards(HOME, folder, url, console)
     raise typer.Exit(code)

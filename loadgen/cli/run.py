@@ -1,4 +1,4 @@
-"""`python -m loadgen run`."""
+"""`bakeoff run`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from loadgen.cli.console import open_console
 from loadgen.cli.options import ApiChoice, JsonFile, read_api_key
 from loadgen.errors import CLIENT_LIMITED, INTERRUPTED, NOT_WHOLE, OK, UserError
-from loadgen.files import STDOUT, check_writable, write_text
+from loadgen.files import STDOUT, check_writable, write_result
 
 if TYPE_CHECKING:
     from loadgen.scenario.trace import Trace
@@ -169,7 +169,7 @@ def run(
     result = QuickResult.of(measured)
     show_quick(console, result)
     if json_file is not None:
-        write_text(json_file, json.dumps(result.to_json(), indent=2) + "\n")
+        write_result(json_file, json.dumps(result.to_json(), indent=2) + "\n")
     if measured.write_error is not None:
         raise UserError(f"{measured.write_error}. The file of records is not whole.")
     if measured.interrupted:

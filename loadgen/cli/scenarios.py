@@ -1,4 +1,4 @@
-"""`python -m loadgen scenarios`."""
+"""`bakeoff scenarios`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The client's floor: how far off its own figures are on this host, as `loadgen calibrate` found it."""
+"""The client's floor: how far off its own figures are on this host, as `bakeoff calibrate` found it."""
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
-from loadgen.machine import host_facts
+from loadgen.files import atomic_write, cannot_be_written
+from loadgen.machine import HOME, host_facts
 from loadgen.message import say
 
 SCHEMA_VERSION = 1
-CHECKOUT = Path(__file__).resolve().parents[2]
-FLOOR_FILE = CHECKOUT / ".bakeoff" / "calibration.json"
+FLOOR_FILE = HOME / ".bakeoff" / "calibration.json"
 QUOTED_STREAMS = 64
 NOT_CALIBRATED = say("not calibrated here: run `make calibrate`")
 
@@ -141,11 +140,8 @@ def floor_words(facts: dict[str, Any] | None) -> str:
 
 def save_floor(floor: Floor, path: Path = FLOOR_FILE) -> None:
     """Write a calibration, whole or not at all. Raises UserError when it cannot be written."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(floor.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        atomic_write(path, floor.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise cannot_be_written(path, error) from None

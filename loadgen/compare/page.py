@@ -13,6 +13,7 @@ from loadgen.compare.headline import headline, notices
 from loadgen.compare.rows import rows
 from loadgen.compare.sides import Side
 from loadgen.errors import UserError
+from loadgen.files import atomic_write
 from loadgen.gate.decide import Decision, exit_code
 from loadgen.gate.words import estimate_words, gravest_first
 from loadgen.gate.words import headline as gate_headline
@@ -47,12 +48,12 @@ def write_comparison(comparison: RunComparison, folder: Path, language: str = "e
     page = folder / f"{name}.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "compare.json").write_text(json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n")
+        atomic_write(folder / "compare.json", json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n")
         pictures = write_pngs(comparison.report, folder / files, png_language(told))
         pictures |= write_comparison_pngs(comparison.report, folder / files, png_language(told))
         made = markdown_environment(files, told).get_template("compare.md.j2")
         text = tidy(made.render(**_context(comparison), pictures=pictures))
-        (folder / f"{name}.md").write_text(text, encoding="utf-8", errors="replace")
+        atomic_write(folder / f"{name}.md", text)
         html = environment(autoescape=True, language=told).get_template("compare.html.j2")
         text = html.render(
             **_context(comparison),
@@ -60,7 +61,7 @@ def write_comparison(comparison: RunComparison, folder: Path, language: str = "e
             plots=comparison_drawings(comparison.report, told),
             looks=LOOKS,
         )
-        page.write_text(text, encoding="utf-8", errors="replace")
+        atomic_write(page, text)
     except OSError as error:
         raise UserError(f"{folder}: the comparison cannot be written: {error.strerror or error}.") from None
     return page

@@ -67,7 +67,7 @@ def load_sides(folder_a: RunFolder, folder_b: RunFolder, a: str | None, b: str |
     """
     if folder_a.path.resolve() == folder_b.path.resolve():
         raise UserError(
-            f"{folder_a.path} is given twice. The engines of one run are compared by `loadgen report`, block by block."
+            f"{folder_a.path} is given twice. The engines of one run are compared by `bakeoff report`, block by block."
         )
     runs = folder_a.load(), folder_b.load()
     names = [_engines(run) for run in runs]

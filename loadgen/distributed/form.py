@@ -36,4 +36,4 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     parser.add_argument("--arrival", choices=arrivals, default="poisson", help="with a rate", include_in_web_ui=True)
     parser.add_argument("--seed", type=str, default="", help="empty: new prompts each time")
     for flag in ("--scenario", "--run-id", "--block", "--cell", "--timeouts", "--plan"):
-        parser.add_argument(flag, type=str, default="", help="Set by `loadgen bench`", include_in_web_ui=False)
+        parser.add_argument(flag, type=str, default="", help="Set by `bakeoff bench`", include_in_web_ui=False)

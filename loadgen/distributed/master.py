@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class Master:
                 "No Locust worker is connected. A worker that was ended comes back by itself: try again in a few "
                 "seconds, and see `make ps`."
             )
-        return tuple(sorted(client.id for client in runner.clients.all if client.state != "missing"))
+        return in_locusts_order(client.id for client in runner.clients.all if client.state != STATE_MISSING)
 
     @property
     def _stopping(self) -> bool:
@@ -144,6 +145,11 @@ class Master:
         # Else Locust would give some of the running users to a worker that joins in mid-block: the block would lose
         # users in the middle of their requests, and never be complete.
         self.runner._users_dispatcher = None
+        block = self.collector.block
+        for client in self.runner.clients.all:
+            if block is not None and client.user_count and client.id not in block.plan.workers:
+                logger.warning("Locust worker %s came between the block's plan and its start", client.id)
+                self.collector.worker_lost(client.id)  # it has no seat, so the users it was given send nothing
 
     def _on_test_stopping(self, environment: Environment, **_: Any) -> None:
         self._ending = True
@@ -271,7 +277,7 @@ class Master:
             ],
             host=host_facts(),
             packages=package_versions(),
-            git=git_facts(Path(__file__).parent),
+            git=git_facts(),
             clock=clock_facts(),
             floor=floor_facts(),
         )
@@ -300,3 +306,16 @@ class Master:
             save_manifest(manifest, self.runs_dir / manifest.run_id / "manifest.json")
         except UserError as error:
             logger.error("%s", error)
+
+
+def in_locusts_order(workers: Iterable[str]) -> tuple[str, ...]:
+    """Order workers as Locust deals users out to them: from host to host, so that the first seats have the most users.
+
+    An id is its host's name, `_` and a random part.
+    """
+    place: dict[str, int] = {}
+    by_host: dict[str, int] = {}
+    for worker in sorted(workers):
+        host = worker.split("_")[0]
+        place[worker] = by_host[host] = by_host.get(host, -1) + 1
+    return tuple(sorted(place, key=lambda worker: (place[worker], worker)))

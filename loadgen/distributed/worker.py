@@ -52,7 +52,6 @@ class Worker:
 
     def _on_test_start(self, environment: Environment, **_: Any) -> None:
         options = environment.parsed_options
-        self.traffic.worker_index = max(self.runner.worker_index, 0)
         self.traffic.plan = None
         self.probe.begin()
         try:

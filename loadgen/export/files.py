@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.export.llm_d import llm_d_report
 from loadgen.export.vllm import vllm_result
+from loadgen.files import atomic_write, cannot_be_written
 from loadgen.runs.folder import BlockData, RunData
 
 Format = Literal["vllm", "llm-d"]
@@ -50,7 +52,7 @@ def export_run(run: RunData, form: str, folder: Path, *, detailed: bool = False)
             name = f"{block.facts.engine}.{block.facts.cell}.r{block.facts.repeat}"
             files.append(_write(run, block, form, folder, name, detailed))
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+        raise cannot_be_written(folder, error) from None
     return Exported(files, notes)
 
 
@@ -59,7 +61,7 @@ def _write(run: RunData, block: BlockData, form: str, folder: Path, name: str, d
     if form == "vllm":
         path = folder / f"{name}.json"
         result = vllm_result(run.manifest, block, detailed=detailed, client_limited=limited)
-        path.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+        atomic_write(path, json.dumps(result, allow_nan=False) + "\n")
         return path
     path = folder / f"benchmark_report_v0.2.{name}.yaml"
     _dump(llm_d_report(run.manifest, block, client_limited=limited), path)
@@ -70,8 +72,9 @@ def _dump(document: dict[str, Any], path: Path) -> None:
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file)
+    text = io.StringIO()
+    yaml.dump(document, text)
+    atomic_write(path, text.getvalue())
 
 
 def client_limited(block: BlockData) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loadgen.errors import UserError
-from loadgen.files import check_writable
+from loadgen.files import check_writable, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class Gate:
         if relative is not None and engines < 2:
             raise UserError(
                 f"--fail-if '{relative}' is about a difference, and there is one engine: compare its run with another "
-                "(`python -m loadgen compare`), or give a limit, such as 'ttft.p95 > 800ms'."
+                "(`bakeoff compare`), or give a limit, such as 'ttft.p95 > 800ms'."
             )
 
     def tell(self, decisions: Sequence[Decision], *, title: str, started_at: float, console: Console) -> int:
@@ -81,17 +81,11 @@ class Gate:
         if not decisions and not (self._junit or self._markdown or self._summary):
             return 0
         show_decisions(console, decisions)
-        for file, text, mode in (
-            (self._junit, junit_xml(decisions, name=title, started_at=started_at), "w"),
-            (self._markdown, gate_markdown(decisions, title=title), "w"),
-            (self._summary, gate_markdown(decisions, title=title), "a"),
-        ):
+        if self._junit is not None:
+            write_result(self._junit, junit_xml(decisions, name=title, started_at=started_at))
+        for file, append in ((self._markdown, False), (self._summary, True)):
             if file is not None:
-                try:
-                    with file.open(mode, encoding="utf-8") as opened:
-                        opened.write(text)
-                except OSError as error:
-                    raise UserError(f"{file}: cannot be written: {error.strerror or error}") from None
+                write_result(file, gate_markdown(decisions, title=title), append=append)
         return exit_code(decisions)
 
     def judge_run(self, folder: RunFolder, console: Console) -> int:

@@ -5,6 +5,7 @@ The counter is read at both ends of every block's window, on a straight line bet
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loadgen.files import atomic_write
 from loadgen.message import say
 from loadgen.metrics.summary import summarise
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
@@ -150,9 +152,5 @@ def _read(path: Path) -> dict[str, Samples] | None:
 
 def _write(path: Path, gpus: dict[str, Samples]) -> None:
     document = {"schema_version": 1, "metric": METRIC, "energy_joules": gpus}
-    temporary = path.with_suffix(".json.part")
-    try:
-        temporary.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError:  # the report itself does not depend on it
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the report itself does not depend on it
+        atomic_write(path, json.dumps(document, separators=(",", ":")) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from loadgen.files import atomic_write
 from loadgen.message import say
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
 from loadgen.presentation.run_words import of_run
@@ -117,9 +119,5 @@ def _write_snapshot(path: Path, found: Sequence[MemorySeries], span: tuple[float
         "end": span[1],
         "memory_bytes": {series.engine: series.samples for series in found},
     }
-    temporary = path.with_suffix(".json.part")
-    try:
-        temporary.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError:  # the report itself does not depend on it
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the report itself does not depend on it
+        atomic_write(path, json.dumps(document, separators=(",", ":")) + "\n")

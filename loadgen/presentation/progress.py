@@ -62,7 +62,7 @@ class WaitingLine:
 
 
 class QuickProgress(StatusLine):
-    """Progress of `loadgen run`."""
+    """Progress of `bakeoff run`."""
 
     def update(self, status: dict[str, Any]) -> None:
         """Show the block's status."""

@@ -19,7 +19,7 @@ import gevent.pool
 
 from loadgen.client.health import ProbeReport
 from loadgen.client.probe import ClientProbe
-from loadgen.errors import UserError
+from loadgen.files import cannot_be_written
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import RecordFile
 from loadgen.traffic.block import ClosedLoopUser, Traffic
@@ -151,7 +151,7 @@ class _Records:
             try:
                 self._file = RecordFile(path)
             except OSError as error:
-                raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+                raise cannot_be_written(path, error) from None
 
     def append(self, record: RequestRecord) -> None:
         """Write one record, as long as that works."""

@@ -1,4 +1,4 @@
-"""The outcome of `loadgen run`: its figures, and whether the load generator was the limit."""
+"""The outcome of `bakeoff run`: its figures, and whether the load generator was the limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ClientCost:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QuickResult:
-    """Outcome of `loadgen run`."""
+    """Outcome of `bakeoff run`."""
 
     run: QuickRun
     summary: CellSummary

@@ -11,7 +11,7 @@ from loadgen.quick.result import QuickResult
 
 
 def show_quick(console: Console, result: QuickResult) -> None:
-    """Print what `loadgen run` ends with: a line on what was measured, tables, and what went wrong."""
+    """Print what `bakeoff run` ends with: a line on what was measured, tables, and what went wrong."""
 
     def tell(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), highlight=False, soft_wrap=True)

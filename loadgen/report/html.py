@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from loadgen.files import atomic_write
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS
 from loadgen.report.data import ReportData
@@ -61,4 +62,4 @@ def render_html(data: ReportData, language: Language = ENGLISH) -> str:
 
 def write_html(data: ReportData, path: Path, language: Language = ENGLISH) -> None:
     """Write the page. Raises OSError."""
-    path.write_text(render_html(data, language), encoding="utf-8", errors="replace")
+    atomic_write(path, render_html(data, language))

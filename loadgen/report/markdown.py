@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from loadgen.files import atomic_write
 from loadgen.message import say
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.report.data import ReportData
@@ -27,7 +28,7 @@ def write_markdown(data: ReportData, path: Path, language: Language = ENGLISH) -
     note = None if told is language else say("Words in the pictures are English: this machine has no font for Chinese.")
     rendered = markdown_environment(files, language).get_template("report.md.j2")
     text = tidy(rendered.render(**context(data), pictures=pictures, picture_note=note))
-    path.write_text(text, encoding="utf-8", errors="replace")
+    atomic_write(path, text)
 
 
 def markdown_environment(files: str, language: Language = ENGLISH) -> jinja2.Environment:

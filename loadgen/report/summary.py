@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.analysis.prefill import PrefillFit
+from loadgen.files import atomic_write
 from loadgen.monitoring.energy import EnergyRow
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
@@ -57,7 +58,7 @@ def summary(data: ReportData) -> dict[str, Any]:
 
 def write_summary(data: ReportData, path: Path) -> None:
     """Write `summary.json`. Raises OSError."""
-    path.write_text(json.dumps(summary(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    atomic_write(path, json.dumps(summary(data), indent=2, allow_nan=False) + "\n")
 
 
 def _engine(data: ReportData, engine: str) -> dict[str, Any]:

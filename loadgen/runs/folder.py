@@ -89,7 +89,7 @@ class RunFolder:
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"{self.path} is being written by another `loadgen bench`: let it end first.") from None
+                raise UserError(f"{self.path} is being written by another `bakeoff bench`: let it end first.") from None
             yield
         finally:
             os.close(folder)

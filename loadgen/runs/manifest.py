@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import errno
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
+from loadgen.files import write_file
 
 if TYPE_CHECKING:
     from loadgen.endpoints.endpoint import Endpoint
@@ -172,18 +170,7 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
     Raises:
         UserError: it cannot be written, for example because the disk is full.
     """
-    temporary = path.with_suffix(".json.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(manifest.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        hint = " Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}.{hint}") from None
+    write_file(path, manifest.model_dump_json(indent=2) + "\n", sync=True)
 
 
 def load_manifest(path: Path) -> Manifest:

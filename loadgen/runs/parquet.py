@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from loadgen.errors import UserError
+from loadgen.files import atomic_write, cannot_be_written
 from loadgen.record import FIELD_NAMES
 from loadgen.runs.folder import JSONL, RunData, RunFolder
 
@@ -43,17 +43,12 @@ def write_parquet(folder: RunFolder, data: RunData | None = None) -> Path:
     ]
     frame = pl.DataFrame(rows, schema=SCHEMA)
     path = folder.parquet_path
-    temporary = path.with_suffix(".parquet.part")
     packed = io.BytesIO()  # written by ourselves: on a full disk polars speaks of a broken transport
     frame.write_parquet(packed)
     try:
-        temporary.write_bytes(packed.getbuffer())
-        temporary.replace(path)
+        atomic_write(path, packed.getvalue())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}. The records are safe in {JSONL}."
-        ) from None
+        raise cannot_be_written(path, error, f"The records are safe in {JSONL}.") from None
     return path
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.errors import UserError
-from loadgen.runs.folder import RunFolder
+from loadgen.runs.folder import MANIFEST, RunFolder
 from loadgen.runs.manifest import EngineFacts, Manifest, Session, load_manifest
+from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 
 MACHINE = ("cpu", "cpus_usable", "memory_bytes", "gpus")
@@ -32,7 +34,7 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
     """
     manifest = load_manifest(folder.manifest_path)
     if manifest.source != "bench" or not manifest.scenario:
-        raise UserError(f"{folder.path} was not made by `loadgen bench`: only such a run can be resumed.")
+        raise UserError(f"{folder.path} was not made by `bakeoff bench`: only such a run can be resumed.")
     if manifest.status == "complete":
         raise UserError(
             f"{folder.path} is complete: there is nothing to resume. See it with `make report RUN={folder.path}`."
@@ -63,6 +65,20 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
     manifest.sessions = [*former, Session(started_at=began, command=command, git=git)]
     manifest.status, manifest.ended_at = "running", None
     return manifest
+
+
+def find_scenario(name_or_path: str) -> Scenario:
+    """Read a shipped scenario by name, a scenario file by path, or what a run raced by the run's folder.
+
+    Raises:
+        UserError: there is no such scenario, or it is wrong; with file, line and a hint.
+    """
+    manifest = Path(name_or_path) / MANIFEST
+    try:
+        is_run = manifest.is_file()
+    except (OSError, ValueError):  # no path at all: reading it tells more
+        is_run = False
+    return scenario_of(load_manifest(manifest)) if is_run else load_scenario(name_or_path)
 
 
 def scenario_of(manifest: Manifest) -> Scenario:

@@ -13,9 +13,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from loadgen.errors import UserError
-from loadgen.runs.folder import MANIFEST
-from loadgen.runs.manifest import load_manifest
-from loadgen.runs.resume import scenario_of
 from loadgen.scenario.model import OPEN_LOOP_WARMUP, Scenario
 from loadgen.scenario.trace import read_trace
 from loadgen.validation import wrong_value
@@ -30,7 +27,7 @@ def shipped_scenarios() -> list[str]:
 
 
 def load_scenario(name_or_path: str) -> Scenario:
-    """Read a shipped scenario by name, any scenario file by path, or that of a run by its folder.
+    """Read a shipped scenario by name, or any scenario file by path (that of a run: `runs.resume.find_scenario`).
 
     Raises:
         UserError: there is no such scenario, or it is wrong; with file, line and a hint.
@@ -39,8 +36,6 @@ def load_scenario(name_or_path: str) -> Scenario:
     known = shipped_scenarios()
     if name_or_path in known:
         path = SHIPPED / f"{name_or_path}.yaml"
-    elif _is_run(path):
-        return scenario_of(load_manifest(path / MANIFEST))
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:
@@ -79,13 +74,6 @@ def load_scenario(name_or_path: str) -> Scenario:
         return Scenario.model_validate(document)
     except ValidationError as error:
         raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
-
-
-def _is_run(folder: Path) -> bool:
-    try:
-        return (folder / MANIFEST).is_file()
-    except (OSError, ValueError):  # no path at all: reading it tells more
-        return False
 
 
 def _explain(path: Path, document: Any, item: Any) -> str:

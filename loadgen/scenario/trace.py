@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
+from loadgen.files import atomic_write, cannot_be_written
 from loadgen.scenario.shapes import TraceFacts
 
 MAX_ARRIVALS = 50_000
@@ -116,7 +117,7 @@ def write_trace(trace: Trace, path: Path) -> None:
         pairs = zip(trace.prompt_tokens, trace.output_tokens, strict=True)
         lengths = [{"prompt_tokens": prompt, "output_tokens": output} for prompt, output in pairs]
     arrivals = zip(trace.arrivals_ns, lengths, strict=True)
-    path.write_text("".join(json.dumps({"t": at / 1e9, **rest}) + "\n" for at, rest in arrivals), encoding="utf-8")
+    atomic_write(path, "".join(json.dumps({"t": at / 1e9, **rest}) + "\n" for at, rest in arrivals))
 
 
 def keep_trace(facts: TraceFacts, folder: Path) -> None:
@@ -127,4 +128,4 @@ def keep_trace(facts: TraceFacts, folder: Path) -> None:
     try:
         write_trace(trace, folder / TRACE_FILE)
     except OSError as error:
-        raise UserError(f"{folder / TRACE_FILE}: cannot be written: {error.strerror or error}") from None
+        raise cannot_be_written(folder / TRACE_FILE, error) from None

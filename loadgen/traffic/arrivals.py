@@ -50,6 +50,6 @@ def _steady(arrival: Arrival, rate: float, seed: str) -> Iterator[float]:
         yield at
 
 
-def share_of_worker(offsets: Iterator[int], position: int, workers: int) -> Iterator[tuple[int, int]]:
+def share_of_worker(offsets: Iterator[int], seat: int, workers: int) -> Iterator[tuple[int, int]]:
     """Yield (number of the arrival, ns after the start) of those that fall to one worker of several."""
-    return itertools.islice(enumerate(offsets), position, None, workers)
+    return itertools.islice(enumerate(offsets), seat, None, workers)

@@ -16,8 +16,6 @@ from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.traffic.open_loop import ConnectionStock, Dispatcher
 from loadgen.traffic.plan import BlockPlan
 
-WORKER_STRIDE = 64
-"""Prompt numbers are dealt out by worker in this stride; the factory's prime length keeps them distinct."""
 MAX_BACKOFF_S = 2.0
 REQUEST_IDS_VARIABLE = "BAKEOFF_REQUEST_IDS"
 """Set to 1, a worker sends request ids whatever its plan says."""
@@ -26,16 +24,9 @@ REQUEST_IDS_VARIABLE = "BAKEOFF_REQUEST_IDS"
 class Traffic:
     """What the users of one process share: the block's plan, its prompts, and where records go."""
 
-    def __init__(
-        self,
-        sink: Callable[[RequestRecord], None],
-        *,
-        worker: str = "local",
-        worker_index: int = 0,
-    ) -> None:
+    def __init__(self, sink: Callable[[RequestRecord], None], *, worker: str = "local") -> None:
         self.sink = sink
         self.worker = worker
-        self.worker_index = worker_index
         self.plan: BlockPlan | None = None
         self.in_flight = 0
         self.events = 0
@@ -46,7 +37,7 @@ class Traffic:
         self.wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
     def begin(self, plan: BlockPlan) -> None:
-        """Prepare for a block. Raises UserError when its prompts cannot be made."""
+        """Prepare for a block. Raises UserError when its prompts cannot be made, or it is not this worker's."""
         # What stands now stays: a full collection that walked it would stop the process for tens of milliseconds.
         gc.collect()
         gc.freeze()
@@ -63,7 +54,7 @@ class Traffic:
         self.sent_records = 0
         self._users = 0
         self._prompts = 0
-        self.position = plan.workers.index(self.worker) if self.worker in plan.workers else 0
+        self.seat = plan.seat(self.worker)
 
     def next_user(self) -> int:
         """Number of a new user within this worker."""
@@ -71,8 +62,11 @@ class Traffic:
         return self._users - 1
 
     def next_prompt(self) -> str:
-        """JSON text of a prompt that no other request of the block has."""
-        number = self._prompts * WORKER_STRIDE + self.worker_index % WORKER_STRIDE
+        """JSON text of a prompt that no other request of the block has.
+
+        The workers deal the numbers out by their seats, so that a block has the same prompts whoever they are.
+        """
+        number = self._prompts * len(self._plan().workers) + self.seat
         self._prompts += 1
         return self.factory.prompt(number)
 
@@ -153,7 +147,7 @@ class Traffic:
         plan = self._plan()
         arrivals = share_of_worker(
             arrival_offsets_ns(plan.arrival, plan.rate, plan.prompt_seed, plan.trace_ns, plan.step),
-            self.position,
+            self.seat,
             len(plan.workers),
         )
         prompts, outputs = plan.trace_prompts, plan.trace_outputs
@@ -225,7 +219,7 @@ class ClosedLoopUser:
         plan = self.plan
         if self._index or not plan.warmup_requests or plan.users < 2:
             return plan.output_tokens
-        ordinal = self._number * len(plan.workers) + self._traffic.position
+        ordinal = self._number * len(plan.workers) + self._traffic.seat
         share = (ordinal % plan.users + 1) / plan.users
         return max(1, round(plan.output_tokens * share))
 

@@ -21,7 +21,7 @@ class ChatUser(ClosedLoopUser):
         super().__init__(traffic)
         self._conversation = conversation
         # The same users in the same order whatever the number of workers: prompts and pauses follow from it.
-        self._ordinal = self._number * len(self.plan.workers) + traffic.position
+        self._ordinal = self._number * len(self.plan.workers) + traffic.seat
         self._pauses = random.Random(f"think/{self.plan.prompt_seed}/{self._ordinal}")
         self._started = 0
         """Conversations before this one."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import Api
+from loadgen.errors import UserError
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.model import Timeouts
 from loadgen.scenario.shapes import Conversation, Step
@@ -49,7 +50,8 @@ class BlockPlan(BaseModel):
     start_wall_ns: int = 0
     """When an open loop's schedule starts, ns since the Unix epoch, so that all workers start together."""
     workers: tuple[str, ...] = ("local",)
-    """Ids of the workers that share the block out among themselves."""
+    """Ids of the workers that share the block out among themselves, each in its seat. Everything that is shared out
+    (users, prompts, arrivals) goes by seats: a worker that is started anew has another id, and takes the seat."""
     requests: int | None
     """Measured requests; None runs until it is stopped."""
     warmup_requests: int
@@ -83,6 +85,12 @@ class BlockPlan(BaseModel):
         if self.conversation is not None:
             return self.prompt_tokens, self.conversation.longest_prompt(self.prompt_tokens, self.output_tokens)
         return self.prompt_tokens, self.prompt_tokens
+
+    def seat(self, worker: str) -> int:
+        """A worker's place among those that share the block out. Raises UserError when it has none."""
+        if worker not in self.workers:
+            raise UserError(f"{worker} is not among the workers of block {self.block}.")
+        return self.workers.index(worker)
 
     def prompt_factory(self) -> PromptFactory:
         """Return what makes its prompts. Raises UserError when they cannot be made."""

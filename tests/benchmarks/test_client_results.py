@@ -83,7 +83,7 @@ def test_the_table_fits_into_80_columns():
 def test_the_document_says_what_was_measured_on_what_and_what_was_not():
     setting = Setting("2026-11-22", BASIS, 0.2, "make bench-client", 21.3, 3, True)
     results = [
-        result(run("64", command="loadgen run URL"), run("blast"), measured_at="2026-11-22T10:00:00+00:00"),
+        result(run("64", command="bakeoff run URL"), run("blast"), measured_at="2026-11-22T10:00:00+00:00"),
         PeerResult(peer="guidellm", skipped="it needs torch\n  | more of the log"),
         PeerResult(peer="vllm", basis=BASIS, runs=[run("64", error="it failed with exit status 1:\n  | log")]),
     ]
@@ -91,7 +91,7 @@ def test_the_document_says_what_was_measured_on_what_and_what_was_not():
     assert text.startswith("# ") and text.endswith("\n") and "\n\n\n" not in text
     for words in (
         *("A CPU", "2 cores", "Linux 6.1", "24 GiB", "2026-11-22", "21 minutes", "median of 3 runs", "SCHED_FIFO"),
-        *("## 64 streams", "## Blast", "| Bakeoff | 0.100 | 0.300 |", "80,000", "locust 2.47.0", "loadgen run URL"),
+        *("## 64 streams", "## Blast", "| Bakeoff | 0.100 | 0.300 |", "80,000", "locust 2.47.0", "bakeoff run URL"),
         *("GuideLLM was not measured: it needs torch\n", "vllm bench serve at load 64: it failed with exit status 1\n"),
     ):
         assert words in text, words

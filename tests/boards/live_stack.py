@@ -21,10 +21,10 @@ from typing import Any
 
 import requests
 
-from embedded.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, write_prometheus_files
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
+from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, write_prometheus_files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 90.0

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedded import setup
-from embedded.model import SERVED_NAME, stamp_path
 from grafana.boards.absent import NOT_TOLD
 from loadgen.boards.answers import Answer, ask
 from loadgen.boards.dashboard import load_boards
@@ -23,6 +21,8 @@ from loadgen.boards.variables import resolve
 from loadgen.endpoints.seats import Seat
 from loadgen.monitoring.prometheus import Prometheus
 from loadgen.settings import Paths
+from stack import setup
+from stack.model import SERVED_NAME, stamp_path
 from tests.boards.live_stack import CHECKOUT, LiveStack, Program, low_ports, wait_for
 from tests.prometheus.test_recorded import DATA, RisingPage
 
@@ -68,7 +68,7 @@ def llamacpp(folder) -> Iterator[list[Seat]]:
     (port,) = low_ports(1)
     (folder / "state").mkdir()
     command = [
-        *(str(paths.engine_python("llamacpp")), "-m", "embedded.engines.llamacpp.serve"),
+        *(str(paths.engine_python("llamacpp")), "-m", "stack.engines.llamacpp.serve"),
         *("--model", str(paths.gguf), "--model-stamp", str(stamp_path(paths.gguf)), "--served-name", SERVED_NAME),
         *("--port", str(port), "--cpus", "0", "--context-tokens", "512", "--parallel", "4"),
         *("--state-dir", str(folder / "state"), "--record", str(folder / "launch.json")),

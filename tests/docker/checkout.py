@@ -50,7 +50,7 @@ class Done:
 
     @property
     def raced(self) -> bool:
-        """Whether `make bench` went well. A busy machine may leave nothing to judge, exit code 6 of `loadgen bench`."""
+        """Whether `make bench` went well. A busy machine may leave nothing to judge, exit code 6 of `bakeoff bench`."""
         return self.status == 0 or "Error 6" in self.text
 
 

@@ -20,7 +20,7 @@ import docker
 import psutil
 import requests
 
-from embedded import processes
+from stack.processes import strays
 from tests.docker import host_traces
 from tests.docker.commands import SYSTEM_PATH, EngineError
 from tests.docker.host_traces import HostTraces
@@ -148,9 +148,9 @@ class LocalEngine:
         dockerd = self.process()
         if dockerd and answers(self.host):
             self.wipe()
-        left = processes.end([dockerd] if dockerd else [], patience_s=STOP_LIMIT_S)
+        left = strays.end([dockerd] if dockerd else [], patience_s=STOP_LIMIT_S)
         # It has ended the others, unless it was killed.
-        left += processes.end(self._processes())
+        left += strays.end(self._processes())
         if left:
             raise EngineError(f"the engine's processes did not end: {[process.pid for process in left]}")
         self._clean_up()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.containers.test_compose_policy import (  # noqa: F401 - tests of `services` run here with Compose's own
+from tests.stack.containers.test_compose_policy import (  # noqa: F401 - tests of `services` run here with Compose's own
     ALWAYS,
     BESIDE,
     PROFILES,

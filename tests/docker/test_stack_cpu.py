@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from embedded import setup
 from loadgen.runs.folder import RunFolder
 from loadgen.settings import Paths
+from stack import setup
 from tests.docker.checkout import copy_checkout
 from tests.docker.commands import step
 from tests.docker.engine import CHECKOUT

@@ -1,10 +1,10 @@
 """Which panels have no data on a machine with CPU engines, panel by panel: here as a list, in code as marks."""
 
-from embedded.setup import ENGINES
 from grafana.boards import reasons
 from grafana.boards.absent import NEVER_ON_CPU, NOT_TOLD
 from grafana.boards.catalogue import BOARDS
 from loadgen.engines import ENGINES as KINDS
+from stack.setup import ENGINES
 from tests.prometheus.rule_files import Rule, all_rules
 
 NEEDS_GPU = {

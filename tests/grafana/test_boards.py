@@ -9,11 +9,11 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 from ruamel.yaml import YAML
 
-from embedded.setup import ENGINES
 from grafana.boards.catalogue import BOARDS
 from grafana.boards.colours import ENGINE_COLOURS, series_of
 from grafana.boards.files import FOLDER, texts
 from loadgen.presentation.style import LOOKS
+from stack.setup import ENGINES
 from tests.prometheus.conftest import CHECKOUT
 
 BUILT = {name.removesuffix(".json"): json.loads(text) for name, text in texts().items()}

@@ -36,7 +36,7 @@ def test_the_command_names_file_and_remedy(tmp_path):
     write(tmp_path)
     (tmp_path / "bakeoff.json").write_text("{}")
     program = (
-        "import pathlib, sys; from grafana.boards import __main__ as m; from embedded.commands import run_command; "
+        "import pathlib, sys; from grafana.boards import __main__ as m; from stack.commands import run_command; "
         "m.FOLDER = pathlib.Path(sys.argv.pop(1)); run_command(m.app)"
     )
     command = [sys.executable, "-c", program, str(tmp_path), "check"]

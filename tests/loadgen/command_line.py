@@ -46,7 +46,6 @@ def _serve() -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever is printed past `sys.stdout` is no answer
-    sys.modules["__main__"].__package__ = "loadgen"  # the program's name in its help and messages is made of these
     untouched = dict(os.environ)
     for line in sys.stdin:
         arguments, environment = json.loads(line)

@@ -63,7 +63,7 @@ def known_run(
         "status": "complete",
         "started_at": START,
         "ended_at": START + now,
-        "command": ["python", "-m", "loadgen", "bench", "known"],
+        "command": ["bakeoff", "bench", "known"],
         "scenario": {
             "name": "known",
             "question": "Is the truth found?",

@@ -1,14 +1,100 @@
-"""Files for results: whether they can be written is found out without a trace."""
+"""Files are written whole or not at all, and whether one can be written is found out without a trace."""
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from loadgen.errors import UserError
-from loadgen.files import check_folder, check_writable
+from loadgen.files import atomic_write, cannot_be_written, check_folder, check_writable, write_file
+
+
+def test_a_file_is_written_over_with_its_mode_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "facts.json"
+    atomic_write(path, "old é\n")
+    assert path.read_bytes() == "old é\n".encode()
+    atomic_write(path, b"\x00new", mode=0o640, sync=True)
+    assert path.read_bytes() == b"\x00new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_utf_8_cannot_hold_costs_a_letter_and_not_the_file(tmp_path):
+    atomic_write(tmp_path / "page.html", "half \ud800 pair")
+    assert (tmp_path / "page.html").read_text() == "half ? pair"
+
+
+@pytest.mark.parametrize("where", ["open", "write", "fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_failing_disk_leaves_the_old_file_and_says_why(tmp_path, monkeypatch, where, number):
+    path = tmp_path / "facts.json"
+    path.write_text("old")
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    real = Path.open
+
+    if where == "write":
+        monkeypatch.setattr(Path, "open", lambda self, *a, **o: _Full(real(self, *a, **o), fail))
+    else:
+        monkeypatch.setattr(os if where == "fsync" else Path, where, fail)
+    with pytest.raises(UserError) as caught:
+        write_file(path, "new" * 10_000, sync=True)
+    monkeypatch.undo()
+    said = str(caught.value)
+    assert said.startswith(f"{path}: cannot be written: {os.strerror(number)}.")
+    assert ("Free some space" in said) == (number != errno.EIO)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class _Full:
+    """An open file whose disk takes nothing more."""
+
+    def __init__(self, file, fail):
+        self._file, self.write = file, fail
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+
+def test_killed_at_any_moment_a_writer_leaves_the_old_or_the_new(tmp_path):
+    path = tmp_path / "facts"
+    program = (
+        "import itertools, sys; from pathlib import Path; from loadgen.files import atomic_write\n"
+        "for i in itertools.count(): atomic_write(Path(sys.argv[1]), f'{i} ' * 50_000); print(i, flush=True)\n"
+    )
+    for _ in range(3):
+        child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(10):
+            last = int(child.stdout.readline())
+        child.kill()
+        child.communicate()
+        found = path.read_text().split(" ")[:-1]
+        assert len(found) == 50_000 and len(set(found)) == 1
+        assert int(found[0]) >= last
+
+
+def test_a_hint_stands_before_what_helps_on_a_full_disk():
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert str(cannot_be_written("x.parquet", full, "The records are safe.")) == (
+        "x.parquet: cannot be written: No space left on device. The records are safe. Free some space and try again."
+    )
+
+
+def test_what_launchers_take_into_images_imports_the_standard_library_only():
+    program = "import sys, loadgen.files; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True).stdout
+    assert not set(loaded.split()) - sys.stdlib_module_names - {"loadgen", "__main__"}
 
 
 def test_what_can_be_written_is_left_as_it_was(tmp_path):

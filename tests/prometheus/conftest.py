@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from embedded.binaries import fetch_prometheus, find_prometheus
 from loadgen.settings import Paths, load_settings
+from stack.processes.binaries import fetch_prometheus, find_prometheus
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

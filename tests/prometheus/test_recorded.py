@@ -19,8 +19,8 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry, generate_latest
 
-from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from loadgen.distributed.client_metrics import ClientMetrics
+from stack.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from tests.loadgen.records import MS, record
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.test_source_metrics import DATA, ksana_series

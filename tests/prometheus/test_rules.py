@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from embedded.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
+from stack.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.rule_files import FOLDER, Rule, all_rules, load, rule_tests
 

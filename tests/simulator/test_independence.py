@@ -20,7 +20,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("package", "forbidden"),
-    [("simulator", {"loadgen", "exporters", "embedded"}), ("loadgen", {"simulator"}), ("exporters", {"simulator"})],
+    [("simulator", {"loadgen", "exporters", "stack"}), ("loadgen", {"simulator"}), ("exporters", {"simulator"})],
 )
 def test_no_code_is_shared(package: str, forbidden: set[str]) -> None:
     files = list((CHECKOUT / package).rglob("*.py"))

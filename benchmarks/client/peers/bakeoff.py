@@ -1,4 +1,4 @@
-"""Bakeoff's own client: `loadgen run`."""
+"""Bakeoff's own client: `bakeoff run`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from loadgen.runs.record_file import read_records
 
 
 class Bakeoff(Peer):
-    """One process, as `loadgen run` always is. Its warm-up answers differ in length, so that users part."""
+    """One process, as `bakeoff run` always is. Its warm-up answers differ in length, so that users part."""
 
     name = "bakeoff"
     title = "Bakeoff"
-    what = "`loadgen run`, one process; stamps by the kernel's receive time; its warm-up parts the streams"
+    what = "`bakeoff run`, one process; stamps by the kernel's receive time; its warm-up parts the streams"
     packages = ("bakeoff", "locust", "gevent", "httptools")
     start_s = 4.0
     good_exits = (OK, CLIENT_LIMITED)

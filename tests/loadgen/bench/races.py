@@ -1,4 +1,4 @@
-"""Runs `loadgen bench` as a user does, in a process of its own, and looks at what it leaves behind."""
+"""Runs `bakeoff bench` as a user does, in a process of its own, and looks at what it leaves behind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def wait_for(get: Callable[[], Any], limit_s: float = LIMIT_S, what: str = "it")
 
 
 class Bench:
-    """One `python -m loadgen bench` over fault servers, as a context: what it started is gone at the end."""
+    """One `bakeoff bench` over fault servers, as a context: what it started is gone at the end."""
 
     def __init__(
         self, folder: Path, engines: Mapping[str, FaultServer | Simulator], workers: int = 1, **scenario: Any

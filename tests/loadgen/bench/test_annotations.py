@@ -17,7 +17,6 @@ import psutil
 import pytest
 from rich.console import Console
 
-from embedded import setup
 from loadgen.bench import annotations as module
 from loadgen.bench import race as bench
 from loadgen.bench.annotations import ENVIRONMENT, PROGRAM, Annotations
@@ -27,6 +26,7 @@ from loadgen.errors import UserError
 from loadgen.runs.manifest import BlockFacts, Manifest, Session
 from loadgen.scenario.model import Block, Cell
 from loadgen.settings import Paths
+from stack import setup
 from tests.grafana.fake_grafana import FAULTS, PASSWORD, FakeGrafana
 from tests.loadgen.bench.races import wait_for
 

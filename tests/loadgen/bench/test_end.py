@@ -72,6 +72,6 @@ def test_the_command_that_goes_on_is_whole(tmp_path):
     assert resume_command(folder, None, 1) == f"make bench RUN={folder.path}"
     seats = [Seat(name=name, base_url=f"http://{name}", model="m", api="chat") for name in "ab"]
     assert resume_command(folder, seats, 2) == (
-        f"python -m loadgen bench --resume '{folder.path}' --engine a=http://a --engine b=http://b --api chat "
+        f"bakeoff bench --resume '{folder.path}' --engine a=http://a --engine b=http://b --api chat "
         "--model m --workers 2"
     )

@@ -1,4 +1,4 @@
-"""`loadgen bench` over real endpoints, Locust processes and signals, and what it leaves when things die."""
+"""`bakeoff bench` over real endpoints, Locust processes and signals, and what it leaves when things die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`loadgen dashboards`: which range, which Prometheus, where the page goes, and what is never written over."""
+"""`bakeoff dashboards`: which range, which Prometheus, where the page goes, and what is never written over."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_race_does_not_fail_for_a_broken_board(checkout, run, fake):
 
 
 def test_the_command_line(run, checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr("loadgen.cli.options.CHECKOUT", checkout)
+    monkeypatch.setattr("loadgen.cli.dashboards.HOME", checkout)
     runner = CliRunner()
     both = runner.invoke(app, ["dashboards", run.path.name, "--last", "5m", "--runs-dir", str(tmp_path / "runs")])
     assert isinstance(both.exception, UserError) and "not both" in str(both.exception)
@@ -191,7 +191,7 @@ def test_a_run_that_was_resumed_gets_the_page_of_all_its_time(checkout, run, fak
 
 
 def test_a_report_brings_the_page_along_and_does_not_fail_without_it(run, checkout, fake, monkeypatch):
-    monkeypatch.setattr("loadgen.cli.options.CHECKOUT", checkout)
+    monkeypatch.setattr("loadgen.cli.report.HOME", checkout)
     command = ["report", str(run.path), "--brief", "--prometheus-url"]
     gone = CliRunner().invoke(app, [*command, GONE])
     assert gone.exit_code == 0 and "Report:" in gone.output and "does not answer" in gone.output

@@ -30,7 +30,7 @@ def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_command_explains_itself(loadgen, command, columns):
     done = loadgen(command, "--help", COLUMNS=columns)
     assert done.returncode == 0 and not done.stderr
-    assert f"loadgen {command}" in done.stdout
+    assert f"bakeoff {command}" in done.stdout
 
 
 def test_without_a_command_the_help_is_shown():
@@ -81,7 +81,7 @@ def test_scenarios_are_listed_with_their_question(loadgen):
         (["bench", "capacity", "--engine", "a=http://x", "--until-decided"], "a search for capacity extends its steps"),
         (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` searches each engine once"),
         (["report", "no-such-run"], "There is no run 'no-such-run'"),
-        (["report", "--lang", "fr"], "--lang: 'fr' is not one of 'en', 'zh'. See `python -m loadgen report --help`."),
+        (["report", "--lang", "fr"], "--lang: 'fr' is not one of 'en', 'zh'. See `bakeoff report --help`."),
     ],
 )
 def test_bad_usage_is_one_message_and_exit_code_2(loadgen, arguments, words, tmp_path):

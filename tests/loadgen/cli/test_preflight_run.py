@@ -1,4 +1,4 @@
-"""`loadgen preflight` and `loadgen bench` as a user calls them: output, files, exit codes."""
+"""`bakeoff preflight` and `bakeoff bench` as a user calls them: output, files, exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`loadgen run` while its core is really taken away from it: it says so wherever its figures are not the server's."""
+"""`bakeoff run` while its core is really taken away from it: it says so wherever its figures are not the server's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`loadgen compare` over run folders whose truth is known: verdicts, exit codes, what is refused and what is told."""
+"""`bakeoff compare` over run folders whose truth is known: verdicts, exit codes, what is refused and what is told."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -69,7 +70,7 @@ def test_locustfile_on_its_own_says_how_it_is_run():
     command = [*LOCUST, "--headless", "--users", "1"]
     done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    assert "loadgen run" in done.stdout + done.stderr
+    assert "bakeoff run" in done.stdout + done.stderr
 
 
 def test_locust_that_cannot_start_tells_the_end_of_its_log(tmp_path, monkeypatch):
@@ -98,3 +99,28 @@ def test_stopped_worker_is_not_let_into_the_next_test(tmp_path):
             assert ui.status()["lost_workers"] == []
             wait_for(lambda: not alive(workers[0]), what="the end of the hung worker")
             wait_for(lambda: ui.status()["workers"] == 2, what="a new worker in its place")
+
+
+DEAL = """
+import json, sys
+from locust import User
+from locust.dispatch import UsersDispatcher
+from locust.runners import WorkerNode
+from loadgen.distributed.master import in_locusts_order
+
+workers = sys.argv[1:]
+dispatcher = UsersDispatcher(worker_nodes=[WorkerNode(id=worker) for worker in workers], user_classes=[User])
+dispatcher.new_dispatch(target_user_count=len(workers) + 1, spawn_rate=100)
+users = {worker: counts["User"] for worker, counts in list(dispatcher)[-1].items()}
+print(json.dumps([(worker, users[worker]) for worker in in_locusts_order(workers)]))
+"""
+
+
+@pytest.mark.parametrize("workers", ["h_1 h_2 h_0", "h1_b h2_a h1_a h2_b h0_c", "big_1 big_0 big_2 small_0"])
+def test_seats_are_in_the_order_in_which_locust_gives_users_to_workers(workers):
+    command = [sys.executable, "-c", DEAL, *workers.split()]
+    done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=120, check=True)
+    dealt = json.loads(done.stdout)
+    assert sorted(worker for worker, _ in dealt) == sorted(workers.split())
+    assert [users for _, users in dealt] == [2] + [1] * (len(dealt) - 1)
+    assert dealt[0][0] == min(workers.split())

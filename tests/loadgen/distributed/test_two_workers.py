@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import json
+from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +15,7 @@ from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
 from loadgen.runs.folder import read_records
 from tests.fault_server import FaultServer
+from tests.loadgen.bench.races import wait_for
 from tests.loadgen.distributed.test_web_ui import Ui
 
 pytestmark = pytest.mark.integration
@@ -41,8 +44,7 @@ def test_the_master_has_what_both_workers_did(tmp_path):
     assert ended["ended_workers"] == dict(by_worker)
     assert len({(r.worker, r.user, r.index) for r in records}) == len(records)
     # The engine was asked as often as there are records (besides the probes for token counts, which do not stream).
-    asked = [json.loads(line) for line in log.read_text().splitlines()]
-    prompts = collections.Counter(body["messages"][0]["content"] for body in asked if body["stream"])
+    prompts = collections.Counter(prompts_in(log))
     assert prompts.total() == len(records)
     assert set(prompts.values()) == {1}, "the workers do not repeat each other's prompts"
     # The metrics are the sum over both.
@@ -57,3 +59,37 @@ def test_the_master_has_what_both_workers_did(tmp_path):
         own = [r for r in records if r.worker == worker]
         assert total("bakeoff_client_read_lag_seconds_count", worker=worker) == sum(len(r.read_lags_ns) for r in own)
     assert total("bakeoff_client_workers") == 2
+
+
+def test_both_engines_of_a_pair_get_the_same_prompts_when_a_worker_is_replaced_in_between(tmp_path):
+    logs = {name: tmp_path / f"{name}.jsonl" for name in "ab"}
+    with (
+        FaultServer(in_process=False, log=logs["a"], fault="normal?gap_ms=5") as a,
+        FaultServer(in_process=False, log=logs["b"], fault="normal?gap_ms=5") as b,
+    ):
+        seats = [Seat(name="a", base_url=a.url), Seat(name="b", base_url=b.url)]
+        with OwnLocust(seats, tmp_path / "runs", tmp_path / "locust.log", workers=2) as client:
+            ui = Ui(client.url, tmp_path / "runs", tmp_path / "locust.log")
+            block = {"user_count": "2", "spawn_rate": "2", "requests": "60", "seed": "7/a-cell/1"}
+            ui.start(engine="a", **block)
+            ui.wait_until_stopped()
+            before = set(ui.get("/bakeoff/workers").json())
+            next(p for p in psutil.Process().children() if "--worker" in p.cmdline()).kill()
+
+            def replaced() -> bool:
+                ready = {name for name, state in ui.get("/bakeoff/workers").json().items() if state == "ready"}
+                return len(ready) == 2 and ready != before
+
+            wait_for(replaced, what="another worker in the place of the one that was killed")
+            ui.start(engine="b", **block)
+            ui.wait_until_stopped()
+    sent = {name: prompts_in(log) for name, log in logs.items()}
+    # How many each worker sends is a matter of speed, but every one sends a dozen, and in the same order.
+    assert set(sent["a"][:12]) <= set(sent["b"])
+    assert set(sent["b"][:12]) <= set(sent["a"])
+
+
+def prompts_in(log: Path) -> list[str]:
+    """The streamed prompts that a server was sent, in the order they came."""
+    bodies = [json.loads(line) for line in log.read_text().splitlines()]
+    return [body["messages"][0]["content"] for body in bodies if body["stream"]]

@@ -52,7 +52,7 @@ def test_a_limit_is_held_against_every_engine(tmp_path):
 def test_one_engine_has_no_difference(tmp_path):
     known_run(tmp_path, "a", repeats=2, requests=30)
     code, output = report(tmp_path, "--fail-if", "ttft.p50 > +5%")
-    assert code == 2 and "loadgen compare" in output
+    assert code == 2 and "bakeoff compare" in output
     assert report(tmp_path, "--fail-if", "ttft.p50 > 900ms")[0] == 0
 
 

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from embedded import setup
-from embedded.model import stamp_path
 from loadgen.endpoints.endpoint import inspect_endpoint
 from loadgen.endpoints.tokens import count_tokens, make_recipe
 from loadgen.preflight.compare import compare
@@ -24,6 +22,8 @@ from loadgen.preflight.questions import COUNTED_TEXTS
 from loadgen.preflight.sampling import sample_engine
 from loadgen.preflight.token_counts import explain_counts
 from loadgen.settings import Paths
+from stack import setup
+from stack.model import stamp_path
 from tests.loadgen.bench.races import TOP
 
 PATHS = Paths(TOP)
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(1200),  # it computes: on a busy machine for long
     pytest.mark.skipif(
-        not setup.is_ready(PATHS, "llamacpp"), reason="run `python -m embedded setup --engine llamacpp` first"
+        not setup.is_ready(PATHS, "llamacpp"), reason="run `python -m stack.processes setup --engine llamacpp` first"
     ),
 ]
 
@@ -43,7 +43,7 @@ def llama(folder: Path, **serving: bool) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder.mkdir()
-    argv = [str(PATHS.engine_python("llamacpp")), "-m", "embedded.engines.llamacpp.serve", "--model", str(PATHS.gguf)]
+    argv = [str(PATHS.engine_python("llamacpp")), "-m", "stack.engines.llamacpp.serve", "--model", str(PATHS.gguf)]
     argv += ["--model-stamp", str(stamp_path(PATHS.gguf)), "--served-name", "gemma", "--port", str(port)]
     argv += ["--context-tokens", "2048", "--parallel", "2", "--state-dir", str(folder)]
     argv += ["--record", str(folder / "launch.json")]

@@ -1,4 +1,4 @@
-"""`python -m loadgen run` as a user starts it, against a server that injects real faults."""
+"""`bakeoff run` as a user starts it, against a server that injects real faults."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class SyntheticRun:
             run_id="20260921-140000-synthetic",
             source=source,  # type: ignore[arg-type]
             started_at=START,
-            command=["python", "-m", "loadgen", "bench", "synthetic", "--seed", str(seed)],
+            command=["bakeoff", "bench", "synthetic", "--seed", str(seed)],
             scenario=scenario if source == "bench" else {},
             engines=[_engine_facts(name) for name in self.engines],
             parity=_parity(self.engines),

@@ -91,7 +91,7 @@ def test_page_holds_everything_a_reader_needs(complete: ReportPaths) -> None:
     assert summary_of(complete)["basis"] in page.text
     for name, words in DEFINITIONS.items():
         assert name in page.text and words in page.text
-    assert "python -m loadgen bench synthetic --seed 7" in page.text
+    assert "bakeoff bench synthetic --seed 7" in page.text
     assert "0123456789abcdef0123456789abcdef01234567" in page.text
     assert "✓" in page.text and "≠" in page.text
 

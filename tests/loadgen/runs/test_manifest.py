@@ -53,7 +53,7 @@ def test_a_failing_disk_leaves_the_old_manifest_and_says_why(tmp_path, monkeypat
         raise OSError(number, os.strerror(number))
 
     if where == "fsync":
-        monkeypatch.setattr(m.os, "fsync", fail)
+        monkeypatch.setattr(os, "fsync", fail)
     elif where == "replace":
         monkeypatch.setattr(Path, "replace", fail)
     else:

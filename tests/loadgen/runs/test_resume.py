@@ -12,8 +12,7 @@ import pytest
 from loadgen.errors import UserError
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, Manifest, Session, load_manifest, save_manifest
-from loadgen.runs.resume import reopen
-from loadgen.scenario.file import load_scenario
+from loadgen.runs.resume import find_scenario, reopen
 from loadgen.scenario.model import Scenario
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
@@ -51,7 +50,7 @@ def test_what_was_killed_is_marked_and_the_gap_is_told(tmp_path):
     ("changes", "host", "said"),
     [
         ({"status": "complete"}, HOST, "nothing to resume"),
-        ({"source": "web-ui"}, HOST, "was not made by `loadgen bench`"),
+        ({"source": "web-ui"}, HOST, "was not made by `bakeoff bench`"),
         ({}, {**HOST, "gpus": [{"name": "H200"}]}, "another machine (gpus"),
     ],
 )
@@ -65,7 +64,7 @@ def test_a_run_has_one_writer(tmp_path):
     folder = a_run(tmp_path)
     with (
         folder.locked(),
-        pytest.raises(UserError, match="another `loadgen bench`"),
+        pytest.raises(UserError, match="another `bakeoff bench`"),
         RunFolder(folder.path).locked(),
     ):
         pass
@@ -75,10 +74,10 @@ def test_a_run_has_one_writer(tmp_path):
 
 def test_a_runs_folder_is_its_scenario(tmp_path):
     folder = a_run(tmp_path)
-    assert load_scenario(str(folder.path)) == Scenario.model_validate(SCENARIO)
+    assert find_scenario(str(folder.path)) == Scenario.model_validate(SCENARIO)
     save_manifest(Manifest(run_id="r", started_at=1.0, scenario={"name": "x"}), folder.manifest_path)
     with pytest.raises(UserError, match="cannot be read"):
-        load_scenario(str(folder.path))
+        find_scenario(str(folder.path))
 
 
 def again(bench: Bench, engines: dict[str, FaultServer]) -> list[str]:

@@ -368,7 +368,7 @@ def test_faults_come_at_their_rate_and_none_is_lost_or_made_up(personality, tmp_
 
 
 def race(folder: Path, simulator: Simulator, timeouts: dict[str, float]) -> tuple[int, list[RequestRecord]]:
-    """`loadgen bench` of a scenario with these timeouts; returns its exit code and the records that it kept."""
+    """`bakeoff bench` of a scenario with these timeouts; returns its exit code and the records that it kept."""
     folder.mkdir()
     scenario = folder / "faulty.yaml"
     changes = {"load": {"concurrency": [4]}, "requests": 24, "output_tokens": [TOKENS], "warmup_requests": 0}

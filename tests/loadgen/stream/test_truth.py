@@ -127,7 +127,7 @@ def truth_of(simulator: Simulator) -> Truth:
 
 
 def drive(simulator: Simulator, personality: str, folder: Path, *, program: Sequence[str] = ("-m", "loadgen")) -> Any:
-    """Run 64 streams through `loadgen run`; return its records and the truth."""
+    """Run 64 streams through `bakeoff run`; return its records and the truth."""
     file = folder / "records.jsonl"
     model = ["--engine", "ksana", "--model", "simulated"] if personality == "ksana" else []
     command = [

@@ -1,5 +1,0 @@
-"""`python -m containers`."""
-
-from containers.cli import main
-
-main()

@@ -1,5 +1,0 @@
-"""`python -m embedded`."""
-
-from embedded.cli import main
-
-main()

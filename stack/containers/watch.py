@@ -1,0 +1,125 @@
+"""What the containers of a project do now, and why one of them failed."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import requests
+from docker.errors import DockerException
+from docker.models.containers import Container
+
+from loadgen.errors import UserError
+from loadgen.hosts.base import known_cause, quoted
+from loadgen.hosts.container_facts import PROJECT_LABEL, SERVICE_LABEL, ContainerState
+from stack.commands import say, tail
+from stack.containers.compose import Compose
+
+SIGN_OF_LIFE_S = 5.0
+UP_LIMIT_S = 300
+MAX_RESTARTS = 3
+"""A service that ends this often at its start will not come up by waiting."""
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """One container of a service."""
+
+    service: str
+    container: str
+    state: ContainerState
+    ports: tuple[str, ...]
+    """Addresses of this machine that it publishes, HOST:PORT."""
+
+    @property
+    def word(self) -> str:
+        """Its state in a word: healthy, starting, running, created, exited, ..."""
+        running = self.state.status == "running"
+        return (self.state.health or "running") if running else self.state.status
+
+    @property
+    def failed(self) -> bool:
+        """Whether it will not become healthy by waiting."""
+        gone = self.state.status in ("exited", "dead", "restarting") or self.word == "unhealthy"
+        return gone or (self.state.restarts > 0 and self.word != "healthy")
+
+    @property
+    def how(self) -> str:
+        """What is wrong with it, in words."""
+        if self.word == "unhealthy":
+            said = self.state.health_output
+            return f"its health check fails{f': {said[:200]}' if said else ''}"
+        return self.state.how_it_ended()
+
+
+def service_states(client: docker.DockerClient, project: str) -> list[ServiceState]:
+    """All containers of a project, by service. Raises UserError if the Docker engine does not answer."""
+    try:
+        label = f"{PROJECT_LABEL}={project}"
+        found = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
+    except (DockerException, requests.RequestException, OSError) as error:
+        raise UserError(f"the Docker engine does not answer: {str(error)[:200]}") from None
+    return sorted((_read(each) for each in found), key=lambda each: (each.service, each.container))
+
+
+def _read(container: Container) -> ServiceState:
+    bindings = container.attrs["HostConfig"].get("PortBindings") or {}
+    return ServiceState(
+        service=str(container.labels.get(SERVICE_LABEL, "")),
+        container=str(container.name),
+        state=ContainerState.of(container.attrs),
+        ports=tuple(f"{one['HostIp']}:{one['HostPort']}" for entries in bindings.values() for one in entries or ()),
+    )
+
+
+def bring_up(compose: Compose, client: docker.DockerClient, project: str, services: Iterable[str], log: Path) -> None:
+    """`compose up` these services and wait until all are healthy, with a sign of life every few seconds.
+
+    Raises UserError with the failing service's last log lines.
+    """
+    names = list(services)
+    command = compose.command("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(UP_LIMIT_S), *names)
+    began = said = time.monotonic()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, env=dict(compose.environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.25)
+                now = time.monotonic()
+                if now - said >= SIGN_OF_LIFE_S:
+                    said = now
+                    states = [each for each in service_states(client, project) if each.service in names]
+                    if any(each.failed and each.state.restarts >= MAX_RESTARTS for each in states):
+                        process.terminate()
+                        process.wait()
+                        break
+                    waiting = [f"{each.service} ({each.word})" for each in states if each.word != "healthy"]
+                    say(f"  {now - began:.0f} s: waiting for {', '.join(waiting) or 'containers to be made'}")
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode:
+        raise _failure(client, project, names, log)
+
+
+def _failure(client: docker.DockerClient, project: str, names: list[str], log: Path) -> UserError:
+    """The error for services that did not come up."""
+    failed = [each for each in service_states(client, project) if each.service in names and each.failed]
+    if not failed:
+        said = quoted(tail(log, 12))
+        return UserError(f"Compose could not start {', '.join(names)}{known_cause(said)}:\n{said}")
+    first = failed[0]
+    lines = client.containers.get(first.container).logs(tail=12).decode("utf-8", "replace")
+    others = [each.service for each in failed[1:] if each.service != first.service]
+    more = f"\nAlso failed: {', '.join(dict.fromkeys(others))}." if others else ""
+    return UserError(
+        f"{first.service} failed{known_cause(lines)} ({first.how}).\nThe last lines of its log:\n"
+        f"{quoted(lines) or '  | (nothing)'}{more}\nThe rest was left running: `make ps` shows it, `make down` ends it."
+    )

@@ -1,0 +1,93 @@
+"""Which cores serve and which make traffic, and a small launcher that keeps a command on its cores.
+
+Standard library only: the engines' environments import this module too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# Below this a core taken from the engine costs it more than sharing costs the measurement.
+SPLIT_FROM_CORES = 4
+
+
+class CpuPlan(NamedTuple):
+    """The cores of every engine (all engines get the same) and those of traffic and monitoring."""
+
+    engine: tuple[int, ...]
+    traffic: tuple[int, ...]
+
+    @property
+    def apart(self) -> bool:
+        """Whether traffic is kept off the engines' cores."""
+        return not set(self.engine) & set(self.traffic)
+
+
+def available_cpus() -> tuple[int, ...]:
+    """The cores this process may run on, ascending (all of the machine's where the system cannot tell)."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def plan_cpus(cpus: Sequence[int]) -> CpuPlan:
+    """Give the last core to traffic where there are four or more, else let all share all.
+
+    Raises ValueError if `cpus` is empty.
+    """
+    if not cpus:
+        raise ValueError("a plan needs at least one core")
+    ordered = tuple(sorted(set(cpus)))
+    if len(ordered) < SPLIT_FROM_CORES:
+        return CpuPlan(engine=ordered, traffic=ordered)
+    return CpuPlan(engine=ordered[:-1], traffic=ordered[-1:])
+
+
+def format_cpus(cpus: Sequence[int]) -> str:
+    """Write cores as Linux's list format does: (0, 1, 2, 5) becomes "0-2,5"."""
+    parts: list[str] = []
+    ordered = sorted(set(cpus))
+    start = 0
+    for index, cpu in enumerate(ordered):
+        if index + 1 == len(ordered) or ordered[index + 1] != cpu + 1:
+            parts.append(str(cpu) if start == index else f"{ordered[start]}-{cpu}")
+            start = index + 1
+    return ",".join(parts)
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """Read Linux's list format ("0-2,5"). Raises ValueError if it is malformed."""
+    cpus: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        low, high = int(first), int(last if dash else first)
+        if high < low:
+            raise ValueError(f"{part!r} runs backwards")
+        cpus.update(range(low, high + 1))
+    return tuple(sorted(cpus))
+
+
+def stay_on(cpus: Sequence[int]) -> bool:
+    """Keep this process and its children on these cores; False where the system cannot (macOS)."""
+    if not hasattr(os, "sched_setaffinity"):
+        return False
+    os.sched_setaffinity(0, cpus)
+    return True
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`python -m stack.cpus 0-2 command ...`: become the command, on these cores."""
+    if len(arguments) < 2:
+        raise SystemExit("usage: python -m stack.cpus CPU-LIST COMMAND [ARGUMENT ...]")
+    stay_on(parse_cpus(arguments[0]))
+    try:
+        os.execvp(arguments[1], list(arguments[1:]))  # noqa: S606 - the command is the supervisor's own
+    except OSError as error:
+        raise SystemExit(f"cannot start {arguments[1]}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

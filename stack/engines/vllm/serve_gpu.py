@@ -1,0 +1,74 @@
+"""Start vLLM in its own image: the serving settings become its command line. Runs with the image's Python.
+
+The folder two levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder or a hub name), BAKEOFF_SERVED_NAME,
+BAKEOFF_PORT (8000), BAKEOFF_SERVING_JSON, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token is read from a file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from loadgen.engines.vllm import arguments, translate
+from loadgen.errors import UserError
+from stack.engines.launching import become, need_model, read_model, read_port, read_serving, run, state_dir, versions
+
+TOKEN_VARIABLE = "BAKEOFF_HF_TOKEN_FILE"  # noqa: S105 - the name of a file
+TOKEN_FILE = "/run/secrets/hf_token"  # noqa: S105
+ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+def main() -> NoReturn:
+    """Check what has to be there, and become vLLM's API server."""
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError(f"This image holds no vLLM for {sys.executable}: set VLLM_IMAGE to one that does.")
+    model = need_model()
+    if is_folder_name(model):
+        read_model(Path(model))
+    settings = translate(read_serving())
+    served_name = os.environ.get("BAKEOFF_SERVED_NAME")
+    become(
+        "vLLM",
+        [
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *("--model", model),
+            *(("--served-model-name", served_name) if served_name else ()),
+            *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
+            *("--port", str(read_port(8000))),
+            *arguments(settings),
+            *("--allowed-origins", "[]"),
+        ],
+        environment=ENVIRONMENT,
+        secrets=hub_token(),
+        settings=settings,
+        facts={"model_path": model, "packages": versions(("vllm", "torch", "transformers", "tokenizers"))},
+        notes=(),
+        # vLLM is started as a module, which puts the working folder on its import path.
+        cwd=state_dir(),
+    )
+
+
+def is_folder_name(model: str) -> bool:
+    """Whether this names a folder rather than a model on a hub (`owner/name`)."""
+    return model.startswith(("/", ".")) or Path(model).exists()
+
+
+def hub_token() -> dict[str, str]:
+    """The hub's token for vLLM's environment; empty where no secret is mounted. Raises UserError."""
+    path = Path(os.environ.get(TOKEN_VARIABLE) or TOKEN_FILE)
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"The hub token in {path} cannot be read: {error}") from None
+    return {"HF_TOKEN": token} if token else {}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,5 @@
+"""`python -m stack.processes`."""
+
+from stack.processes.cli import main
+
+main()

@@ -1,0 +1,245 @@
+"""The real stack in a checkout of its own: llama.cpp, Locust, the exporter and Prometheus under supervisord.
+
+The engine's environment and the model are this checkout's, linked, so that they are set up once (`make test` does).
+"""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadgen.errors import UserError
+from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.settings import Paths, load_settings
+from stack import setup
+from stack.processes import strays
+
+HERE = Path(__file__).resolve().parents[3]
+PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        not setup.is_ready(Paths(HERE), "llamacpp"),
+        reason="run `python -m stack.processes setup --engine llamacpp` first",
+    ),
+]
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Checkout:
+    def __init__(self, folder):
+        self.folder = folder
+        self.state = folder / ".bakeoff"
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("BAKEOFF_")}
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
+
+    def run(self, *arguments):
+        return subprocess.run(
+            [str(self.folder / ".venv" / "bin" / "python"), "-m", "stack.processes", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+
+    def host(self):
+        return SupervisorHost.of_checkout(self.folder)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("stack", "loadgen", "exporters", "prometheus"):
+        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    # A launcher and not a link: a linked interpreter would not find this environment's packages.
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    state = folder / ".bakeoff"
+    (state / "venvs").mkdir(parents=True)
+    (state / "venvs" / "llamacpp").symlink_to(Paths(HERE).venv("llamacpp"))
+    (state / "models").symlink_to(Paths(HERE).models)
+    if (Paths(HERE).state / "debian").exists():
+        (state / "debian").symlink_to(Paths(HERE).state / "debian")
+    found = Checkout(folder)
+    yield found
+    found.run("down")
+    strays.end(strays.ours(state))
+
+
+@pytest.fixture(scope="module")
+def stack(checkout):
+    result = checkout.run("up", "--engine", "llamacpp")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "llamacpp: healthy" in result.stdout
+    return checkout
+
+
+def ask(port, path, body):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        assert response.status == 200
+        return json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def wait_for(condition, limit_s=60.0):
+    limit = time.monotonic() + limit_s
+    while time.monotonic() < limit:
+        if value := condition():
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"not within {limit_s:g} s")
+
+
+def test_the_engine_serves_the_model(stack):
+    port = stack.ports["LLAMACPP"]
+    body = {"prompt": [2, 818, 5279, 529, 7001, 563], "max_tokens": 12, "temperature": 0}
+    answer = ask(port, "/v1/completions", body)
+    assert answer["usage"]["prompt_tokens"] == 6
+    assert answer["usage"]["completion_tokens"] == 12
+    assert "France" in answer["choices"][0]["text"]
+    tokens = ask(port, "/tokenize", {"content": "Hello world", "add_special": True})["tokens"]
+    assert tokens == [2, 9259, 1902]
+
+
+def test_the_host_describes_the_engine(stack):
+    host = stack.host()
+    assert host.running() == ["llamacpp"]
+    assert host.is_up("llamacpp")
+    facts = host.describe("llamacpp")
+    assert psutil.pid_exists(facts["pid"])
+    assert facts["packages"]["xllamacpp"]
+    assert len(facts["model_sha256"]) == 64
+    assert facts["settings"]["n_ctx"] == facts["context_tokens"] * facts["parallel_sequences"]
+    assert host.log_tail("llamacpp", 3)
+    with pytest.raises(UserError, match="unknown engine nobody: there are llamacpp"):
+        host.start("nobody")
+
+
+def test_up_twice_changes_nothing(stack):
+    before = stack.host().describe("llamacpp")["pid"]
+    assert stack.run("up", "--engine", "llamacpp").returncode == 0
+    assert stack.host().describe("llamacpp")["pid"] == before
+
+
+def test_ps_and_logs(stack):
+    listing = stack.run("ps")
+    assert listing.returncode == 0
+    rows = {line.split()[0]: line.split() for line in listing.stdout.splitlines()[1:] if line.strip()}
+    assert rows["llamacpp"][1] == "ready"
+    assert rows["locust-master"][1] == "ready"
+    assert f"http://127.0.0.1:{stack.ports['LLAMACPP']}" in rows["llamacpp"]
+    log = stack.run("logs", "llamacpp", "--no-follow", "-n", "2000")
+    assert "serving gemma-3-270m" in log.stdout
+    unknown = stack.run("logs", "nobody")
+    assert unknown.returncode == 2
+    assert "there are" in unknown.stderr and "llamacpp" in unknown.stderr
+
+
+def test_other_settings_are_not_mixed_in(stack):
+    stack.environment["BAKEOFF_WORKERS"] = "2"
+    try:
+        result = stack.run("up", "--engine", "none")
+    finally:
+        del stack.environment["BAKEOFF_WORKERS"]
+    assert result.returncode == 2
+    assert "run `make down` first" in result.stderr
+
+
+def test_a_killed_worker_comes_back_and_a_killed_engine_does_not(stack):
+    host = stack.host()
+    worker = host.state_of("locust-worker-1")["pid"]
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: host.state_of("locust-worker-1")["pid"] not in (0, worker))
+    engine = host.describe("llamacpp")["pid"]
+    os.kill(engine, signal.SIGKILL)
+    wait_for(lambda: host.running() == [])
+    time.sleep(1)
+    assert host.running() == [] and not host.is_up("llamacpp")
+    assert "a signal ended it" in host.how_it_ended("llamacpp")
+    host.start("llamacpp")
+    assert host.is_up("llamacpp") and host.how_it_ended("llamacpp") == ""
+
+
+def test_an_engine_that_dies_at_start_says_why(stack):
+    host = stack.host()
+    host.stop("llamacpp")
+    assert strays.port_is_free(stack.ports["LLAMACPP"])
+    model = stack.state / "models"
+    target = model.readlink()
+    model.unlink()
+    model.mkdir()
+    try:
+        with pytest.raises(
+            UserError, match=r"llamacpp did not start: a file is missing \(it ended with exit status 1\)"
+        ):
+            host.start("llamacpp")
+    finally:
+        model.rmdir()
+        model.symlink_to(target)
+
+
+def test_a_foreign_server_on_the_engines_port_is_named(stack):
+    host = stack.host()
+    host.stop_all()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", stack.ports["LLAMACPP"]))
+        other.listen()
+        with pytest.raises(UserError, match=r"something else listens at .*BAKEOFF_LLAMACPP_PORT"):
+            host.start("llamacpp")
+
+
+def test_down_after_supervisord_was_killed_leaves_nothing(stack):
+    stack.host().start("llamacpp")
+    os.kill(int((stack.state / "stack" / "supervisord.pid").read_text()), signal.SIGKILL)
+    wait_for(lambda: stack.run("ps").returncode == 1)
+    assert len(strays.ours(stack.state)) >= 3
+    result = stack.run("down")
+    assert result.returncode == 0, result.stderr
+    assert strays.ours(stack.state) == []
+    assert all(strays.port_is_free(port) for port in stack.ports.values())
+    again = stack.run("down")
+    assert again.returncode == 0 and "nothing was running" in again.stdout
+
+
+def test_a_port_in_use_is_named_with_its_holder_and_variable(stack):
+    settings = load_settings(stack.folder, stack.environment)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", settings.locust_port))
+        other.listen()
+        result = stack.run("up", "--engine", "none")
+    assert result.returncode == 2
+    assert f"{settings.locust_port} for locust-master" in result.stderr
+    assert f"process {os.getpid()} " in result.stderr
+    assert "BAKEOFF_LOCUST_PORT" in result.stderr
+    assert strays.ours(stack.state) == []

@@ -1,0 +1,62 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stack.cpus import format_cpus, parse_cpus, plan_cpus
+
+
+@pytest.mark.parametrize(
+    ("cpus", "engine", "traffic"),
+    [
+        ([0], (0,), (0,)),
+        ([0, 1], (0, 1), (0, 1)),
+        ([4, 5, 6], (4, 5, 6), (4, 5, 6)),
+        ([0, 1, 2, 3], (0, 1, 2), (3,)),
+        ([7, 2, 3, 9, 8], (2, 3, 7, 8), (9,)),
+    ],
+)
+def test_the_last_core_makes_traffic_where_there_are_four(cpus, engine, traffic):
+    plan = plan_cpus(cpus)
+    assert (plan.engine, plan.traffic) == (engine, traffic)
+    assert plan.apart == (len(cpus) >= 4)
+
+
+def test_no_cores_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        plan_cpus([])
+
+
+def test_list_format():
+    assert format_cpus([5, 0, 1, 2]) == "0-2,5"
+    assert parse_cpus("0-2,5") == (0, 1, 2, 5)
+
+
+@given(st.sets(st.integers(0, 300), min_size=1))
+def test_list_format_round_trip(cpus):
+    assert set(parse_cpus(format_cpus(list(cpus)))) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-2"])
+def test_malformed_lists_are_refused(text):
+    with pytest.raises(ValueError):
+        parse_cpus(text)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin processes")
+def test_the_command_runs_on_its_cores():
+    core = min(os.sched_getaffinity(0))
+    code = "import os; print(os.sched_getaffinity(0))"
+    command = [sys.executable, "-m", "stack.cpus", str(core), sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"{{{core}}}"
+
+
+def test_a_command_that_is_not_there_is_one_line():
+    command = [sys.executable, "-m", "stack.cpus", "0", "/no/such/program"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "cannot start /no/such/program: No such file or directory\n"
