@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.boards import bakeoff, client, engines, gpu
-from grafana.boards.board import Board
+from loadgen.boards.catalogue import bakeoff, client, engines, gpu
+from loadgen.boards.model import Board
 
 BOARDS: tuple[Board, ...] = (bakeoff.BOARD, engines.BOARD, gpu.BOARD, client.BOARD)

@@ -1,34 +1,30 @@
-"""What every engine launcher shares: its options and the record of what was launched.
+"""What the launchers of the CPU engines share: their options, and the facts of a launch that follow from them.
 
-Standard library only: this runs in the engines' environments.
+Standard library only: this runs in the engines' environments and images.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.engines.serving import NativeSetting, block_facts, read_block
+from loadgen.engines.serving import NativeSetting
 from loadgen.errors import UserError
 from stack.cpus import available_cpus, format_cpus, parse_cpus, stay_on
-from stack.engines.launching import read_serving, versions, write_json
+from stack.engines.launching import read_serving, versions
+from stack.engines.stamps import stamp_path
 
 
 def parse_options(description: str) -> argparse.Namespace:
-    """Read the options that every engine launcher takes, and move onto the engine's cores.
+    """Read the options that every launcher of a CPU engine takes, and move onto the engine's cores.
 
     `asked` holds the serving settings; context and parallel sequences are as asked for there.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--model", type=Path, required=True, help="model file or folder")
-    parser.add_argument("--model-stamp", type=Path, required=True, help="JSON with the SHA-256 of the weights")
+    parser.add_argument("--model", type=Path, required=True, help="model file or folder, with its stamp beside it")
     parser.add_argument("--served-name", required=True, help="the name clients ask for")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, required=True)
@@ -38,14 +34,11 @@ def parse_options(description: str) -> argparse.Namespace:
     parser.add_argument("--state-dir", type=Path, required=True, help="working folder of this engine")
     parser.add_argument("--record", type=Path, required=True, help="where to write what was launched")
     parser.add_argument("--eager", action="store_true", help="vLLM: do not compile the model")
-    parser.add_argument("--serving", type=Path, help="JSON file of serving settings; default: BAKEOFF_SERVING_JSON")
     options = parser.parse_args()
     try:
-        options.asked = read_block(options.serving.read_text(encoding="utf-8")) if options.serving else read_serving()
-    except FileNotFoundError:
-        options.asked = {}
-    except (OSError, UserError) as error:
-        parser.error(f"{options.serving or 'the environment'}: {error}")
+        options.asked = read_serving()
+    except UserError as error:
+        parser.error(str(error))
     options.context_tokens = options.asked.get("max_model_length", options.context_tokens)
     options.parallel = options.asked.get("max_batch_size", options.parallel)
     options.state_dir.mkdir(parents=True, exist_ok=True)
@@ -54,26 +47,10 @@ def parse_options(description: str) -> argparse.Namespace:
     return options
 
 
-def write_record(
-    options: argparse.Namespace,
-    *,
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    packages: Sequence[str],
-    weights: str,
-    notes: Sequence[str],
-    serving: Sequence[NativeSetting],
-    settings: Mapping[str, Any] | None = None,
-) -> None:
-    """Write all that tells how this engine was launched (only what the launcher itself set, so no secrets)."""
-    stamp = json.loads(options.model_stamp.read_text(encoding="utf-8"))
-    record = {
-        "pid": os.getpid(),
-        "started_unix_s": time.time(),
-        "argv": list(argv),
-        "environment": dict(sorted(environment.items())),
-        "settings": dict(settings or {}),
-        "python": platform.python_version(),
+def launch_facts(options: argparse.Namespace, packages: Sequence[str], weights: str) -> dict[str, Any]:
+    """What the launch record tells of model, cores and limits; `weights` says in words how the model is kept."""
+    stamp = json.loads(stamp_path(options.model).read_text(encoding="utf-8"))
+    return {
         "packages": versions(packages),
         "model_path": str(options.model),
         "model_sha256": stamp["sha256"],
@@ -84,10 +61,9 @@ def write_record(
         "threads": len(options.cpus),
         "context_tokens": options.context_tokens,
         "parallel_sequences": options.parallel,
-        "notes": list(notes),
     }
-    if options.asked:
-        record["serving"] = block_facts(list(serving))
-    write_json(options.record, record)
-    for note in [*notes, *filter(None, (setting.remark() for setting in serving))]:
-        print(f"note: {note}", file=sys.stderr, flush=True)
+
+
+def recorded(options: argparse.Namespace, settings: Sequence[NativeSetting]) -> Sequence[NativeSetting]:
+    """The settings that the launch record holds: all, or none where nothing was asked for."""
+    return settings if options.asked else ()

@@ -15,3 +15,4 @@ OPEN_LOOP = "Only an open loop has a schedule"
 GOES_WELL = "There is none while all goes well"
 
 LLAMACPP_SAYS_NOT = "llama.cpp does not tell this"
+KSANA_SAYS_NOT = "KsanaLLM does not tell this"

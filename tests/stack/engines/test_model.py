@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from stack import model
+from stack.engines import stamps
 from stack.engines.vllm.convert import with_bos
 from stack.engines.vllm.serve import kv_cache_gib
 
@@ -13,34 +13,34 @@ def folder(tmp_path):
     path.mkdir()
     (path / "model.safetensors").write_bytes(b"weights")
     (path / "config.json").write_text("{}")
-    stamp = {"form": "hf", "converter": 1, "files": model.stamp_files(path)}
-    model.stamp_path(path).write_text(json.dumps(stamp))
+    stamp = {"form": "hf", "converter": 1, "files": stamps.stamp_files(list(path.iterdir()))}
+    stamps.stamp_path(path).write_text(json.dumps(stamp))
     return path
 
 
 def test_intact(folder):
-    assert model.is_intact(folder, {"form": "hf", "converter": 1}, full=False)
-    assert model.is_intact(folder, {"form": "hf", "converter": 1}, full=True)
+    assert stamps.is_intact(folder, {"form": "hf", "converter": 1}, full=False)
+    assert stamps.is_intact(folder, {"form": "hf", "converter": 1}, full=True)
 
 
 def test_another_converter_makes_it_anew(folder):
-    assert not model.is_intact(folder, {"form": "hf", "converter": 2}, full=False)
+    assert not stamps.is_intact(folder, {"form": "hf", "converter": 2}, full=False)
 
 
 def test_a_changed_size_is_seen_cheaply_and_a_flipped_byte_by_hash(folder):
     (folder / "model.safetensors").write_bytes(b"Weights")
-    assert model.is_intact(folder, {}, full=False)
-    assert not model.is_intact(folder, {}, full=True)
+    assert stamps.is_intact(folder, {}, full=False)
+    assert not stamps.is_intact(folder, {}, full=True)
     (folder / "model.safetensors").write_bytes(b"cut")
-    assert not model.is_intact(folder, {}, full=False)
+    assert not stamps.is_intact(folder, {}, full=False)
     (folder / "model.safetensors").unlink()
-    assert not model.is_intact(folder, {}, full=False)
+    assert not stamps.is_intact(folder, {}, full=False)
 
 
 @pytest.mark.parametrize("stamp", ["", "[]", "{}", '{"files": {}}'])
 def test_a_useless_stamp_vouches_for_nothing(folder, stamp):
-    model.stamp_path(folder).write_text(stamp)
-    assert not model.is_intact(folder, {}, full=False)
+    stamps.stamp_path(folder).write_text(stamp)
+    assert not stamps.is_intact(folder, {}, full=False)
 
 
 def test_the_tokenizer_puts_one_bos_first():

@@ -2,84 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 
-from grafana.boards import reasons
-from grafana.boards.board import Board, Panel, Query, Row
-from grafana.boards.host import CPU_CORES, HOST_MEMORY
-from grafana.boards.queries import ENGINE, chosen
+from loadgen.boards.catalogue import reasons
+from loadgen.boards.catalogue.host import CPU_CORES, HOST_MEMORY
+from loadgen.boards.catalogue.queries import ENGINE, chosen
+from loadgen.boards.model import Board, Panel, Query, Row
 
 LLAMACPP = {"llamacpp": reasons.LLAMACPP_SAYS_NOT}
+_panel = functools.partial(Panel, no_data=reasons.NOT_TOLD, width=6)
 
 
-def _recorded(
-    title: str,
-    about: str,
-    unit: str,
-    series: str,
-    *,
-    labels: str = "",
-    no_data: str = reasons.NOT_TOLD,
-    width: int = 8,
-    maximum: float | None = None,
-    bad_from: float | None = None,
-    never_on_cpu: str = "",
-    not_told: Mapping[str, str] | None = None,
-) -> Panel:
-    """A panel of one recorded series."""
-    return Panel(
-        title=title,
-        about=about,
-        unit=unit,
-        queries=(Query(chosen(f"{series}{{{ENGINE}{labels}}}")),),
-        no_data=no_data,
-        width=width,
-        minimum=None if "residual" in series else 0,
-        maximum=maximum,
-        bad_from=bad_from,
-        never_on_cpu=never_on_cpu,
-        not_told=not_told or {},
-    )
+def _recorded(series: str, labels: str = "") -> tuple[Query]:
+    return (chosen(f"{series}{{{ENGINE}{labels}}}"),)
 
 
 QUEUE = Row(
     "Queue and batch",
     (
-        _recorded(
+        _panel(
             "Requests that wait",
             "Requests in the engine's queue, mean of 30 s. Good: near zero. A queue that grows says that the load is "
             "more than the engine can serve; TTFT grows with it. KsanaLLM tells it while it works only.",
             "short",
-            "engine:requests_waiting:mean",
-            width=6,
+            _recorded("engine:requests_waiting:mean"),
         ),
-        _recorded(
+        _panel(
             "Time in the queue",
             "From a request's arrival until it was scheduled, mean of 30 s. Where TTFT is high and this is too, the "
             "engine is full; where this is low, prefill or the front end is slow.",
             "s",
-            "engine:queue_time_seconds:mean",
+            _recorded("engine:queue_time_seconds:mean"),
             no_data="llama.cpp does not tell this; vLLM and KsanaLLM do while requests come",
-            width=6,
             not_told=LLAMACPP,
         ),
-        _recorded(
+        _panel(
             "Requests in the batch",
             "Requests served at once, mean of 30 s. Good: as many as the load has. A smaller batch than the other "
             "engine's under the same load is lost throughput.",
             "short",
-            "engine:requests_running:mean",
-            width=6,
+            _recorded("engine:requests_running:mean"),
         ),
-        _recorded(
+        _panel(
             "Tokens a step",
             "Prompt and output tokens that go through the model in one step, mean of 30 s. Near the number of "
             "requests: only decoding; far above: prefill shares the steps, which makes decoding uneven. Good: alike "
             "for both engines.",
             "short",
-            "engine:step_tokens:mean",
+            _recorded("engine:step_tokens:mean"),
             no_data="No engine made a step here",
-            width=6,
         ),
     ),
 )
@@ -87,48 +58,42 @@ QUEUE = Row(
 CACHE = Row(
     "KV cache",
     (
-        _recorded(
+        _panel(
             "KV cache in use",
             "Share of the KV cache's blocks that requests hold, of the fullest rank. Good: high, but below 95%; "
             "beyond, requests wait or are preempted.",
             "percentunit",
-            "engine:kv_cache_used:ratio",
+            _recorded("engine:kv_cache_used:ratio"),
             no_data="KsanaLLM and llama.cpp do not tell this; vLLM does while it runs",
-            width=6,
             maximum=1,
             bad_from=0.95,
-            not_told={**LLAMACPP, "ksana": "KsanaLLM does not tell this"},
+            not_told={**LLAMACPP, "ksana": reasons.KSANA_SAYS_NOT},
         ),
-        _recorded(
+        _panel(
             "Prefix cache hits",
             "Share of the prompt tokens that the prefix cache had. In a bake-off of distinct prompts it should be "
             "zero for both: an engine with hits does less work than the other.",
             "percentunit",
-            "engine:prefix_cache_hits:ratio",
+            _recorded("engine:prefix_cache_hits:ratio"),
             no_data="No prompt was looked up, or none hit yet (KsanaLLM), or the engine has no prefix cache",
-            width=6,
             maximum=1,
             not_told={"ksana": "KsanaLLM begins this counter with the first hit"},
         ),
-        _recorded(
+        _panel(
             "Preempted and computed again",
             "Requests a second whose KV cache was taken away, to be computed again. Good: zero. Each is work done "
             "twice.",
             "reqps",
-            "engine:preemptions:rate",
-            labels=',kind="recompute"',
+            _recorded("engine:preemptions:rate", ',kind="recompute"'),
             no_data="llama.cpp does not tell this; KsanaLLM tells nothing before the first",
-            width=6,
             not_told={**LLAMACPP, "ksana": "KsanaLLM begins this counter with the first such request"},
         ),
-        _recorded(
+        _panel(
             "Swapped out",
             "Requests a second whose KV cache was moved to host memory. Good: zero. Each waits for PCIe twice.",
             "reqps",
-            "engine:preemptions:rate",
-            labels=',kind="swap"',
+            _recorded("engine:preemptions:rate", ',kind="swap"'),
             no_data="Only KsanaLLM swaps, and it tells nothing before the first",
-            width=6,
             never_on_cpu=reasons.KSANA,
         ),
     ),
@@ -137,43 +102,40 @@ CACHE = Row(
 LATENCY = Row(
     "The engine's own latency beside the client's (means of 30 s)",
     (
-        _recorded(
+        _panel(
             "TTFT, as the engine counts it",
             "From a request's arrival at the engine to its first token. Compare with the panel beside it: what is "
             "missing here is spent outside the engine.",
             "s",
-            "engine:ttft_seconds:mean",
+            _recorded("engine:ttft_seconds:mean"),
             no_data="llama.cpp does not tell this; vLLM and KsanaLLM do while requests come",
-            width=6,
             not_told=LLAMACPP,
         ),
-        _recorded(
+        _panel(
             "TTFT, as the client sees it",
             "From the first byte sent to the first text, of requests that ended well. Low is good; beside the "
             "engine's own it tells where the time goes.",
             "s",
-            "client:ttft_seconds:mean",
+            _recorded("client:ttft_seconds:mean"),
             no_data=reasons.NO_REQUESTS,
-            width=6,
         ),
-        _recorded(
+        _panel(
             "TTFT outside the engine (residual)",
             "The client's TTFT minus the engine's: HTTP front end, network and client. Good: a few milliseconds and "
             "flat. When it grows with the load, the front end is the limit. At the start and end of a block it means "
             "nothing: the two count a request at different moments.",
             "s",
-            "engine:ttft_residual_seconds:mean",
+            _recorded("engine:ttft_residual_seconds:mean"),
             no_data="Needs the engine's own TTFT, which llama.cpp does not tell",
-            width=6,
+            minimum=None,
             not_told=LLAMACPP,
         ),
-        _recorded(
+        _panel(
             "TPOT, as the engine counts it",
             "Time per output token after the first. Low and flat is good; steps up with the batch are normal.",
             "s",
-            "engine:tpot_seconds:mean",
+            _recorded("engine:tpot_seconds:mean"),
             no_data="No request ended here",
-            width=6,
         ),
     ),
 )
@@ -181,72 +143,62 @@ LATENCY = Row(
 TOKENS = Row(
     "Tokens and outcomes, as the engine counts them",
     (
-        _recorded(
+        _panel(
             "Prompt tokens/s",
             "Prompt tokens taken in, those of the prefix cache included. In a closed loop it follows the output, and "
             "high is good.",
             "short",
-            "engine:prompt_tokens:rate",
-            width=6,
+            _recorded("engine:prompt_tokens:rate"),
         ),
-        _recorded(
+        _panel(
             "Generated tokens/s",
             "Output tokens. High is good. It should agree with Output tokens/s of Bake-off; if not, the engine counts "
             "tokens that no client got.",
             "short",
-            "engine:generated_tokens:rate",
-            width=6,
+            _recorded("engine:generated_tokens:rate"),
         ),
-        _recorded(
+        _panel(
             "Requests that succeeded",
             "Requests a second that the engine ended well. It should agree with Requests/s of Bake-off.",
             "reqps",
-            "engine:requests_succeeded:rate",
+            _recorded("engine:requests_succeeded:rate"),
             no_data="llama.cpp does not count requests; vLLM and KsanaLLM do while they run",
-            width=6,
             not_told=LLAMACPP,
         ),
-        Panel(
-            title="Requests that failed",
-            about="Requests a second that the engine itself ended with an error or a timeout. Good: zero. Failures "
+        _panel(
+            "Requests that failed",
+            "Requests a second that the engine itself ended with an error or a timeout. Good: zero. Failures "
             "that only the client sees (Bake-off) are the connection's or the front end's.",
-            unit="reqps",
-            queries=(Query(chosen(f"sum by (engine) (engine:requests_failed:rate{{{ENGINE}}})")),),
+            "reqps",
+            (chosen(f"sum by (engine) (engine:requests_failed:rate{{{ENGINE}}})"),),
             no_data="llama.cpp does not count requests; KsanaLLM tells nothing before its first failure",
-            width=6,
-            minimum=0,
             not_told={**LLAMACPP, "ksana": "KsanaLLM begins these counters with the first failure"},
         ),
     ),
 )
 
+INFO = f"max by (engine, version, model) (last_over_time(bakeoff_engine_info{{{ENGINE}}}[$__range]))"
 PROCESS = Row(
     "The engine's processes",
     (
         Panel(
-            title="Which engines run",
-            about="What each engine says it is, at any time of the range shown. Good: the versions and the model that "
+            "Which engines run",
+            "What each engine says it is, at any time of the range shown. Good: the versions and the model that "
             "you mean to compare.",
-            unit="none",
-            queries=(
-                Query(
-                    f"max by (engine, version, model) (last_over_time(bakeoff_engine_info{{{ENGINE}}}[$__range]))",
-                    instant=True,
-                ),
-            ),
-            no_data=reasons.NO_EXPORTER,
+            "none",
+            (Query(INFO, instant=True),),
+            reasons.NO_EXPORTER,
             kind="table",
             width=12,
             height=6,
             hidden=("Value",),
         ),
         Panel(
-            title="Answers its health check",
-            about="Whether the engine is up. Good: up for the whole of its blocks; engines take turns, so down "
-            "between them.",
-            unit="none",
-            queries=(Query(chosen(f"max by (engine) (bakeoff_engine_up{{{ENGINE}}})")),),
-            no_data=reasons.NO_EXPORTER,
+            "Answers its health check",
+            "Whether the engine is up. Good: up for the whole of its blocks; engines take turns, so down between them.",
+            "none",
+            (chosen(f"max by (engine) (bakeoff_engine_up{{{ENGINE}}})"),),
+            reasons.NO_EXPORTER,
             kind="state-timeline",
             width=12,
             height=6,
@@ -255,14 +207,11 @@ PROCESS = Row(
         HOST_MEMORY,
         CPU_CORES,
         Panel(
-            title="Age of the newest push",
-            about="KsanaLLM pushes its metrics. Good: a second or two; beyond 10 s all its figures here are old.",
-            unit="s",
-            queries=(
-                Query(chosen(f"time() - max by (engine) (bakeoff_ksana_last_push_timestamp_seconds{{{ENGINE}}})")),
-            ),
-            no_data="Only KsanaLLM pushes its metrics, and none came",
-            minimum=0,
+            "Age of the newest push",
+            "KsanaLLM pushes its metrics. Good: a second or two; beyond 10 s all its figures here are old.",
+            "s",
+            (chosen(f"time() - max by (engine) (bakeoff_ksana_last_push_timestamp_seconds{{{ENGINE}}})"),),
+            "Only KsanaLLM pushes its metrics, and none came",
             bad_from=10,
             never_on_cpu=reasons.KSANA,
         ),
@@ -270,8 +219,8 @@ PROCESS = Row(
 )
 
 BOARD = Board(
-    uid="bakeoff-engines",
-    title="Engine internals",
-    about="Why one engine is slower: queue, batch, KV cache, preemptions, and its own latency beside the client's.",
-    rows=(QUEUE, CACHE, LATENCY, TOKENS, PROCESS),
+    "bakeoff-engines",
+    "Engine internals",
+    "Why one engine is slower: queue, batch, KV cache, preemptions, and its own latency beside the client's.",
+    (QUEUE, CACHE, LATENCY, TOKENS, PROCESS),
 )

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 
-from grafana.boards import reasons
-from grafana.boards.board import Board, Kind, Panel, Query, Row
-from grafana.boards.queries import ENGINE, chosen
+from loadgen.boards.catalogue import reasons
+from loadgen.boards.catalogue.queries import ENGINE, chosen
+from loadgen.boards.model import Board, Panel, Query, Row
 
 CARD = "GPU {{gpu}}"
+_panel = functools.partial(Panel, no_data=reasons.NO_GPU, never_on_cpu=reasons.GPU)
 
 
-def _panel(
-    title: str,
-    about: str,
-    unit: str,
-    *queries: tuple[str, str],
-    no_data: str = reasons.NO_GPU,
-    kind: Kind = "timeseries",
-    width: int = 8,
-    maximum: float | None = None,
-    minimum: float | None = 0,
-    bad_from: float | None = None,
-    instant: bool = False,
-    states: Mapping[int, str] | None = None,
-    gray: tuple[str, ...] = (),
-    needs: str = reasons.GPU,
-) -> Panel:
-    """A panel of the GPU exporter's figures: queries are expressions with their legends."""
-    return Panel(
-        title=title,
-        about=about,
-        unit=unit,
-        queries=tuple(Query(expr if instant else chosen(expr), legend, instant=instant) for expr, legend in queries),
-        no_data=no_data,
-        kind=kind,
-        width=width,
-        minimum=minimum,
-        maximum=maximum,
-        bad_from=bad_from,
-        states=states or {},
-        gray=gray,
-        never_on_cpu=needs,
-    )
-
-
-def _by_card(series: str, labels: str = "") -> str:
-    return f"max by (gpu) (bakeoff_gpu_{series}{labels})"
+def _by_card(series: str, labels: str = "", what: str = "") -> Query:
+    return chosen(f"max by (gpu) (bakeoff_gpu_{series}{labels})", f"{CARD} {what}".strip())
 
 
 MEMORY = Row(
@@ -57,7 +24,7 @@ MEMORY = Row(
             "What each engine's processes hold, all GPUs together; `other` is everybody else's. Good: only the engine "
             "whose turn it is holds any. Memory that another engine keeps is missing from this one's KV cache.",
             "bytes",
-            ('sum by (engine) (bakeoff_gpu_engine_memory_bytes{engine=~"$engine|other"})', "{{engine}}"),
+            (chosen('sum by (engine) (bakeoff_gpu_engine_memory_bytes{engine=~"$engine|other"})'),),
             no_data="No GPU is watched here, or its processes cannot be told apart (BAKEOFF_GPU_PROCESSES)",
             gray=("other",),
             width=12,
@@ -67,10 +34,12 @@ MEMORY = Row(
             "Used, and the most used at once since the last look (sampled 20 times a second): a peak far above the "
             "line is what nearly ran out of memory. Good: room left below the top line.",
             "bytes",
-            (_by_card("memory_used_bytes"), f"{CARD} used"),
-            (_by_card("memory_peak_bytes"), f"{CARD} peak"),
-            (_by_card("memory_reserved_bytes"), f"{CARD} reserved by the driver"),
-            (_by_card("memory_total_bytes"), f"{CARD} all"),
+            (
+                _by_card("memory_used_bytes", what="used"),
+                _by_card("memory_peak_bytes", what="peak"),
+                _by_card("memory_reserved_bytes", what="reserved by the driver"),
+                _by_card("memory_total_bytes", what="all"),
+            ),
             width=12,
         ),
     ),
@@ -84,7 +53,7 @@ WORK = Row(
             "Share of the time in which any kernel ran. Good: near 100% in a block. Low means that the engine, its "
             "host or the load generator keeps the GPU waiting. Full does not mean efficient.",
             "percentunit",
-            (_by_card("utilization_ratio"), CARD),
+            (_by_card("utilization_ratio"),),
             maximum=1,
         ),
         _panel(
@@ -92,7 +61,7 @@ WORK = Row(
             "Share of the time in which device memory was read or written. Decoding lives on it: high with high "
             "output is good, low while decoding means small batches.",
             "percentunit",
-            (_by_card("memory_bandwidth_utilization_ratio"), CARD),
+            (_by_card("memory_bandwidth_utilization_ratio"),),
             maximum=1,
         ),
         _panel(
@@ -100,10 +69,7 @@ WORK = Row(
             "Bytes a second, sampled for 20 ms once a second. Low is normal; high in a block means swapping to host "
             "memory, or tensor parallelism without NVLink.",
             "Bps",
-            (
-                "max by (gpu, direction) (bakeoff_gpu_pcie_bytes_per_second)",
-                f"{CARD} {{{{direction}}}}",
-            ),
+            (chosen("max by (gpu, direction) (bakeoff_gpu_pcie_bytes_per_second)", f"{CARD} {{{{direction}}}}"),),
         ),
     ),
 )
@@ -116,8 +82,7 @@ POWER = Row(
             "What the board draws, and its limit. At the limit the clocks go down: then two engines compare how they "
             "live with the limit.",
             "watt",
-            (_by_card("power_watts"), f"{CARD} draws"),
-            (_by_card("power_limit_watts"), f"{CARD} limit"),
+            (_by_card("power_watts", what="draws"), _by_card("power_limit_watts", what="limit")),
             width=6,
         ),
         _panel(
@@ -125,24 +90,23 @@ POWER = Row(
             "Mean power of 30 s of the GPUs that hold the engine's processes; where these cannot be told apart, of "
             "all GPUs while its block runs. Low is good for the same tokens: read it with output tokens per joule.",
             "watt",
-            (f"engine:gpu_power_watts:mean{{{ENGINE}}}", "{{engine}}"),
+            (chosen(f"engine:gpu_power_watts:mean{{{ENGINE}}}"),),
             width=6,
         ),
         _panel(
             "Output tokens per joule",
             "Output tokens for each joule of those GPUs. High is good; compare at the same load.",
             "short",
-            (f"engine:tokens_per_joule:ratio{{{ENGINE}}}", "{{engine}}"),
+            (chosen(f"engine:tokens_per_joule:ratio{{{ENGINE}}}"),),
             width=6,
         ),
         _panel(
             "Energy in this time range",
             "Joules that each card drew in the whole time range shown, idle times included.",
             "joule",
-            ("max by (gpu) (increase(bakeoff_gpu_energy_joules_total[$__range]))", CARD),
+            (Query("max by (gpu) (increase(bakeoff_gpu_energy_joules_total[$__range]))", CARD, instant=True),),
             kind="stat",
             width=6,
-            instant=True,
         ),
     ),
 )
@@ -154,65 +118,64 @@ CLOCKS = Row(
             "SM clock",
             "Clock of the processors. Good: flat, and equal in both engines' blocks. A step down is throttling.",
             "hertz",
-            (_by_card("clock_hertz", '{clock="sm"}'), CARD),
+            (_by_card("clock_hertz", '{clock="sm"}'),),
             width=6,
         ),
         _panel(
             "Memory clock",
             "Clock of the device memory. Good: flat; it falls only when the card idles.",
             "hertz",
-            (_by_card("clock_hertz", '{clock="memory"}'), CARD),
+            (_by_card("clock_hertz", '{clock="memory"}'),),
             width=6,
         ),
         _panel(
             "Temperature",
             "Of the chip and of its memory. Good: the same in both engines' blocks; above 85 °C most cards throttle.",
             "celsius",
-            (_by_card("temperature_celsius", '{sensor="gpu"}'), f"{CARD} chip"),
-            (_by_card("temperature_celsius", '{sensor="memory"}'), f"{CARD} memory"),
+            (
+                _by_card("temperature_celsius", '{sensor="gpu"}', "chip"),
+                _by_card("temperature_celsius", '{sensor="memory"}', "memory"),
+            ),
             minimum=None,
             width=6,
             bad_from=85,
         ),
-        Panel(
-            title="Throttling",
-            about="Why clocks were held down; idleness is left out. Good: nothing. Under the power cap both engines "
+        _panel(
+            "Throttling",
+            "Why clocks were held down; idleness is left out. Good: nothing. Under the power cap both engines "
             "are compared at that cap; heat makes the later block the slower one.",
-            unit="none",
-            queries=(
-                Query(
-                    chosen('max by (gpu, reason) (bakeoff_gpu_throttle{reason!="idle"}) == 1'),
-                    f"{CARD} {{{{reason}}}}",
-                ),
-            ),
+            "none",
+            (chosen('max by (gpu, reason) (bakeoff_gpu_throttle{reason!="idle"}) == 1', f"{CARD} {{{{reason}}}}"),),
             no_data="Nothing held the clocks down, or no GPU is watched",
             kind="state-timeline",
             width=6,
             states={1: "held down"},
             bad_from=1,
-            never_on_cpu=reasons.GPU,
         ),
         _panel(
             "NVLink traffic",
             "Payload over all links. With tensor parallelism it follows the tokens; without, it is zero.",
             "Bps",
             (
-                "max by (gpu, direction) (rate(bakeoff_gpu_nvlink_bytes_total[30s]))",
-                f"{CARD} {{{{direction}}}}",
+                chosen(
+                    "max by (gpu, direction) (rate(bakeoff_gpu_nvlink_bytes_total[30s]))", f"{CARD} {{{{direction}}}}"
+                ),
             ),
             no_data="No GPU with NVLink is watched here",
-            needs=reasons.NVLINK,
+            never_on_cpu=reasons.NVLINK,
         ),
         _panel(
             "Memory errors (ECC)",
             "Errors in this time range. Good: zero. Uncorrected ones end the process; many corrected ones cost time.",
             "short",
             (
-                "max by (gpu, kind) (increase(bakeoff_gpu_ecc_errors_total[$__range]))",
-                f"{CARD} {{{{kind}}}}",
+                Query(
+                    "max by (gpu, kind) (increase(bakeoff_gpu_ecc_errors_total[$__range]))",
+                    f"{CARD} {{{{kind}}}}",
+                    instant=True,
+                ),
             ),
             kind="stat",
-            instant=True,
             bad_from=1,
         ),
         _panel(
@@ -220,7 +183,7 @@ CLOCKS = Row(
             "Whether each card answers the driver. Good: up. One that is down fell off the bus: its block does not "
             "count.",
             "none",
-            (_by_card("up"), CARD),
+            (_by_card("up"),),
             kind="stat",
             states={0: "down", 1: "up"},
         ),
@@ -228,8 +191,8 @@ CLOCKS = Row(
 )
 
 BOARD = Board(
-    uid="bakeoff-gpu",
-    title="GPU",
-    about="Whose memory it is, and whether the cards ran as fast as they can: power, clocks, heat, throttling.",
-    rows=(MEMORY, WORK, POWER, CLOCKS),
+    "bakeoff-gpu",
+    "GPU",
+    "Whose memory it is, and whether the cards ran as fast as they can: power, clocks, heat, throttling.",
+    (MEMORY, WORK, POWER, CLOCKS),
 )
