@@ -24,8 +24,8 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards test \
-        test-docker pin lint dist lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
+        test test-docker coverage pin lint dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +94,12 @@ bench-client: $(STAMP) ## Measure the load generator beside others (half an hour
 boards: $(STAMP) ## Build the JSON of Grafana's boards from loadgen/boards/catalogue/
 	@$(PY) -m grafana.boards build
 
+words: $(STAMP) ## Take new sentences into the catalogues of other languages, and compile these
+	@$(PY) -m loadgen.presentation.locale update
+
+docs: $(STAMP) ## Write docs/cli.md, the command-line reference, from --help
+	@$(PY) -m loadgen.cli.reference > docs/cli.md
+
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(STACK) setup --runtime processes --engine llamacpp
 	@$(PY) -m pytest $(ARGS)
@@ -101,12 +107,18 @@ test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name
 test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
-lint: $(STAMP) ## Check style and types
+coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, package by package (ARGS=...)
+	@$(EMBEDDED) setup --engine llamacpp
+	@$(PY) -m pytest --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
+
+lint: $(STAMP) ## Check style, types, imports, boards and catalogues
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@.venv/bin/lint-imports
 	@$(PY) -m mypy grafana/annotator/annotate.py
 	@$(PY) -m grafana.boards check
+	@$(PY) -m loadgen.presentation.locale check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(STACK) pin

@@ -102,7 +102,8 @@ def run(
     from loadgen.endpoints.tokens import make_recipe
     from loadgen.presentation.progress import QuickProgress
     from loadgen.quick.measure import run_quick
-    from loadgen.scenario.model import OPEN_LOOP_WARMUP, Timeouts
+    from loadgen.scenario.model import OPEN_LOOP_WARMUP
+    from loadgen.stream.timeouts import Timeouts
     from loadgen.traffic.plan import BlockPlan
 
     if shared_prefix_tokens >= prompt_tokens:
@@ -129,7 +130,7 @@ def run(
             f"{endpoint.context_length} tokens that {endpoint.base_url} serves."
         )
     progress = QuickProgress(console)
-    progress.say(
+    progress.tell(
         " ".join(filter(None, (endpoint.kind, endpoint.version)))
         + f" at {endpoint.base_url}, {endpoint.api} API, model {endpoint.model}"
     )
