@@ -23,7 +23,7 @@ class BenchProgress(StatusLine, Listener):
 
     def message(self, text: str) -> None:
         """Print what happened."""
-        self.say(text, style="yellow")
+        self.tell(text, style="yellow")
 
     def engine(self, name: str, text: str) -> None:
         """Show an engine's start."""
@@ -46,7 +46,7 @@ class BenchProgress(StatusLine, Listener):
         seconds = (facts.ended_at or facts.started_at) - facts.started_at
         if facts.status == "complete":
             self._durations.append(seconds)
-        self.say(
+        self.tell(
             f"{_position(number, total)} {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
             + (", client-limited" if facts.client_limited else "")
             + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),

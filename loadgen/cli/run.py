@@ -131,7 +131,7 @@ def run(
             f"{endpoint.context_length} tokens that {endpoint.base_url} serves."
         )
     progress = QuickProgress(console)
-    progress.say(
+    progress.tell(
         " ".join(filter(None, (endpoint.kind, endpoint.version)))
         + f" at {endpoint.base_url}, {endpoint.api} API, model {endpoint.model}"
     )

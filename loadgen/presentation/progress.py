@@ -43,7 +43,7 @@ class StatusLine:
             self._printed_at, self._printed = time.monotonic(), text
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def say(self, text: str, style: str | None = None) -> None:
+    def tell(self, text: str, style: str | None = None) -> None:
         """Print something that stays."""
         self._console.print(Text(text, style=style or ""), highlight=False, soft_wrap=True)
 
