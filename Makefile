@@ -24,14 +24,14 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards docs \
+.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
         test test-docker coverage pin lint dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|processes, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
-	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
+	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up),'
 	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), ARGS="..." (options of'
 	@echo '           up, bench, dashboards, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
 
@@ -94,6 +94,9 @@ bench-client: $(STAMP) ## Measure the load generator beside others (half an hour
 boards: $(STAMP) ## Build the JSON of Grafana's boards from loadgen/boards/catalogue/
 	@$(PY) -m grafana.boards build
 
+words: $(STAMP) ## Take new sentences into the catalogues of other languages, and compile these
+	@$(PY) -m loadgen.presentation.locale update
+
 docs: $(STAMP) ## Write docs/cli.md, the command-line reference, from --help
 	@$(PY) -m loadgen.cli.reference > docs/cli.md
 
@@ -108,13 +111,14 @@ coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, 
 	@$(EMBEDDED) setup --engine llamacpp
 	@$(PY) -m pytest --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
 
-lint: $(STAMP) ## Check style, types and who imports whom
+lint: $(STAMP) ## Check style, types, imports, boards and catalogues
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@$(PY) -m mypy grafana/annotator/annotate.py
 	@$(PY) -m grafana.boards check
+	@$(PY) -m loadgen.presentation.locale check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(STACK) pin

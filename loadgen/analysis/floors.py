@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from loadgen.client.floor import Floor, FloorStep
-from loadgen.presentation.language import Text, say
+from loadgen.message import Message, say
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import Manifest
 
@@ -35,7 +35,7 @@ def floors_ms(runs: Sequence[tuple[Manifest, Sequence[BlockData]]]) -> dict[str,
     return {"ttft_ms": max(found)} if found else {}
 
 
-def beyond_calibration(manifest: Manifest, blocks: Sequence[BlockData]) -> Text | None:
+def beyond_calibration(manifest: Manifest, blocks: Sequence[BlockData]) -> Message | None:
     """Say that more streams were in flight than the load generator was calibrated with; None where it reaches."""
     steps = _steps(manifest)
     streams = max(map(streams_of, blocks), default=1)

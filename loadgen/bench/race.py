@@ -185,14 +185,14 @@ def _decider(
     folder: RunFolder,
     manifest: Manifest,
     most_repeats: int | None,
-    say: Callable[[str], None],
+    tell: Callable[[str], None],
 ) -> Callable[[int], int] | None:
     """What decides on further repeats; sets the level that the run's verdicts are judged at."""
     if most_repeats is None:
         return None
     looks = Looks.planned(scenario.repeats, most_repeats)
     manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
-    return decider(folder, seats[0].name, seats[1].name, looks, say)
+    return decider(folder, seats[0].name, seats[1].name, looks, tell)
 
 
 def _command() -> list[str]:

@@ -39,15 +39,15 @@ def judge_pair(folder: RunFolder, a: str, b: str) -> Statistics:
     return comparisons(folder.load(), [a, b])[0]
 
 
-def decider(folder: RunFolder, a: str, b: str, looks: Looks, say: Callable[[str], None]) -> Callable[[int], int]:
+def decider(folder: RunFolder, a: str, b: str, looks: Looks, tell: Callable[[str], None]) -> Callable[[int], int]:
     """What a campaign asks after its repeats: how many more are to be run; 0 ends the run."""
 
     def further(done: int) -> int:
         statistics = judge_pair(folder, a, b)
-        say(f"After {done} repeat{'' if done == 1 else 's'}: {sentence(statistics)}")
+        tell(f"After {done} repeat{'' if done == 1 else 's'}: {sentence(statistics)}")
         following = looks.after(done)
         if statistics.verdict == "invalid" or statistics.reason == "mixed":  # more of the same would not change that
-            say("Further repeats would not decide it: none are run.")
+            tell("Further repeats would not decide it: none are run.")
             return 0
         return 0 if following is None or statistics.verdict != "undecided" else following - done
 

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
 from loadgen.machine import HOME, host_facts
+from loadgen.message import say
 
 SCHEMA_VERSION = 1
 FLOOR_FILE = HOME / ".bakeoff" / "calibration.json"
 QUOTED_STREAMS = 64
-NOT_CALIBRATED = "not calibrated here: run `make calibrate`"
+NOT_CALIBRATED = say("not calibrated here: run `make calibrate`")
 
 
 class _Model(BaseModel):

@@ -6,7 +6,7 @@ from loadgen.analysis.floors import beyond_calibration
 from loadgen.analysis.samples import most_errors
 from loadgen.compare.comparison import RunComparison, blocks_of
 from loadgen.compare.sides import Side
-from loadgen.presentation.language import Text, joined, say
+from loadgen.message import Message, joined, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import cell_words, listing
 from loadgen.report.headline import Notice, bad_line_notices
@@ -17,11 +17,10 @@ MANY = 3
 """More warnings of one kind than this become one line."""
 
 
-def headline(comparison: RunComparison) -> Text:
+def headline(comparison: RunComparison) -> str:
     """The verdict over all cells, and which blocks it knows nothing of."""
-    verdict = Text(lambda language: sentence(comparison.statistics, texts=language.verdicts))
     most = {side.label: most_errors(side.manifest) for side in (comparison.a, comparison.b)}
-    return joined(" ", [verdict, *lost_words(comparison.report.blocks, most)])
+    return joined("{a} {b}", [sentence(comparison.statistics), *lost_words(comparison.report.blocks, most)])
 
 
 def notices(comparison: RunComparison) -> list[Notice]:
@@ -92,5 +91,5 @@ def _stayed_up(side: Side) -> bool:
     return manifest.source == "web-ui" or manifest.scenario.get("between_blocks") == "keep"
 
 
-def _these(cells: list[str]) -> Text:
+def _these(cells: list[str]) -> Message:
     return say("it") if len(cells) == 1 else say("them")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from loadgen.client.floor import floor_words
 from loadgen.errors import UserError
-from loadgen.presentation.language import mark, say
+from loadgen.message import mark, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import command_line, gibibytes, plain
 from loadgen.runs.manifest import EngineFacts, Manifest

@@ -17,7 +17,8 @@ from loadgen.files import atomic_write
 from loadgen.gate.decide import Decision, exit_code
 from loadgen.gate.words import estimate_words, gravest_first
 from loadgen.gate.words import headline as gate_headline
-from loadgen.presentation.language import ENGLISH, Text, language_of, say
+from loadgen.message import say
+from loadgen.presentation.language import ENGLISH, language_of
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.style import LOOKS
 from loadgen.presentation.text import cell_words
@@ -126,7 +127,7 @@ def _context(comparison: RunComparison) -> dict[str, Any]:
         "notices": notices(comparison),
         "sides": [_side(comparison.a, looks[0]), _side(comparison.b, looks[1])],
         "differences": [{"words": cell_words(cell), "rows": list(own)} for cell, own in groups],
-        "family": Text(lambda language: family_words(comparison.statistics, language.verdicts)),
+        "family": family_words(comparison.statistics),
         "unequal": comparison.differences,
         "of_two_runs": True,
         "gate": _gate(comparison) if comparison.decisions else None,

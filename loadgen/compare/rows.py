@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from loadgen.presentation.language import Text, say
+from loadgen.message import say
 from loadgen.presentation.text import DASH, number
 from loadgen.report.headline import caveat_text
 from loadgen.statistics.metrics import GOODPUT
@@ -29,7 +29,7 @@ class Row:
     """One metric of one cell."""
 
     cell: str
-    metric: Text
+    metric: str
     headline: bool
     unit: str
     a: str
@@ -56,7 +56,7 @@ def rows(statistics: Statistics, *, every: bool = True) -> list[Row]:
 def _row(cell: str, one: Comparison, statistics: Statistics) -> Row:
     return Row(
         cell=cell,
-        metric=Text(lambda language: metric_words(one.metric, language.verdicts)),
+        metric=metric_words(one.metric),
         headline=one.headline,
         unit=one.unit,
         a=_estimate(one.a),
@@ -64,17 +64,13 @@ def _row(cell: str, one: Comparison, statistics: Statistics) -> Row:
         difference=_estimate(one.difference, signed=True),
         change=_change(one.ratio),
         verdict=_verdict(one, statistics) if one.headline else caveat_text(one, statistics),
-        words=_words(one, statistics) if one.headline else caveat_text(one, statistics),
+        words=verdict_words(one, statistics) if one.headline else caveat_text(one, statistics),
         winner={"a": 0, "b": 1}.get(one.verdict) if one.headline else None,
     )
 
 
 def _verdict(one: Comparison, statistics: Statistics) -> str:
     return {"a": statistics.a, "b": statistics.b}.get(one.verdict) or VERDICTS[one.verdict]
-
-
-def _words(one: Comparison, statistics: Statistics) -> Text:
-    return Text(lambda language: verdict_words(one, statistics, language.verdicts))
 
 
 def _estimate(value: Estimate | None, *, signed: bool = False) -> str:

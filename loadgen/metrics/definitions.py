@@ -8,28 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from loadgen.message import mark
 from loadgen.record import RequestRecord
 
 DEFINITIONS: dict[str, str] = {
-    "TTFT": "time to first token: arrival of the first content event minus the moment just before the first "
-    "byte of the request was written. An empty role event is never a first token; connection set-up is not in it.",
-    "TTFT from intended": "the same, counted from when the schedule wanted the request, so that a client that "
-    "starts late cannot hide queueing. Equal to TTFT in a closed loop.",
-    "TPOT": "time per output token: (arrival of the last content event - arrival of the first) / (output tokens - 1).",
-    "ITL": "inter-token latency: the gaps between successive content events, always to be read with tokens per "
-    "event, because an engine may put several tokens into one event.",
-    "E2E": "end-to-end latency: arrival of the last content event minus the moment of sending.",
-    "output tokens": "the server's usage.completion_tokens; where it sends none, the model's tokenizer over the text.",
-    "output throughput": "output tokens that arrived inside the window / the window's length. Each request's tokens "
-    "are spread evenly over its content events and counted by the event's arrival.",
-    "total throughput": "output throughput plus the prompt tokens of the requests whose first content event arrived "
-    "inside the window / the window's length.",
-    "requests per second": "requests that finished inside the window without an error / the window's length.",
-    "goodput": "requests that finished inside the window and met every limit of the scenario's SLO / the window's "
-    "length. TTFT and E2E count from when the schedule wanted the request; a failed request met none.",
-    "window": "from the moment when every user has finished its warm-up requests until the last measured request "
-    "ends; all users stay busy throughout.",
-    "measured request": "the first N requests sent inside the window, failures included.",
+    mark("TTFT"): mark(
+        "time to first token: arrival of the first content event minus the moment just before the first byte "
+        "of the request was written. An empty role event is never a first token; connection set-up is not in "
+        "it."
+    ),
+    mark("TTFT from intended"): mark(
+        "the same, counted from when the schedule wanted the request, so that a client that starts late "
+        "cannot hide queueing. Equal to TTFT in a closed loop."
+    ),
+    mark("TPOT"): mark(
+        "time per output token: (arrival of the last content event - arrival of the first) / (output tokens - 1)."
+    ),
+    mark("ITL"): mark(
+        "inter-token latency: the gaps between successive content events, always to be read with tokens per "
+        "event, because an engine may put several tokens into one event."
+    ),
+    mark("E2E"): mark("end-to-end latency: arrival of the last content event minus the moment of sending."),
+    mark("output tokens"): mark(
+        "the server's usage.completion_tokens; where it sends none, the model's tokenizer over the text."
+    ),
+    mark("output throughput"): mark(
+        "output tokens that arrived inside the window / the window's length. Each request's tokens are spread"
+        " evenly over its content events and counted by the event's arrival."
+    ),
+    mark("total throughput"): mark(
+        "output throughput plus the prompt tokens of the requests whose first content event arrived inside "
+        "the window / the window's length."
+    ),
+    mark("requests per second"): mark(
+        "requests that finished inside the window without an error / the window's length."
+    ),
+    mark("goodput"): mark(
+        "requests that finished inside the window and met every limit of the scenario's SLO / the window's "
+        "length. TTFT and E2E count from when the schedule wanted the request; a failed request met none."
+    ),
+    mark("window"): mark(
+        "from the moment when every user has finished its warm-up requests until the last measured request "
+        "ends; all users stay busy throughout."
+    ),
+    mark("measured request"): mark("the first N requests sent inside the window, failures included."),
 }
 
 NS_PER_MS = 1e6

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from loadgen.files import atomic_write
+from loadgen.message import say
 from loadgen.metrics.summary import summarise
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
-from loadgen.presentation.language import say
 from loadgen.presentation.run_words import of_run
 from loadgen.runs.folder import BlockData
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.files import atomic_write
+from loadgen.message import say
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
-from loadgen.presentation.language import say
 from loadgen.presentation.run_words import of_run
 from loadgen.runs.manifest import Manifest
 

@@ -107,7 +107,7 @@ class Preflight:
             recipe,
             text_api=self._common_api() or endpoint.api,
             nonce=self._nonce,
-            say=lambda text: on_progress(name, f"preflight: {text} ({ANSWER_LIMIT_S:g} s at most for an answer)"),
+            tell=lambda text: on_progress(name, f"preflight: {text} ({ANSWER_LIMIT_S:g} s at most for an answer)"),
         )
 
     def _common_api(self) -> Api | None:

@@ -25,10 +25,10 @@ from loadgen.preflight.questions import (
 )
 from loadgen.preflight.sample import Answer, EngineSample, Refused, StreamAnswer
 
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
-def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, nonce: str, say: Say) -> EngineSample:
+def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, nonce: str, tell: Tell) -> EngineSample:
     """Ask an engine everything. What it does not answer is None; nothing is raised for that.
 
     Args:
@@ -37,20 +37,20 @@ def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, no
         text_api: API for questions whose texts are compared, which must be asked alike of all engines.
         nonce: makes the prompts of this preflight unlike those of any other, which a cache may still hold. The same
             for all engines.
-        say: is told what is being asked.
+        tell: is told what is being asked.
     """
     with _asker(endpoint, text_api) as texts, _asker(endpoint, endpoint.api) as traffic:
         session = _Session(endpoint, recipe, texts, traffic, nonce)
-        say("1 of 5, counting tokens")
+        tell("1 of 5, counting tokens")
         counts = session.count_texts()
-        say("2 of 5, greedy texts")
+        tell("2 of 5, greedy texts")
         greedy = session.greedy_texts()
-        say("3 of 5, output lengths")
+        tell("3 of 5, output lengths")
         lengths = session.lengths()
-        say("4 of 5, sampling parameters")
+        tell("4 of 5, sampling parameters")
         parameters = ask_parameters(session.answer_plainly)
         unknown = session.unknown_field()
-        say("5 of 5, prefix caching")
+        tell("5 of 5, prefix caching")
         prefix = session.problem_of(
             lambda: probe_prefix_cache(session.one_token, recipe, nonce, endpoint.context_length)
         )

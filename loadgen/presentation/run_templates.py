@@ -6,7 +6,7 @@ Each stands here as the code that says it has it, with names for its values; a t
 from __future__ import annotations
 
 from loadgen.client.floor import NOT_CALIBRATED
-from loadgen.presentation.language import mark
+from loadgen.message import mark
 
 RUN = (
     mark("Interrupted by the user; what was measured until then is here."),

@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from loadgen.presentation.language import joined, mark, say
+from loadgen.message import joined, mark, say
 from loadgen.presentation.run_templates import TEMPLATES
 
 SHAPES: dict[str, frozenset[str]] = {
@@ -24,6 +24,7 @@ SHAPES: dict[str, frozenset[str]] = {
     ),
 }
 """What values look like, by their names: free text, a name, a figure. Of the rest none holds what parts texts."""
+JOINTS = {"; ": "{a}; {b}", ". ": "{a} {b}", "\n": "{a}\n{b}"}
 AND = mark("{some} and {last}")
 
 
@@ -37,10 +38,10 @@ def of_run(text: str) -> str:
         if len(parts) > 1:
             said = [of_run(part) for part in parts]
             if any(one is not part for one, part in zip(said, parts, strict=True)):
-                return joined(" " if separator == ". " else separator, said)
+                return joined(JOINTS[separator], said)
     items = [_recognised(part) for part in text.split(", ")]
     known = [item for item in items if item is not None]
-    return joined(", ", known) if len(known) == len(items) else text
+    return joined("{a}, {b}", known) if len(known) == len(items) else text
 
 
 def _parts(text: str, separator: str) -> list[str]:
@@ -61,10 +62,10 @@ def _recognised(text: str) -> str | None:
 def _value(name: str, value: str) -> str:
     """A value: `engines` and `checks` are names, the others may be texts."""
     if name == "checks":
-        return joined(", ", [say(check) for check in value.split(", ")])
+        return joined("{a}, {b}", [say(check) for check in value.split(", ")])
     if name == "engines" and " and " in value:
         *some, last = value.split(" and ")
-        return say(AND, some=joined(", ", some), last=last)
+        return say(AND, some=joined("{a}, {b}", some), last=last)
     return of_run(value)
 
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from loadgen.presentation.language import Text, joined, say
+from loadgen.message import Message, counted, joined, say
 from loadgen.presentation.run_words import of_run
 from loadgen.scenario.model import Cell
 
@@ -74,11 +74,6 @@ def ratio(value: float | None) -> str:
     return f"{value:.2f}×" if 0.0995 <= value < 9.995 else f"{number(value)}×"
 
 
-def plural(amount: int, word: str) -> Text:
-    """Return `1 request`, `2 requests`. The catalogue has both, as `{count} request` and `{count} requests`."""
-    return say(f"{{count}} {word}{'' if amount == 1 else 's'}", count=f"{amount:,d}")
-
-
 def listing(words: Sequence[str], *, most: int = 6) -> str:
     """Join words as in a sentence, and say how many were left out."""
     shown: list[str] = list(words[:most])
@@ -86,7 +81,7 @@ def listing(words: Sequence[str], *, most: int = 6) -> str:
         shown.append(say("{count} more", count=len(words) - most))
     if len(shown) < 2:
         return shown[0] if shown else ""
-    return say("{some} and {last}", some=joined(", ", shown[:-1]), last=shown[-1])
+    return say("{some} and {last}", some=joined("{a}, {b}", shown[:-1]), last=shown[-1])
 
 
 def p_value(value: float | None) -> str:
@@ -98,7 +93,7 @@ def p_value(value: float | None) -> str:
 
 def short_ids(value: str) -> str:
     """Cut every digest and container id in a text to its first 12 digits."""
-    if isinstance(value, Text):
+    if isinstance(value, Message):
         return value
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", "\\1…", value)
 
@@ -148,8 +143,8 @@ def cell_words(cell_id: str) -> str:
 
 def load_words(cell: Cell) -> str:
     """Return a cell's load in words."""
-    load = f"{cell.rate:g} req/s" if cell.open_loop else plural(cell.concurrency, "user")
-    return joined(", ", [load, *_extras(cell)])
+    load = f"{cell.rate:g} req/s" if cell.open_loop else counted(cell.concurrency, "{count} user", "{count} users")
+    return joined("{a}, {b}", [load, *_extras(cell)])
 
 
 def _extras(cell: Cell) -> list[str]:
@@ -167,7 +162,7 @@ def shape_words(cell: Cell) -> str:
         prompt=f"{cell.prompt_tokens:,d}",
         output=f"{cell.output_tokens:,d}",
     )
-    return joined(", ", [lengths, *_extras(cell)])
+    return joined("{a}, {b}", [lengths, *_extras(cell)])
 
 
 def plain(value: Any) -> str:

@@ -13,14 +13,14 @@ from loadgen.quick.result import QuickResult
 def show_quick(console: Console, result: QuickResult) -> None:
     """Print what `bakeoff run` ends with: a line on what was measured, tables, and what went wrong."""
 
-    def say(text: str, style: str = "") -> None:
+    def tell(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), highlight=False, soft_wrap=True)
 
     plan, summary = result.plan, result.summary
     wanted = f" of {plan.requests}" if plan.requests is not None and summary.requests < plan.requests else ""
     window = f" in {summary.window_s:.1f} s" if summary.window_s else ""
-    say(
-        f"{plan.prompt_tokens} prompt + {plan.output_tokens} output tokens, {plan.cell.load_text}: "
+    tell(
+        f"{plan.cell.prompt_tokens} prompt + {plan.cell.output_tokens} output tokens, {plan.cell.load_text}: "
         f"{summary.requests}{wanted} requests measured{window}"
     )
     if summary.ttft_ms.count:
@@ -30,16 +30,16 @@ def show_quick(console: Console, result: QuickResult) -> None:
         style = "bold yellow" if result.verdict.limited else "dim"
         console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():
-        say(f"Failed: {count} x {kind}", "red")
+        tell(f"Failed: {count} x {kind}", "red")
     if result.last_error() is not None:
-        say(f"Last error: {result.last_error()}", "red")
+        tell(f"Last error: {result.last_error()}", "red")
     if result.run.gave_up:
-        say("Given up: every request failed.", "red")
+        tell("Given up: every request failed.", "red")
     if not summary.requests and not result.errors():
         why = "interrupted" if result.run.interrupted else "time was up"
-        say(f"Nothing was measured: {why} before a request behind the warm-up had ended.", "yellow")
+        tell(f"Nothing was measured: {why} before a request behind the warm-up had ended.", "yellow")
     elif result.run.interrupted:
-        say("Interrupted: these are the figures of what was measured until then.", "yellow")
+        tell("Interrupted: these are the figures of what was measured until then.", "yellow")
 
 
 def latency_table(summary: CellSummary) -> Table:

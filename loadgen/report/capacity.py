@@ -8,8 +8,8 @@ from typing import Literal
 
 from loadgen.capacity.search import Found
 from loadgen.capacity.steps import EngineSearch
+from loadgen.message import joined, say
 from loadgen.metrics.slo import Slo
-from loadgen.presentation.language import joined, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import DASH, number, ratio
 from loadgen.runs.folder import BlockData
@@ -76,7 +76,7 @@ class CapacityRow:
                     statuses=statuses,
                 )
             )
-        return joined("; ", notes)
+        return joined("{a}; {b}", notes)
 
 
 def capacity_rows(scenario: Scenario | None, engines: Sequence[str], blocks: Sequence[BlockData]) -> list[CapacityRow]:
@@ -93,7 +93,7 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
     while (block := search.next_block()) is not None and block.id in known:
         data = known[block.id]
         search.tell(block, data.facts, data.records)
-        if data.facts.client is not None and data.facts.client.get("limited"):
+        if data.facts.client_limited:
             limited.add(float(block.cell.load))
     result = search.search.found()
     failed = search.search.outcomes.get(result.high) if result.high is not None else None
@@ -146,7 +146,7 @@ def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
         prompt=rows[0].prompt_tokens,
         output=rows[0].output_tokens,
         slo=of_run(slo.text()),
-        engines=joined(", ", parts),
+        engines=joined("{a}, {b}", parts),
     )
     difference = compared(*rows) if len(rows) == 2 else None
-    return found if difference is None else joined(" ", [found, difference])
+    return found if difference is None else joined("{a} {b}", [found, difference])

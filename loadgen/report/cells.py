@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from loadgen.analysis.comparison import Interval, block_figures, intervals, met_interval, samples_of
+from loadgen.message import joined, mark, say
 from loadgen.metrics.definitions import tpot_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import CellSummary, Floats, summarise
-from loadgen.presentation.language import joined, mark, say
 from loadgen.report.columns import COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
 from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell
@@ -74,7 +74,7 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
         chosen = [block for block in blocks if block.measured]
         status = "partial" if chosen else "missing"
         if chosen:
-            states = joined(", ", [say(state) for state in sorted(_states(chosen))])
+            states = joined("{a}, {b}", [say(state) for state in sorted(_states(chosen))])
             notes.append(say("only from blocks that did not end well ({states})", states=states))
         else:
             notes.append(say("never started") if not blocks else say("no request was measured"))
@@ -99,7 +99,7 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
     return EngineCell(
         engine=engine,
         status=status,
-        note=joined("; ", notes) if notes else None,
+        note=joined("{a}; {b}", notes) if notes else None,
         summary=summarise([(b.records, b.measured, b.cut.window) for b in chosen], slo) if chosen else None,
         blocks=[block.facts.record_id for block in chosen],
         ttft=_sorted([ttft_ms(record) for record in measured]),

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
+from loadgen.message import mark
 from loadgen.metrics.summary import CellSummary
 from loadgen.presentation.text import interval, number
 from loadgen.statistics.metrics import GOODPUT
@@ -37,26 +38,32 @@ class Column:
         return interval(None if ends is None else (ends[0] * self.scale, ends[1] * self.scale))
 
 
-TTFT_P50 = Column("ttft_ms.p50", "TTFT p50", "ms", lambda s: s.ttft_ms.p50, "lower")
-TPOT_MEAN = Column("tpot_ms.mean", "TPOT mean", "ms", lambda s: s.tpot_ms.mean, "lower")
-TPOT_P95 = Column("tpot_ms.p95", "TPOT p95", "ms", lambda s: s.tpot_ms.p95, "lower")
-THROUGHPUT = Column("output_tokens_per_s", "output", "tok/s", lambda s: s.output_tokens_per_s, "higher")
+TTFT_P50 = Column("ttft_ms.p50", mark("TTFT p50"), "ms", lambda s: s.ttft_ms.p50, "lower")
+TPOT_MEAN = Column("tpot_ms.mean", mark("TPOT mean"), "ms", lambda s: s.tpot_ms.mean, "lower")
+TPOT_P95 = Column("tpot_ms.p95", mark("TPOT p95"), "ms", lambda s: s.tpot_ms.p95, "lower")
+THROUGHPUT = Column("output_tokens_per_s", mark("output"), "tok/s", lambda s: s.output_tokens_per_s, "higher")
 
 COLUMNS: tuple[Column, ...] = (
     TTFT_P50,
-    Column("ttft_ms.p95", "TTFT p95", "ms", lambda s: s.ttft_ms.p95, "lower"),
-    Column("ttft_ms.p99", "TTFT p99", "ms", lambda s: s.ttft_ms.p99, "lower", wide_only=True),
+    Column("ttft_ms.p95", mark("TTFT p95"), "ms", lambda s: s.ttft_ms.p95, "lower"),
+    Column("ttft_ms.p99", mark("TTFT p99"), "ms", lambda s: s.ttft_ms.p99, "lower", wide_only=True),
     TPOT_MEAN,
     TPOT_P95,
     THROUGHPUT,
-    Column("requests_per_s", "requests", "req/s", lambda s: s.requests_per_s, "higher", wide_only=True),
-    Column("tokens_per_event", "tokens", "per event", lambda s: s.tokens_per_event, None, wide_only=True),
+    Column("requests_per_s", mark("requests"), "req/s", lambda s: s.requests_per_s, "higher", wide_only=True),
+    Column("tokens_per_event", mark("tokens"), mark("per event"), lambda s: s.tokens_per_event, None, wide_only=True),
 )
 MET_SHARE = Column(
-    "slo.met_share", "SLO met", "%", lambda s: s.slo.met_share if s.slo else None, "higher", wide_only=True, scale=100
+    "slo.met_share",
+    mark("SLO met"),
+    "%",
+    lambda s: s.slo.met_share if s.slo else None,
+    "higher",
+    wide_only=True,
+    scale=100,
 )
 SLO_COLUMNS: tuple[Column, ...] = (
-    Column(GOODPUT.key, "goodput", "req/s", lambda s: s.slo.goodput_per_s if s.slo else None, "higher"),
+    Column(GOODPUT.key, mark("goodput"), "req/s", lambda s: s.slo.goodput_per_s if s.slo else None, "higher"),
     MET_SHARE,
 )
 """Shown where the scenario has an SLO."""

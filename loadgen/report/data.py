@@ -10,10 +10,10 @@ from loadgen.analysis.floors import beyond_calibration
 from loadgen.analysis.prefill import PrefillFit, prefill_fits
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
+from loadgen.message import Message, mark
 from loadgen.metrics.slo import Slo
 from loadgen.monitoring.energy import Energy
 from loadgen.monitoring.memory import Memory
-from loadgen.presentation.language import Text, mark
 from loadgen.presentation.style import LOOKS, looks_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell
@@ -78,7 +78,7 @@ class ReportData:
     energy: Energy = dataclasses.field(default_factory=Energy)
     prefill: list[PrefillFit] = dataclasses.field(default_factory=list)
     """By engine; empty where the run has fewer than two prompt lengths."""
-    beyond_calibration: Text | None = None
+    beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
 
     @property

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loadgen.message import joined, mark, say
 from loadgen.preflight.finding import UNKNOWN
-from loadgen.presentation.language import joined, mark, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import DASH, command_line, gibibytes, number, plain
 from loadgen.record import RequestRecord
@@ -86,7 +86,7 @@ def _of_preflight(fact: ParityFact, engines: Sequence[str]) -> FairnessRow:
     unknown = fact.verdict == "unknown" or _not_shown(fact)
     equal = None if unknown or (fact.equal and len(engines) < 2) else fact.equal
     values = {engine: of_run(fact.values.get(engine, DASH)) for engine in engines}
-    return FairnessRow(fact.name or fact.check, equal, joined("; ", parts), values, unknown)
+    return FairnessRow(fact.name or fact.check, equal, joined("{a}; {b}", parts), values, unknown)
 
 
 def _not_shown(fact: ParityFact) -> bool:

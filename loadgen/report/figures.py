@@ -18,7 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from loadgen.presentation.language import ENGLISH, Language, mark, say
+from loadgen.message import mark, say
+from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
 from loadgen.presentation.text import load_words, shape_words
 from loadgen.report.data import ReportData

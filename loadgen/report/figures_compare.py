@@ -9,7 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from loadgen.presentation.language import ENGLISH, Language, say
+from loadgen.message import say
+from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import PAPER, PLACEHOLDERS, Palette
 from loadgen.presentation.text import shape_words
 from loadgen.report.cells import CellView
@@ -78,7 +79,7 @@ def _svg_differences(data: ReportData, statistics: Statistics, palette: Palette)
 
         label = palette.language(
             "Difference by cell: {metric}, {a} and {b}",
-            metric=metric_words(key, palette.language.verdicts),
+            metric=metric_words(key),
             a=statistics.a,
             b=statistics.b,
         )
@@ -118,8 +119,7 @@ def _svg_drift(data: ReportData, palette: Palette) -> list[str]:
         def draw(axes: Any, palette: Palette, prefix: str, key: str = key) -> Titles:
             return draw_drift(axes, data, key, palette, prefix)
 
-        metric = metric_words(key, palette.language.verdicts)
-        label = palette.language("Blocks over the run: {metric}", metric=metric)
+        label = palette.language("Blocks over the run: {metric}", metric=metric_words(key))
         panels.append(draw_svg((4.0, 2.4), f"drift{index}", label, draw, palette))
     return panels
 

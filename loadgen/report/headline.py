@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from loadgen.analysis.samples import most_errors
-from loadgen.presentation.language import Text, joined, say
+from loadgen.message import Message, counted, joined, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.style import Mark, verdict_mark
-from loadgen.presentation.text import cell_words, listing, number, plural
+from loadgen.presentation.text import cell_words, listing, number
 from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
@@ -44,7 +44,7 @@ class Tile:
 
     column: Column
     judged: Overall
-    verdict: Text
+    verdict: Message
     mark: Mark
     mean: float
     """Geometric mean of the cells' ratios."""
@@ -81,11 +81,11 @@ def tiles(data: ReportData) -> list[Tile]:
     return found
 
 
-def verdict_text(judged: Judged, statistics: Statistics) -> Text:
+def verdict_text(judged: Judged, statistics: Statistics) -> Message:
     """The verdict on one metric."""
     if judged.reason == "one_repeat":
         return say("undecided: one block")
-    return Text(lambda language: verdict_words(judged, statistics, language.verdicts))
+    return verdict_words(judged, statistics)
 
 
 def caveat_text(judged: Judged, statistics: Statistics) -> str:
@@ -96,7 +96,7 @@ def caveat_text(judged: Judged, statistics: Statistics) -> str:
     return verdict_text(judged, statistics) if judged.reason in CAVEATS else ""
 
 
-def verdict_sentence(statistics: Statistics, cell: CellResult | None = None) -> Text:
+def verdict_sentence(statistics: Statistics, cell: CellResult | None = None) -> Message:
     """The verdict on a run, or on one of its cells, and what to do where one block was all there was."""
     if (statistics if cell is None else cell).reason == "one_repeat":
         return say(
@@ -105,7 +105,7 @@ def verdict_sentence(statistics: Statistics, cell: CellResult | None = None) -> 
             a=statistics.a,
             b=statistics.b,
         )
-    return Text(lambda language: sentence(statistics, cell, language.verdicts))
+    return sentence(statistics, cell)
 
 
 def headline(data: ReportData) -> str:
@@ -115,9 +115,9 @@ def headline(data: ReportData) -> str:
     if data.capacity and data.slo is not None:
         return capacity_sentence(data.capacity, data.slo)
     if len(data.engines) == 1:
-        return joined(" ", [_alone(data), *_lost(data)])
+        return joined("{a} {b}", [_alone(data), *_lost(data)])
     if any(found.verdict != "invalid" for found in data.comparisons):
-        return joined(" ", [*(verdict_sentence(found) for found in data.comparisons), *_lost(data)])
+        return joined("{a} {b}", [*(verdict_sentence(found) for found in data.comparisons), *_lost(data)])
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         return say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
@@ -130,7 +130,7 @@ def headline(data: ReportData) -> str:
     )
 
 
-def _lost(data: ReportData) -> list[Text]:
+def _lost(data: ReportData) -> list[Message]:
     return lost_words(data.blocks, dict.fromkeys(data.engines, most_errors(data.manifest)))
 
 
@@ -150,7 +150,7 @@ def basis(data: ReportData) -> str | None:
     parts = [
         say(
             "{cells}, {requests} requests a cell and engine in {repeats}",
-            cells=plural(cells, "cell"),
+            cells=counted(cells, "{count} cell", "{count} cells"),
             requests=_range(requests),
             repeats=say("1 repeat") if max(repeats) == 1 else say("{range} repeats", range=_range(repeats)),
         ),
@@ -159,7 +159,7 @@ def basis(data: ReportData) -> str | None:
         parts.append(say("only {some} of {all} cells count on every engine", some=cells, all=len(data.cells)))
     if data.failed_requests:
         parts.append(_failed(data))
-    return say("It rests on {parts}.", parts=joined("; ", parts))
+    return say("It rests on {parts}.", parts=joined("{a}; {b}", parts))
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -168,8 +168,8 @@ def _range(counts: Sequence[int]) -> str:
     return f"{low:,d}" if low == high else f"{low:,d}–{high:,d}"
 
 
-def _failed(data: ReportData) -> Text:
-    requests = plural(data.measured_requests, "measured request")
+def _failed(data: ReportData) -> Message:
+    requests = counted(data.measured_requests, "{count} measured request", "{count} measured requests")
     return say("{failed} of {requests} failed", failed=f"{data.failed_requests:,d}", requests=requests)
 
 
@@ -180,16 +180,16 @@ def _alone(data: ReportData) -> str:
     rates = [e.summary.output_tokens_per_s for e in entries if e.summary and e.summary.output_tokens_per_s is not None]
     measured = sum(e.summary is not None for e in entries)
     if not first or not rates:
-        requests = plural(data.measured_requests, "measured request")
+        requests = counted(data.measured_requests, "{count} measured request", "{count} measured requests")
         return say("{engine} answered none of {requests}.", engine=engine, requests=requests)
     return say(
         "{engine} alone, over {cells}: median TTFT {ttft} ms and output throughput {rate} tok/s; only one engine ran, "
         "so nothing is compared{failed}.",
         engine=engine,
-        cells=plural(measured, "cell"),
+        cells=counted(measured, "{count} cell", "{count} cells"),
         ttft=_span(first),
         rate=_span(rates),
-        failed=joined("; ", ["", _failed(data)]) if data.failed_requests else "",
+        failed=joined("{a}; {b}", ["", _failed(data)]) if data.failed_requests else "",
     )
 
 
@@ -217,7 +217,7 @@ def notices(data: ReportData) -> list[Notice]:
     told = limited if len(limited) <= MOST_ALIKE + 1 else limited[:MOST_ALIKE]
     found += [_limited_notice(block, searched=bool(data.capacity)) for block in told]
     if len(told) < len(limited):
-        more = plural(len(limited) - len(told), "block")
+        more = counted(len(limited) - len(told), "{count} block", "{count} blocks")
         found.append(
             Notice(
                 "bad", say("{more} more of {all} are client-limited. See “Validity”.", more=more, all=len(data.blocks))
@@ -233,7 +233,9 @@ def notices(data: ReportData) -> list[Notice]:
         found.append(Notice("bad", say("No block was ever started.")))
     elif never and manifest.source == "bench" and not data.capacity:
         text = say(
-            "{cells} of an engine never ran: {which}.", cells=plural(len(never), "cell"), which=listing(never, most=4)
+            "{cells} of an engine never ran: {which}.",
+            cells=counted(len(never), "{count} cell", "{count} cells"),
+            which=listing(never, most=4),
         )
         found.append(Notice("bad", text))
     for view in data.cells:
@@ -249,7 +251,7 @@ def notices(data: ReportData) -> list[Notice]:
     if unequal and len(data.engines) > 1:
         text = say(
             "{things} not equal between the engines: {which}. See “Fairness”.",
-            things=plural(len(unequal), "thing"),
+            things=counted(len(unequal), "{count} thing", "{count} things"),
             which=listing(unequal),
         )
         found.append(Notice("warn", text))
@@ -268,7 +270,7 @@ def bad_line_notices(lines: Sequence[BadLine]) -> list[Notice]:
     if torn:
         text = say(
             "{lines} of requests.jsonl, torn by a crash, left out: {numbers}.",
-            lines=plural(len(torn), "line"),
+            lines=counted(len(torn), "{count} line", "{count} lines"),
             numbers=listing(torn),
         )
         found.append(Notice("warn", text))
@@ -278,7 +280,7 @@ def bad_line_notices(lines: Sequence[BadLine]) -> list[Notice]:
     if other:
         text = say(
             "{lines} of requests.jsonl cannot be read: {which}. Their requests are in no figure.",
-            lines=plural(len(other), "line"),
+            lines=counted(len(other), "{count} line", "{count} lines"),
             which=listing(other, most=4),
         )
         found.append(Notice("bad", text))
@@ -290,7 +292,7 @@ def _limited_notice(block: BlockView, *, searched: bool) -> Notice:
         "engine": block.engine,
         "cell": cell_words(block.cell),
         "repeat": block.repeat,
-        "reasons": joined("; ", list(map(of_run, block.client.reasons))) if block.client else "",
+        "reasons": joined("{a}; {b}", list(map(of_run, block.client.reasons))) if block.client else "",
     }
     if searched:
         text = say("{engine} at {cell} is client-limited, and the search went by it: {reasons}.", **facts)
@@ -316,7 +318,10 @@ def _block_notice(block: BlockView, blocks: list[BlockView]) -> Notice:
     if again:
         fate = say("Another attempt completed and is the one counted.")
     elif block.used:
-        fate = say("{requests} of it are shown, marked partial.", requests=plural(block.measured, "measured request"))
+        fate = say(
+            "{requests} of it are shown, marked partial.",
+            requests=counted(block.measured, "{count} measured request", "{count} measured requests"),
+        )
     else:
         fate = say("It is in no figure.")
     return Notice(level, say("{what}. {fate}", what=what, fate=fate))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from loadgen.presentation.language import Text, say
-from loadgen.presentation.text import plural
+from loadgen.message import Message, counted, say
 from loadgen.report.data import BlockView
 
 
-def lost_words(blocks: Sequence[BlockView], most_errors: Mapping[str, float]) -> list[Text]:
+def lost_words(blocks: Sequence[BlockView], most_errors: Mapping[str, float]) -> list[Message]:
     """Say of each engine that lost blocks to failures how many; `most_errors` is by engine, in the order to tell."""
     found = [_lost_words(blocks, engine, most) for engine, most in most_errors.items()]
     return [words for words in found if words is not None]
 
 
-def _lost_words(blocks: Sequence[BlockView], engine: str, most_errors: float) -> Text | None:
+def _lost_words(blocks: Sequence[BlockView], engine: str, most_errors: float) -> Message | None:
     """Say how many blocks of an engine failed, or had too many failed requests; None where none did.
 
     Args:
@@ -39,5 +38,5 @@ def _lost_words(blocks: Sequence[BlockView], engine: str, most_errors: float) ->
         "{engine} lost {lost} of {blocks} to failures of its own, so this speaks only of the others.",
         engine=engine,
         lost=lost,
-        blocks=plural(len(every), "block"),
+        blocks=counted(len(every), "{count} block", "{count} blocks"),
     )

@@ -9,7 +9,8 @@ from typing import Any
 import jinja2
 
 from loadgen.files import atomic_write
-from loadgen.presentation.language import ENGLISH, Language, say
+from loadgen.message import say
+from loadgen.presentation.language import ENGLISH, Language
 from loadgen.report.data import ReportData
 from loadgen.report.figures import png_language, write_pngs
 from loadgen.report.figures_compare import write_comparison_pngs

@@ -7,9 +7,10 @@ from typing import Any
 import jinja2
 
 from loadgen.analysis.prefill import PrefillFit
+from loadgen.message import Message, counted, mark, say
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
-from loadgen.presentation.language import ENGLISH, Language, Text, mark, say
+from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
 from loadgen.report.cells import CellView, EngineCell
@@ -55,7 +56,7 @@ def environment(*, autoescape: bool, language: Language = ENGLISH) -> jinja2.Env
         lstrip_blocks=True,
         finalize=language.shown,
     )
-    made.globals.update(_=language, language=language)
+    made.globals.update(_=language, language=language, mark=mark, counted=counted)
     made.filters.update(
         number=text.number,
         count=text.count,
@@ -66,7 +67,6 @@ def environment(*, autoescape: bool, language: Language = ENGLISH) -> jinja2.Env
         short_ids=text.short_ids,
         p_value=text.p_value,
         moment=text.moment,
-        plural=text.plural,
         cell=text.cell_words,
         listing=text.listing,
     )
@@ -113,7 +113,7 @@ def context(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _row_axis(data: ReportData) -> Text:
+def _row_axis(data: ReportData) -> Message:
     """What the labels of a difference plot's rows mean."""
     several = len({view.cell.output_tokens for view in data.cells if view.cell is not None}) > 1
     lengths = say("prompt → output tokens") if several else say("prompt tokens")

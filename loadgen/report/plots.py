@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.message import counted, mark
 from loadgen.metrics.summary import CellSummary, Floats
-from loadgen.presentation.language import Language, mark
+from loadgen.presentation.language import Language
 from loadgen.presentation.style import Palette
-from loadgen.presentation.text import load_words, number, plural
+from loadgen.presentation.text import load_words, number
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 
@@ -211,7 +212,7 @@ def draw_ecdf(
         titles[gid] = palette.language(
             "{engine}: {requests}, p50 {median} ms, max {most} ms",
             engine=engine,
-            requests=plural(values.size, "request"),
+            requests=counted(values.size, "{count} request", "{count} requests"),
             median=number(median),
             most=number(float(values[-1])),
         )

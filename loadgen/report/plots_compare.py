@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.presentation.language import mark
+from loadgen.message import counted, mark
 from loadgen.presentation.style import Palette
-from loadgen.presentation.text import cell_words, number, plural
+from loadgen.presentation.text import cell_words, number
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
 from loadgen.report.plots import NOTHING, Titles, finish, nothing, short
@@ -79,7 +79,7 @@ def draw_differences(
     axes.set_xlabel(
         say("← {a} faster | {b} faster →", a=short(statistics.a), b=short(statistics.b)), color=palette.muted
     )
-    axes.set_title(metric_words(key, say.verdicts), loc="left", color=palette.text)
+    axes.set_title(say.shown(metric_words(key)), loc="left", color=palette.text)
     finish(axes, palette)
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=palette.grid, linewidth=0.8)
@@ -161,14 +161,14 @@ def draw_drift(axes: Any, data: ReportData, key: str, palette: Palette, prefix: 
                 "{engine}: {change}% from its first block to its last, along a line through {blocks}",
                 engine=engine,
                 change=f"{'+' if change > 0 else ''}{number(change)}",
-                blocks=plural(len(points), "block"),
+                blocks=counted(len(points), "{count} block", "{count} blocks"),
             )
     if not titles and not axes.lines:
         return nothing(axes, palette)
     most = most or 1.0
     axes.axhline(0, color=palette.muted, linewidth=0.9, zorder=0)
     axes.set_ylim(-1.15 * most, 1.15 * most)
-    axes.set_title(f"{metric_words(key, say.verdicts)}, %", loc="left", color=palette.text)
+    axes.set_title(f"{say.shown(metric_words(key))}, %", loc="left", color=palette.text)
     words = "seconds since the run began" if unit == 1 else "minutes since the run began"
     axes.set_xlabel(say(words), color=palette.muted)
     finish(axes, palette)

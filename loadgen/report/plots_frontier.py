@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from loadgen.analysis.prefill import PrefillFit
+from loadgen.message import mark
 from loadgen.metrics.summary import CellSummary
-from loadgen.presentation.language import mark
 from loadgen.presentation.style import Palette
 from loadgen.presentation.text import interval, load_words, number
 from loadgen.report.cells import CellView

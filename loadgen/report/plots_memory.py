@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.message import mark
 from loadgen.metrics.summary import Floats
 from loadgen.monitoring.memory import Memory
-from loadgen.presentation.language import mark
 from loadgen.presentation.style import Palette
 from loadgen.presentation.text import number
 from loadgen.report.data import ReportData

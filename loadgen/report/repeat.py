@@ -7,7 +7,7 @@ from typing import Any
 
 from loadgen.client.floor import floor_words
 from loadgen.client.verdict import ClientVerdict
-from loadgen.presentation.language import mark, say
+from loadgen.message import mark, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import DASH, count, duration, gibibytes, moment, number, plain
 from loadgen.report.data import ReportData

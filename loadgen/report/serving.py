@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.engines.serving import SETTINGS, plain
-from loadgen.presentation.language import mark
+from loadgen.message import mark
 from loadgen.presentation.text import DASH
 from loadgen.runs.manifest import EngineFacts, Manifest
 

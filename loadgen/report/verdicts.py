@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from loadgen.presentation.language import Text, mark, say
+from loadgen.message import Message, counted, mark, say
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.style import Mark, verdict_mark
-from loadgen.presentation.text import cell_words, plural
+from loadgen.presentation.text import cell_words
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
 from loadgen.statistics.result import Judged, Statistics
@@ -19,7 +19,7 @@ class VerdictEntry:
     """One metric's verdict."""
 
     mark: Mark
-    text: Text
+    text: Message
     ratio: float | None
     ci95: tuple[float, float] | None
     """Of the ratio."""
@@ -42,9 +42,9 @@ class VerdictTable:
 
     a: str
     b: str
-    metrics: list[Text]
+    metrics: list[str]
     rows: list[VerdictRow]
-    family: Text | None
+    family: Message | None
     """What was done about many comparisons; None where nothing was tested."""
     blocks: int
     """Repeats with a valid block of both engines, at most."""
@@ -92,15 +92,11 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
     return VerdictTable(
         a=statistics.a,
         b=statistics.b,
-        metrics=[_metric(key) for key in keys],
+        metrics=[metric_words(key) for key in keys],
         rows=rows,
-        family=Text(lambda language: family_words(statistics, language.verdicts)) if statistics.family else None,
+        family=family_words(statistics) if statistics.family else None,
         blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
     )
-
-
-def _metric(key: str) -> Text:
-    return Text(lambda language: metric_words(key, language.verdicts))
 
 
 def left_out_rows(data: ReportData) -> list[LeftOutRow]:
@@ -119,25 +115,19 @@ def left_out_rows(data: ReportData) -> list[LeftOutRow]:
 ALONE = mark("the other engine has no valid block of this repeat")
 
 
-def drift_lines(data: ReportData) -> list[Text]:
+def drift_lines(data: ReportData) -> list[Message]:
     """Which engine's blocks moved beyond chance, in which cell; headline metrics only."""
     lines = []
     for statistics in data.comparisons:
         for cell in statistics.cells:
             for key in statistics.settings.headline:
                 comparison = cell.metrics.get(key)
-                for index in range(len(drift_words(comparison, statistics)) if comparison else 0):
-                    lines.append(_drift_line(statistics, cell.id, key, index))
+                for words in drift_words(comparison, statistics) if comparison else ():
+                    lines.append(say("At {cell}: {words}.", cell=cell_words(cell.id), words=words))
     return lines
 
 
-def _drift_line(statistics: Statistics, cell_id: str, key: str, index: int) -> Text:
-    cell = next(cell for cell in statistics.cells if cell.id == cell_id)
-    words = Text(lambda language: drift_words(cell.metrics[key], statistics, language.verdicts)[index])
-    return say("At {cell}: {words}.", cell=cell_words(cell_id), words=words)
-
-
-def drift_summary(data: ReportData) -> Text | None:
+def drift_summary(data: ReportData) -> Message | None:
     """How many comparisons were checked for drift, and what came out; None where there was nothing to check."""
     checked = [
         cell.metrics[key].drift
@@ -152,6 +142,6 @@ def drift_summary(data: ReportData) -> Text | None:
     return say(
         "{comparisons} checked: in {moved} an engine moved between its first and its last block by more than chance, "
         "the margin and the difference called, if any.",
-        comparisons=plural(len(checked), "comparison"),
+        comparisons=counted(len(checked), "{count} comparison", "{count} comparisons"),
         moved=moved,
     )

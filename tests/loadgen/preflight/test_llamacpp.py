@@ -73,7 +73,7 @@ def healthy(url: str) -> bool:
 
 def sample(url: str, name: str):
     endpoint = inspect_endpoint(url, name=name)
-    return sample_engine(endpoint, make_recipe(endpoint), text_api="completions", nonce=name, say=lambda text: None)
+    return sample_engine(endpoint, make_recipe(endpoint), text_api="completions", nonce=name, tell=lambda text: None)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def sample(name: str, options: tuple[str, ...] = (), api: Api | None = None, tex
     with running(*QUICK, *options) as simulator:
         endpoint = inspect_endpoint(f"http://127.0.0.1:{simulator.port}", name=name, api=api)
         recipe = make_recipe(endpoint)
-        return sample_engine(endpoint, recipe, text_api=text_api, nonce="n", say=lambda text: None)
+        return sample_engine(endpoint, recipe, text_api=text_api, nonce="n", tell=lambda text: None)
 
 
 def findings(*samples: EngineSample) -> dict[str, ParityFact]:

@@ -14,10 +14,11 @@ from loadgen.bench.race import ALL_UP, NOT_APPLIED
 from loadgen.client import floor
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.gate.why import why_nothing
+from loadgen.message import Message
 from loadgen.preflight.compare import compare, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import LENGTHS
-from loadgen.presentation.language import CHINESE, Text
+from loadgen.presentation.language import CHINESE
 from loadgen.presentation.run_words import of_run
 from loadgen.scenario.file import load_scenario, shipped_scenarios
 from loadgen.scenario.threshold import parse_threshold
@@ -72,7 +73,7 @@ def test_every_message_and_reason_is_known(name: str) -> None:
     assert texts
     for text in texts:
         said = of_run(text)
-        assert isinstance(said, Text), f"{name} says what no template knows: {text}"
+        assert isinstance(said, Message), f"{name} says what no template knows: {text}"
         assert said == text
         assert not english_left(text), CHINESE.shown(said)
 
@@ -91,7 +92,7 @@ SPOILT = BlockSample(1, 0.0, invalid="it was interrupted")
 @pytest.mark.parametrize("threshold", ["ttft.p99 > 5ms", "tpot.p99 > 5ms"])
 def test_every_reason_of_an_undecided_threshold_is_known(problem, sides, threshold) -> None:
     text = why_nothing(problem, parse_threshold(threshold), *sides)
-    assert isinstance(of_run(text), Text), text
+    assert isinstance(of_run(text), Message), text
     assert not english_left(text), CHINESE.shown(of_run(text))
 
 
@@ -158,9 +159,9 @@ def test_every_word_on_the_floor_is_known() -> None:
 def test_every_scenario_asks_its_question_in_chinese_too() -> None:
     for name in shipped_scenarios():
         question = load_scenario(name).question
-        assert isinstance(of_run(question), Text), question
+        assert isinstance(of_run(question), Message), question
     for note in (ALL_UP, NOT_APPLIED):
-        assert isinstance(of_run(note), Text)
+        assert isinstance(of_run(note), Message)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loadgen.presentation.language import CHINESE
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import BlockSample, CellSample, Total
 from loadgen.statistics.result import Settings
-from loadgen.statistics.words import ENGLISH, family_words, metric_words, percent, sentence
+from loadgen.statistics.words import family_words, metric_words, percent, sentence
 from tests.loadgen.statistics.samples import block, cell
 
 
@@ -65,8 +66,7 @@ def test_each_engine_ahead_in_one():
 
 
 def test_another_language_is_another_table():
-    chinese = {**ENGLISH, "a": "{a} 比 {b} 快", "sentence": "{head}：{clauses}。"}
-    assert sentence(compare("甲", "乙", [samples(1.1)]), texts=chinese).startswith("甲 比 乙 快：")
+    assert CHINESE(sentence(compare("甲", "乙", [samples(1.1)]))).startswith("甲 比 乙 快。首 Token 延迟 (TTFT) p50：")
 
 
 def test_what_is_said_of_many_comparisons():

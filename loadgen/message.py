@@ -1,0 +1,110 @@
+"""What is said to people, kept as data until the last moment: an English sentence with named places, and their values.
+
+The English sentence is the code by which `loadgen.presentation.language` finds translations. A message is its own
+English text too, so it goes wherever text goes; what is written as JSON has code and values beside that text.
+Standard library only: launchers import it inside the engines' own images.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+PLACE = re.compile(r"\{(\w+)\}")
+
+
+class Message(str):
+    """An English text that can be said in another language."""
+
+    code: str
+    """The sentence with its places, such as `{count} of {all} requests failed`."""
+    values: Mapping[str, object]
+    """By place; messages may be among them."""
+    many: str
+    """Of a counted thing the sentence for more than one (`code` is for one, and `count` a number); else empty."""
+
+    def __new__(cls, code: str, values: Mapping[str, object] | None = None, many: str = "") -> Message:
+        """Make it from its data; `say`, `counted` and `joined` read better."""
+        values = dict(values or {})
+        made = super().__new__(cls, _filled(many if many and values["count"] != 1 else code, values, many, str))
+        made.code, made.values, made.many = code, values, many
+        return made
+
+    def __str__(self) -> str:
+        """Itself: an exception that was raised with a message gives it back by `str(error)`."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Message:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Message, (self.code, self.values, self.many)
+
+    def said(self, look_up: Callable[[Message], str]) -> str:
+        """Say it by the sentences that `look_up` has for it and for the messages among its values."""
+        return _filled(
+            look_up(self),
+            self.values,
+            self.many,
+            lambda value: value.said(look_up) if isinstance(value, Message) else str(value),
+        )
+
+
+def say(sentence: str, /, **values: object) -> Message:
+    """A text of ours: `say("{count} of {wanted} failed", count=3, wanted=10)`."""
+    return sentence if isinstance(sentence, Message) else Message(sentence, values)
+
+
+def counted(count: int, one: str, many: str) -> Message:
+    """So many things: `counted(2, "{count} block", "{count} blocks")`."""
+    return Message(one, {"count": count}, many)
+
+
+def joined(sentence: str, parts: Iterable[str]) -> str:
+    """Join texts, two at a time, by a sentence such as `{a}; {b}`."""
+    return functools.reduce(lambda a, b: say(sentence, a=a, b=b), parts) if (parts := list(parts)) else ""
+
+
+def mark(sentence: str) -> str:
+    """Return a sentence as it is: it will be said elsewhere, and so needs a place in the catalogues."""
+    return sentence
+
+
+def as_data(text: str) -> Any:
+    """A text as plain data for JSON: a message with its code and values, any other as it is."""
+    return {"text": str.__str__(text), **_data(text)} if isinstance(text, Message) else text
+
+
+def of_data(data: Any) -> Any:
+    """Read `as_data` back. What is none, such as the sentences of older run folders, stays as it is."""
+    if not isinstance(data, dict) or not isinstance(data.get("code"), str):
+        return data
+    values = data.get("values")
+    values = {name: of_data(value) for name, value in values.items()} if isinstance(values, dict) else {}
+    many = data.get("many")
+    return Message(data["code"], values, many if isinstance(many, str) and isinstance(values.get("count"), int) else "")
+
+
+def _data(message: Message) -> dict[str, Any]:
+    data: dict[str, Any] = {"code": message.code}
+    if message.many:
+        data["many"] = message.many
+    if message.values:
+        data["values"] = {
+            name: _data(value) if isinstance(value, Message) else value for name, value in message.values.items()
+        }
+    return data
+
+
+def _filled(sentence: str, values: Mapping[str, object], many: str, show: Callable[[object], str]) -> str:
+    """Fill a sentence; a place without a value stays as it stands. The count of a counted thing is told as `1,234`."""
+
+    def place(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in values:
+            return found[0]
+        return f"{values[name]:,d}" if many and name == "count" else show(values[name])
+
+    return PLACE.sub(place, sentence)

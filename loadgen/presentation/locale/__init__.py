@@ -1,0 +1,1 @@
+"""The gettext catalogues, by language, and (`python -m loadgen.presentation.locale`) what keeps them whole."""
