@@ -31,10 +31,6 @@ class Images:
         self._services = services
         self._log = log
 
-    def has(self, service: str) -> bool:
-        """Whether the set has this service: profiles differ."""
-        return service in self._services
-
     def is_here(self, service: str) -> bool:
         """Whether the Docker engine has the image of a service."""
         try:

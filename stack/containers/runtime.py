@@ -8,11 +8,10 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import docker
 
@@ -25,8 +24,8 @@ from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, s
 from loadgen.settings import Paths, Settings, load_settings, load_settings_leniently
 from stack import setup
 from stack.commands import need_disk, say
-from stack.containers.compose import Compose, find_compose
-from stack.containers.docker_engine import DockerEngine, engine_address, find_engine
+from stack.containers.compose import Compose, find_docker
+from stack.containers.docker_engine import DockerEngine
 from stack.containers.engines import EngineService, choose_engine, engine_services, only, seats_json
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
@@ -68,12 +67,10 @@ class ContainerRuntime:
     def here(cls, checkout: Path, profile: str, *, offline: bool = False) -> ContainerRuntime:
         """On the Docker engine of this machine. Raises UserError if there is none, or for an unknown profile."""
         profiles = read_profiles(profile)
-        engine, compose = find_engine(engine_address()), find_compose()
-        if isinstance(engine, str):
-            raise UserError(f"no Docker engine: {engine}. Start one, set DOCKER_HOST, or use RUNTIME=processes.")
-        if isinstance(compose, str):
-            raise UserError(f"no Docker Compose: {compose}. Install the plugin, or use RUNTIME=processes.")
-        return cls(checkout, engine, compose, profiles, offline)
+        found = find_docker()
+        if isinstance(found, str):
+            raise UserError(f"{found}. Install and start what is missing, set DOCKER_HOST, or use RUNTIME=processes.")
+        return cls(checkout, *found, profiles, offline)
 
     @property
     def paths(self) -> Paths:
@@ -298,7 +295,7 @@ class ContainerRuntime:
             states.append(State(each.service, "healthy" if answers else each.word, each.container, None, urls))
         return states
 
-    def logs(self, name: str, lines: int, *, follow: bool) -> int:
+    def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
         """Show a service's log with Compose."""
         service = ALIASES.get(name, name)
         known = sorted({each.service for each in self._found()})
@@ -306,7 +303,7 @@ class ContainerRuntime:
             raise UserError(f"no service {name!r}: there are {', '.join(known)}")
         compose = self.compose(self.settings(lenient=True))
         command = compose.command("logs", "--tail", str(lines), *(["--follow"] if follow else []), service)
-        return subprocess.run(command, env=dict(compose.environment), check=False).returncode
+        os.execvpe(command[0], command, dict(compose.environment))  # noqa: S606
 
     def down(self, *, volumes: bool = False) -> None:
         """Remove the project's containers and networks."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
@@ -259,10 +260,10 @@ class ProcessRuntime:
                 found.append(State(name, f"not here: {reason}", "", None, ()))
         return found
 
-    def logs(self, name: str, lines: int, *, follow: bool) -> int:
+    def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
         """Show a program's log with `tail`."""
         known = sorted(path.stem for path in self.paths.logs.glob("*.log"))
         if name not in known:
             raise UserError(f"no log of {name!r}: there are {', '.join(known) or 'none yet (run `make up`)'}")
         command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self.paths.log(name))]
-        return subprocess.run(command, check=False).returncode
+        os.execvp(command[0], command)  # noqa: S606
