@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import docker
 
+from loadgen.endpoints.seats import ENGINES_VARIABLE, seats_json
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
@@ -26,7 +27,7 @@ from stack import setup
 from stack.commands import need_disk, say
 from stack.containers.compose import Compose, find_docker
 from stack.containers.docker_engine import DockerEngine
-from stack.containers.engines import EngineService, choose_engine, engine_services, only, seats_json
+from stack.containers.engines import EngineService, choose_engine, engine_services, only
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
 from stack.containers.watch import ServiceState, bring_up, service_states
@@ -215,7 +216,7 @@ class ContainerRuntime:
         if self.offline:
             failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
         else:
-            failed = {**images.build(names), **images.pull(names)}
+            failed = images.obtain(names)
         for name in (*ESSENTIAL, *((chosen.name,) if chosen else ())):
             if name in failed:
                 raise UserError(f"{name} has no image:\n{failed[name]}")
@@ -239,7 +240,7 @@ class ContainerRuntime:
         files = prometheus_files(self.checkout, text)
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
-            "BAKEOFF_ENGINES_JSON": seats_json(engines),
+            ENGINES_VARIABLE: seats_json(engine.seat for engine in engines),
             "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16],
         }
 

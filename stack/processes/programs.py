@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pwd
 import shlex
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
 from loadgen.hosts.stack_file import serving_file
@@ -146,11 +146,11 @@ def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> dict
         "socket": str(paths.socket),
         "urls": {program.name: program.url for program in stack if program.url and not program.engine},
         "engines": {
-            seat["name"]: {
-                **seat,
-                "health_url": f"{seat['base_url']}/health",
-                "log": str(paths.log(seat["name"])),
-                "launch_record": str(paths.launch_record(seat["name"])),
+            seat.name: {
+                **seat.model_dump(exclude_none=True),
+                "health_url": f"{seat.base_url}/health",
+                "log": str(paths.log(seat.name)),
+                "launch_record": str(paths.launch_record(seat.name)),
                 "start_limit_s": settings.engine_start_limit_s,
             }
             for seat in seats(settings)
@@ -158,17 +158,11 @@ def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> dict
     }
 
 
-def seats(settings: Settings) -> list[dict[str, str]]:
+def seats(settings: Settings) -> list[Seat]:
     """The seats that Locust's form offers and races take."""
     return [
-        {
-            "name": engine,
-            "kind": engine,
-            "base_url": engine_url(settings, engine),
-            "model": SERVED_NAME,
-            "api": "completions",
-        }
-        for engine in engines_here()
+        Seat(name=name, kind=name, base_url=engine_url(settings, name), model=SERVED_NAME, api="completions")
+        for name in engines_here()
     ]
 
 
@@ -181,7 +175,7 @@ def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
         "BAKEOFF_RUNS_DIR": str(paths.checkout / settings.runs_dir),
-        "BAKEOFF_ENGINES_JSON": json.dumps(seats(settings)),
+        ENGINES_VARIABLE: seats_json(seats(settings)),
         SERVING_VARIABLE: str(serving_file(paths.checkout)),
         **grafana_environment(settings, paths),
     }
