@@ -21,7 +21,7 @@ from loadgen.files import atomic_write
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
 from loadgen.hosts.http_probe import http_status
-from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file
+from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.settings import Paths, Settings, load_settings, load_settings_leniently
 from stack import setup
 from stack.commands import need_disk, say
@@ -267,17 +267,14 @@ class ContainerRuntime:
     def _write_stack_file(self, settings: Settings, left_out: Iterable[str]) -> None:
         ports = {name: getattr(settings, f"{name.replace('-', '_')}_port") for name in WITHOUT}
         urls = {"locust-master": settings.locust_port, **ports}
-        facts = {
-            "runtime": "docker",
-            "docker_host": self.engine.host,
-            "project": settings.project,
-            "profile": ",".join(self.profiles),
-            "urls": {name: f"http://127.0.0.1:{port}" for name, port in urls.items() if name not in left_out},
-            "runs_dir": str(self.checkout / settings.runs_dir),
-            "inside_runs_dir": RUNS_INSIDE,
-            "grafana_password_file": ".env",
-        }
-        atomic_write(stack_file(self.checkout), json.dumps(facts, indent=2) + "\n")
+        stack = DockerStack(
+            project=settings.project,
+            profile=",".join(self.profiles),
+            urls={name: f"http://127.0.0.1:{port}" for name, port in urls.items() if name not in left_out},
+            runs_dir=self.checkout / settings.runs_dir,
+            inside_runs_dir=RUNS_INSIDE,
+        )
+        write_stack(self.checkout, stack)
 
     def _found(self) -> list[ServiceState]:
         with self._client() as client:

@@ -9,12 +9,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
-from loadgen.hosts.stack_file import serving_file
+from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, serving_file
 from loadgen.settings import Paths, Settings, main_python
 from stack.cpus import CpuPlan, format_cpus
 from stack.engines.launching import SERVING_VARIABLE
@@ -138,24 +137,27 @@ def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Pro
     return Program(engine, tuple(argv), paths.log(engine), ((variable, port),), url, f"{url}/health", engine=True)
 
 
-def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> dict[str, Any]:
-    """What stack.json holds; loadgen.hosts.stack_file reads it."""
-    return {
-        "runtime": "processes",
-        "key": stack_key(stack, settings, paths),
-        "socket": str(paths.socket),
-        "urls": {program.name: program.url for program in stack if program.url and not program.engine},
-        "engines": {
-            seat.name: {
-                **seat.model_dump(exclude_none=True),
-                "health_url": f"{seat.base_url}/health",
-                "log": str(paths.log(seat.name)),
-                "launch_record": str(paths.launch_record(seat.name)),
-                "start_limit_s": settings.engine_start_limit_s,
-            }
-            for seat in seats(settings)
+def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> SupervisorStack:
+    """What races and hosts have to know of the stack."""
+    return SupervisorStack(
+        key=stack_key(stack, settings, paths),
+        socket=paths.socket,
+        urls={program.name: program.url for program in stack if program.url and not program.engine},
+        engines={
+            name: HostedEngine(
+                name=name,
+                kind=name,
+                base_url=engine_url(settings, name),
+                health_url=f"{engine_url(settings, name)}/health",
+                model=SERVED_NAME,
+                api="completions",
+                log=paths.log(name),
+                launch_record=paths.launch_record(name),
+                start_limit_s=settings.engine_start_limit_s,
+            )
+            for name in engines_here()
         },
-    }
+    )
 
 
 def seats(settings: Settings) -> list[Seat]:
