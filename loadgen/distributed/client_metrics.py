@@ -16,6 +16,7 @@ from loadgen.client.health import LagHistogram, ProbeReport, schedule_lag_ns
 from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import Floats, itl_ms
 from loadgen.record import RequestRecord
+from loadgen.traffic.plan import BlockPlan
 
 GRID_FACTOR = 1.25
 GRID_S: Floats = 1e-4 * np.power(GRID_FACTOR, np.arange(68, dtype=np.float64))
@@ -77,10 +78,12 @@ class ClientMetrics(Collector):
         self.block: dict[str, str] | None = None
         """Labels of the block that runs now."""
 
-    def begin_block(self, run_id: str, scenario: str, block: str, engine: str, model: str, cell: str) -> None:
+    def begin_block(self, plan: BlockPlan) -> None:
         """A block runs from now on. Its counters begin at zero, so that rates and rises hold its first requests too."""
-        self.block = {"run_id": run_id, "scenario": scenario, "block": block, "engine": engine, "cell": cell}
-        key = self._bounded((engine, model, scenario, cell))
+        engine, cell = plan.endpoint.name, plan.cell.id
+        named = {"run_id": plan.run_id, "scenario": plan.scenario, "block": plan.block}
+        self.block = {**named, "engine": engine, "cell": cell}
+        key = self._bounded((engine, plan.endpoint.model, plan.scenario, cell))
         self._requests.setdefault(key, {}).setdefault("ok", 0)
         self._tokens.setdefault(key, (0, 0))
         self._histograms_of(key)
