@@ -14,7 +14,7 @@ from typing import NoReturn
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 from loadgen.hosts.base import quoted
-from loadgen.hosts.stack_file import declare_serving, stack_file, write_stack
+from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
 from loadgen.settings import Paths, Settings, load_settings_leniently, main_python, private_folder
 from stack import setup
@@ -217,8 +217,10 @@ class ProcessRuntime:
         if left and not host:
             say(f"supervisord is gone: ending {len(left)} processes it left behind")
         survivors = strays.end(left)
-        for path in (paths.socket, paths.supervisor_pid, stack_file(paths.checkout)):
+        for path in (paths.socket, paths.supervisor_pid):
             path.unlink(missing_ok=True)
+        if not self._containers_are_up():
+            stack_file(paths.checkout).unlink(missing_ok=True)
         if paths.socket.parent != paths.stack:
             with contextlib.suppress(OSError):
                 paths.socket.parent.rmdir()
@@ -226,6 +228,11 @@ class ProcessRuntime:
             names = ", ".join(strays.name_of(process) for process in survivors)
             raise UserError(f"these do not end even when killed: {names}")
         say("nothing was running" if count == 0 else "the stack is down: no process left, all ports free")
+
+    def _containers_are_up(self) -> bool:
+        with contextlib.suppress(UserError):
+            return isinstance(read_stack(self.paths.checkout), DockerStack)
+        return False
 
     def _supervisor_lives(self) -> bool:
         """Whether supervisord, which ends its programs in turn, is still at it."""
