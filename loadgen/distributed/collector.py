@@ -79,10 +79,8 @@ class Collector:
         self.runs_dir = runs_dir
         self.metrics = metrics
         self.block: CollectedBlock | None = None
-        self.finished: dict[tuple[str, str, str], CellSummary] = {}
-        """Figures of earlier blocks, by run, engine and cell."""
-        self.finished_limited: dict[tuple[str, str, str], bool] = {}
-        """Whether the load generator was the limit in them."""
+        self.finished: dict[tuple[str, str, str], tuple[CellSummary, bool]] = {}
+        """Figures of earlier blocks, by run, engine and cell, and whether the load generator was the limit."""
         self.write_error: str | None = None
         self._files: dict[str, RecordFile] = {}
         self._pending: dict[str, list[RequestRecord]] = {}
@@ -107,12 +105,9 @@ class Collector:
             verdict = self.verdict()
             key = (block.plan.run_id, block.plan.endpoint.name, block.plan.cell.id)
             self.finished.pop(key, None)
-            self.finished[key] = block.summary()
-            self.finished_limited[key] = verdict is not None and verdict.limited
+            self.finished[key] = (block.summary(), verdict is not None and verdict.limited)
             while len(self.finished) > KEPT_CELLS:
-                oldest = next(iter(self.finished))
-                self.finished.pop(oldest)
-                self.finished_limited.pop(oldest, None)
+                del self.finished[next(iter(self.finished))]
 
     def take(self, records: list[RequestRecord]) -> None:
         """Keep records on disk first, then count them."""

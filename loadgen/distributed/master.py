@@ -136,8 +136,7 @@ class Master:
 
     def _on_pulse(self, environment: Environment, msg: Any, **_: Any) -> None:
         pulse = Pulse.from_dict(msg.data)
-        self.metrics.worker_totals[pulse.worker] = (pulse.cpu_seconds, pulse.events)
-        self.metrics.take_process(pulse.worker, pulse.process)
+        self.metrics.take_pulse(pulse)
         self.collector.take_probe(pulse)
         self._in_flight[pulse.worker] = pulse.in_flight
 

@@ -182,9 +182,9 @@ def rows(master: Master) -> list[dict[str, Any]]:
         current = (plan.run_id, plan.endpoint.name, plan.cell.id)
         verdict = collector.block.verdict
         found.append(_row(*current, collector.block.summary(), verdict.limited if verdict is not None else None))
-    for key, summary in reversed(collector.finished.items()):
+    for key, (summary, limited) in reversed(collector.finished.items()):
         if key != current:
-            found.append(_row(*key, summary, collector.finished_limited.get(key)))
+            found.append(_row(*key, summary, limited))
     return found
 
 

@@ -106,9 +106,7 @@ class RunFolder:
             newest = ", ".join(path.name for path in known[-3:]) or "none"
             raise UserError(f"There is no run {run!r} (a run folder holds {MANIFEST}). Newest in {runs_dir}: {newest}.")
         if not known:
-            raise UserError(
-                f"There is no run in {runs_dir} yet. Make one with `make bench ARGS='--runs-dir {runs_dir}'`."
-            )
+            raise UserError(f"There is no run in {runs_dir} yet. Make one with `bakeoff bench --runs-dir {runs_dir}`.")
         starts: dict[Path, float] = {}
         for path in known:
             try:

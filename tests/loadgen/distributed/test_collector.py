@@ -212,7 +212,7 @@ def test_the_load_generator_is_judged_with_what_its_workers_tell():
     assert metrics.limited == ("e", "p0004-o0002-c001", True)
     assert collector.block.judge() is collector.block.judge(), "what has not changed is not judged again"
     collector.begin(plan(block="b2"))
-    assert list(collector.finished_limited.values()) == [True]
+    assert [limited for _, limited in collector.finished.values()] == [True]
     assert collector.verdict() is None
 
 
