@@ -109,7 +109,7 @@ test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, install
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
 coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, package by package (ARGS=...)
-	@$(EMBEDDED) setup --engine llamacpp
+	@$(STACK) setup --runtime processes --engine llamacpp
 	@$(PY) -m pytest --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
 
 lint: $(STAMP) ## Check style, types, imports, boards and catalogues
