@@ -24,7 +24,7 @@ WINDOW_S = 30.0
 """That of the rules' rates."""
 LOOKBACK_S = 15.0
 AWAY_S = LOOKBACK_S + 8.0
-RAN_IN_S = 12.0
+RAN_IN_S = 10.0
 SETTLED_S = 15.0
 """So long after an outage a rate of 10 s still has something of it."""
 CALM_S = 5.0
@@ -116,7 +116,7 @@ def story(live_stack):
     stack.wait("prometheus", "/-/ready")
     prometheus = Outage(("prometheus",), away, back[0], time.time())
     wait_for(lambda: len(stack.instant("up == 1")) == len(stack.instant("up")) >= 6, "that all is scraped", LIMIT_S)
-    time.sleep(2 * EDGE_S)
+    time.sleep(max(EDGE_S, prometheus.back + 2 * EDGE_S - time.time()))
     assert stack.locust.status()["state"] == "running", "the block is to outlast all of it"
     stack.locust.stop()
     return Story(stack, begin, time.time(), engine, pusher, exporter, prometheus)
