@@ -12,25 +12,27 @@ import gevent
 from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
 
-from loadgen.client.floor import floor_facts
-from loadgen.client.health import ProbeReport
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
-from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.distributed.hand_run import HandRun
+from loadgen.distributed.messages import (
+    BLOCK_END_MESSAGE,
+    PLAN_OPTION,
+    PULSE_MESSAGE,
+    RECORDS_MESSAGE,
+    BlockEnd,
+    BlockStatus,
+    Pulse,
+)
 from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
-from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.record import RequestRecord
-from loadgen.runs.folder import RunFolder
-from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
-from loadgen.traffic.plan import BlockPlan
+from loadgen.traffic.plan import BlockRequest
 
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.1
-HOPELESS_FAILURES = 10
-"""A by-hand test that only fails is stopped after so many failures in a row for each user."""
 GONE_S = 1.0
 """A worker that stops in order is unknown to Locust for a moment; one that is unknown for longer was lost."""
 
@@ -44,7 +46,7 @@ class Master:
         self.metrics = ClientMetrics()
         self.collector = Collector(runs_dir, self.metrics)
         self.planner = Planner(read_seats(), runs_dir)
-        self._by_hand: Manifest | None = None
+        self._by_hand: HandRun | None = None
         self._in_flight: dict[str, int] = {}
         self._planning = False
         self._stop_asked = False
@@ -70,8 +72,8 @@ class Master:
             raise TypeError("Bakeoff's locustfile must run as a Locust master (--master) or worker (--worker)")
         return runner
 
-    def prepare(self, values: dict[str, Any]) -> None:
-        """Plan the block that a submitted form asks for, and begin it; the swarm that follows sends the plan along.
+    def prepare(self, request: BlockRequest) -> None:
+        """Plan a block, and begin it; the swarm that follows sends the plan along.
 
         Raises:
             UserError: it cannot be run; nothing has been started.
@@ -84,16 +86,16 @@ class Master:
         self._planning = True
         try:
             workers = self._ready_workers()
-            plan = self.planner.plan(values, workers)
+            plan = self.planner.plan(request, workers)
             # Planning asks the engine and takes its time: things may have changed.
             if self._ready_workers() != workers:
                 raise UserError("A Locust worker came or went while the block was prepared: try again.")
             if plan.scenario == BY_HAND:
-                self._begin_by_hand(plan)
+                self._by_hand = HandRun(plan, self.runs_dir)
             self._failure = None
             self._forget_lost_workers()
             self.collector.begin(plan)
-            options.plan = plan.to_json()
+            setattr(options, PLAN_OPTION, plan.model_dump_json())
         finally:
             self._planning = False
 
@@ -115,31 +117,30 @@ class Master:
     def _stopping(self) -> bool:
         return self._stop_asked or self._ending
 
-    def status(self) -> dict[str, Any]:
-        """State of the block and of the workers, as plain data."""
+    def status(self) -> BlockStatus:
+        """State of the block and of the workers."""
         runner = self.runner
-        return {
-            "state": "stopping" if self._stopping else runner.state,
-            "workers": runner.worker_count,
-            "users": runner.user_count,
-            **self.collector.status(),
-        }
+        state = "stopping" if self._stopping else runner.state
+        return self.collector.status(
+            state=state,
+            workers=runner.worker_count,
+            users=runner.user_count,
+            in_flight=sum(self._in_flight.values()),
+        )
 
     def _on_records(self, environment: Environment, msg: Any, **_: Any) -> None:
         self.collector.take([RequestRecord.from_dict(item) for item in msg.data["records"]])
 
     def _on_pulse(self, environment: Environment, msg: Any, **_: Any) -> None:
-        data = msg.data
-        worker = str(data["worker"])
-        self.metrics.worker_totals[worker] = (float(data["cpu_seconds"]), float(data["events"]))
-        self.metrics.take_process(worker, ProbeReport.from_dict(data["process"]))
-        self.collector.take_probe(data["run_id"], data["block"], worker, ProbeReport.from_dict(data["probe"]))
-        self._in_flight[worker] = int(data["in_flight"])
+        pulse = Pulse.from_dict(msg.data)
+        self.metrics.take_pulse(pulse)
+        self.collector.take_probe(pulse)
+        self._in_flight[pulse.worker] = pulse.in_flight
 
     def _on_block_end(self, environment: Environment, msg: Any, **_: Any) -> None:
-        block = self.collector.block
-        if block is not None and msg.data["block"] == block.plan.block:
-            block.ended_workers[str(msg.data["worker"])] = int(msg.data["records"])
+        block, end = self.collector.block, BlockEnd(**msg.data)
+        if block is not None and end.block == block.plan.block:
+            block.ended_workers[end.worker] = end.records
 
     def _on_spawning_complete(self, **_: Any) -> None:
         # Else Locust would give some of the running users to a worker that joins in mid-block: the block would lose
@@ -159,9 +160,9 @@ class Master:
             self._watch_workers()  # when the last worker is lost, Locust stops before the watch could tell
             self.collector.flush()
             self.collector.end()
-            if self._by_hand is not None:
-                self._end_by_hand(self._by_hand)
-                self._by_hand = None
+            hand_run, self._by_hand = self._by_hand, None
+            if hand_run is not None and self.collector.block is not None:
+                hand_run.end(self.collector.block, self._failure)
             self._forget_lost_workers()
         finally:
             self._ending = False
@@ -225,7 +226,7 @@ class Master:
         elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
             if block.lost_workers:
                 self._fail("a Locust worker was lost, and its users with it")
-            elif block.failures_in_row >= HOPELESS_FAILURES * max(block.plan.users, 1):
+            elif block.hopeless:
                 self._fail(f"every request fails; the last: {block.last_error}")
 
     def _fail(self, reason: str) -> None:
@@ -244,68 +245,6 @@ class Master:
                 self._stop_asked = False
 
         gevent.spawn(stop)
-
-    def _begin_by_hand(self, plan: BlockPlan) -> None:
-        """A test that was started in the web UI gets a run folder of its own, so that it can be reported."""
-        endpoint = plan.endpoint
-        manifest = Manifest(
-            run_id=plan.run_id,
-            source="web-ui",
-            started_at=time.time(),
-            scenario={
-                "name": BY_HAND,
-                "question": "Started by hand in the web UI.",
-                "prompt_tokens": [plan.prompt_tokens],
-                "output_tokens": [plan.output_tokens],
-                "load": {"rate": [plan.rate], "arrival": plan.arrival} if plan.rate else {"concurrency": [plan.users]},
-                "requests": plan.requests,
-            },
-            engines=[EngineFacts.of(endpoint, plan.recipe)],
-            blocks=[
-                BlockFacts(
-                    id=plan.block,
-                    record_id=plan.block,
-                    engine=endpoint.name,
-                    cell=plan.cell.id,
-                    repeat=1,
-                    users=plan.users,
-                    rate=plan.rate,
-                    warmup_requests=plan.warmup_requests,
-                    measured_requests=plan.requests,
-                    started_at=time.time(),
-                )
-            ],
-            host=host_facts(),
-            packages=package_versions(),
-            git=git_facts(),
-            clock=clock_facts(),
-            floor=floor_facts(),
-        )
-        RunFolder.create(self.runs_dir, manifest)
-        self._by_hand = manifest
-
-    def _end_by_hand(self, manifest: Manifest) -> None:
-        block = self.collector.block
-        facts = manifest.blocks[0]
-        facts.ended_at = manifest.ended_at = time.time()
-        lost = "a Locust worker was lost" if block is not None and block.lost_workers else None
-        failure = self._failure or lost
-        verdict = self.collector.verdict()
-        facts.client = verdict.to_dict() if verdict is not None else None
-        if failure is not None and not (block is not None and block.complete):
-            facts.status, manifest.status, facts.reason = "failed", "failed", failure
-            manifest.messages.append(f"The test was stopped: {failure}.")
-        elif block is not None and (block.complete or block.plan.requests is None):
-            facts.status, manifest.status = "complete", "complete"
-        else:
-            facts.status, manifest.status = "interrupted", "interrupted"
-            facts.reason = "it was stopped before all requests were measured"
-            if block is not None and block.last_error:
-                facts.reason += f"; last error: {block.last_error}"
-        try:
-            save_manifest(manifest, self.runs_dir / manifest.run_id / "manifest.json")
-        except UserError as error:
-            logger.error("%s", error)
 
 
 def in_locusts_order(workers: Iterable[str]) -> tuple[str, ...]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from loadgen.errors import UserError
 from loadgen.files import write_file
+from loadgen.metrics.window import CutRule
 
 if TYPE_CHECKING:
     from loadgen.endpoints.endpoint import Endpoint
     from loadgen.endpoints.prompts import PromptRecipe
+    from loadgen.scenario.cell import Cell
 
 SCHEMA_VERSION = 1
 
@@ -91,6 +93,8 @@ class BlockFacts(_Model):
     """Requests a second of an open loop; 0 in a closed one."""
     warmup_requests: int
     measured_requests: int | None
+    arrivals: int | None = None
+    """Of an open loop's schedule that ends (a trace), how many it has."""
     status: BlockStatus = "running"
     reason: str | None = None
     started_at: float
@@ -100,6 +104,33 @@ class BlockFacts(_Model):
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: dict[str, Any] | None = None
     """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
+
+    @classmethod
+    def begun(cls, block_id: str, engine: str, cell: Cell, *, attempt: int = 1, repeat: int = 1, **more: Any) -> Self:
+        """Facts of a block that begins now; `more` are its requests and arrivals, as they are called here."""
+        return cls(
+            id=block_id,
+            record_id=block_id if attempt == 1 else f"{block_id}.a{attempt}",
+            engine=engine,
+            cell=cell.id,
+            repeat=repeat,
+            attempt=attempt,
+            users=cell.concurrency,
+            rate=cell.rate,
+            started_at=time.time(),
+            **more,
+        )
+
+    @property
+    def cut_rule(self) -> CutRule:
+        """How its records are divided into phases."""
+        open_loop = self.rate > 0
+        return CutRule(self.users, self.warmup_requests, self.measured_requests, open_loop, self.arrivals)
+
+    @property
+    def client_limited(self) -> bool:
+        """Whether the load generator is known to have been the limit."""
+        return self.client is not None and bool(self.client.get("limited"))
 
 
 class Session(_Model):

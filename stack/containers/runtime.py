@@ -15,18 +15,19 @@ from typing import Any, NoReturn
 
 import docker
 
+from loadgen.endpoints.seats import ENGINES_VARIABLE, seats_json
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
 from loadgen.hosts.http_probe import http_status
-from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file
+from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.settings import Paths, Settings, load_settings, load_settings_leniently
 from stack import setup
 from stack.commands import need_disk, say
 from stack.containers.compose import Compose, find_docker
 from stack.containers.docker_engine import DockerEngine
-from stack.containers.engines import EngineService, choose_engine, engine_services, only, seats_json
+from stack.containers.engines import EngineService, choose_engine, engine_services, only
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
 from stack.containers.watch import ServiceState, bring_up, service_states
@@ -215,7 +216,7 @@ class ContainerRuntime:
         if self.offline:
             failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
         else:
-            failed = {**images.build(names), **images.pull(names)}
+            failed = images.obtain(names)
         for name in (*ESSENTIAL, *((chosen.name,) if chosen else ())):
             if name in failed:
                 raise UserError(f"{name} has no image:\n{failed[name]}")
@@ -239,7 +240,7 @@ class ContainerRuntime:
         files = prometheus_files(self.checkout, text)
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
-            "BAKEOFF_ENGINES_JSON": seats_json(engines),
+            ENGINES_VARIABLE: seats_json(engine.seat for engine in engines),
             "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16],
         }
 
@@ -266,17 +267,14 @@ class ContainerRuntime:
     def _write_stack_file(self, settings: Settings, left_out: Iterable[str]) -> None:
         ports = {name: getattr(settings, f"{name.replace('-', '_')}_port") for name in WITHOUT}
         urls = {"locust-master": settings.locust_port, **ports}
-        facts = {
-            "runtime": "docker",
-            "docker_host": self.engine.host,
-            "project": settings.project,
-            "profile": ",".join(self.profiles),
-            "urls": {name: f"http://127.0.0.1:{port}" for name, port in urls.items() if name not in left_out},
-            "runs_dir": str(self.checkout / settings.runs_dir),
-            "inside_runs_dir": RUNS_INSIDE,
-            "grafana_password_file": ".env",
-        }
-        atomic_write(stack_file(self.checkout), json.dumps(facts, indent=2) + "\n")
+        stack = DockerStack(
+            project=settings.project,
+            profile=",".join(self.profiles),
+            urls={name: f"http://127.0.0.1:{port}" for name, port in urls.items() if name not in left_out},
+            runs_dir=self.checkout / settings.runs_dir,
+            inside_runs_dir=RUNS_INSIDE,
+        )
+        write_stack(self.checkout, stack)
 
     def _found(self) -> list[ServiceState]:
         with self._client() as client:

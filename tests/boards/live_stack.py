@@ -24,6 +24,8 @@ import requests
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
+from loadgen.scenario.cell import Cell
+from loadgen.traffic.plan import BlockRequest
 from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, write_prometheus_files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -283,21 +285,19 @@ class LiveStack:
             for row in answer["data"]["result"]
         }
 
-    def block(self, engine: str, **fields: Any) -> None:
-        """Start a block without an end: four users, 64 prompt and 16 output tokens."""
+    def block(self, engine: str, *, run_id: str, rate: float = 0.0) -> None:
+        """Start a block without an end: four users, or a rate; 64 prompt and 16 output tokens."""
         self.locust.wait_for_workers(1, START_LIMIT_S)
+        cell = Cell(64, 16, 0 if rate else 4, rate)
         self.locust.start_block(
-            {
-                "engine": engine,
-                "user_count": 4,
-                "spawn_rate": 4,
-                "prompt_tokens": 64,
-                "output_tokens": 16,
-                "requests": 0,
-                "warmup_requests": 1,
-                "shared_prefix_tokens": 0,
-                "seed": "1",
-                "scenario": "live",
-                **fields,
-            }
+            BlockRequest(
+                run_id=run_id,
+                scenario="live",
+                block=f"{engine}.{cell.id}.r1",
+                engine=engine,
+                cell=cell,
+                requests=None,
+                warmup_requests=1,
+                seed="1",
+            )
         )

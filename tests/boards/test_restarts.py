@@ -128,7 +128,7 @@ def story(live_stack):
     prometheus = Outage(("prometheus",), away, back[0], time.time())
     wait_for(lambda: len(stack.instant("up == 1")) == len(stack.instant("up")) >= 6, "that all is scraped", LIMIT_S)
     time.sleep(max(EDGE_S, prometheus.back + 2 * EDGE_S - time.time()))
-    assert stack.locust.status()["state"] == "running", "the block is to outlast all of it"
+    assert stack.locust.status().state == "running", "the block is to outlast all of it"
     stack.locust.stop()
     return Story(stack, begin, time.time(), engine, pusher, exporter, prometheus)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from loadgen.analysis import from_run
+from loadgen.analysis.samples import _STATUS
 from loadgen.presentation.language import CHINESE
 from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import interval, p_value, ratio_interval, short_ids
@@ -170,7 +170,7 @@ def test_blocks_that_decide_nothing_are_listed(tmp_path: Path) -> None:
 
 def test_reasons_of_the_statistics_are_known_in_chinese() -> None:
     samples = [
-        from_run._STATUS[status]
+        _STATUS[status]
         for status in ("running", "interrupted", "failed")  # type: ignore[index]
     ] + [
         "no request was measured",

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from loadgen.analysis.from_run import cell_samples, why_invalid
+from loadgen.analysis.samples import FAILED, cell_samples, why_invalid
 from loadgen.client.verdict import ClientVerdict
 from loadgen.metrics.summary import summarise
-from loadgen.metrics.window import cut_block
+from loadgen.metrics.window import CutRule
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import BlockFacts
 from loadgen.statistics.compare import compare
@@ -36,7 +36,7 @@ def run_block(
     known = {"id": f"{engine}.{CELL}.r{repeat}", "engine": engine, "cell": CELL, "repeat": repeat, "status": "complete"}
     known |= {"users": 1, "warmup_requests": 1, "measured_requests": wanted, "started_at": at, **facts}
     block = BlockFacts(record_id=known["id"], **known)
-    return BlockData(block, records, cut_block(records, users=1, warmup_requests=1, measured_requests=wanted))
+    return BlockData(block, records, CutRule(users=1, warmup_requests=1, measured_requests=wanted).cut(records))
 
 
 def test_values_and_totals_are_those_of_the_summary():
@@ -111,9 +111,10 @@ def test_too_few_requests_measured():
     assert why_invalid(dataclasses.replace(block, facts=facts)) == "only 5 of 9 requests were measured"
 
 
-def test_the_limit_on_errors_and_further_reasons_are_the_callers():
+def test_the_limit_on_errors_is_the_callers():
     block = run_block(errors=["http_500"])
-    assert cell_samples([block], "left", "right", most_errors=0.2)[0].a[0].invalid is None
-    told = cell_samples([block], "left", "right", invalid={block.facts.record_id: "the system restarted the engine"})
-    assert told[0].a[0].invalid == "the system restarted the engine"
-    assert not told[0].a[0].requests
+    assert cell_samples([block], "left", "right", most=0.2)[0].a[0].invalid is None
+    (spoilt,) = cell_samples([block], "left", "right", most=0.1)[0].a
+    assert spoilt.invalid == "1 of 5 requests failed"
+    assert {source: values.tolist() for source, values in spoilt.requests.items()} == {FAILED: [1, 0, 0, 0, 0]}
+    assert not spoilt.totals
