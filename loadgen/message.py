@@ -63,8 +63,9 @@ def counted(count: int, one: str, many: str) -> Message:
 
 
 def joined(sentence: str, parts: Iterable[str]) -> str:
-    """Join texts, two at a time, by a sentence such as `{a}; {b}`."""
-    return functools.reduce(lambda a, b: say(sentence, a=a, b=b), parts) if (parts := list(parts)) else ""
+    """Join texts, two at a time, by a sentence such as `{a}; {b}`: its first place is for what was joined so far."""
+    first, second = PLACE.findall(sentence)
+    return functools.reduce(lambda a, b: say(sentence, **{first: a, second: b}), [*parts] or [""])
 
 
 def mark(sentence: str) -> str:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from loadgen.hosts.base import EngineHost
+from loadgen.message import Message, say
 from loadgen.record import REJECTIONS
 from loadgen.scenario.model import Block, Scenario
 
@@ -21,10 +22,11 @@ class BlockFailed(Exception):
         self.retry = retry
 
 
-def last_words(host: EngineHost, engine: str) -> str:
-    """How an engine ended and the last lines of its log, to go behind a reason; empty where nothing is known."""
+def with_last_words(what: Message, host: EngineHost, engine: str) -> Message:
+    """Put behind what became of an engine how it ended, and the last lines of its log, as far as they are known."""
     how, tail = host.how_it_ended(engine), host.log_tail(engine, 8)
-    return (f": {how}" if how else "") + (f". The end of its log:\n{tail}" if tail else "")
+    what = say("{what}: {reason}", what=what, reason=how) if how else what
+    return say("{how}. The end of its log:\n{log}", how=what, log=tail) if tail else what
 
 
 class BlockWatch:
@@ -43,7 +45,9 @@ class BlockWatch:
         """Return why the block must end, or None."""
         now = time.monotonic()
         if status["lost_workers"]:
-            return BlockFailed(f"Locust worker {status['lost_workers'][0]} was lost in mid-block", retry=True)
+            return BlockFailed(
+                say("Locust worker {worker} was lost in mid-block", worker=status["lost_workers"][0]), retry=True
+            )
         failing = status["failures_in_row"]
         kind = (status["last_error"] or "").partition(":")[0]
         if self._scenario.find_capacity is not None and kind in REJECTIONS:
@@ -51,20 +55,20 @@ class BlockWatch:
         if failing or now - self._host_checked >= HOST_CHECK_S:
             self._host_checked = now
             if not self._host.is_up(self._block.engine):
-                log = last_words(self._host, self._block.engine)
-                return BlockFailed(f"{self._block.engine} died in mid-block{log}", retry=True)
+                died = say("{engine} died in mid-block", engine=self._block.engine)
+                return BlockFailed(with_last_words(died, self._host, self._block.engine), retry=True)
         if failing >= max(FAILURES_IN_ROW, 3 * self._block.cell.concurrency):
-            return BlockFailed(f"every request fails; the last: {status['last_error']}", retry=False)
+            return BlockFailed(say("every request fails; the last: {error}", error=status["last_error"]), retry=False)
         if status["received"] != self._received:
             self._received, self._received_at = status["received"], now
         silence = now - self._received_at
         if silence > self._scenario.timeouts.total_s + 30:
-            return BlockFailed(f"no request ended for {silence:.0f} s", retry=False)
+            return BlockFailed(say("no request ended for {seconds} s", seconds=f"{silence:.0f}"), retry=False)
         if status["state"] in ("ready", "stopped"):
             # The form was accepted but users are still being spawned, or somebody pressed stop.
             self._stopped_since = self._stopped_since or now
             if now - self._stopped_since > 5.0:
-                return BlockFailed("it was stopped in the web UI before it was complete", retry=False)
+                return BlockFailed(say("it was stopped in the web UI before it was complete"), retry=False)
         else:
             self._stopped_since = None
         return None

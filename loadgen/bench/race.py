@@ -31,6 +31,7 @@ from loadgen.files import check_folder
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
+from loadgen.message import say
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest, Session, new_run_id
@@ -41,11 +42,11 @@ from loadgen.statistics.result import Settings
 from loadgen.validation import wrong_value
 
 GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
-NOT_APPLIED = (
+NOT_APPLIED = say(
     "The scenario's serving settings are not applied: these engines were started by someone else. "
     "Check yourself that they are set up alike."
 )
-ALL_UP = (
+ALL_UP = say(
     "These engines were started by someone else: all stay up, and they take turns cell by cell "
     "(`between_blocks: keep`)."
 )

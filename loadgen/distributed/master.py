@@ -21,6 +21,7 @@ from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
+from loadgen.message import joined, say
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
@@ -224,9 +225,9 @@ class Master:
             self._stop()
         elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
             if block.lost_workers:
-                self._fail("a Locust worker was lost, and its users with it")
+                self._fail(say("a Locust worker was lost, and its users with it"))
             elif block.failures_in_row >= HOPELESS_FAILURES * max(block.plan.users, 1):
-                self._fail(f"every request fails; the last: {block.last_error}")
+                self._fail(say("every request fails; the last: {error}", error=block.last_error))
 
     def _fail(self, reason: str) -> None:
         logger.error("The test is stopped: %s", reason)
@@ -254,7 +255,7 @@ class Master:
             started_at=time.time(),
             scenario={
                 "name": BY_HAND,
-                "question": "Started by hand in the web UI.",
+                "question": say("Started by hand in the web UI."),
                 "prompt_tokens": [plan.prompt_tokens],
                 "output_tokens": [plan.output_tokens],
                 "load": {"rate": [plan.rate], "arrival": plan.arrival} if plan.rate else {"concurrency": [plan.users]},
@@ -288,20 +289,20 @@ class Master:
         block = self.collector.block
         facts = manifest.blocks[0]
         facts.ended_at = manifest.ended_at = time.time()
-        lost = "a Locust worker was lost" if block is not None and block.lost_workers else None
+        lost = say("a Locust worker was lost") if block is not None and block.lost_workers else None
         failure = self._failure or lost
         verdict = self.collector.verdict()
         facts.client = verdict.to_dict() if verdict is not None else None
         if failure is not None and not (block is not None and block.complete):
             facts.status, manifest.status, facts.reason = "failed", "failed", failure
-            manifest.messages.append(f"The test was stopped: {failure}.")
+            manifest.messages.append(say("The test was stopped: {problem}.", problem=failure))
         elif block is not None and (block.complete or block.plan.requests is None):
             facts.status, manifest.status = "complete", "complete"
         else:
             facts.status, manifest.status = "interrupted", "interrupted"
-            facts.reason = "it was stopped before all requests were measured"
+            facts.reason = say("it was stopped before all requests were measured")
             if block is not None and block.last_error:
-                facts.reason += f"; last error: {block.last_error}"
+                facts.reason = joined("{a}; {b}", [facts.reason, say("last error: {error}", error=block.last_error)])
         try:
             save_manifest(manifest, self.runs_dir / manifest.run_id / "manifest.json")
         except UserError as error:
