@@ -14,7 +14,6 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip install -qq --disable-pip-version-check
 STAMP := .venv/bakeoff.stamp
 STACK := $(PY) -m stack
-EMBEDDED := $(PY) -m stack.processes
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
 # `make bench RUN=...` goes on with a run: a folder, or the name of one in runs/.
@@ -25,13 +24,13 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards words test \
-        test-docker pin lint lock clean
+.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
+        test test-docker coverage pin lint dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
-	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|embedded, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
+	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|processes, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
 	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), ARGS="..." (options of'
 	@echo '           up, bench, dashboards, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
@@ -55,7 +54,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
 
 setup-engines: $(STAMP) # both engines' environments and the model
-	@$(EMBEDDED) setup
+	@$(STACK) setup --runtime processes
 
 demo: $(STAMP) ## Everything once: race two engines on this machine, write the report, clean up after
 	@stack/demo.sh
@@ -92,29 +91,40 @@ calibrate: $(STAMP) ## Measure the load generator's own error on this machine (A
 bench-client: $(STAMP) ## Measure the load generator beside others (half an hour; ARGS=--quick)
 	@$(PY) -m benchmarks.client $(ARGS)
 
-boards: $(STAMP) ## Build the JSON of Grafana's boards from grafana/boards/
+boards: $(STAMP) ## Build the JSON of Grafana's boards from loadgen/boards/catalogue/
 	@$(PY) -m grafana.boards build
 
 words: $(STAMP) ## Take new sentences into the catalogues of other languages, and compile these
 	@$(PY) -m loadgen.presentation.locale update
 
+docs: $(STAMP) ## Write docs/cli.md, the command-line reference, from --help
+	@$(PY) -m loadgen.cli.reference > docs/cli.md
+
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
-	@$(EMBEDDED) setup --engine llamacpp
+	@$(STACK) setup --runtime processes --engine llamacpp
 	@$(PY) -m pytest $(ARGS)
 
 test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
-lint: $(STAMP) ## Check style, types, boards and catalogues
+coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, package by package (ARGS=...)
+	@$(EMBEDDED) setup --engine llamacpp
+	@$(PY) -m pytest --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
+
+lint: $(STAMP) ## Check style, types, imports, boards and catalogues
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@for program in grafana/annotator/annotate.py; do $(PY) -m mypy $$program || exit; done
+	@.venv/bin/lint-imports
+	@$(PY) -m mypy grafana/annotator/annotate.py
 	@$(PY) -m grafana.boards check
 	@$(PY) -m loadgen.presentation.locale check
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
-	@$(PY) -m stack.containers pin
+	@$(STACK) pin
+
+dist: $(STAMP) ## Build the wheel and the source archive into dist/
+	@rm -rf dist; said="$$($(PY) -m build --no-isolation 2>&1)" || { echo "$$said" >&2; exit 1; }; ls dist/*
 
 lock: # renew all lock files (needs uv); review what changed before committing
 	stack/lock.sh

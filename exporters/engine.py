@@ -7,9 +7,7 @@ of engines in containers, whose processes are not to be seen, those of the conta
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import html
 import logging
 import sys
@@ -18,16 +16,14 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
 
 from exporters.cgroups import Cgroups
 from exporters.container_map import OPTION_HELP, ContainerMap
 from exporters.engine_series import EngineCollector
 from exporters.engine_watch import Containers, EngineWatch
-from exporters.log import set_up_logging
+from exporters.errors import UsageError
 from exporters.targets import ENGINES_VARIABLE, Target, parse_target, targets_of_environment
-from exporters.web import LOG_LEVELS, ArgumentParser, bind, exposition, port_number, seconds, serve
-from loadgen.errors import UserError
+from exporters.web import Prepared, application, command_line, run, seconds
 
 log = logging.getLogger("exporters.engine")
 
@@ -41,17 +37,12 @@ class Exporter:
         self._timeout = timeout
         self.watches: list[EngineWatch] = []
         self.watches += [EngineWatch(target, interval, self.watches, containers) for target in targets]
-        self.registry = CollectorRegistry()
-        self.registry.register(EngineCollector(self.watches))
-        ProcessCollector(registry=self.registry)
         self._tasks: list[asyncio.Task[None]] = []
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics` and `/healthz`."""
-        app = web.Application()
-        app.router.add_get("/", self._index)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
+        collector = EngineCollector(self.watches)
+        app = application(collector, "Bakeoff engine exporter", rows=self._rows, ended=self._ended)
         app.cleanup_ctx.append(self._loops)
         return app
 
@@ -67,25 +58,16 @@ class Exporter:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return exposition(self.registry, request)
-
-    async def _healthz(self, _: web.Request) -> web.Response:
+    def _ended(self) -> str:
         dead = sum(task.done() for task in self._tasks)
-        return web.Response(text=f"{dead} of {len(self._tasks)} loops ended\n" if dead else "ok\n",
-                            status=500 if dead else 200)  # fmt: skip
+        return f"{dead} of {len(self._tasks)} loops ended" if dead else ""
 
-    async def _index(self, _: web.Request) -> web.Response:
+    def _rows(self) -> str:
         rows = "".join(
             f"<li>{html.escape(watch.target.name)} at {html.escape(watch.target.url)}: {_state(watch)}</li>"
             for watch in self.watches
         )
-        page = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Bakeoff engine exporter</title>'
-            f'<h1>Bakeoff engine exporter</h1><ul>{rows}</ul><p><a href="/metrics">metrics</a> '
-            '<a href="/healthz">health</a></p></html>'
-        )
-        return web.Response(text=page, content_type="text/html")
+        return f"<ul>{rows}</ul>"
 
 
 def _state(watch: EngineWatch) -> str:
@@ -95,11 +77,9 @@ def _state(watch: EngineWatch) -> str:
     return "up, lists no model" if watch.up else "not healthy" if watch.reachable else "down"
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line. Raises UserError."""
-    parser = ArgumentParser(prog="python -m exporters.engine", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=port_number, default=9101, help="port to listen on (default %(default)s)")
+def prepare(arguments: Sequence[str] | None) -> Prepared:
+    """Read the command line. Raises UsageError."""
+    parser = command_line("exporters.engine", __doc__, 9101)
     parser.add_argument(
         "--engine",
         action="append",
@@ -117,33 +97,27 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--interval", type=seconds, default=1.0, help="seconds between probes (default %(default)s)")
     parser.add_argument("--timeout", type=seconds, default=2.0, help="limit of one question (default %(default)s s)")
-    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    targets = [parse_target(text) for text in options.engine] or targets_of_environment()
+    if not targets:
+        raise UsageError("No engine to watch: give --engine NAME=URL, for example vllm=http://127.0.0.1:8101")
+    names = [target.name for target in targets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"--engine names {twice[0]!r} twice; each engine needs its own name")
+
+    def make() -> web.Application:
+        known = (
+            Containers(ContainerMap(options.containers, log), Cgroups(options.cgroups)) if options.containers else None
+        )
+        return Exporter(targets, interval=options.interval, timeout=options.timeout, containers=known).application()
+
+    return Prepared(options, make, {"engines": ",".join(names)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns the exit code."""
-    try:
-        options = parse_arguments(arguments)
-        targets = [parse_target(text) for text in options.engine] or targets_of_environment()
-        if not targets:
-            raise UserError("No engine to watch: give --engine NAME=URL, for example vllm=http://127.0.0.1:8101")
-        names = [target.name for target in targets]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise UserError(f"--engine names {twice[0]!r} twice; each engine needs its own name")
-        listening = bind(options.host, options.port)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    set_up_logging(options.log_level)
-    containers = (
-        Containers(ContainerMap(options.containers, log), Cgroups(options.cgroups)) if options.containers else None
-    )
-    with contextlib.closing(listening):
-        exporter = Exporter(targets, interval=options.interval, timeout=options.timeout, containers=containers)
-        asyncio.run(serve(exporter.application(), listening, log, engines=",".join(names)))
-    return 0
+    return run(prepare, arguments, log)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ the driver does. Without a GPU or a driver it serves `bakeoff_gpu_devices 0`, an
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import logging
 import sys
 import threading
@@ -16,20 +14,18 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from exporters.container_map import OPTION_HELP
+from exporters.errors import UsageError
 from exporters.gpu_monitor import GpuMonitor
 from exporters.gpu_owner import OTHER, GpuOwners
 from exporters.gpu_series import metrics
-from exporters.log import set_up_logging
 from exporters.nvml import Nvml
 from exporters.process_tree import ProcessTree
 from exporters.targets import ENGINES_VARIABLE, parse_target, targets_of_environment
-from exporters.web import LOG_LEVELS, ArgumentParser, bind, exposition, port_number, seconds, serve
-from loadgen.errors import UserError
+from exporters.web import Prepared, application, command_line, run, seconds
 
 STOP_LIMIT_S = 2.0
 
@@ -37,7 +33,7 @@ log = logging.getLogger("exporters.gpu")
 
 
 def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners:
-    """Return who owns which process, from `NAME=PID` and `NAME=URL`. Raises UserError for what is neither."""
+    """Return who owns which process, from `NAME=PID` and `NAME=URL`. Raises UsageError for what is neither."""
     pids: dict[str, int] = {}
     trees: dict[str, ProcessTree] = {}
 
@@ -50,16 +46,16 @@ def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners
         if value.isascii() and value.isdigit():
             parse_target(f"{name}=http://localhost")  # the name
             if name in pids:
-                raise UserError(f"--engine names {name!r} twice; each engine needs its own name")
+                raise UsageError(f"--engine names {name!r} twice; each engine needs its own name")
             pids[name] = int(value)
         else:
             targets.append(parse_target(text))
     for target in targets:
         if target.name in trees or target.name in pids:
-            raise UserError(f"--engine names {target.name!r} twice; each engine needs its own name")
+            raise UsageError(f"--engine names {target.name!r} twice; each engine needs its own name")
         trees[target.name] = ProcessTree(target.host, target.port, others=listeners)
     if OTHER in pids or OTHER in trees:
-        raise UserError(f"--engine: {OTHER!r} is what processes of no engine are counted as; choose another name")
+        raise UsageError(f"--engine: {OTHER!r} is what processes of no engine are counted as; choose another name")
     return GpuOwners(pids, trees, container_map)
 
 
@@ -88,16 +84,11 @@ class Exporter:
             threading.Thread(target=self._watch, args=(watch.run,), name=type(watch).__name__, daemon=True)
             for watch in (monitor, owners)
         ]
-        self._registry = CollectorRegistry()
-        self._registry.register(GpuCollector(monitor))
-        ProcessCollector(registry=self._registry)
+        self._collector = GpuCollector(monitor)
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics` and `/healthz`."""
-        app = web.Application()
-        app.router.add_get("/", self._index)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
+        app = application(self._collector, "Bakeoff GPU exporter", ended=self._ended)
         app.cleanup_ctx.append(self._lifespan)
         return app
 
@@ -115,27 +106,14 @@ class Exporter:
         for thread in self._threads:
             await asyncio.to_thread(thread.join, STOP_LIMIT_S)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return exposition(self._registry, request)
-
-    async def _healthz(self, _: web.Request) -> web.Response:
+    def _ended(self) -> str:
         ended = [thread.name for thread in self._threads if not thread.is_alive()]
-        text = f"ended: {', '.join(ended)}; see the log\n" if ended else "ok\n"
-        return web.Response(text=text, status=500 if ended else 200)
-
-    async def _index(self, _: web.Request) -> web.Response:
-        page = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Bakeoff GPU exporter</title>'
-            '<h1>Bakeoff GPU exporter</h1><p><a href="/metrics">metrics</a> <a href="/healthz">health</a></p></html>'
-        )
-        return web.Response(text=page, content_type="text/html")
+        return f"ended: {', '.join(ended)}; see the log" if ended else ""
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line. Raises UserError."""
-    parser = ArgumentParser(prog="python -m exporters.gpu", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=port_number, default=9102, help="port to listen on (default %(default)s)")
+def prepare(arguments: Sequence[str] | None) -> Prepared:
+    """Read the command line. Raises UsageError."""
+    parser = command_line("exporters.gpu", __doc__, 9102)
     parser.add_argument(
         "--engine",
         action="append",
@@ -152,24 +130,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a memory peak stays visible at least this long, so scrapers at intervals of up to this each see all "
         "(default %(default)s s)",
     )
-    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    owners = find_owners(options.engine, options.containers)
+
+    def make() -> web.Application:
+        monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
+        return Exporter(monitor, owners).application()
+
+    return Prepared(options, make, {})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns the exit code."""
-    try:
-        options = parse_arguments(arguments)
-        owners = find_owners(options.engine, options.containers)
-        listening = bind(options.host, options.port)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    set_up_logging(options.log_level)
-    monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
-    with contextlib.closing(listening):
-        asyncio.run(serve(Exporter(monitor, owners).application(), listening, log))
-    return 0
+    return run(prepare, arguments, log)
 
 
 if __name__ == "__main__":

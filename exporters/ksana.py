@@ -7,7 +7,6 @@ to `/NAME/v1/metrics` to have the series labelled `engine="NAME"` in place of `e
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import html
 import logging
 import os
@@ -19,18 +18,15 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from aiohttp import http_exceptions, web
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from exporters.ksana_exposition import families
 from exporters.ksana_names import UnnameableError, place_of
-from exporters.log import set_up_logging
 from exporters.otlp_cumulative import Cumulator
 from exporters.otlp_decode import Push
 from exporters.otlp_http import MAX_BODY, Reason, RefusedError, accepted, read_push, refused
-from exporters.web import LOG_LEVELS, ArgumentParser, bind, exposition, port_number, serve
-from loadgen.errors import UserError
+from exporters.web import Prepared, application, command_line, run
 
 PORT_VARIABLE = "BAKEOFF_KSANA_EXPORTER_PORT"
 DEFAULT_ENGINE = "ksana"
@@ -133,17 +129,17 @@ class Exporter:
 
     def __init__(self) -> None:
         self.receiver = Receiver()
-        self._registry = CollectorRegistry()
-        self._registry.register(self.receiver)
-        ProcessCollector(registry=self._registry)
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics`, `/healthz` and the paths for pushes."""
         # Bodies are unpacked by gunzip(), which knows a limit.
-        app = web.Application(client_max_size=MAX_BODY, handler_args={"auto_decompress": False})
-        app.router.add_get("/", self._index)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
+        app = application(
+            self.receiver,
+            "Bakeoff KsanaLLM exporter",
+            rows=self._rows,
+            client_max_size=MAX_BODY,
+            handler_args={"auto_decompress": False},
+        )
         app.router.add_post("/v1/metrics", self._push)
         app.router.add_post("/{engine}/v1/metrics", self._push)
         return app
@@ -160,20 +156,9 @@ class Exporter:
         dropped, why = self.receiver.take(engine, push)
         return accepted(request.content_type, dropped, why)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return exposition(self._registry, request)
-
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def _index(self, _: web.Request) -> web.Response:
+    def _rows(self) -> str:
         rows = "".join(f"<li>{html.escape(engine)}</li>" for engine in self.receiver.engines)
-        page = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Bakeoff KsanaLLM exporter</title>'
-            f"<h1>Bakeoff KsanaLLM exporter</h1><p>Pushed so far:</p><ul>{rows or '<li>nobody</li>'}</ul>"
-            '<p><a href="/metrics">metrics</a> <a href="/healthz">health</a></p></html>'
-        )
-        return web.Response(text=page, content_type="text/html")
+        return f"<p>Pushed so far:</p><ul>{rows or '<li>nobody</li>'}</ul>"
 
 
 async def _body(request: web.Request) -> bytes:
@@ -189,27 +174,16 @@ async def _body(request: web.Request) -> bytes:
         raise RefusedError("cut_off", "the body is cut off or malformed") from None
 
 
+def prepare(arguments: Sequence[str] | None) -> Prepared:
+    """Read the command line. Raises UsageError."""
+    port = os.environ.get(PORT_VARIABLE) or "9103"
+    parser = command_line("exporters.ksana", __doc__, port, f"{PORT_VARIABLE}, else 9103")
+    return Prepared(parser.parse_args(arguments), Exporter().application, {})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns the exit code."""
-    parser = ArgumentParser(prog="python -m exporters.ksana", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument(
-        "--port",
-        type=port_number,
-        default=os.environ.get(PORT_VARIABLE) or "9103",
-        help=f"port to listen on (default: {PORT_VARIABLE}, else 9103)",
-    )
-    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
-    try:
-        options = parser.parse_args(arguments)
-        listening = bind(options.host, options.port)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    set_up_logging(options.log_level)
-    with contextlib.closing(listening):
-        asyncio.run(serve(Exporter().application(), listening, log))
-    return 0
+    return run(prepare, arguments, log)
 
 
 if __name__ == "__main__":

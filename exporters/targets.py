@@ -8,7 +8,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from loadgen.errors import UserError
+from exporters.errors import UsageError
 
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 
@@ -25,30 +25,30 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Read `NAME=URL`. Raises UserError when it is not one."""
+    """Read `NAME=URL`. Raises UsageError when it is not one."""
     name, equals, url = text.partition("=")
     example = "for example vllm=http://127.0.0.1:8101"
     if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
-        raise UserError(
+        raise UsageError(
             f"--engine {text!r}: expected NAME=URL with a NAME of letters, digits, '_', '.', '-'; {example}"
         )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     except ValueError as error:
-        raise UserError(f"--engine {text!r}: not a URL ({error}); {example}") from None
+        raise UsageError(f"--engine {text!r}: not a URL ({error}); {example}") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise UserError(f"--engine {text!r}: the URL must start with http:// or https:// and name a host; {example}")
+        raise UsageError(f"--engine {text!r}: the URL must start with http:// or https:// and name a host; {example}")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise UserError(f"--engine {name}: the URL must hold no credentials, query or fragment; {example}")
+        raise UsageError(f"--engine {name}: the URL must hold no credentials, query or fragment; {example}")
     path = parts.path.rstrip("/").removesuffix("/v1")
     return Target(name, f"{parts.scheme}://{parts.netloc}{path}", host, port)
 
 
 def targets_of_environment() -> list[Target]:
-    """The engines in `BAKEOFF_ENGINES_JSON`, as Locust's form has them. Raises UserError when it is malformed."""
+    """The engines in `BAKEOFF_ENGINES_JSON`, as Locust's form has them. Raises UsageError when it is malformed."""
     try:
         seats = json.loads(os.environ.get(ENGINES_VARIABLE) or "[]")
         return [parse_target(f"{seat['name']}={seat['base_url']}") for seat in seats]
     except (ValueError, TypeError, KeyError):
-        raise UserError(f"{ENGINES_VARIABLE} is not a JSON list of engines with name and base_url.") from None
+        raise UsageError(f"{ENGINES_VARIABLE} is not a JSON list of engines with name and base_url.") from None

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import logging
 import math
 import signal
 import socket
-from typing import NoReturn
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from aiohttp import http_exceptions, web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
-from loadgen.errors import UserError
+from exporters.errors import UsageError
+from exporters.log import set_up_logging
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Wrong usage is a UserError."""
+    """Wrong usage is a UsageError."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UserError."""
-        raise UserError(f"{message} (see --help)")
+        """Raise UsageError."""
+        raise UsageError(f"{message} (see --help)")
+
+
+def command_line(module: str, about: str | None, port: int | str, port_words: str = "%(default)s") -> ArgumentParser:
+    """What every exporter can be told: where to listen and what to log; `about` is its docstring."""
+    parser = ArgumentParser(prog=f"python -m {module}", description=(about or "").splitlines()[0])
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=port_number, default=port, help=f"port to listen on (default {port_words})")
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info")
+    return parser
 
 
 def seconds(text: str) -> float:
@@ -49,7 +63,7 @@ seconds.__name__, port_number.__name__ = "number of seconds (0.1 or more)", "por
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind and listen. Raises UserError with the cause when that is impossible."""
+    """Bind and listen. Raises UsageError with the cause when that is impossible."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -63,7 +77,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         why = "the port is in use; stop what holds it, or choose another with --port"
         reason = why if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise UserError(f"Cannot listen on {host}:{port}: {reason}.") from None
+        raise UsageError(f"Cannot listen on {host}:{port}: {reason}.") from None
     return listening
 
 
@@ -71,6 +85,46 @@ def exposition(registry: CollectorRegistry, request: web.Request) -> web.Respons
     """Answer a scrape, in the text format or as OpenMetrics, as the scraper asks."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+
+def application(
+    collector: Collector,
+    title: str,
+    *,
+    rows: Callable[[], str] = str,
+    ended: Callable[[], str] = str,
+    **options: Any,
+) -> web.Application:
+    """Return an application with `/`, `/metrics` and `/healthz`.
+
+    Args:
+        collector: what is served, beside the exporter's own memory and CPU.
+        title: the exporter's name.
+        rows: HTML between the title and the links, made anew at each request.
+        ended: what has ended though it should run; healthy is none of it, the empty text.
+        options: aiohttp's.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+
+    async def index(_: web.Request) -> web.Response:
+        page = (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><h1>{title}</h1>{rows()}'
+            '<p><a href="/metrics">metrics</a> <a href="/healthz">health</a></p></html>'
+        )
+        return web.Response(text=page, content_type="text/html")
+
+    async def metrics(request: web.Request) -> web.Response:
+        return exposition(registry, request)
+
+    async def healthz(_: web.Request) -> web.Response:
+        text = ended()
+        return web.Response(text=f"{text or 'ok'}\n", status=500 if text else 200)
+
+    app = web.Application(**options)
+    app.add_routes([web.get("/", index), web.get("/metrics", metrics), web.get("/healthz", healthz)])
+    return app
 
 
 class BadRequests(logging.Filter):
@@ -94,6 +148,36 @@ class BadRequests(logging.Filter):
         record.fields = {"reason": reason}
         known, self._last = reason == self._last, reason
         return not known
+
+
+class Prepared(NamedTuple):
+    """What an exporter is made of: its options, what makes its application, and what is logged when it listens."""
+
+    options: argparse.Namespace
+    make: Callable[[], web.Application]
+    fields: dict[str, object]
+
+
+def run(
+    prepare: Callable[[Sequence[str] | None], Prepared], arguments: Sequence[str] | None, log: logging.Logger
+) -> int:
+    """Run an exporter until it is told to stop; returns the exit code.
+
+    Args:
+        prepare: reads the command line. Raises UsageError.
+        arguments: the command line's; None: the process' own.
+        log: says where the exporter listens.
+    """
+    try:
+        options, make, fields = prepare(arguments)
+        listening = bind(options.host, options.port)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    set_up_logging(options.log_level)
+    with contextlib.closing(listening):
+        asyncio.run(serve(make(), listening, log, **fields))
+    return 0
 
 
 async def serve(application: web.Application, listening: socket.socket, log: logging.Logger, **fields: object) -> None:

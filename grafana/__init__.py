@@ -1,1 +1,1 @@
-"""Grafana: provisioning, the boards as code (`grafana.boards`) and the JSON that they build (`dashboards/`)."""
+"""Grafana: provisioning, the JSON of the boards (`dashboards/`), what builds it of them, and marks of runs."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from dotenv.parser import parse_stream
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loadgen.errors import UserError
 
@@ -22,10 +25,10 @@ PREFIX = "BAKEOFF_"
 SOCKET_PATH_BYTES = 103 - len(".4194304")
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Every variable that the stack reads. An attribute's alias is its name in the environment and in `.env`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = SettingsConfigDict(frozen=True, case_sensitive=True, env_ignore_empty=True)
 
     locust_port: Port = Field(8089, alias="BAKEOFF_LOCUST_PORT")
     locust_master_port: Port = Field(5557, alias="BAKEOFF_LOCUST_MASTER_PORT")
@@ -47,7 +50,7 @@ class Settings(BaseModel):
     grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
 
     # Containers. Defaults that only compose.yaml needs are in compose.yaml: an empty one here means those.
-    runtime: Literal["", "docker", "embedded"] = Field("", alias="BAKEOFF_RUNTIME")
+    runtime: Literal["", "docker", "processes"] = Field("", alias="BAKEOFF_RUNTIME")
     profile: str = Field("", alias="BAKEOFF_PROFILE")
     engines: str = Field("", alias="BAKEOFF_ENGINES")
     project: str = Field("bakeoff", alias="COMPOSE_PROJECT_NAME", pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -78,6 +81,13 @@ class Settings(BaseModel):
     torch_index_url: str = Field("", alias="TORCH_INDEX_URL")
     build_network: str = Field("", alias="BAKEOFF_BUILD_NETWORK")
 
+    @field_validator("runtime", mode="before")
+    @classmethod
+    def _not_by_its_old_name(cls, value: object) -> object:
+        if value == "embedded":
+            raise ValueError("it is called processes now")
+        return value
+
     def ports(self) -> dict[str, int]:
         """Each port by the variable that changes it."""
         return {
@@ -106,47 +116,37 @@ def _nearest(name: str, least: float = 0.6) -> str | None:
     return own[near[0]] if near else None
 
 
-def read_env_file(path: Path) -> dict[str, str]:
-    """Read `NAME=value` lines; `#` starts a comment line, quotes around a value are dropped.
-
-    A file that is not there is empty. Raises UserError with the line for anything else, unknown names included.
-    """
+def check_env_file(path: Path) -> None:
+    """Raise UserError, with the line, for what is no `NAME=value` of a variable of ours. No file is an empty one."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        bindings = list(parse_stream(io.StringIO(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:
-        return {}
+        return
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
-    values: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.strip().removeprefix("export ").strip()
-        if not text or text.startswith("#"):
-            continue
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals:
-            raise UserError(f"{path}:{number}: expected NAME=value, found {text!r}")
-        if name not in variables():
-            near = _nearest(name)
+    for binding in bindings:
+        text = binding.original.string
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if binding.error or (binding.key and binding.value is None):
+            raise UserError(f"{path}:{line}: expected NAME=value, found {text.strip()!r}")
+        if binding.key and binding.key not in variables():
+            near = _nearest(binding.key)
             hint = f"did you mean {near}?" if near else f"known are {', '.join(variables())}."
-            raise UserError(f"{path}:{number}: unknown variable {name}; {hint}")
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        values[name] = value
-    return values
+            raise UserError(f"{path}:{line}: unknown variable {binding.key}; {hint}")
 
 
-def load_settings(checkout: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from `environ`, then `.env`, then the defaults. Raises UserError naming the variable and its source."""
-    from_file = read_env_file(checkout / ".env")
-    values: dict[str, Any] = {name: value for name, value in from_file.items() if value != ""}
-    values.update({name: environ[name] for name in variables() if environ.get(name, "") != ""})
+def load_settings(checkout: Path) -> Settings:
+    """Settings from the environment, then `.env`, then the defaults. Raises UserError naming variable and source."""
+    path = checkout / ".env"
+    check_env_file(path)
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings(_env_file=path)  # type: ignore[call-arg]  # one of BaseSettings
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        source = "the environment" if environ.get(name) else str(checkout / ".env")
-        raise UserError(f"{name}={first['input']!r} (from {source}): {first['msg'].lower()}") from None
+        source = "the environment" if os.environ.get(name) else str(path)
+        why = first["msg"].removeprefix("Value error, ").lower()
+        raise UserError(f"{name}={first['input']!r} (from {source}): {why}") from None
     taken: dict[int, str] = {}
     for name, port in settings.ports().items():
         if port in taken:
@@ -164,7 +164,7 @@ def load_settings_leniently(checkout: Path) -> Settings:
         return load_settings(checkout)
     except UserError as error:
         print(f"warning: {error} (going on with the defaults)", file=sys.stderr)
-        return Settings.model_validate({})
+        return Settings.model_construct()
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ import struct
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httptools
 
-if TYPE_CHECKING:
-    from simulator.stream import Stream
+from simulator.stream import Stream
 
 SO_TIMESTAMPNS = 35
 """Linux's socket option and control message of that name; Python's socket module does not have it."""

@@ -248,8 +248,8 @@ class Server:
 
     def _ended(self, stream: Stream) -> None:
         """Take leave of a stream that is over, and go on with its connection."""
-        conn = stream.conn
-        if conn.stream is not stream:
+        conn = self._connections.get(stream.client.fd)
+        if conn is None or conn.stream is not stream:
             return
         self.engine.ended(stream)
         conn.stream = None

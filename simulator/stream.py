@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from socket import socket
 from typing import TYPE_CHECKING, Protocol
 
 from simulator.plan import BLOCKED, CLOSE, CONTENT, DONE, END, FAULTED, NEVER, RESET, FaultedWrites
@@ -13,9 +14,23 @@ from simulator.wire import LAST_CHUNK, Writer
 if TYPE_CHECKING:
     from simulator.batching import Sequence, Step
     from simulator.config import Fault
-    from simulator.http import Connection
 
 ACTIONS = RESET | CLOSE | END
+
+
+class Client(Protocol):
+    """Whom a stream is written to: what the socket does not take waits in `out`."""
+
+    sock: socket
+    fd: int
+    out: bytearray
+    close_when_sent: bool
+
+    def write(self, data: bytes) -> bool:
+        """Send or queue. True: all was taken. Raises OSError: the client went away."""
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close at once; `reset` sends RST in place of FIN."""
 
 
 class Observer(Protocol):
@@ -38,17 +53,17 @@ class Stream:
     """Three lists of writes and a cursor. `fire` writes what is due; more may be put in while it runs (batching)."""
 
     __slots__ = (
-        "_blocked", "_coalesce", "_index", "_log", "_made", "_observer", "_slow", "_whole", "armed", "conn", "cursor",
+        "_blocked", "_coalesce", "_index", "_log", "_made", "_observer", "_slow", "_whole", "armed", "client", "cursor",
         "due", "ended", "fault", "kind", "last", "over", "prefix", "sequence", "t_first", "t_last", "tokens", "truth",
         "waiting_tokens", "writer", "writes",
     )  # fmt: skip
 
     def __init__(
-        self, conn: Connection, writer: Writer, truth: RequestTruth, log: TruthLog, observer: Observer, *,
+        self, client: Client, writer: Writer, truth: RequestTruth, log: TruthLog, observer: Observer, *,
         coalesce: int, fault: Fault | None, whole: bool,
     ) -> None:  # fmt: skip
         """`whole`: not streamed; the last write carries a complete response whose head is `prefix`."""
-        self.conn = conn
+        self.client = client
         self.writer = writer
         self.truth = truth
         self.fault = fault
@@ -92,7 +107,7 @@ class Stream:
 
     def fire(self, now: int) -> int:
         """Write what is due at the cursor. Returns the next due time, or 0. `over` says that the stream has ended."""
-        if self._slow is not None and self.conn.out and not self.over:
+        if self._slow is not None and self.client.out and not self.over:
             return self._go_on_trickling(self._slow)
         if self.over:
             return 0
@@ -110,14 +125,14 @@ class Stream:
         except OSError:
             self.end("aborted")
             return 0
-        if self._slow is not None and self.conn.out:
+        if self._slow is not None and self.client.out:
             return now + round(self._slow.gap_ms * 1e6)
         if self.cursor >= len(self.due):
             self._maybe_done()
         return self.next_due()
 
     def _write_one(self, cursor: int, kind: int, now: int) -> None:
-        conn = self.conn
+        client = self.client
         tokens = self.tokens[cursor]
         if kind & ~FAULTED == CONTENT:
             data = self.writer.contents(self._made, [tokens])
@@ -129,12 +144,12 @@ class Stream:
         self._made += tokens
         due = self.due[cursor]
         if self._slow is not None:
-            conn.out += data
+            client.out += data
             self._blocked.append((due, time.monotonic_ns(), kind | FAULTED | BLOCKED, tokens))
             self._trickle(self._slow)
             return
         before = time.monotonic_ns()
-        if conn.write(data):
+        if client.write(data):
             self._log.add(self._index, due, before, time.monotonic_ns(), kind, tokens)
         else:
             self._blocked.append((due, before, kind | BLOCKED, tokens))
@@ -158,7 +173,7 @@ class Stream:
         self._made += total
         due, kind = self.due[cursor:end], self.kind[cursor]
         before = time.monotonic_ns()
-        if self.conn.write(data):
+        if self.client.write(data):
             self._log.add_group(self._index, due, before, time.monotonic_ns(), kind, groups)
         else:
             rows = zip(due, plain, groups, strict=True)
@@ -177,7 +192,7 @@ class Stream:
             body = self.writer.whole(self._made)
             data = self.prefix + f"content-length: {len(body)}\r\n\r\n".encode() + body
             before = time.monotonic_ns()
-            if self.conn.write(data):
+            if self.client.write(data):
                 kinds = CONTENT | self.kind[self.cursor - 1]
                 self._log.add(self._index, due, before, time.monotonic_ns(), kinds, self._made)
             else:
@@ -195,13 +210,13 @@ class Stream:
 
     def _trickle(self, fault: Fault) -> None:
         """Send a few bytes of what waits (fault `slow`). Raises OSError: the client went away."""
-        conn = self.conn
+        client = self.client
         try:
-            sent = conn.sock.send(conn.out[: fault.bytes])
+            sent = client.sock.send(client.out[: fault.bytes])
         except BlockingIOError:
             sent = 0
-        del conn.out[:sent]
-        if not conn.out:
+        del client.out[:sent]
+        if not client.out:
             self.drained()
 
     def _go_on_trickling(self, fault: Fault) -> int:
@@ -210,7 +225,7 @@ class Stream:
         except OSError:
             self.end("aborted")
             return 0
-        if self.conn.out:
+        if self.client.out:
             return time.monotonic_ns() + round(fault.gap_ms * 1e6)
         return self.next_due()
 
@@ -218,11 +233,11 @@ class Stream:
         # First, so that `t_end` is before all that the client may see of it.
         self.end("fault")
         if kind == RESET:
-            self.conn.close(reset=True)
+            self.client.close(reset=True)
         elif kind == CLOSE:
-            self.conn.close_when_sent = True
+            self.client.close_when_sent = True
         else:
-            self.conn.write(LAST_CHUNK)
+            self.client.write(LAST_CHUNK)
 
     def drained(self) -> None:
         """Log writes that had to wait: the client has room again and all bytes are with the kernel."""

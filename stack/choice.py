@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from loadgen.errors import UserError
 
-RUNTIMES = ("docker", "embedded")
+RUNTIMES = ("docker", "processes")
+OLD_NAME = "embedded"
 
 
 @dataclass(frozen=True)
@@ -28,32 +29,40 @@ class Choice:
     reason: str
 
 
+def check_runtime(runtime: str) -> str:
+    """The runtime that was named, if any. Raises UserError for one that there is not."""
+    if runtime == OLD_NAME:
+        raise UserError(f"RUNTIME={OLD_NAME} is now called RUNTIME=processes")
+    if runtime not in ("", *RUNTIMES):
+        raise UserError(f"unknown runtime {runtime!r}: there are {', '.join(RUNTIMES)}")
+    return runtime
+
+
 def choose(found: Found, *, runtime: str = "", profile: str = "", running: str = "") -> Choice:
     """Choose.
 
     Args:
         found: what this machine has.
-        runtime: `docker` or `embedded` if the user said so.
+        runtime: `docker` or `processes` if the user said so.
         profile: the profile if the user said so.
         running: the runtime of the stack that this checkout has up; empty if none.
 
     Raises:
         UserError: what was asked for cannot be had.
     """
-    if runtime not in ("", *RUNTIMES):
-        raise UserError(f"unknown runtime {runtime!r}: there are {', '.join(RUNTIMES)}")
+    check_runtime(runtime)
     if running and runtime and runtime != running:
         raise UserError(f"this checkout's stack is up as {_words(running)}: run `make down` before RUNTIME={runtime}")
     if runtime == "docker" and found.no_docker:
         raise UserError(f"RUNTIME=docker, and {found.no_docker}")
-    chosen = runtime or running or ("embedded" if found.no_docker else "docker")
-    if chosen == "embedded":
+    chosen = runtime or running or ("processes" if found.no_docker else "docker")
+    if chosen == "processes":
         if profile:
             why = "was asked for" if runtime else "is what runs" if running else f"is all there is: {found.no_docker}"
             raise UserError(f"PROFILE={profile} is for containers, and the stack as plain processes {why}")
-        asked, why = runtime == "embedded", found.no_docker
-        reason = "RUNTIME=embedded" if asked else "they are up" if running else why
-        return Choice("embedded", "", f"plain processes ({reason})")
+        asked, why = runtime == "processes", found.no_docker
+        reason = "RUNTIME=processes" if asked else "they are up" if running else why
+        return Choice("processes", "", f"plain processes ({reason})")
     reason = "RUNTIME=docker" if runtime else "they are up" if running else "a Docker engine and Compose answer"
     if profile:
         return Choice("docker", profile, f"containers ({reason}), profile {profile} (as asked)")

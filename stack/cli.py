@@ -1,32 +1,39 @@
-"""`python -m stack`: choose between containers and plain processes, say which and why, and hand over."""
+"""`python -m stack`: the one command line of the stack, as containers or as plain processes."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import subprocess
-import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from loadgen.hosts.stack_file import stack_file
-from loadgen.settings import find_checkout, load_settings, load_settings_leniently, misspelt
-from stack.choice import Choice, Found, choose
-from stack.commands import run_command, say
+from loadgen.errors import UserError
+from loadgen.hosts.stack_file import DockerStack, read_stack
+from loadgen.runs.resume import find_scenario
+from loadgen.scenario.serving import serving_json
+from loadgen.settings import Paths, find_checkout, load_settings, load_settings_leniently, misspelt
+from stack.choice import Choice, Found, check_runtime, choose
+from stack.commands import alone, run_command, say
+from stack.runtime import NO_ENGINE, Runtime, State
+from stack.setup import ENGINES
 
 app = typer.Typer(
-    help="The stack, as containers where Docker answers, else as plain processes.",
+    help="The stack: engines, Locust, exporters, Prometheus and Grafana, as containers or as plain processes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# What `make logs` shows by default, and the engine that `make up` starts in the embedded stack.
+engine_app = typer.Typer(help="Start, stop or restart one engine of the running stack.", no_args_is_help=True)
+app.add_typer(engine_app, name="engine")
+CHECKOUT = find_checkout()
+# What `make logs` shows by default.
 FIRST_LOG = "locust-master"
-EMBEDDED_ENGINE = "llamacpp"
 
-Runtime = Annotated[str, typer.Option(help="docker or embedded; default: what this machine has.")]
-Profile = Annotated[str, typer.Option(help="Containers: gpu, cpu or sim; default: what this machine has.")]
+RuntimeOption = Annotated[str, typer.Option("--runtime", help="docker or processes; default: what this machine has.")]
+Profile = Annotated[str, typer.Option(help="Containers: gpu, cpu or sim, or several with commas between.")]
 
 
 def look_around() -> Found:
@@ -43,92 +50,163 @@ def look_around() -> Found:
     return Found(no_docker="", gpu_driver=has_nvidia_driver(), gpu_runtime=engine.gpu_runtime)
 
 
-def running_runtime() -> str:
-    """The runtime of the stack that this checkout has up, by stack.json; empty if none."""
+def what_runs() -> tuple[str, str]:
+    """Runtime and profile of the stack that this checkout has up, by stack.json; empty if none."""
     try:
-        facts = json.loads(stack_file(find_checkout()).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    return str(facts.get("runtime", "embedded")) if isinstance(facts, dict) else ""
+        stack = read_stack(CHECKOUT)
+    except UserError:
+        return "", ""
+    return ("docker", stack.profile) if isinstance(stack, DockerStack) else ("processes", "")
 
 
-def running_profile() -> str:
-    """The profile of the containers that are up; empty if none are."""
-    if running_runtime() != "docker":
-        return ""
-    return str(json.loads(stack_file(find_checkout()).read_text(encoding="utf-8")).get("profile", ""))
-
-
-def decide(runtime: str, profile: str, *, lenient: bool = False) -> Choice:
+def decide(runtime: str = "", profile: str = "", *, lenient: bool = False) -> Choice:
     """Choose by arguments, then settings, then what is up, then what this machine has."""
-    settings = (load_settings_leniently if lenient else load_settings)(find_checkout())
-    runtime, running = runtime or settings.runtime, running_runtime()
-    found = Found(no_docker="") if (runtime or running) == "embedded" else look_around()
+    settings = (load_settings_leniently if lenient else load_settings)(CHECKOUT)
+    runtime, (running, its_profile) = check_runtime(runtime) or settings.runtime, what_runs()
+    found = Found(no_docker="") if (runtime or running) == "processes" else look_around()
     # What is up keeps its profile, so that `make bench` after `make up PROFILE=sim` means that stack.
-    return choose(found, runtime=runtime, profile=profile or settings.profile or running_profile(), running=running)
+    return choose(found, runtime=runtime, profile=profile or settings.profile or its_profile, running=running)
 
 
-def run(module: str, *arguments: str) -> None:
-    """Hand over to one runtime's own commands, and end with their exit status."""
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
+def open_runtime(runtime: str, profile: str = "cpu", *, offline: bool = False) -> Runtime:
+    """A runtime by its name. Raises UserError where containers cannot be had."""
+    if runtime == "docker":
+        from stack.containers.runtime import ContainerRuntime
+
+        return ContainerRuntime.here(CHECKOUT, profile, offline=offline)
+    from stack.processes.runtime import ProcessRuntime
+
+    return ProcessRuntime(CHECKOUT)
+
+
+def running_stack() -> Runtime:
+    """The stack that is up, or that would be."""
+    return open_runtime(decide(lenient=True).runtime)
 
 
 @app.command()
-def setup(scenario: Annotated[str, typer.Option(help="Set up the engines that it races.")] = "") -> None:
-    """Make the engines' environments, where the stack is plain processes; containers bring their own."""
-    if decide("", "").runtime == "embedded":
-        run("stack.processes", "setup", *(["--scenario", scenario] if scenario else []))
+def setup(
+    engine: Annotated[list[str] | None, typer.Option(help="Engine to set up (repeatable); default: all.")] = None,
+    scenario: Annotated[str, typer.Option(help="Set up the engines that this scenario races.")] = "",
+    verify: Annotated[bool, typer.Option(help="Check every model file's SHA-256.")] = False,
+    runtime: RuntimeOption = "",
+) -> None:
+    """Make the engines' environments and the model, where the stack is plain processes; what is there is kept."""
+    named = check_runtime(runtime) or decide().runtime
+    raced = [name for name in find_scenario(scenario).engines if name in ENGINES] if scenario else []
+    with alone(Paths(CHECKOUT).state):
+        open_runtime(named).setup(engine or raced, verify=verify)
 
 
 @app.command()
 def up(
     engine: Annotated[str, typer.Option(help="Engine to start, or `none`; default: the usual one.")] = "",
-    scenario: Annotated[str, typer.Option(help="Containers: set engines up by its serving block.")] = "",
-    runtime: Runtime = "",
+    scenario: Annotated[str, typer.Option(help="Set the engines up as this scenario's serving block says.")] = "",
+    runtime: RuntimeOption = "",
     profile: Profile = "",
     offline: Annotated[bool, typer.Option(help="Containers: build and pull no images.")] = False,
 ) -> None:
-    """Bring the stack up."""
+    """Bring the stack up, with one engine serving."""
     choice = decide(runtime, profile)
     say(f"stack: {choice.reason}")
     for warning in misspelt(os.environ):
         say(f"warning: {warning}")
-    if choice.runtime == "embedded":
-        run("stack.processes", "up", "--engine", engine or EMBEDDED_ENGINE)
-    options = ["--profile", choice.profile, "--engine", engine, "--scenario", scenario]
+    serving = serving_json(find_scenario(scenario).serving) if scenario else "" if engine != NO_ENGINE else None
     # A race takes the images that the stack was brought up with.
-    offline = offline or (engine == "none" and running_runtime() == "docker")
-    run("stack.containers", "up", *options, *(["--offline"] if offline else []))
+    offline = offline or (engine == NO_ENGINE and what_runs()[0] == "docker")
+    with alone(Paths(CHECKOUT).state):
+        stack = open_runtime(choice.runtime, choice.profile, offline=offline)
+        for line in stack.up(engine, serving):
+            say(line)
+    states = stack.states()
+    print_states(states)
+    if any(each.name == "grafana" for each in states):
+        say("Grafana's user is admin, its password BAKEOFF_GRAFANA_PASSWORD in .env")
 
 
 @app.command()
-def down(volumes: Annotated[bool, typer.Option(help="Containers: remove the volumes too.")] = False) -> None:
+def down(
+    volumes: Annotated[bool, typer.Option(help="Containers: remove the volumes too.")] = False,
+    runtime: RuntimeOption = "",
+) -> None:
     """Take the stack down, whichever is up; what an interrupted `up` left behind too."""
-    from stack.containers.cli import open_stack
-
-    known = running_runtime()
-    status = 0
-    if known != "docker":
-        status = subprocess.run([sys.executable, "-m", "stack.processes", "down"], check=False).returncode
-        if look_around().no_docker:
-            raise typer.Exit(status)
-        if not volumes and not open_stack(find_checkout()).exists():
-            raise typer.Exit(status)
-    open_stack(find_checkout()).down(volumes=volumes)
-    raise typer.Exit(status)
+    known = check_runtime(runtime) or what_runs()[0]
+    with alone(Paths(CHECKOUT).state), contextlib.ExitStack() as afterwards:
+        if known == "docker" or (not runtime and not look_around().no_docker):
+            containers = open_runtime("docker")
+            # Called on leaving, so that processes that do not end keep no container up.
+            afterwards.callback(containers.down, volumes=volumes)
+        if known != "docker":
+            open_runtime("processes").down(volumes=volumes)
 
 
 @app.command()
 def ps() -> None:
-    """Show what runs."""
-    run("stack.containers" if decide("", "", lenient=True).runtime == "docker" else "stack.processes", "ps")
+    """Show each process or container: state, pid or name, URL."""
+    print_states(running_stack().states())
 
 
 @app.command()
-def logs(name: Annotated[str, typer.Argument(help="As `ps` names it.")] = FIRST_LOG) -> None:
-    """Follow one log."""
-    run("stack.containers" if decide("", "", lenient=True).runtime == "docker" else "stack.processes", "logs", name)
+def logs(
+    name: Annotated[str, typer.Argument(help="As `ps` names it.")] = FIRST_LOG,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0)] = 50,
+    follow: Annotated[bool, typer.Option(help="Go on as lines come.")] = True,
+) -> None:
+    """Show the end of one log, and follow it."""
+    raise typer.Exit(running_stack().logs(name, lines, follow=follow))
+
+
+@engine_app.command("start")
+def engine_start(name: str) -> None:
+    """Start an engine, stop the others, and wait until it is healthy."""
+    stack = running_stack()
+    with alone(Paths(CHECKOUT).state):
+        stack.setup([name])
+        stack.host().start(name, on_progress=lambda text: say(f"  {text}"))
+    say(f"{name}: healthy")
+
+
+@engine_app.command("stop")
+def engine_stop(name: str) -> None:
+    """Stop an engine."""
+    running_stack().host().stop(name)
+    say(f"{name}: stopped")
+
+
+@engine_app.command("restart")
+def engine_restart(name: str) -> None:
+    """Stop an engine and start it again."""
+    engine_stop(name)
+    engine_start(name)
+
+
+@app.command()
+def pin() -> None:
+    """Ask the registries for the digests of upstream's images and write them into compose.yaml."""
+    from stack.containers.pin import pin_images
+
+    pin_images(CHECKOUT / "compose.yaml")
+
+
+def print_states(states: list[State]) -> None:
+    """The table of `up` and `ps`."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", "state", "pid or container", "up", "url"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "up" else "left")
+    for each in states:
+        table.add_row(each.name, each.word, each.runs_as, _duration(each.up_s), " ".join(each.urls))
+    # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
+    Console(highlight=False, width=200).print(table, soft_wrap=True)
+
+
+def _duration(seconds: int | None) -> str:
+    """Seconds in words: 75 is "1 min 15 s"."""
+    if seconds is None:
+        return ""
+    minutes = seconds // 60
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
 
 
 def main() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.hosts.base import quoted
 
 SIGN_OF_LIFE_S = 15.0
 
@@ -72,12 +75,7 @@ def run_logged(
 
 def failure(what: str, log: Path, advice: str) -> UserError:
     """The error for a command of `run_logged` that failed."""
-    return UserError(f"{what} failed. {advice}\nThe last lines of {log}:\n{_indent(tail(log, 15))}")
-
-
-def _indent(text: str) -> str:
-    """Set a quotation off."""
-    return "\n".join(f"  | {line}" for line in text.splitlines())
+    return UserError(f"{what} failed. {advice}\nThe last lines of {log}:\n{quoted(tail(log, 15))}")
 
 
 def need_disk(folder: Path, gigabytes: float, what: str) -> None:
@@ -89,6 +87,19 @@ def need_disk(folder: Path, gigabytes: float, what: str) -> None:
             f"{what} needs {gigabytes:g} GB of disk, and {folder} has {free:.1f} GB free: "
             "make room (`make clean` drops what Bakeoff keeps), or clone onto a larger disk"
         )
+
+
+@contextlib.contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """One command at a time on a checkout's stack, whose folder of working state this is; a second waits."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another command is at work on this checkout's stack: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def is_linux() -> bool:

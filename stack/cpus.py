@@ -33,17 +33,18 @@ def available_cpus() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
-def plan_cpus(cpus: Sequence[int]) -> CpuPlan:
-    """Give the last core to traffic where there are four or more, else let all share all.
+def plan_cpus(cpus: Sequence[int], traffic: int = 1) -> CpuPlan:
+    """Give the last cores to traffic, a quarter at most, where there are four or more; else let all share all.
 
-    Raises ValueError if `cpus` is empty.
+    `traffic` is how many cores traffic and monitoring can use. Raises ValueError if `cpus` is empty.
     """
-    if not cpus:
-        raise ValueError("a plan needs at least one core")
     ordered = tuple(sorted(set(cpus)))
+    if not ordered:
+        raise ValueError("a plan needs at least one core")
     if len(ordered) < SPLIT_FROM_CORES:
         return CpuPlan(engine=ordered, traffic=ordered)
-    return CpuPlan(engine=ordered[:-1], traffic=ordered[-1:])
+    count = min(traffic, len(ordered) // SPLIT_FROM_CORES)
+    return CpuPlan(engine=ordered[:-count], traffic=ordered[-count:])
 
 
 def format_cpus(cpus: Sequence[int]) -> str:

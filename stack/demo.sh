@@ -9,15 +9,15 @@ began=$SECONDS
 finish() {
   status=$?
   trap '' INT TERM
-  "$python" -m stack.processes down || status=$((status ? status : 2))
+  "$python" -m stack down --runtime processes || status=$((status ? status : 2))
   exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$python" -m stack.processes setup || exit
-"$python" -m stack.processes up --engine none || exit
+"$python" -m stack setup --runtime processes || exit
+"$python" -m stack up --runtime processes --engine none || exit
 # 6: this machine is too busy for a verdict. The report tells, and is what the demo is for.
 "$python" -m loadgen bench smoke || { status=$?; [ "$status" -eq 6 ] || exit "$status"; }
 # The race has printed its table already.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from loadgen.errors import UserError
 from loadgen.files import cannot_be_written
+from loadgen.settings import Settings, load_settings
+from stack.commands import say
 
 PASSWORD = "BAKEOFF_GRAFANA_PASSWORD"  # noqa: S105 - the name of a variable
 _TEXT = """\
@@ -36,10 +38,18 @@ def write_env_file(path: Path) -> bool:
     return True
 
 
-def need_password(password: str, path: Path) -> None:
-    """Raise UserError, with a line to copy, if a user's own file sets no password."""
-    if not password:
+def settings_with_password(checkout: Path) -> Settings:
+    """The settings, after writing a `.env` with a password for Grafana where there is no file.
+
+    Raises UserError, with a line to copy, if a user's own file sets no password.
+    """
+    path = checkout / ".env"
+    if write_env_file(path):
+        say(f"wrote {path.name} with a password for Grafana")
+    settings = load_settings(checkout)
+    if not settings.grafana_password:
         raise UserError(
             f"{path} sets no password for Grafana, and a file that is there is left alone. "
             f"Add a line such as\n{PASSWORD}={new_password()}"
         )
+    return settings

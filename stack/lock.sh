@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 compile() {
   uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@"
 }
-compile pyproject.toml --extra dev --output-file requirements.lock
+compile pyproject.toml --group dev --output-file requirements.lock
 compile grafana/annotator/requirements.in --output-file grafana/annotator/requirements.lock
 compile tests/docker/compose.in --output-file tests/docker/compose.lock
 compile stack/engines/llamacpp/requirements.in --output-file stack/engines/llamacpp/requirements.lock

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jinja2
 
+from loadgen.files import atomic_write
+
 TEMPLATE = Path("prometheus") / "prometheus.yml.j2"
 RULES = ("rules.yml", "alerts.yml")
 LOOKBACK = "--query.lookback-delta=15s"
@@ -31,11 +33,18 @@ def prometheus_files(checkout: Path, scrape_config: str) -> dict[str, str]:
 
 
 def write_prometheus_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write the files so that another user's Prometheus can read them; the folder is there."""
+    """Write the files so that another user's Prometheus can read them."""
+    folder.mkdir(exist_ok=True)
     for name, text in files.items():
-        path = folder / name
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o644)
+        atomic_write(folder / name, text, mode=0o644)
+
+
+def render_template(path: Path, **values: object) -> str:
+    """A configuration file from its template. Every name in it must have a value."""
+    environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(path.read_text(encoding="utf-8")).render(**values)
 
 
 def render_scrape_config(
@@ -49,11 +58,8 @@ def render_scrape_config(
     ksana_exporter: str | None = None,
 ) -> str:
     """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
-    environment = jinja2.Environment(  # noqa: S701 - a configuration file, not HTML
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    template = environment.from_string((checkout / TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
+    return render_template(
+        checkout / TEMPLATE,
         client=client,
         engine_exporter=engine_exporter,
         gpu_exporter=gpu_exporter,

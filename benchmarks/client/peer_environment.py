@@ -50,12 +50,12 @@ class OwnEnvironment(Environment):
 
 @dataclass(frozen=True)
 class EngineEnvironment(Environment):
-    """The one that an engine of the embedded stack runs in."""
+    """The one that an engine runs in as a plain process."""
 
     engine: str
 
     def ensure(self) -> Path:
-        """Make it as `python -m stack.processes setup` does, without the model."""
+        """Make it as `python -m stack setup` does, without the model."""
         if reason := supported(self.engine):
             raise UserError(reason)
         paths = Paths(CHECKOUT)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grafana.boards.catalogue import BOARDS
-from grafana.boards.drawing import dashboard_json
+from grafana.boards.dashboard_json import dashboard_json
+from loadgen.boards.catalogue import BOARDS
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
 
@@ -38,7 +38,7 @@ def differences(folder: Path) -> list[str]:
     lines = [f"{folder / name} is missing" for name in sorted(wanted.keys() - found.keys())]
     lines += [f"{folder / name} belongs to no board" for name in sorted(found.keys() - wanted.keys())]
     lines += [
-        f"{folder / name} differs from what grafana/boards/ builds"
+        f"{folder / name} differs from what loadgen/boards/catalogue/ builds"
         for name in sorted(wanted.keys() & found.keys())
         if wanted[name] != found[name]
     ]

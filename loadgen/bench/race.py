@@ -102,7 +102,7 @@ def run_bench(
     host, seats, notes = _choose(scenario, stack, engines or ())
     _check_looks(scenario, len(seats), most_repeats)
     if stack is not None:
-        settle_serving(scenario, resume or scenario_name, stack)
+        settle_serving(scenario, stack)
     prometheus = stack.prometheus_url if stack else None
     if old is None:
         scenario, told = _leave_out(scenario, () if stack else seats, console)

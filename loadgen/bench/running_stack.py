@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,14 @@ from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api
 from loadgen.errors import UserError
-from loadgen.files import atomic_write, cannot_be_written
 from loadgen.hosts.base import EngineHost
-from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, serving_file
+from loadgen.hosts.stack_file import DockerStack, SupervisorStack, declare_serving, read_stack
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import serving_json
 
 MASTER = "locust-master"
 WORKER_LIMIT_S = 30.0
-SERVING_VARIABLE = "BAKEOFF_SERVING_JSON"
-"""The `serving:` block that an engine's container was made with, as JSON; empty for the stack's defaults."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,14 @@ class RunningStack:
     """Versions of the packages that its Locust runs with."""
     facts: dict[str, Any]
     """For the manifest."""
-    serving: dict[str, dict[str, Any]]
-    """The serving block that each engine's container was made with, empty for the defaults."""
-    serving_file: Path | None
-    """Where launchers of plain processes read the serving block."""
+    checkout: Path
+    """Whose stack it is."""
 
 
 def open_stack(checkout: Path) -> RunningStack:
     """The stack of this checkout, its Locust ready. Raises UserError where it does not run or answer."""
     stack = read_stack(checkout)
-    return _containers(stack) if isinstance(stack, DockerStack) else _processes(stack, checkout)
+    return _containers(stack, checkout) if isinstance(stack, DockerStack) else _processes(stack, checkout)
 
 
 def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
@@ -71,13 +65,12 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         prometheus_url=stack.urls.get("prometheus"),
         grafana_url=stack.urls.get("grafana"),
         packages=dict(setup["packages"]),
-        facts={"runtime": "embedded"},
-        serving={},
-        serving_file=serving_file(checkout),
+        facts={"runtime": "processes"},
+        checkout=checkout,
     )
 
 
-def _containers(stack: DockerStack) -> RunningStack:
+def _containers(stack: DockerStack, checkout: Path) -> RunningStack:
     from loadgen.hosts.docker import DockerHost
 
     host = DockerHost.of_project(stack.project)
@@ -115,8 +108,7 @@ def _containers(stack: DockerStack) -> RunningStack:
             "profile": stack.profile,
             "docker_version": host.version(),
         },
-        serving={name: _serving_of(host.environment(name)) for name in engines},
-        serving_file=None,
+        checkout=checkout,
     )
 
 
@@ -130,15 +122,6 @@ def _locust(urls: Mapping[str, str]) -> tuple[LocustClient, dict[str, Any]]:
         return locust, locust.setup()
     except LocustGone as error:
         raise UserError(f"{error}. See `make ps` and `make logs S={MASTER}`.") from None
-
-
-def _serving_of(environment: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        return dict(json.loads(environment.get(SERVING_VARIABLE) or "{}"))
-    except (ValueError, TypeError):
-        raise UserError(
-            f"an engine's container has a {SERVING_VARIABLE} that is no JSON object: `make up` again"
-        ) from None
 
 
 def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], list[str]]:
@@ -171,46 +154,9 @@ def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], l
     return chosen, notes
 
 
-def settle_serving(scenario: Scenario, given: str, stack: RunningStack) -> None:
-    """See to it that engines are started as the scenario's `serving:` block says.
+def settle_serving(scenario: Scenario, stack: RunningStack) -> None:
+    """See to it that engines are started as the scenario's `serving:` block says; those that run otherwise are stopped.
 
-    Launchers of plain processes read the block when they start; an engine that runs with other settings is stopped.
-    Containers were made with theirs, which is checked.
-
-    Args:
-        scenario: what is raced.
-        given: the scenario as the user named it.
-        stack: where.
-
-    Raises:
-        UserError: a container was made otherwise, or the block cannot be written.
+    Raises UserError where the block cannot be written for the launchers.
     """
-    text = serving_json(scenario.serving)
-    if stack.serving_file is not None:
-        _declare(text, stack.serving_file, stack.host)
-    wanted = json.loads(text or "{}")
-    for name, actual in stack.serving.items():
-        if _without_none(actual) != wanted:
-            raise UserError(
-                f"Scenario {scenario.name!r} asks for {_words(wanted)}, and {name} in {stack.words} was made with "
-                f"{_words(_without_none(actual))}. Bring it up for this scenario: make up SCENARIO={given}"
-            )
-
-
-def _declare(text: str, path: Path, host: EngineHost) -> None:
-    try:
-        if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
-            host.stop_all()
-            atomic_write(path, text)
-    except OSError as error:
-        raise cannot_be_written(path, error) from None
-
-
-def _without_none(block: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in block.items() if value is not None}
-
-
-def _words(serving: dict[str, Any]) -> str:
-    if not serving:
-        return "the default serving settings"
-    return "the serving settings " + ", ".join(f"{key}: {json.dumps(value)}" for key, value in sorted(serving.items()))
+    declare_serving(stack.checkout, serving_json(scenario.serving), stack.host)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from loadgen.boards.dashboard import Panel, Target
-from loadgen.boards.macros import MacroError, Value, built_in, interpolate
+from loadgen.boards.catalogue.queries import filled
+from loadgen.boards.model import Panel, Query
 from loadgen.boards.span import Span
-from loadgen.monitoring.prometheus import Labels, Prometheus, PrometheusError, Series, duration_seconds
+from loadgen.monitoring.prometheus import Labels, Prometheus, PrometheusError, Series
 
-LEGEND = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
+LEGEND = re.compile(r"\{\{(\w+)\}\}")
 Outage = tuple[float, float]
 """A time in which Prometheus took in nothing: after the first moment, before the second one."""
 OUTAGE_SCRAPES = 5
@@ -25,9 +25,15 @@ class Line:
 
     name: str
     ref: str
+    """The letter of its query."""
     labels: Labels
     values: list[float | None]
     """None where there is none: such a moment is a gap."""
+
+    @property
+    def present(self) -> list[float]:
+        """The values that are there."""
+        return [value for value in self.values if value is not None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +44,6 @@ class Sample:
     ref: str
     labels: Labels
     value: float
-    at: float
-    """Seconds since the Unix epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,38 +57,35 @@ class Answer:
     @property
     def points(self) -> int:
         """How many values came."""
-        return sum(value is not None for line in self.lines for value in line.values) + len(self.samples)
+        return sum(len(line.present) for line in self.lines) + len(self.samples)
+
+    def newest(self) -> list[Sample]:
+        """The last value of each series."""
+        lines = [Sample(line.name, line.ref, line.labels, line.present[-1]) for line in self.lines if line.present]
+        return [*self.samples, *lines]
 
 
 def ask(
-    panel: Panel, prometheus: Prometheus, span: Span, values: Mapping[str, Value], outages: Sequence[Outage]
+    panel: Panel, prometheus: Prometheus, span: Span, chosen: Mapping[str, str], outages: Sequence[Outage]
 ) -> Answer:
-    """Ask a panel's queries. Never raises: what failed is among the problems."""
+    """Ask a panel's queries; `chosen` as in `filled`. Never raises: what failed is among the problems."""
     lines, samples, problems = list[Line](), list[Sample](), list[str]()
-    interval = duration_seconds(panel.interval.removeprefix(">")) if panel.interval else None
-    known = {**values, **built_in(span, interval)}
-    for target in panel.targets:
-        if target.hide or not target.expr:
-            continue
+    for letter, query in panel.lettered():
+        text = filled(query.expr, span.seconds, chosen)
         try:
-            query = interpolate(target.expr, known)
-            if target.instant:
-                samples += _instant(target, prometheus, span, query)
-            else:
-                for series in prometheus.range(query, span.start, span.end, span.step):
-                    line = _values(series, span, outages)
-                    if any(value is not None for value in line):
-                        lines.append(Line(legend(target, series.labels), target.ref, series.labels, line))
-        except (PrometheusError, MacroError) as error:
-            problems.append(f"Query {target.ref}: {error}.")
+            if query.instant:
+                for series in prometheus.instant(text, span.end):
+                    value = series.points[0][1]
+                    if not math.isnan(value):
+                        samples.append(Sample(legend(query, series.labels), letter, series.labels, value))
+                continue
+            for series in prometheus.range(text, span.start, span.end, span.step):
+                line = Line(legend(query, series.labels), letter, series.labels, _values(series, span, outages))
+                if line.present:
+                    lines.append(line)
+        except PrometheusError as error:
+            problems.append(f"Query {letter}: {error}.")
     return Answer(tuple(lines), tuple(samples), tuple(dict.fromkeys(problems)))
-
-
-def _instant(target: Target, prometheus: Prometheus, span: Span, query: str) -> Iterable[Sample]:
-    for series in prometheus.instant(query, span.end):
-        at, value = series.points[0]
-        if not math.isnan(value):
-            yield Sample(legend(target, series.labels), target.ref, series.labels, value, at)
 
 
 def _values(series: Series, span: Span, outages: Sequence[Outage]) -> list[float | None]:
@@ -97,13 +98,9 @@ def _values(series: Series, span: Span, outages: Sequence[Outage]) -> list[float
     return values
 
 
-def legend(target: Target, labels: Labels) -> str:
-    """The name of a series: as the query's legend has it, else its metric and labels as PromQL writes them."""
-    if target.legend and target.legend != "__auto":
-        return LEGEND.sub(lambda found: labels.get(found[1], ""), target.legend).strip()
-    pairs = ", ".join(f'{name}="{value}"' for name, value in labels.items() if name != "__name__")
-    metric = labels.get("__name__", "")
-    return f"{metric}{{{pairs}}}" if pairs else metric or target.expr
+def legend(query: Query, labels: Labels) -> str:
+    """The name of a series, as its query's legend has it."""
+    return LEGEND.sub(lambda found: labels.get(found[1], ""), query.legend).strip()
 
 
 def find_outages(prometheus: Prometheus, span: Span) -> list[Outage]:

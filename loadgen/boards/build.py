@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 
 from loadgen.boards.answers import ask, find_outages
-from loadgen.boards.dashboard import Board
 from loadgen.boards.figures import clock, mark_shapes, outage_shapes
 from loadgen.boards.marks import marks_of_range, marks_of_run
-from loadgen.boards.page import BoardView, PageFacts, SectionView, covered, render
+from loadgen.boards.model import Board
+from loadgen.boards.page import BoardView, PageFacts, covered, render
 from loadgen.boards.paint import Paint
-from loadgen.boards.span import Span, make_span
-from loadgen.boards.variables import resolve
-from loadgen.boards.views import view_of
-from loadgen.monitoring.prometheus import Prometheus, PrometheusError, PrometheusGone
+from loadgen.boards.span import make_span
+from loadgen.boards.views import View, view_of
+from loadgen.monitoring.prometheus import Prometheus, PrometheusError, PrometheusGone, quoted
 from loadgen.runs.manifest import Manifest
 
 UNKNOWN_INTERVAL_S = 15.0
 """Where a server does not tell its scrape interval: Prometheus' own default is a minute, most set 15 s."""
+SPECIAL = re.compile(r"[\\^$*{}\[\]+?.()|]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +58,19 @@ def build_page(
     outages = find_outages(prometheus, span)
     marks = marks_of_run(manifest, span) if manifest else marks_of_range(prometheus, span, outages)
     named = [engine.name for engine in manifest.engines] if manifest else []
-    paint = Paint(boards, [*named, *sorted({mark.engine for mark in marks})])
+    paint = Paint([*named, *sorted({mark.engine for mark in marks})])
     background = [*mark_shapes(marks, span, paint), *outage_shapes(outages, span, paint)]
-    given = {"run": manifest.run_id} if manifest else {}
-    shown = [_board(board, prometheus, span, given, outages, paint, background) for board in boards]
-    views = [view for board in shown for view in board.views]
+    # A regular expression inside a PromQL string, of which it gets no second pair of quotation marks.
+    chosen = {"run": quoted(SPECIAL.sub(r"\\\g<0>", manifest.run_id))[1:-1]} if manifest else {}
+
+    def shown(board: Board) -> BoardView:
+        rows: list[tuple[str, list[View]]] = []
+        for row in board.rows:
+            answers = [(panel, place, ask(panel, prometheus, span, chosen, outages)) for panel, place in row.placed()]
+            rows.append((row.title, [view_of(*each, span, paint, background) for each in answers]))
+        return BoardView(board, rows)
+
+    views = [shown(board) for board in boards]
     facts = PageFacts(
         title=title,
         span=span,
@@ -73,30 +82,11 @@ def build_page(
         marks=marks,
         outages=outages,
     )
+    panels = [view for board in views for view in board.views]
     return Page(
-        html=render(facts, shown, paint),
-        covered=covered(shown, span),
-        panels=len(views),
-        filled=sum(view.reason is None for view in views),
+        html=render(facts, views, paint),
+        covered=covered(views, span),
+        panels=len(panels),
+        filled=sum(view.reason is None for view in panels),
         stopped=prometheus.gone,
     )
-
-
-def _board(
-    board: Board,
-    prometheus: Prometheus,
-    span: Span,
-    given: Mapping[str, str],
-    outages: Sequence[tuple[float, float]],
-    paint: Paint,
-    background: Sequence[dict[str, object]],
-) -> BoardView:
-    values, problems = resolve(board, prometheus, span, given)
-    sections = []
-    for section in board.sections:
-        views = []
-        for panel in section.panels:
-            answer = ask(panel, prometheus, span, values, outages)
-            views.append(view_of(panel, answer, values, span, paint, background))
-        sections.append(SectionView(section.title, views))
-    return BoardView(board.uid, board.title, board.description, problems, sections)

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from loadgen.boards.answers import Outage
+from loadgen.boards.catalogue.queries import INFO
 from loadgen.boards.span import Span
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
 from loadgen.runs.manifest import Manifest
-
-BLOCK_INFO = "bakeoff_client_block_info"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def marks_of_run(manifest: Manifest, span: Span) -> list[Mark]:
 
 def marks_of_range(prometheus: Prometheus, span: Span, outages: Sequence[Outage]) -> list[Mark]:
     """The blocks that the client told of in a time range; none where Prometheus does not know."""
-    query = f"max by (run_id, block, engine, cell) ({BLOCK_INFO})"
+    query = f"max by (run_id, block, engine, cell) ({INFO})"
     try:
         found = prometheus.range(query, span.start, span.end, span.step)
     except PrometheusError:

@@ -4,50 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from loadgen.boards.answers import Outage
-from loadgen.boards.archive import COVERED
 from loadgen.boards.colours import Colour
 from loadgen.boards.figures import blocks_figure
 from loadgen.boards.marks import Mark
+from loadgen.boards.model import Board
 from loadgen.boards.paint import Paint
 from loadgen.boards.span import Span, moment_text
 from loadgen.boards.units import text
 from loadgen.boards.views import View
 
-
-@dataclasses.dataclass(frozen=True)
-class SectionView:
-    """The panels under one heading."""
-
-    title: str
-    views: list[View]
-
-    @property
-    def top(self) -> int:
-        """The uppermost row of the grid that they use."""
-        return min((view.place.y for view in self.views), default=0)
+COVERED = "bakeoff-covered"
+"""Name of the page's own note of how much it shows: values times the seconds between them, whatever the step."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BoardView:
-    """One board as it is shown."""
+    """One board as it is shown: its rows by title, with their panels."""
 
-    id: str
-    title: str
-    description: str
-    problems: list[str]
-    sections: list[SectionView]
+    board: Board
+    rows: list[tuple[str, list[View]]]
 
     @property
     def views(self) -> list[View]:
         """All its panels, in reading order."""
-        return [view for section in self.sections for view in section.views]
+        return [view for _, views in self.rows for view in views]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +57,17 @@ def covered(boards: Sequence[BoardView], span: Span) -> int:
     return round(span.step * sum(view.points for board in boards for view in board.views))
 
 
+def covered_by(path: Path) -> int:
+    """How much an existing page shows; 0 where there is none, or none of ours."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            head = file.read(2000)
+    except OSError:
+        return 0
+    found = re.search(rf'<meta name="{COVERED}" content="(\d+)">', head)
+    return int(found[1]) if found else 0
+
+
 def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
     """Return the page. Texts are escaped, but for plotly's script, ours, and the HTML made of Markdown."""
     from plotly.offline import get_plotlyjs
@@ -84,7 +84,6 @@ def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(place=place, engine=lambda name: place(paint.engine(name)), json=_json)
-    engines = list(dict.fromkeys(mark.engine for mark in facts.marks))
     views = [view for board in boards for view in board.views]
     body = environment.get_template("boards.html.j2").render(
         title=facts.title,
@@ -94,7 +93,7 @@ def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
         problems=facts.problems,
         filled=sum(view.reason is None for view in views),
         panels=len(views),
-        engines=engines,
+        engines=list(dict.fromkeys(mark.engine for mark in facts.marks)),
         boards=boards,
         blocks=blocks_figure(facts.marks, facts.outages, facts.span, paint) if facts.marks else None,
     )

@@ -1,46 +1,39 @@
-"""Each panel as the page shows it: a plot with its legend, tiles, a table, a text, or why there is nothing."""
+"""Each panel as the page shows it: a plot with its legend, tiles, a table, or why there is nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from markdown_it import MarkdownIt
 
-from loadgen.boards.answers import Answer, Line
+from loadgen.boards.answers import Answer
 from loadgen.boards.colours import TEXT, Colour
-from loadgen.boards.dashboard import Panel, Place
-from loadgen.boards.fields import Field, field_of
-from loadgen.boards.figures import Figure, lines_figure, states_figure
-from loadgen.boards.macros import Value, plain
+from loadgen.boards.figures import Figure, lines_figure, states_figure, value_text
+from loadgen.boards.model import Panel, Place
 from loadgen.boards.paint import Paint
-from loadgen.boards.reduce import REDUCERS, name, reduce
 from loadgen.boards.span import Span
-from loadgen.boards.tables import Table, table_of
 
-NOTHING = "No data in this time range."
 MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """One entry of a legend. `trace` is its place among the plot's series; None where it stands for several."""
+    """One entry of a legend: a line with its newest and its greatest value."""
 
     name: str
     colour: Colour
-    dash: str = "solid"
-    figures: tuple[str, ...] = ()
-    trace: int | None = None
+    dash: str
+    last: str
+    max: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A figure and its legend; `columns` are the legend's figures, such as `mean`."""
+    """A figure and its legend, in the order of the figure's lines; states have none."""
 
     figure: Figure
     keys: list[Key]
-    columns: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +47,26 @@ class Tile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    numeric: bool = False
+    engine: str | None = None
+    """The engine that the cell names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table as it is shown."""
+
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+@dataclasses.dataclass(frozen=True)
 class View:
-    """One panel as it is shown: one of plot, tiles, table and text, or none of them and the reason."""
+    """One panel as it is shown: one of plot, tiles and table, or none of them and the reason."""
 
     title: str
     about: str
@@ -66,92 +77,54 @@ class View:
     plot: Plot | None = None
     tiles: list[Tile] | None = None
     table: Table | None = None
-    text: str | None = None
-    """HTML, made of Markdown."""
     reason: str | None = None
 
 
 def view_of(
-    panel: Panel,
-    answer: Answer,
-    values: Mapping[str, Value],
-    span: Span,
-    paint: Paint,
-    background: Sequence[dict[str, Any]] = (),
+    panel: Panel, place: Place, answer: Answer, span: Span, paint: Paint, background: Sequence[Figure] = ()
 ) -> View:
     """What the page shows of a panel and the answer to its queries."""
-    view = View(
-        title=plain(panel.title, values),
-        about=MARKDOWN.renderInline(plain(panel.description, values)),
-        place=panel.place,
-        problems=answer.problems,
-        points=answer.points,
-    )
-    if panel.type == "text":
-        content = plain(str(panel.options.get("content") or ""), values)
-        return dataclasses.replace(view, text=MARKDOWN.render(content))
+    view = View(panel.title, MARKDOWN.renderInline(panel.about), place, answer.problems, answer.points)
     if answer.points == 0:
-        return dataclasses.replace(view, reason=str(panel.fields.defaults.get("noValue") or NOTHING))
-    if panel.type == "table":
-        return dataclasses.replace(view, table=table_of(panel, answer))
-    if panel.type in ("stat", "gauge", "bargauge"):
+        return dataclasses.replace(view, reason=panel.no_data)
+    if panel.kind == "table":
+        return dataclasses.replace(view, table=_table(panel, answer))
+    if panel.kind in ("stat", "bargauge"):
         return dataclasses.replace(view, tiles=list(_tiles(panel, answer, paint)))
-    lines = answer.lines or _flat(answer, span)
-    fields = [field_of(panel.fields, line.name, ref=line.ref) for line in lines]
-    legend = panel.options.get("legend") or {}
-    if panel.type == "state-timeline":
-        figure, states = states_figure(lines, fields, span, paint, background)
-        keys = [Key(words, colour) for words, colour in states if legend.get("showLegend", True)]
-        return dataclasses.replace(view, plot=Plot(figure, keys, []))
-    looks = paint.lines(fields, [line.labels.get("engine") for line in lines])
-    figure = lines_figure(lines, fields, looks, span, paint, background)
-    return dataclasses.replace(view, plot=_with_legend(legend, figure, lines, fields, looks))
-
-
-def _with_legend(
-    legend: Mapping[str, Any],
-    figure: Figure,
-    lines: Sequence[Line],
-    fields: Sequence[Field],
-    looks: Sequence[tuple[Colour, str]],
-) -> Plot:
-    if legend.get("showLegend") is False:
-        return Plot(figure, [], [])
-    calcs = [calc for calc in legend.get("calcs") or () if calc in REDUCERS]
+    if panel.kind == "state-timeline":
+        return dataclasses.replace(view, plot=Plot(states_figure(panel, answer.lines, span, paint, background), []))
+    looks = paint.lines(panel, answer.lines)
     keys = [
-        Key(field.name, colour, dash, tuple(field.text(reduce(line.values, calc)) for calc in calcs), i)
-        for i, (line, field, (colour, dash)) in enumerate(zip(lines, fields, looks, strict=True))
+        Key(line.name, colour, dash, value_text(panel, line.present[-1]), value_text(panel, max(line.present)))
+        for line, (colour, dash) in zip(answer.lines, looks, strict=True)
     ]
-    return Plot(figure, keys, [name(calc) for calc in calcs])
+    figure = lines_figure(panel, answer.lines, looks, span, paint, background)
+    return dataclasses.replace(view, plot=Plot(figure, keys))
 
 
 def _tiles(panel: Panel, answer: Answer, paint: Paint) -> Iterable[Tile]:
-    options = panel.options.get("reduceOptions") or {}
-    how = next((calc for calc in options.get("calcs") or () if calc in REDUCERS), "lastNotNull")
-    figures = [(s.name, s.ref, s.labels, s.value) for s in answer.samples]
-    for line in answer.lines:
-        value = reduce(line.values, how)
-        if value is not None:
-            figures.append((line.name, line.ref, line.labels, value))
-    fields = [field_of(panel.fields, name, ref=ref) for name, ref, _, _ in figures]
-    largest = max(value for *_, value in figures)
-    for (_, _, labels, value), field in zip(figures, fields, strict=True):
-        engine = labels.get("engine")
-        colour = field.state_colour(value) or field.fixed or (paint.engine(engine) if engine else TEXT)
-        yield Tile(
-            name=field.name if len(figures) > 1 or panel.type != "stat" else "",
-            text=field.text(value),
-            colour=TEXT if panel.options.get("colorMode") == "none" else colour,
-            share=None if panel.type == "stat" else _share(value, field, largest),
-        )
+    samples = answer.newest()
+    least = panel.minimum or 0.0
+    most = max(sample.value for sample in samples) if panel.maximum is None else panel.maximum
+    for sample in samples:
+        text = value_text(panel, sample.value)
+        if panel.kind == "stat":
+            yield Tile(sample.name if len(samples) > 1 else "", text, TEXT)
+            continue
+        share = 0.0 if most <= least else min(1.0, max(0.0, (sample.value - least) / (most - least)))
+        yield Tile(sample.name, text, paint.state(panel, sample, sample.value) or TEXT, share)
 
 
-def _share(value: float, field: Field, largest: float) -> float:
-    least = field.least or 0.0
-    most = largest if field.most is None else field.most
-    return 0.0 if most <= least else min(1.0, max(0.0, (value - least) / (most - least)))
+def _table(panel: Panel, answer: Answer) -> Table:
+    """A row for each series: its labels, and then its value."""
+    samples = answer.newest()
+    columns = [*sorted({label for sample in samples for label in sample.labels}), "Value"]
+    columns = [column for column in columns if column not in (*panel.hidden, "__name__")]
 
+    def cell(column: str, labels: dict[str, str], value: float) -> Cell:
+        if column == "Value":
+            return Cell(value_text(panel, value), numeric=True)
+        text = labels.get(column)
+        return Cell(panel.no_data if text is None else text, engine=text if column == "engine" else None)
 
-def _flat(answer: Answer, span: Span) -> tuple[Line, ...]:
-    """Instant values in a panel over time: each at the range's end."""
-    return tuple(Line(s.name, s.ref, s.labels, [*[None] * (span.count - 1), s.value]) for s in answer.samples)
+    return Table(columns, [[cell(column, dict(s.labels), s.value) for column in columns] for s in samples])

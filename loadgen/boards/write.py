@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadgen.boards.archive import NAME, covered_by
 from loadgen.boards.build import Page, build_page
-from loadgen.boards.dashboard import load_boards
+from loadgen.boards.catalogue import BOARDS
+from loadgen.boards.page import covered_by
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
 from loadgen.errors import UserError
 from loadgen.files import write_file
@@ -18,10 +18,7 @@ from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import load_manifest
 
-
-def boards_folder(checkout: Path) -> Path:
-    """Where a checkout has its boards."""
-    return checkout / "grafana" / "dashboards"
+NAME = "dashboards.html"
 
 
 def write_dashboards(
@@ -62,7 +59,7 @@ def dashboards_of_range(
         raise UserError("--to goes with --from.")
     else:
         start, finish = parse_moment(begin, now), min(now, parse_moment(end or "now", now))
-    page = _build(checkout, start, finish, url or stack_prometheus(checkout), None)
+    page = _build(start, finish, url or stack_prometheus(checkout), None)
     return _write(output, page, 0)
 
 
@@ -79,7 +76,7 @@ def dashboards_of_run(checkout: Path, folder: RunFolder, url: str | None, output
     source = url or load_manifest(folder.manifest_path).prometheus_url or stack_prometheus(checkout)
     start, end = run_range(folder)
     try:
-        return _write(path, _build(checkout, start, end, source, folder), kept)
+        return _write(path, _build(start, end, source, folder), kept)
     except UserError as error:
         raise UserError(f"{error} {path} is kept as it was." if kept else str(error)) from None
 
@@ -118,12 +115,11 @@ def stack_prometheus(checkout: Path) -> str:
     return url
 
 
-def _build(checkout: Path, start: float, end: float, url: str, folder: RunFolder | None) -> Page:
-    boards = load_boards(boards_folder(checkout))
+def _build(start: float, end: float, url: str, folder: RunFolder | None) -> Page:
     manifest = load_manifest(folder.manifest_path) if folder else None
     title = manifest.run_id if manifest else "Time range"
     try:
-        page = build_page(boards, Prometheus(url), start, end, title=title, manifest=manifest)
+        page = build_page(BOARDS, Prometheus(url), start, end, title=title, manifest=manifest)
     except PrometheusGone as error:
         raise UserError(f"{error}, so nothing was written.") from None
     if page.covered == 0:

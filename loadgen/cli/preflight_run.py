@@ -54,7 +54,7 @@ def run_preflight(
         host = stack.host
         seats = choose_seats(scenario, stack)[0] if scenario else list(stack.seats.values())
         if scenario is not None and scenario_name is not None:
-            settle_serving(scenario, scenario_name, stack)
+            settle_serving(scenario, stack)
     last = seats[-1].name
     preflight = Preflight(seats, host, needs_of(scenario) if scenario else Needs(), accepted)
     progress = StatusLine(console)

@@ -102,7 +102,8 @@ def run(
     from loadgen.endpoints.tokens import make_recipe
     from loadgen.presentation.progress import QuickProgress
     from loadgen.quick.measure import run_quick
-    from loadgen.scenario.model import OPEN_LOOP_WARMUP, Timeouts
+    from loadgen.scenario.model import OPEN_LOOP_WARMUP
+    from loadgen.stream.timeouts import Timeouts
     from loadgen.traffic.plan import BlockPlan
 
     if shared_prefix_tokens >= prompt_tokens:

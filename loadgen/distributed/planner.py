@@ -17,8 +17,8 @@ from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.runs.manifest import new_run_id
 from loadgen.scenario.cell import Cell
-from loadgen.scenario.model import Timeouts
 from loadgen.scenario.trace import TRACE_FILE, Trace, read_trace
+from loadgen.stream.timeouts import Timeouts
 from loadgen.traffic.plan import BlockPlan
 
 BY_HAND = "web-ui"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.files import atomic_write, cannot_be_written
+from loadgen.hosts.base import EngineHost
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,29 @@ def stack_file(checkout: Path) -> Path:
 
 
 def serving_file(checkout: Path) -> Path:
-    """Where the launchers of a checkout's stack of plain processes find the serving settings asked for."""
-    return stack_file(checkout).with_name("serving.json")
+    """Where the launchers of a checkout's engines find the serving settings asked for; containers mount its folder."""
+    return stack_file(checkout).parent / "serving" / "serving.json"
+
+
+def declare_serving(checkout: Path, text: str, host: EngineHost) -> None:
+    """Have the engines of a stack started with these settings from now on: those that run with others are stopped.
+
+    Args:
+        checkout: whose stack it is.
+        text: the serving block as JSON; empty for the engines' defaults.
+        host: who stops them.
+
+    Raises:
+        UserError: the settings cannot be written down.
+    """
+    path = serving_file(checkout)
+    try:
+        if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
+            host.stop_all()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, text, mode=0o644)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
 
 
 def read_stack(checkout: Path) -> SupervisorStack | DockerStack:
@@ -86,7 +109,9 @@ def read_stack(checkout: Path) -> SupervisorStack | DockerStack:
         }
         return SupervisorStack(socket=Path(data["socket"]), urls=dict(data["urls"]), engines=engines)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError("the stack does not run: start it with `make up`") from None
+        raise UserError(
+            "the stack does not run: start it with `make up`, or name endpoints with --engine NAME=URL"
+        ) from None
 
 
 def read_supervisor_stack(checkout: Path) -> SupervisorStack:

@@ -135,7 +135,7 @@ class SupervisorHost:
             if fault.faultCode == Faults.ALREADY_STARTED:
                 return
             if fault.faultCode == Faults.NO_FILE and name in self.stack.engines:
-                advice = f"it is not set up: run `.venv/bin/python -m stack.processes setup --engine {name}`"
+                advice = f"it is not set up: run `.venv/bin/python -m stack setup --engine {name}`"
                 raise UserError(f"{name} cannot start: {advice}") from None
             raise UserError(f"{name} cannot start: supervisor says {fault.faultString}") from None
 

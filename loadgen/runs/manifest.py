@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from loadgen.errors import UserError
 from loadgen.files import write_file
@@ -134,7 +134,7 @@ class Manifest(_Model):
     """What happened on the way, in words: engines that died, workers that were lost, an interrupt."""
     prometheus_url: str | None = None
     stack: dict[str, Any] = Field(default_factory=dict)
-    """What ran the engines and Locust: runtime (embedded or docker), and for docker project, profile and version."""
+    """What ran the engines and Locust: runtime (processes or docker), and for docker project, profile and version."""
     host: dict[str, Any] = Field(default_factory=dict)
     packages: dict[str, str] = Field(default_factory=dict)
     git: dict[str, Any] = Field(default_factory=dict)
@@ -143,6 +143,11 @@ class Manifest(_Model):
     """Level of its verdicts: less where a run was judged several times, see `until_decided`."""
     floor: dict[str, Any] | None = None
     """The load generator's own error on this host (`loadgen.client.floor.Floor`); None when it was not calibrated."""
+
+    @field_validator("stack")
+    @classmethod
+    def _by_its_present_name(cls, stack: dict[str, Any]) -> dict[str, Any]:
+        return {**stack, "runtime": "processes"} if stack.get("runtime") == "embedded" else stack
 
     def span(self) -> tuple[float, float]:
         """The first and the last moment that it knows of, seconds since the Unix epoch; equal where nothing ran."""

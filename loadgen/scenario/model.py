@@ -15,9 +15,10 @@ from loadgen.scenario.cell import Cell
 from loadgen.scenario.serving import Serving
 from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
 from loadgen.scenario.threshold import parse_threshold
+from loadgen.stream.timeouts import Timeouts
 from loadgen.validation import Strict
 
-__all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario", "Timeouts"]
+__all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario"]
 
 OPEN_LOOP_WARMUP = 10
 
@@ -50,14 +51,6 @@ class Load(Strict):
 
 
 ONE_KIND = "give either `concurrency` (closed loop) or `rate` (open loop), or replay a `trace`"
-
-
-class Timeouts(Strict):
-    """Limits in seconds. A request that passes one ends with an error and keeps what was timed."""
-
-    connect_s: float = Field(default=10.0, gt=0)
-    stall_s: float = Field(default=120.0, gt=0, description="longest silence, the wait for the first event included")
-    total_s: float = Field(default=600.0, gt=0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -58,6 +58,6 @@ class Serving(Strict):
 
 
 def serving_json(serving: Serving | None) -> str:
-    """A block as launchers read it (`BAKEOFF_SERVING_JSON`): JSON, empty where nothing is asked for."""
+    """A block as launchers read it (`BAKEOFF_SERVING_FILE`): JSON, empty where nothing is asked for."""
     asked = serving.asked() if serving is not None else {}
     return json.dumps(asked) if asked else ""

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 from loadgen.record import RequestRecord
-from loadgen.scenario.model import Timeouts
 from loadgen.stream.event_reader import EventReader
 from loadgen.stream.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
 from loadgen.stream.sse import SSEError
+from loadgen.stream.timeouts import Timeouts
 
 
 def exchange(

@@ -12,8 +12,8 @@ from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.scenario.cell import Cell
-from loadgen.scenario.model import Timeouts
 from loadgen.scenario.shapes import Conversation, Step
+from loadgen.stream.timeouts import Timeouts
 from loadgen.traffic.arrivals import Arrival
 
 

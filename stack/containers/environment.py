@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from loadgen.errors import UserError
@@ -17,20 +17,6 @@ SERVICE_USER = (10001, 10001)
 def service_user(uid: int, gid: int) -> tuple[int, int]:
     """Whom Locust and the engines run as: the caller, so that the files of runs/ are theirs, but never root."""
     return SERVICE_USER if uid == 0 else (uid, gid)
-
-
-def plan_container_cpus(cpus: Sequence[int], workers: int) -> CpuPlan:
-    """The cores of engines and of traffic with monitoring: a core a worker and one more, a quarter of all at most.
-
-    With fewer than four cores all share all, as in the embedded stack. Raises ValueError if `cpus` is empty.
-    """
-    ordered = tuple(sorted(set(cpus)))
-    if not ordered:
-        raise ValueError("a plan needs at least one core")
-    if len(ordered) < 4:
-        return CpuPlan(engine=ordered, traffic=ordered)
-    count = min(workers + 1, len(ordered) // 4)
-    return CpuPlan(engine=ordered[:-count], traffic=ordered[-count:])
 
 
 def compose_environment(

@@ -5,6 +5,7 @@ Standard library only, and no newer than Python 3.9: the image decides which Pyt
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ from loadgen.engines.serving import NativeSetting, block_facts, read_block
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 
-SERVING_VARIABLE = "BAKEOFF_SERVING_JSON"
+SERVING_VARIABLE = "BAKEOFF_SERVING_FILE"
 MODEL_VARIABLE = "BAKEOFF_MODEL"
 RECORD_VARIABLE = "BAKEOFF_LAUNCH_RECORD"
 STATE_VARIABLE = "BAKEOFF_STATE_DIR"
@@ -39,11 +40,17 @@ def run(main: Callable[[], NoReturn]) -> NoReturn:
 
 
 def read_serving() -> dict[str, Any]:
-    """The serving settings asked for. Raises UserError when they are malformed."""
+    """The serving settings asked for, from the file that `make up` and races write; none where there is no file.
+
+    Raises UserError when they are malformed.
+    """
+    path = os.environ.get(SERVING_VARIABLE, "")
     try:
-        return read_block(os.environ.get(SERVING_VARIABLE, ""))
-    except UserError as error:
-        raise UserError(f"{SERVING_VARIABLE}: {error}") from None
+        return read_block(Path(path).read_text(encoding="utf-8")) if path else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeError, UserError) as error:
+        raise UserError(f"{path} ({SERVING_VARIABLE}): {error}") from None
 
 
 def read_port(default: int) -> int:
@@ -105,61 +112,62 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file so that a reader finds either the old or the new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json.dumps(content, indent=2) + "\n")
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """An engine as it is about to be started."""
 
+    argv: Sequence[str]
+    """The command line; the first is the program's path."""
+    environment: Mapping[str, str]
+    """Variables added to those of this process."""
+    settings: Sequence[NativeSetting]
+    """What becomes of the serving settings; empty where there is nothing to tell of them."""
+    facts: Mapping[str, Any]
+    """What else belongs into the record."""
+    notes: Sequence[str] = ()
+    """What a person should know beside the settings."""
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """More variables, which are never written down."""
 
-def become(
-    what: str,
-    argv: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    secrets: Mapping[str, str],
-    settings: Sequence[NativeSetting],
-    facts: Mapping[str, Any],
-    notes: Sequence[str],
-    cwd: Path,
-) -> NoReturn:
-    """Write the launch record, say what is started, and replace this process by it, so that signals reach it.
+    def record(self, place: Path | None) -> None:
+        """Write the launch record, if a place for it is named, and say what a person should know. Raises UserError."""
+        record = {
+            "pid": os.getpid(),
+            "started_unix_s": time.time(),
+            "argv": list(self.argv),
+            "environment": {**dict(sorted(self.environment.items())), **dict.fromkeys(sorted(self.secrets), REDACTED)},
+            "python": platform.python_version(),
+            **self.facts,
+            **({"serving": block_facts(list(self.settings))} if self.settings else {}),
+            "notes": list(self.notes),
+        }
+        if place:
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write(place, json.dumps(record, indent=2) + "\n")
+            except OSError as error:
+                raise UserError(f"the launch record {place} ({RECORD_VARIABLE}) cannot be written: {error}") from None
+        for remark in [*(setting.remark() for setting in self.settings), *self.notes]:
+            if remark:
+                print(f"note: {remark}", file=sys.stderr, flush=True)
 
-    Args:
-        what: the engine's name for people.
-        argv: the command line; the first is the program's path.
-        environment: variables added to those of this process.
-        secrets: the same, but never written down.
-        settings: what becomes of the serving settings.
-        facts: what else belongs into the record.
-        notes: what a person should know beside the settings.
-        cwd: where it runs.
+    def become(self, what: str, cwd: Path) -> NoReturn:
+        """Replace this process by the engine, so that signals reach it. Raises UserError if it cannot be started.
 
-    Raises:
-        UserError: the record cannot be written, or the program cannot be started.
-    """
-    record = {
-        "pid": os.getpid(),
-        "started_unix_s": time.time(),
-        "argv": list(argv),
-        "environment": {**dict(sorted(environment.items())), **dict.fromkeys(sorted(secrets), REDACTED)},
-        "cwd": str(cwd),
-        "python": platform.python_version(),
-        **facts,
-        "serving": block_facts(list(settings)),
-        "notes": list(notes),
-    }
-    place = os.environ.get(RECORD_VARIABLE)
-    if place:
+        Args:
+            what: the engine's name for people.
+            cwd: where it runs.
+        """
+        print(f"starting {what}: {shlex.join(self.argv)}", flush=True)
         try:
-            write_json(Path(place), record)
+            os.chdir(cwd)
+            variables = {**os.environ, **self.environment, **self.secrets}
+            os.execve(self.argv[0], list(self.argv), variables)  # noqa: S606 - our own argument list
         except OSError as error:
-            raise UserError(f"{place} ({RECORD_VARIABLE}) cannot be written: {error}") from None
-    for remark in [*(setting.remark() for setting in settings), *notes]:
-        if remark:
-            print(f"note: {remark}", file=sys.stderr, flush=True)
-    print(f"starting {what}: {shlex.join(argv)}", flush=True)
-    try:
-        os.chdir(cwd)
-        os.execve(argv[0], list(argv), {**os.environ, **environment, **secrets})  # noqa: S606 - our own argument list
-    except OSError as error:
-        raise UserError(f"{what} cannot be started: {error}") from None
+            raise UserError(f"{what} cannot be started: {error}") from None
+
+
+def record_place() -> Path | None:
+    """Where the launch record goes, by the environment."""
+    place = os.environ.get(RECORD_VARIABLE)
+    return Path(place) if place else None

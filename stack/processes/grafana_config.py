@@ -1,4 +1,4 @@
-"""Grafana's settings and provisioning in the embedded stack. Pure functions of the stack's settings."""
+"""Grafana's settings and provisioning in the stack of plain processes. Pure functions of the stack's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stack consists of: its programs, and the configuration files they read. Pure functions of the settings."""
+"""What the stack of plain processes consists of: its programs, and the files they read. Pure functions of settings."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import jinja2
+from typing import Any
 
 from loadgen.errors import UserError
+from loadgen.hosts.http_probe import http_status
 from loadgen.hosts.stack_file import serving_file
 from loadgen.settings import Paths, Settings, main_python
 from stack.cpus import CpuPlan, format_cpus
-from stack.model import SERVED_NAME, stamp_path
+from stack.engines.launching import SERVING_VARIABLE
 from stack.processes.binaries import Grafana
 from stack.processes.grafana_config import grafana_environment
 from stack.processes.strays import MARK
-from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config
-from stack.setup import ENGINES, supported
+from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, render_template
+from stack.setup import ENGINES, SERVED_NAME, supported
 
 LOCAL = "http://127.0.0.1"
 
@@ -38,10 +38,6 @@ class Program:
     url: str = ""
     ready_url: str = ""
     engine: bool = False
-    essential: bool = False
-    without_it: str = ""
-    stop_signal: str = "TERM"
-    stop_wait_s: int = 20
 
     @property
     def command(self) -> str:
@@ -52,6 +48,10 @@ class Program:
     def log_file(self) -> str:
         """The log's path as supervisor's configuration wants it: this option alone is expanded twice."""
         return _escaped(self.log).replace("%", "%%")
+
+    def answers(self) -> bool:
+        """Whether it answers where it says that it is ready; true for one that serves nothing."""
+        return not self.ready_url or http_status(self.ready_url, timeout_s=1) == 200
 
 
 def engine_port(settings: Settings, engine: str) -> int:
@@ -74,133 +74,102 @@ def programs(
 ) -> list[Program]:
     """All programs of the stack, in the order of their start; the engines, of which one serves at a time, come last."""
     python = main_python(paths.checkout)
-    on_traffic_cpus = (python, "-m", "stack.cpus", format_cpus(cpus.traffic))
     locust = (python, "-m", "locust", "-f", str(paths.checkout / "loadgen" / "locustfile.py"))
-    found = [
-        Program(
-            name="locust-master",
-            argv=(
-                *on_traffic_cpus,
-                *locust,
-                "--master",
-                *("--web-host", "127.0.0.1", "--web-port", str(settings.locust_port)),
-                *("--master-bind-host", "127.0.0.1", "--master-bind-port", str(settings.locust_master_port)),
-            ),
-            log=paths.log("locust-master"),
-            ports=(
-                ("BAKEOFF_LOCUST_PORT", settings.locust_port),
-                ("BAKEOFF_LOCUST_MASTER_PORT", settings.locust_master_port),
-            ),
-            url=f"{LOCAL}:{settings.locust_port}",
-            ready_url=f"{LOCAL}:{settings.locust_port}/",
-            essential=True,
-            without_it="no traffic can be made",
-        )
-    ]
-    found += [
-        Program(
-            name=f"locust-worker-{number}",
-            argv=(
-                *on_traffic_cpus,
-                *locust,
-                "--worker",
-                *("--master-host", "127.0.0.1", "--master-port", str(settings.locust_master_port)),
-            ),
-            log=paths.log(f"locust-worker-{number}"),
-            essential=True,
-            without_it="no traffic can be made",
-        )
-        for number in range(1, settings.workers + 1)
-    ]
-    exporter = [*on_traffic_cpus, python, "-m", "exporters.engine", "--host", "127.0.0.1"]
-    exporter += ["--port", str(settings.engine_exporter_port)]
+    found: list[Program] = []
+
+    def add(name: str, argv: Sequence[str], *variables: str, path: str = "", ready: str = "") -> None:
+        """Add a program on the cores of traffic; it serves `path` on the first variable's port, if there is one."""
+        ports = settings.ports()
+        url = f"{LOCAL}:{ports[variables[0]]}" if variables else ""
+        pinned = (python, "-m", "stack.cpus", format_cpus(cpus.traffic), *argv)
+        by_variable = tuple((variable, ports[variable]) for variable in variables)
+        found.append(Program(name, pinned, paths.log(name), by_variable, url and url + path, url and url + ready))
+
+    master = ("--master-bind-host", "127.0.0.1", "--master-bind-port", str(settings.locust_master_port))
+    web = ("--web-host", "127.0.0.1", "--web-port", str(settings.locust_port))
+    variables = ("BAKEOFF_LOCUST_PORT", "BAKEOFF_LOCUST_MASTER_PORT")
+    add("locust-master", (*locust, "--master", *web, *master), *variables, ready="/")
+    for number in range(1, settings.workers + 1):
+        to_master = ("--master-host", "127.0.0.1", "--master-port", str(settings.locust_master_port))
+        add(f"locust-worker-{number}", (*locust, "--worker", *to_master))
+    exporter = [python, "-m", "exporters.engine", "--host", "127.0.0.1", "--port", str(settings.engine_exporter_port)]
     for engine in engines_here():
         exporter += ["--engine", f"{engine}={engine_url(settings, engine)}"]
-    found.append(
-        Program(
-            name="engine-exporter",
-            argv=tuple(exporter),
-            log=paths.log("engine-exporter"),
-            ports=(("BAKEOFF_ENGINE_EXPORTER_PORT", settings.engine_exporter_port),),
-            url=f"{LOCAL}:{settings.engine_exporter_port}/metrics",
-            ready_url=f"{LOCAL}:{settings.engine_exporter_port}/metrics",
-            without_it="engine memory and CPU are not recorded",
-        )
-    )
+    add("engine-exporter", exporter, "BAKEOFF_ENGINE_EXPORTER_PORT", path="/metrics", ready="/metrics")
     if prometheus:
-        found.append(_prometheus(settings, paths, on_traffic_cpus, prometheus))
+        add("prometheus", _prometheus(settings, paths, prometheus), "BAKEOFF_PROMETHEUS_PORT", ready="/-/ready")
     if grafana:
-        found.append(
-            Program(
-                name="grafana",
-                argv=(*on_traffic_cpus, str(grafana.binary), *_grafana_arguments(paths, grafana)),
-                log=paths.log("grafana"),
-                ports=(("BAKEOFF_GRAFANA_PORT", settings.grafana_port),),
-                url=f"{LOCAL}:{settings.grafana_port}",
-                ready_url=f"{LOCAL}:{settings.grafana_port}/api/health",
-                without_it="there are no live dashboards; `make dashboards` prints them as a page",
-            )
-        )
-    found += [_engine(settings, paths, cpus, engine) for engine in engines_here()]
-    return found
+        # `grafana` has a subcommand, `grafana-server` (its older name) has none.
+        start = (str(grafana.binary), *(("server",) if grafana.binary.name == "grafana" else ()))
+        options = ("--homepath", str(grafana.home), "--config", str(paths.grafana_config))
+        add("grafana", (*start, *options), "BAKEOFF_GRAFANA_PORT", ready="/api/health")
+    return [*found, *(_engine(settings, paths, cpus, engine) for engine in engines_here())]
 
 
-def _prometheus(settings: Settings, paths: Paths, prefix: Sequence[str], binary: Path) -> Program:
-    return Program(
-        name="prometheus",
-        argv=(
-            *prefix,
-            str(binary),
-            f"--config.file={paths.prometheus_config}",
-            f"--storage.tsdb.path={paths.state / 'prometheus'}",
-            "--storage.tsdb.retention.time=15d",
-            "--storage.tsdb.retention.size=2GB",
-            LOOKBACK,
-            f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
-            r"--web.cors.origin=https?://(127\.0\.0\.1|localhost)(:[0-9]+)?",
-        ),
-        log=paths.log("prometheus"),
-        ports=(("BAKEOFF_PROMETHEUS_PORT", settings.prometheus_port),),
-        url=f"{LOCAL}:{settings.prometheus_port}",
-        ready_url=f"{LOCAL}:{settings.prometheus_port}/-/ready",
-        without_it="nothing is recorded over time, and reports come without engine memory",
+def _prometheus(settings: Settings, paths: Paths, binary: Path) -> tuple[str, ...]:
+    return (
+        str(binary),
+        f"--config.file={paths.prometheus_config}",
+        f"--storage.tsdb.path={paths.state / 'prometheus'}",
+        "--storage.tsdb.retention.time=15d",
+        "--storage.tsdb.retention.size=2GB",
+        LOOKBACK,
+        f"--web.listen-address=127.0.0.1:{settings.prometheus_port}",
+        r"--web.cors.origin=https?://(127\.0\.0\.1|localhost)(:[0-9]+)?",
     )
-
-
-def _grafana_arguments(paths: Paths, grafana: Grafana) -> tuple[str, ...]:
-    """`grafana` has a subcommand, `grafana-server` (its older name) has none."""
-    start = ("server",) if grafana.binary.name == "grafana" else ()
-    return (*start, "--homepath", str(grafana.home), "--config", str(paths.grafana_config))
 
 
 def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Program:
     """Both engines get the same cores, context and number of sequences."""
-    weights = paths.hf_model if engine == "vllm" else paths.gguf
+    url, port = engine_url(settings, engine), engine_port(settings, engine)
     argv = [
         *(str(paths.engine_python(engine)), "-m", f"stack.engines.{engine}.serve"),
-        *("--model", str(weights)),
-        *("--model-stamp", str(stamp_path(weights))),
+        *("--model", str(paths.hf_model if engine == "vllm" else paths.gguf)),
         *("--served-name", SERVED_NAME),
-        *("--port", str(engine_port(settings, engine))),
+        *("--port", str(port)),
         *("--cpus", format_cpus(cpus.engine)),
         *("--context-tokens", str(settings.context_tokens)),
         *("--parallel", str(settings.parallel_sequences)),
         *("--state-dir", str(paths.state / "engines" / engine)),
         *("--record", str(paths.launch_record(engine))),
-        *("--serving", str(serving_file(paths.checkout))),
+        *(("--eager",) if engine == "vllm" and settings.vllm_eager else ()),
     ]
-    if engine == "vllm" and settings.vllm_eager:
-        argv.append("--eager")
-    return Program(
-        name=engine,
-        argv=tuple(argv),
-        log=paths.log(engine),
-        ports=((f"BAKEOFF_{engine.upper()}_PORT", engine_port(settings, engine)),),
-        url=engine_url(settings, engine),
-        ready_url=f"{engine_url(settings, engine)}/health",
-        engine=True,
-        stop_wait_s=30,
-    )
+    variable = f"BAKEOFF_{engine.upper()}_PORT"
+    return Program(engine, tuple(argv), paths.log(engine), ((variable, port),), url, f"{url}/health", engine=True)
+
+
+def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> dict[str, Any]:
+    """What stack.json holds; loadgen.hosts.stack_file reads it."""
+    return {
+        "runtime": "processes",
+        "key": stack_key(stack, settings, paths),
+        "socket": str(paths.socket),
+        "urls": {program.name: program.url for program in stack if program.url and not program.engine},
+        "engines": {
+            seat["name"]: {
+                **seat,
+                "health_url": f"{seat['base_url']}/health",
+                "log": str(paths.log(seat["name"])),
+                "launch_record": str(paths.launch_record(seat["name"])),
+                "start_limit_s": settings.engine_start_limit_s,
+            }
+            for seat in seats(settings)
+        },
+    }
+
+
+def seats(settings: Settings) -> list[dict[str, str]]:
+    """The seats that Locust's form offers and races take."""
+    return [
+        {
+            "name": engine,
+            "kind": engine,
+            "base_url": engine_url(settings, engine),
+            "model": SERVED_NAME,
+            "api": "completions",
+        }
+        for engine in engines_here()
+    ]
 
 
 def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
@@ -212,18 +181,8 @@ def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
         "BAKEOFF_RUNS_DIR": str(paths.checkout / settings.runs_dir),
-        "BAKEOFF_ENGINES_JSON": json.dumps(
-            [
-                {
-                    "name": engine,
-                    "kind": engine,
-                    "base_url": engine_url(settings, engine),
-                    "model": SERVED_NAME,
-                    "api": "completions",
-                }
-                for engine in engines_here()
-            ]
-        ),
+        "BAKEOFF_ENGINES_JSON": json.dumps(seats(settings)),
+        SERVING_VARIABLE: str(serving_file(paths.checkout)),
         **grafana_environment(settings, paths),
     }
 
@@ -235,7 +194,8 @@ def render_supervisor(stack: Sequence[Program], paths: Paths) -> str:
             raise UserError(
                 f"supervisor cannot work below {paths.checkout}: its name holds {mark!r}; rename the folder"
             )
-    return _template(Path(__file__).with_name("supervisord.conf.j2")).render(
+    return render_template(
+        Path(__file__).with_name("supervisord.conf.j2"),
         programs=stack,
         checkout=_escaped(paths.checkout),
         socket=_escaped(paths.socket),
@@ -269,10 +229,3 @@ def stack_key(stack: Sequence[Program], settings: Settings, paths: Paths) -> str
 def _escaped(path: Path) -> str:
     """Supervisor expands % in values."""
     return str(path).replace("%", "%%")
-
-
-def _template(path: Path) -> jinja2.Template:
-    environment = jinja2.Environment(  # noqa: S701 - configuration files, not HTML
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    return environment.from_string(path.read_text(encoding="utf-8"))

@@ -13,16 +13,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from grafana.boards.absent import NOT_TOLD
 from loadgen.boards.answers import Answer, ask
-from loadgen.boards.dashboard import load_boards
+from loadgen.boards.catalogue import BOARDS
+from loadgen.boards.model import Panel
 from loadgen.boards.span import make_span
-from loadgen.boards.variables import resolve
 from loadgen.endpoints.seats import Seat
 from loadgen.monitoring.prometheus import Prometheus
 from loadgen.settings import Paths
 from stack import setup
-from stack.model import SERVED_NAME, stamp_path
 from tests.boards.live_stack import CHECKOUT, LiveStack, Program, low_ports, wait_for
 from tests.prometheus.test_recorded import DATA, RisingPage
 
@@ -54,7 +52,7 @@ LACKING_HERE: dict[tuple[str, str], dict[str, str]] = {
 class Shown:
     """What the boards showed: each panel's answer, by board and title, and the kinds of the engines that ran."""
 
-    answers: dict[tuple[str, str], tuple[list[str], Answer]]
+    answers: dict[tuple[str, str], tuple[Panel, Answer]]
     kinds: dict[str, str]
 
 
@@ -69,7 +67,7 @@ def llamacpp(folder) -> Iterator[list[Seat]]:
     (folder / "state").mkdir()
     command = [
         *(str(paths.engine_python("llamacpp")), "-m", "stack.engines.llamacpp.serve"),
-        *("--model", str(paths.gguf), "--model-stamp", str(stamp_path(paths.gguf)), "--served-name", SERVED_NAME),
+        *("--model", str(paths.gguf), "--served-name", setup.SERVED_NAME),
         *("--port", str(port), "--cpus", "0", "--context-tokens", "512", "--parallel", "4"),
         *("--state-dir", str(folder / "state"), "--record", str(folder / "launch.json")),
         *("--serving", str(folder / "serving.json")),
@@ -77,7 +75,7 @@ def llamacpp(folder) -> Iterator[list[Seat]]:
     program = Program(command, f"http://127.0.0.1:{port}", folder / "llamacpp.log")
     try:
         program.wait("/health")
-        yield [Seat(name="llamacpp", kind="llamacpp", base_url=program.url, model=SERVED_NAME, api="completions")]
+        yield [Seat(name="llamacpp", kind="llamacpp", base_url=program.url, model=setup.SERVED_NAME, api="completions")]
     finally:
         program.kill()
 
@@ -106,12 +104,9 @@ def shown(prometheus_binary, tmp_path_factory):
         prometheus, end = Prometheus(stack.url("prometheus")), time.time()
         span = make_span(begin, end, 1.0)
         answers = {}
-        for board in load_boards(CHECKOUT / "grafana" / "dashboards"):
-            values, problems = resolve(board, prometheus, span, {})
-            assert problems == []
-            for panel in board.panels:
-                refs = [target.ref for target in panel.targets if target.expr and not target.hide]
-                answers[board.uid, panel.title] = refs, ask(panel, prometheus, span, values, [])
+        for board in BOARDS:
+            for panel in board.panels():
+                answers[board.uid, panel.title] = panel, ask(panel, prometheus, span, {}, [])
         stack.locust.stop()
         yield Shown(answers, {seat.name: seat.kind for seat in stack.seats})
 
@@ -124,11 +119,11 @@ def test_no_query_is_refused(shown):
 def test_every_query_of_every_panel_has_data_but_those_listed(shown):
     silent = {
         (*place, ref)
-        for place, (refs, answer) in shown.answers.items()
-        for ref in refs
+        for place, (panel, answer) in shown.answers.items()
+        for ref, _ in panel.lettered()
         if ref not in {each.ref for each in (*answer.lines, *answer.samples)}
     }
-    assert sum(len(refs) for refs, _ in shown.answers.values()) > 40
+    assert sum(len(panel.queries) for panel, _ in shown.answers.values()) > 40
     assert silent == set(EMPTY)
 
 
@@ -136,10 +131,10 @@ def test_every_panel_has_all_engines_but_those_that_do_not_tell(shown):
     """Of panels whose figures are engines'; the boards' own list says which kinds of engine tell nothing, and why."""
     here = set(shown.kinds.values())
     wrong = []
-    for place, (_, answer) in shown.answers.items():
+    for place, (panel, answer) in shown.answers.items():
         told = {each.labels["engine"] for each in (*answer.lines, *answer.samples) if "engine" in each.labels}
         lacking = {shown.kinds[name] for name in shown.kinds.keys() - told}
-        listed = {*NOT_TOLD.get(place, ()), *LACKING_HERE.get(place, ())}
+        listed = {*panel.not_told, *LACKING_HERE.get(place, ())}
         if told & shown.kinds.keys() and place not in LEAST_IS_LEFT_OUT and lacking != listed & here:
             wrong.append(f"{place} lacks {sorted(lacking)}, and listed are {sorted(listed & here)}")
     assert wrong == [], "\n".join(wrong)

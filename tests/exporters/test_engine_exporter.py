@@ -16,8 +16,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporters.engine import main
+from exporters.errors import UsageError
 from exporters.targets import Target, parse_target
-from loadgen.errors import UserError
 from tests.exporters.cgroup_tree import version2
 
 MIB = 1 << 20
@@ -55,7 +55,7 @@ def test_targets(text, target):
     ],
 )
 def test_wrong_targets_are_explained_in_one_line(text):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UsageError) as caught:
         parse_target(text)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)

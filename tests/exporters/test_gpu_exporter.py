@@ -11,8 +11,8 @@ import urllib.request
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from exporters.errors import UsageError
 from exporters.gpu import find_owners, main
-from loadgen.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_engines_come_from_the_environment_unless_given(monkeypatch):
     assert set(find_owners(["x=http://h"], None)._trees) == {"x"}
     assert find_owners(["x=17"], None)._pids == {"x": 17}
     monkeypatch.setenv("BAKEOFF_ENGINES_JSON", json.dumps([{"name": "other", "base_url": "http://vllm:8101"}]))
-    with pytest.raises(UserError, match="other"):
+    with pytest.raises(UsageError, match="other"):
         find_owners([], None)
 
 

@@ -1,8 +1,6 @@
 """Which panels have no data on a machine with CPU engines, panel by panel: here as a list, in code as marks."""
 
-from grafana.boards import reasons
-from grafana.boards.absent import NEVER_ON_CPU, NOT_TOLD
-from grafana.boards.catalogue import BOARDS
+from loadgen.boards.catalogue import BOARDS, reasons
 from loadgen.engines import ENGINES as KINDS
 from stack.setup import ENGINES
 from tests.prometheus.rule_files import Rule, all_rules
@@ -40,9 +38,15 @@ def test_the_list():
         reasons.OPEN_LOOP: NEEDS_OPEN_LOOP,
         reasons.GOES_WELL: NEEDS_TROUBLE,
     }
-    assert {place: reason for reason, group in groups.items() for place in places(group)} == NEVER_ON_CPU
-    assert {place for place, kinds in NOT_TOLD.items() if "llamacpp" in kinds} == LLAMACPP_IS_SILENT
-    assert {kind for kinds in NOT_TOLD.values() for kind in kinds} <= set(KINDS)
+    assert {place: reason for reason, group in groups.items() for place in places(group)} == {
+        (board.uid, panel.title): panel.never_on_cpu
+        for board in BOARDS
+        for panel in board.panels()
+        if panel.never_on_cpu
+    }
+    told = {(board.uid, panel.title): panel.not_told for board in BOARDS for panel in board.panels()}
+    assert {place for place, kinds in told.items() if "llamacpp" in kinds} == LLAMACPP_IS_SILENT
+    assert {kind for kinds in told.values() for kind in kinds} <= set(KINDS)
     assert set(ENGINES) == {"llamacpp", "vllm"}, "the list is of these CPU engines"
 
 

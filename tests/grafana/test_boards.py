@@ -9,9 +9,10 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 from ruamel.yaml import YAML
 
-from grafana.boards.catalogue import BOARDS
-from grafana.boards.colours import ENGINE_COLOURS, series_of
+from grafana.boards.dashboard_json import series_of
 from grafana.boards.files import FOLDER, texts
+from loadgen.boards.catalogue import BOARDS
+from loadgen.boards.colours import KNOWN
 from loadgen.presentation.style import LOOKS
 from stack.setup import ENGINES
 from tests.prometheus.conftest import CHECKOUT
@@ -105,15 +106,15 @@ def test_words_of_good_and_bad(uid, panel):
 
 
 def engines_of_the_stacks():
-    """The names of all engines in compose.yaml and in the embedded stack."""
+    """The names of all engines in compose.yaml and in that of plain processes."""
     services = YAML(typ="safe").load((CHECKOUT / "compose.yaml").read_text(encoding="utf-8"))["services"]
     return {name for name, each in services.items() if "bakeoff.engine" in (each.get("labels") or {})} | set(ENGINES)
 
 
 def test_each_engine_of_the_stacks_has_a_colour_of_its_own_from_the_reports_palette():
-    assert set(ENGINE_COLOURS) == engines_of_the_stacks()
-    assert len(set(ENGINE_COLOURS.values())) == len(ENGINE_COLOURS)
-    assert set(ENGINE_COLOURS.values()) <= {look.dark for look in LOOKS}
+    assert set(KNOWN) == engines_of_the_stacks()
+    assert len(set(KNOWN.values())) == len(KNOWN)
+    assert set(KNOWN.values()) <= {(look.light, look.dark) for look in LOOKS}
 
 
 @every_panel
@@ -129,8 +130,8 @@ def test_an_engine_has_the_same_colour_on_every_panel(uid, panel):
                 found = override["properties"][0]["value"]["fixedColor"]
         return found
 
-    for engine, wanted in ENGINE_COLOURS.items():
-        assert colour(engine) == colour(f"{engine} · p0064-o0032-c004") == wanted
+    for engine, wanted in KNOWN.items():
+        assert colour(engine) == colour(f"{engine} · p0064-o0032-c004") == wanted.dark
     assert colour("somebody-elses") == "palette-classic-by-name"
 
 

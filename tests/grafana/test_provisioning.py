@@ -2,7 +2,7 @@
 
 from ruamel.yaml import YAML
 
-from grafana.boards.catalogue import BOARDS
+from loadgen.boards.catalogue import BOARDS
 from tests.prometheus.conftest import CHECKOUT
 
 FOLDER = CHECKOUT / "grafana" / "provisioning"

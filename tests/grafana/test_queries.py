@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from grafana.boards.catalogue import BOARDS
 from grafana.boards.files import texts
-from grafana.boards.variables import EVERYTHING
+from loadgen.boards.catalogue import BOARDS
+from loadgen.boards.catalogue.queries import filled as filled_over
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.rule_files import Rule, all_rules
 from tests.prometheus.test_source_metrics import SERVED
@@ -19,10 +19,15 @@ QUERIES = [(board.uid, panel.title, query) for board in BOARDS for panel in boar
 OF_PROMETHEUS = {"ALERTS"}
 
 
-def filled(expr, *, length="10m", **chosen):
-    """The expression as Grafana asks it: variables put in, everything chosen unless told otherwise."""
-    expr = expr.replace("$__range", length)
-    return re.sub(r"\$(run|scenario|cell|engine)\b", lambda match: chosen.get(match[1], EVERYTHING), expr)
+def filled(expr, *, minutes=10, **chosen):
+    """The expression as it is asked: choices put in, everything chosen unless told otherwise."""
+    return filled_over(expr, 60 * minutes, chosen)
+
+
+@pytest.mark.parametrize("expr", ['x{a=~"$nope"}', "x$", 'label_replace(x, "a", "$1", "b", "(.*)")'])
+def test_a_dollar_sign_before_anything_but_a_choice_is_an_error(expr):
+    with pytest.raises((KeyError, ValueError)):
+        filled(expr)
 
 
 def query_of(title, uid="bakeoff", number=0):
@@ -142,7 +147,7 @@ TWO_ENGINES = {
 
 
 def test_the_slower_engine_is_shown_with_by_how_much(evaluate):
-    expr = f"round({filled(query_of('TTFT: slower by'), length='9m')}, 0.0001)"
+    expr = f"round({filled(query_of('TTFT: slower by'), minutes=9)}, 0.0001)"
     wanted = [('{engine="b",scenario="s",cell="c1"}', 0.5)]
     good, said = evaluate(TWO_ENGINES, expr, wanted=wanted)
     assert good, said
@@ -150,7 +155,7 @@ def test_the_slower_engine_is_shown_with_by_how_much(evaluate):
 
 
 def test_one_engine_alone_is_compared_with_nothing(evaluate):
-    expr = filled(query_of("TTFT: slower by"), length="9m", engine="a")
+    expr = filled(query_of("TTFT: slower by"), minutes=9, engine="a")
     good, said = evaluate(TWO_ENGINES, expr, wanted=[])
     assert good, said
 

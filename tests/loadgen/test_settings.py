@@ -11,15 +11,24 @@ from loadgen.settings import (
     load_settings_leniently,
     misspelt,
     private_folder,
-    read_env_file,
     variables,
 )
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+def settings_of(checkout, environ):
+    """The settings with these variables in place of the environment's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in variables():
+            patch.delenv(name, raising=False)
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        return load_settings(checkout)
+
+
 def test_defaults(tmp_path):
-    settings = load_settings(tmp_path, {})
+    settings = settings_of(tmp_path, {})
     assert settings.ports() == {
         "BAKEOFF_LOCUST_PORT": 8089,
         "BAKEOFF_LOCUST_MASTER_PORT": 5557,
@@ -42,10 +51,10 @@ def test_the_environment_goes_before_the_file(tmp_path):
     (tmp_path / ".env").write_text(
         "# ports\nexport BAKEOFF_LOCUST_PORT=9001\nBAKEOFF_VLLM_PORT = '9002'\nBAKEOFF_VLLM_EAGER=\n"
     )
-    settings = load_settings(tmp_path, {"BAKEOFF_VLLM_PORT": "9003", "BAKEOFF_LLAMACPP_PORT": "", "HOME": "/x"})
+    settings = settings_of(tmp_path, {"BAKEOFF_VLLM_PORT": "9003", "BAKEOFF_LLAMACPP_PORT": "", "HOME": "/x"})
     assert (settings.locust_port, settings.vllm_port, settings.llamacpp_port) == (9001, 9003, 8102)
     assert settings.vllm_eager is False
-    assert load_settings(tmp_path, {"BAKEOFF_VLLM_EAGER": "1"}).vllm_eager is True
+    assert settings_of(tmp_path, {"BAKEOFF_VLLM_EAGER": "1"}).vllm_eager is True
 
 
 @pytest.mark.parametrize(
@@ -56,6 +65,8 @@ def test_the_environment_goes_before_the_file(tmp_path):
         ("\nxyz", r"\.env:2: expected NAME=value"),
         ("BAKEOFF_VLLM_PORT=80", r"BAKEOFF_VLLM_PORT='80' \(from .*\.env\): input should be greater than"),
         ("BAKEOFF_VLLM_PORT=http", r"BAKEOFF_VLLM_PORT='http' .*valid integer"),
+        ("BAKEOFF_RUNTIME=embedded", r"BAKEOFF_RUNTIME='embedded' \(from .*\.env\): it is called processes now"),
+        ("=3", r"\.env:1: expected NAME=value, found '=3'"),
         ("BAKEOFF_WORKERS=0", r"BAKEOFF_WORKERS='0'"),
         ("BAKEOFF_VLLM_PORT=8089", r"BAKEOFF_VLLM_PORT and BAKEOFF_LOCUST_PORT are both 8089"),
     ],
@@ -63,7 +74,7 @@ def test_the_environment_goes_before_the_file(tmp_path):
 def test_mistakes_are_named(tmp_path, text, message):
     (tmp_path / ".env").write_text(text)
     with pytest.raises(UserError, match=message):
-        load_settings(tmp_path, {})
+        settings_of(tmp_path, {})
 
 
 def test_a_misspelt_variable_of_the_environment_is_told():
@@ -73,7 +84,7 @@ def test_a_misspelt_variable_of_the_environment_is_told():
 
 def test_an_empty_value_is_the_default(tmp_path):
     (tmp_path / ".env").write_text("BAKEOFF_VLLM_PORT=\nBAKEOFF_WORKERS=''\n")
-    assert load_settings(tmp_path, {}) == load_settings(tmp_path / "nowhere", {})
+    assert settings_of(tmp_path, {}) == settings_of(tmp_path / "nowhere", {})
 
 
 def test_what_must_work_anyway_goes_on_with_the_defaults(tmp_path, capsys):
@@ -84,7 +95,7 @@ def test_what_must_work_anyway_goes_on_with_the_defaults(tmp_path, capsys):
 
 def test_a_mistake_in_the_environment_says_so(tmp_path):
     with pytest.raises(UserError, match=r"BAKEOFF_VLLM_PORT='99999' \(from the environment\)"):
-        load_settings(tmp_path, {"BAKEOFF_VLLM_PORT": "99999"})
+        settings_of(tmp_path, {"BAKEOFF_VLLM_PORT": "99999"})
 
 
 def test_the_example_names_every_variable_with_its_default(tmp_path):
@@ -92,8 +103,8 @@ def test_the_example_names_every_variable_with_its_default(tmp_path):
     lines = [line for line in uncommented.splitlines() if line.partition("=")[0] in variables()]
     example = tmp_path / ".env"
     example.write_text("\n".join(lines))
-    assert sorted(read_env_file(example)) == sorted(variables())
-    assert load_settings(tmp_path, {}) == load_settings(tmp_path / "nowhere", {})
+    assert sorted(line.partition("=")[0] for line in lines) == sorted(variables())
+    assert settings_of(tmp_path, {}) == settings_of(tmp_path / "nowhere", {})
 
 
 def test_the_socket_of_a_deep_checkout_is_short_and_its_own(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def prometheus_binary() -> Path:
-    """Prometheus as the embedded stack finds it, or fetches it where there is none."""
+    """Prometheus as the stack of plain processes finds it, or fetches it where there is none."""
     paths = Paths(CHECKOUT)
     found = find_prometheus(load_settings(CHECKOUT), paths)
     if found is None:

@@ -13,15 +13,15 @@ NONE = Found(no_docker="no Docker engine: there is no /var/run/docker.sock")
 @pytest.mark.parametrize(
     ("found", "asked", "expected"),
     [
-        (NONE, {}, ("embedded", "")),
+        (NONE, {}, ("processes", "")),
         (DOCKER, {}, ("docker", "cpu")),
         (GPU, {}, ("docker", "gpu")),
         (Found("", gpu_driver=True), {}, ("docker", "cpu")),
         (Found("", gpu_runtime=True), {}, ("docker", "cpu")),
         (GPU, {"profile": "sim"}, ("docker", "sim")),
-        (GPU, {"runtime": "embedded"}, ("embedded", "")),
+        (GPU, {"runtime": "processes"}, ("processes", "")),
         (DOCKER, {"runtime": "docker"}, ("docker", "cpu")),
-        (DOCKER, {"running": "embedded"}, ("embedded", "")),
+        (DOCKER, {"running": "processes"}, ("processes", "")),
         (GPU, {"running": "docker", "profile": "sim"}, ("docker", "sim")),
     ],
 )
@@ -38,7 +38,7 @@ def test_choices(found, asked, expected):
         (Found("", gpu_driver=True), {}, r"profile cpu \(Docker has no NVIDIA runtime\)"),
         (GPU, {}, r"profile gpu \(an NVIDIA driver and container runtime\)"),
         (DOCKER, {"runtime": "docker", "profile": "sim"}, r"containers \(RUNTIME=docker\), profile sim \(as asked\)"),
-        (DOCKER, {"running": "embedded"}, r"plain processes \(they are up\)"),
+        (DOCKER, {"running": "processes"}, r"plain processes \(they are up\)"),
     ],
 )
 def test_the_reason_is_said(found, asked, words):
@@ -50,10 +50,11 @@ def test_the_reason_is_said(found, asked, words):
     [
         (NONE, {"runtime": "docker"}, "RUNTIME=docker, and no Docker engine"),
         (NONE, {"profile": "gpu"}, "PROFILE=gpu is for containers, .* is all there is: no Docker engine"),
-        (DOCKER, {"runtime": "embedded", "profile": "cpu"}, "PROFILE=cpu is for containers"),
-        (DOCKER, {"runtime": "podman"}, "unknown runtime 'podman': there are docker, embedded"),
-        (DOCKER, {"runtime": "embedded", "running": "docker"}, "up as containers: run `make down` before RUNTIME"),
-        (DOCKER, {"runtime": "docker", "running": "embedded"}, "up as plain processes: run `make down`"),
+        (DOCKER, {"runtime": "processes", "profile": "cpu"}, "PROFILE=cpu is for containers"),
+        (DOCKER, {"runtime": "embedded"}, "RUNTIME=embedded is now called RUNTIME=processes"),
+        (DOCKER, {"runtime": "podman"}, "unknown runtime 'podman': there are docker, processes"),
+        (DOCKER, {"runtime": "processes", "running": "docker"}, "up as containers: run `make down` before RUNTIME"),
+        (DOCKER, {"runtime": "docker", "running": "processes"}, "up as plain processes: run `make down`"),
     ],
 )
 def test_what_cannot_be(found, asked, message):

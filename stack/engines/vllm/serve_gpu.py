@@ -1,7 +1,7 @@
 """Start vLLM in its own image: the serving settings become its command line. Runs with the image's Python.
 
-The folder two levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder or a hub name), BAKEOFF_SERVED_NAME,
-BAKEOFF_PORT (8000), BAKEOFF_SERVING_JSON, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token is read from a file.
+The folder three levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder or a hub name), BAKEOFF_SERVED_NAME,
+BAKEOFF_PORT (8000), BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token is read from a file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.vllm import arguments, translate
 from loadgen.errors import UserError
-from stack.engines.launching import become, need_model, read_model, read_port, read_serving, run, state_dir, versions
+from stack.engines.launching import (
+    Launch,
+    need_model,
+    read_model,
+    read_port,
+    read_serving,
+    record_place,
+    run,
+    state_dir,
+    versions,
+)
 
 TOKEN_VARIABLE = "BAKEOFF_HF_TOKEN_FILE"  # noqa: S105 - the name of a file
 TOKEN_FILE = "/run/secrets/hf_token"  # noqa: S105
@@ -32,25 +42,25 @@ def main() -> NoReturn:
         read_model(Path(model))
     settings = translate(read_serving())
     served_name = os.environ.get("BAKEOFF_SERVED_NAME")
-    become(
-        "vLLM",
-        [
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *("--model", model),
-            *(("--served-model-name", served_name) if served_name else ()),
-            *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
-            *("--port", str(read_port(8000))),
-            *arguments(settings),
-            *("--allowed-origins", "[]"),
-        ],
-        environment=ENVIRONMENT,
-        secrets=hub_token(),
-        settings=settings,
-        facts={"model_path": model, "packages": versions(("vllm", "torch", "transformers", "tokenizers"))},
-        notes=(),
-        # vLLM is started as a module, which puts the working folder on its import path.
-        cwd=state_dir(),
-    )
+    argv = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", model),
+        *(("--served-model-name", served_name) if served_name else ()),
+        *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
+        *("--port", str(read_port(8000))),
+        *arguments(settings),
+        *("--allowed-origins", "[]"),
+    ]
+    # vLLM is started as a module, which puts the working folder on its import path.
+    cwd = state_dir()
+    facts = {
+        "cwd": str(cwd),
+        "model_path": model,
+        "packages": versions(("vllm", "torch", "transformers", "tokenizers")),
+    }
+    launch = Launch(argv, ENVIRONMENT, settings, facts, secrets=hub_token())
+    launch.record(record_place())
+    launch.become("vLLM", cwd)
 
 
 def is_folder_name(model: str) -> bool:

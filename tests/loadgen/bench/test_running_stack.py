@@ -12,13 +12,20 @@ from loadgen.bench import running_stack as module
 from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.errors import UserError
 from loadgen.hosts import docker as docker_host
-from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, read_supervisor_stack, stack_file
+from loadgen.hosts.stack_file import (
+    DockerStack,
+    SupervisorStack,
+    read_stack,
+    read_supervisor_stack,
+    serving_file,
+    stack_file,
+)
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import Serving
 from tests.loadgen.distributed.web import serve
 from tests.loadgen.hosts.fake_docker import FakeEngine
 
-EMBEDDED = {
+PROCESSES = {
     "key": "k",
     "socket": "/s/sock",
     "urls": {"locust-master": "http://127.0.0.1:8089"},
@@ -64,7 +71,7 @@ def scenario(*engines: str) -> Scenario:
 
 @pytest.mark.parametrize("runtime", [{}, {"runtime": "embedded"}])
 def test_plain_processes(tmp_path, runtime):
-    stack = read_stack(write(tmp_path, {**EMBEDDED, **runtime}))
+    stack = read_stack(write(tmp_path, {**PROCESSES, **runtime}))
     assert isinstance(stack, SupervisorStack)
     assert stack.engines["vllm"].start_limit_s == 600.0
     assert read_supervisor_stack(tmp_path) == stack
@@ -193,32 +200,13 @@ def asking(serving):
     return types.SimpleNamespace(name="tiny", serving=block)
 
 
-@pytest.mark.parametrize(
-    ("asked", "made", "fits"),
-    [
-        (None, "", True),
-        (None, "{}", True),
-        ({"dtype": "bfloat16", "seed": None}, '{"dtype": "bfloat16"}', True),
-        ({"dtype": "bfloat16"}, "", False),
-        (None, '{"dtype": "bfloat16"}', False),
-        ({"dtype": "bfloat16"}, '{"dtype": "float16"}', False),
-        ({"dtype": "bfloat16", "seed": 0}, '{"dtype": "bfloat16"}', False),
-    ],
-)
-def test_serving_settings_must_be_those_of_the_stack(tmp_path, engine, locust, asked, made, fits):
-    for each in engine.all:
-        each.live["Config"]["Env"].append(f"BAKEOFF_SERVING_JSON={made}")
+def test_containers_that_serve_with_other_settings_are_stopped(tmp_path, engine, locust):
     stack = open_stack(write(tmp_path, containers(locust.url)))
-    wanted = asking(asked)
-    if fits:
-        settle_serving(wanted, "mine.yaml", stack)
-        return
-    with pytest.raises(UserError, match=r"make up SCENARIO=mine\.yaml$") as caught:
-        settle_serving(wanted, "mine.yaml", stack)
-    assert "hunter2" not in str(caught.value)
-
-
-def test_serving_settings_that_are_none(tmp_path, engine, locust):
-    engine["llamacpp"].live["Config"]["Env"].append("BAKEOFF_SERVING_JSON=[1]")
-    with pytest.raises(UserError, match="no JSON object"):
-        open_stack(write(tmp_path, containers(locust.url)))
+    engine["llamacpp"].run()
+    running = stack.host.running()
+    assert running == ["llamacpp"]
+    settle_serving(asking(None), stack)
+    assert stack.host.running() == running
+    settle_serving(asking({"dtype": "bfloat16", "seed": None}), stack)
+    assert stack.host.running() == []
+    assert json.loads(serving_file(tmp_path).read_text()) == {"dtype": "bfloat16"}

@@ -9,8 +9,8 @@ import pytest
 
 from loadgen.boards.build import build_page
 from tests.fake_prometheus import matrix
-from tests.loadgen.boards.boards_json import panel
-from tests.loadgen.boards.test_page import END, START, a_board, manifest, serve
+from tests.loadgen.boards.boards import board, panel
+from tests.loadgen.boards.test_page import END, START, manifest, serve
 
 pytestmark = pytest.mark.integration
 
@@ -27,16 +27,13 @@ def test_every_plot_is_drawn(browser, tmp_path, fake):
     points = [(START + i, i) for i in range(61) if i != 30]
     both = matrix(({"engine": "vllm"}, points), ({"engine": "ksana"}, points[:1]))
     prometheus = serve(fake, {"a": both, "v": matrix(({"engine": "vllm"}, points))})
-    loaded = a_board(
-        tmp_path,
-        panel("timeseries", "Lines", "v", defaults={"custom": {"drawStyle": "line"}}),
-        panel("timeseries", "Stack", "a", defaults={"custom": {"stacking": {"mode": "normal"}}}),
-        panel("state-timeline", "States", "a"),
-        panel("stat", "Figure", "a"),
+    shown = board(
+        panel("Lines", "v"),
+        panel("Both", "a", bad_from=20),
+        panel("States", "a", kind="state-timeline"),
+        panel("Figure", "a", kind="stat"),
     )
-    page = build_page(
-        [loaded], prometheus, START, END, title="t", manifest=manifest(("vllm", 0, 20), ("ksana", 25, 50))
-    )
+    page = build_page([shown], prometheus, START, END, title="t", manifest=manifest(("vllm", 0, 20), ("ksana", 25, 50)))
     path = tmp_path / "page.html"
     path.write_text(page.html, encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]

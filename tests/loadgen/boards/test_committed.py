@@ -1,4 +1,4 @@
-"""The boards that are committed: each of their panels comes out on the page."""
+"""Bakeoff's own boards: each of their panels comes out on the page."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import re
 import plotly.graph_objects as go
 
 from loadgen.boards.build import build_page
-from loadgen.boards.dashboard import load_boards
-from loadgen.boards.write import boards_folder
+from loadgen.boards.catalogue import BOARDS
 from loadgen.monitoring.prometheus import Prometheus
 from tests.fake_prometheus import matrix, success, vector
 from tests.loadgen.boards.test_page import END, START, Reader, figures, manifest
-from tests.prometheus.conftest import CHECKOUT
 
 LABELS = {"cell": "c1", "scenario": "s", "worker": "w1", "gpu": "0", "le": "1", "alertname": "A", "model": "m"}
 
@@ -35,15 +33,14 @@ def everything(query):
 
 def test_every_panel_of_every_board_is_on_the_page(fake):
     fake.answer = everything
-    boards = load_boards(boards_folder(CHECKOUT))
-    assert [board.title for board in boards] == ["Bake-off", "Engine internals", "GPU", "Load generator"]
+    assert [board.title for board in BOARDS] == ["Bake-off", "Engine internals", "GPU", "Load generator"]
     run = manifest(("vllm", 0, 20), ("ksana", 25, 50))
-    page = build_page(boards, Prometheus(fake.url), START, END, title="t", manifest=run)
-    assert page.filled == page.panels == sum(len(board.panels) for board in boards) > 50
+    page = build_page(BOARDS, Prometheus(fake.url), START, END, title="t", manifest=run)
+    assert page.filled == page.panels == sum(len(list(board.panels())) for board in BOARDS) > 50
     reader = Reader(page.html)
     assert not [attributes for name, attributes in reader.tags if attributes.get("class") in ("problem", "reason")]
-    for board in boards:
-        for panel in board.panels:
+    for board in BOARDS:
+        for panel in board.panels():
             assert panel.title in reader.text
     asked = {query["query"] for query in fake.asked if "query" in query}
     assert not [query for query in asked if re.search(r"\$\w|\[\[", query)]

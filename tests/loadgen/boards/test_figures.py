@@ -9,14 +9,12 @@ import plotly.graph_objects as go
 import pytest
 
 from loadgen.boards.answers import Line
-from loadgen.boards.colours import ENGINES, NAMED
-from loadgen.boards.dashboard import FieldConfig, load_board
-from loadgen.boards.fields import field_of
+from loadgen.boards.colours import BAD, ENGINES, GRAY, KNOWN, OTHERS
 from loadgen.boards.figures import blocks_figure, lines_figure, mark_shapes, moment, outage_shapes, states_figure
 from loadgen.boards.marks import Mark
 from loadgen.boards.paint import Paint
 from loadgen.boards.span import Span
-from tests.loadgen.boards.boards_json import board, override, panel, write
+from tests.loadgen.boards.boards import panel
 
 SPAN = Span(1_790_000_000.0, 1_790_000_009.0, 1.0)
 VALUES = [1.0, 2.0, None, None, 5.0, None, 7.0, 8.0, 9.0, None]
@@ -33,12 +31,9 @@ def valid(figure, paint):
     return go.Figure(json.loads(text))
 
 
-def drawn(*lines, background=(), overrides=(), paint=None, **defaults):
-    config = FieldConfig.model_validate({"defaults": {"unit": "s", **defaults}, "overrides": list(overrides)})
-    paint = paint or Paint([], [])
-    fields = [field_of(config, each.name, ref=each.ref) for each in lines]
-    looks = paint.lines(fields, [each.labels["engine"] for each in lines])
-    figure = lines_figure(lines, fields, looks, SPAN, paint, background)
+def drawn(*lines, background=(), paint=None, **more):
+    paint, shown = paint or Paint([]), panel("A", **more)
+    figure = lines_figure(shown, lines, paint.lines(shown, lines), SPAN, paint, background)
     valid(figure, paint)
     return figure, paint
 
@@ -67,28 +62,18 @@ def test_an_axis_has_one_scale_and_says_by_what_it_divided():
     assert figure["data"][1]["hovertemplate"].endswith(" ms")
 
 
-def test_another_unit_has_the_axis_on_the_right():
-    figure, _ = drawn(
-        line("a", [1.0] * 10), line("b", [2.0**31] * 10), overrides=[override("byName", "b", unit="bytes")]
-    )
-    assert [trace["yaxis"] for trace in figure["data"]] == ["y", "y2"]
-    assert figure["layout"]["yaxis2"]["side"] == "right"
-    assert figure["layout"]["yaxis2"]["ticksuffix"] == " GiB"
-    assert figure["data"][1]["y"][0] == 2
-
-
 @pytest.mark.parametrize(
-    ("values", "defaults", "low", "high"),
+    ("values", "ends", "low", "high"),
     [
         ([10.0, 12.0], {}, 0, (12, 14)),
-        ([-1.0, 1.0], {}, (-1.5, -1), (1, 1.5)),
+        ([-1.0, 1.0], {"minimum": None}, (-1.5, -1), (1, 1.5)),
         ([0.0, 0.0], {}, 0, 1),
-        ([0.2, 0.4], {"max": 1, "min": 0}, 0, 1),
-        ([0.2, 1.4], {"max": 1, "min": 0}, 0, (1.4, 1.6)),
+        ([0.2, 0.4], {"maximum": 1}, 0, 1),
+        ([0.2, 1.4], {"maximum": 1}, 0, (1.4, 1.6)),
     ],
 )
-def test_the_axis_holds_all_values_and_what_the_board_asks_for(values, defaults, low, high):
-    figure, _ = drawn(line("a", [*values, *[None] * 8]), unit="none", **defaults)
+def test_the_axis_holds_all_values_and_what_the_board_asks_for(values, ends, low, high):
+    figure, _ = drawn(line("a", [*values, *[None] * 8]), unit="none", **ends)
     for found, wanted in zip(figure["layout"]["yaxis"]["range"], (low, high), strict=True):
         if isinstance(wanted, tuple):
             assert wanted[0] <= found <= wanted[1]
@@ -96,17 +81,11 @@ def test_the_axis_holds_all_values_and_what_the_board_asks_for(values, defaults,
             assert found == pytest.approx(wanted)
 
 
-def test_the_boards_colours_and_dashes_go_first():
-    figure, paint = drawn(
-        line("a", VALUES),
-        line("b", VALUES),
-        overrides=[
-            override("byName", "a", color={"mode": "fixed", "fixedColor": "red"}, custom__lineStyle={"fill": "dot"})
-        ],
-    )
-    first, second = (trace["line"] for trace in figure["data"])
-    assert (paint.palette[int(first["color"][8:])], first["dash"]) == (NAMED["red"], "dot")
-    assert (paint.palette[int(second["color"][8:])], second["dash"]) == (ENGINES[0], "solid")
+def test_what_is_no_engines_is_gray_or_has_a_colour_that_no_engine_has():
+    worker = Line("w1", "A", {"worker": "w1"}, VALUES)
+    figure, paint = drawn(line("a", VALUES), line("all", VALUES), worker, gray=("all",))
+    colours = [paint.palette[int(trace["line"]["color"][8:])] for trace in figure["data"]]
+    assert colours == [ENGINES[0], GRAY, OTHERS[0]]
 
 
 def test_series_of_one_engine_share_its_colour_and_differ_in_dash():
@@ -117,51 +96,29 @@ def test_series_of_one_engine_share_its_colour_and_differ_in_dash():
     assert styles[0][1] != styles[1][1]
 
 
-def test_an_engine_has_the_colour_that_some_board_gives_it(tmp_path):
-    boards = [
-        load_board(
-            write(
-                tmp_path,
-                board(
-                    panel(defaults={"color": {"mode": "fixed", "fixedColor": "text"}}),
-                    panel(
-                        overrides=[override("byRegexp", "/^b( .*)?$/", color={"mode": "fixed", "fixedColor": "red"})]
-                    ),
-                ),
-            )
-        )
-    ]
-    paint = Paint(boards, ["a", "b", "c"])
-    assert [paint.engine(name) for name in "abcd"] == [ENGINES[0], NAMED["red"], ENGINES[2], ENGINES[3]]
+def test_an_engine_that_the_stacks_know_has_its_own_colour_and_any_other_that_of_its_seat():
+    paint = Paint(["a", "ksana", "c"])
+    assert [paint.engine(name) for name in ("a", "ksana", "c", "d", "vllm", "a")] == [
+        ENGINES[0], KNOWN["ksana"], ENGINES[2], ENGINES[3], KNOWN["vllm"], ENGINES[0],
+    ]  # fmt: skip
 
 
-def test_stacked_series_are_bars_because_areas_close_gaps():
-    figure, _ = drawn(line("a", VALUES), line("b", VALUES), custom={"stacking": {"mode": "normal"}})
-    assert [trace["type"] for trace in figure["data"]] == ["bar", "bar"]
-    assert figure["layout"]["barmode"] == "stack"
-    assert figure["data"][0]["y"] == VALUES
-
-
-def test_thresholds_are_lines_where_the_board_draws_them():
-    steps = [{"color": "green", "value": None}, {"color": "red", "value": 0.5}]
-    custom = {"thresholdsStyle": {"mode": "dashed"}}
-    figure, _ = drawn(line("a", [0.1] * 10), line("b", [0.1] * 10), thresholds={"steps": steps}, custom=custom)
-    limits = [shape for shape in figure["layout"]["shapes"] if shape["type"] == "line"]
-    assert [(shape["y0"], shape["y1"], shape["yref"]) for shape in limits] == [(500, 500, "y")]
-    figure, _ = drawn(line("a", [0.1] * 10), thresholds={"steps": steps})
+def test_from_where_on_a_value_is_bad_is_a_line():
+    figure, paint = drawn(line("a", [0.1] * 10), line("b", [0.1] * 10), bad_from=0.5)
+    (limit,) = [shape for shape in figure["layout"]["shapes"] if shape["type"] == "line"]
+    assert (limit["y0"], limit["y1"], limit["yref"]) == (500, 500, "y")
+    assert paint.palette[int(limit["line"]["color"][8:])] == BAD
+    figure, _ = drawn(line("a", [0.1] * 10))
     assert figure["layout"]["shapes"] == []
 
 
 def test_states_are_bars_over_equal_values():
-    mappings = [
-        {"type": "value", "options": {"0": {"text": "no", "color": "green"}, "1": {"text": "yes", "color": "red"}}}
-    ]
-    config = FieldConfig.model_validate({"defaults": {"mappings": mappings}})
-    paint = Paint([], [])
+    shown, paint = panel("A", kind="state-timeline", states={0: "no", 1: "yes"}, bad_from=1), Paint([])
     lines = [line("a", [0.0, 0.0, 1.0, 1.0, None, None, 1.0, 0.0, 0.0, 0.0]), line("b", [None] * 9 + [1.0])]
-    figure, legend = states_figure(lines, [field_of(config, each.name) for each in lines], SPAN, paint)
+    figure = states_figure(shown, lines, SPAN, paint)
     valid(figure, paint)
-    assert [words for words, _ in legend] == ["no", "yes"]
+    looks = [(trace["name"], paint.palette[int(trace["marker"]["color"][8:])]) for trace in figure["data"]]
+    assert looks == [("no", GRAY), ("yes", BAD)]
     no, yes = figure["data"]
     assert list(zip(no["y"], no["base"], no["x"], strict=True)) == [
         ("a", moment(SPAN.start), 2000),
@@ -181,7 +138,7 @@ def test_blocks_and_outages_are_grounds_within_the_range():
         Mark(SPAN.start + 3, SPAN.start + 90, "b", "c1", "b2", "r"),
         Mark(SPAN.start + 90, SPAN.start + 99, "a", "c1", "b3", "r"),
     ]
-    paint = Paint([], ["a", "b"])
+    paint = Paint(["a", "b"])
     shapes = mark_shapes(marks, SPAN, paint)
     assert [(shape["x0"], shape["x1"]) for shape in shapes] == [
         (moment(SPAN.start), moment(SPAN.start + 2)),

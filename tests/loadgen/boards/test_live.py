@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from loadgen.boards.build import build_page
-from loadgen.boards.dashboard import load_board
+from loadgen.boards.model import Query
 from loadgen.monitoring.prometheus import Prometheus
-from tests.loadgen.boards.boards_json import board, panel, target, variable, write
+from tests.loadgen.boards.boards import board, panel
 from tests.loadgen.boards.test_page import Reader, figures
 from tests.prometheus.conftest import prometheus_binary  # noqa: F401 (a fixture)
 
@@ -132,19 +132,13 @@ def test_what_was_recorded_and_what_was_not(server, target_, tmp_path):
     server.wait_for("count_over_time(now_and_then%5B3s%5D)", 4)
     end = time.time()
 
-    loaded = load_board(
-        write(
-            tmp_path / "boards",
-            board(
-                panel("timeseries", "Level", targets=[target('level{engine=~"$engine"}', legendFormat="{{engine}}")]),
-                panel("timeseries", "Now and then", "now_and_then"),
-                panel("stat", "Highest", targets=[target("max(level)", instant=True)]),
-                panel("timeseries", "Broken", "level{"),
-                variables=(variable("engine", "label_values(level, engine)", includeAll=True, multi=True),),
-            ),
-        )
+    shown = board(
+        panel("Level", 'level{engine=~"$engine"}'),
+        panel("Now and then", "now_and_then"),
+        panel("Highest", Query("max(level)", instant=True), kind="stat"),
+        panel("Broken", "level{"),
     )
-    page = build_page([loaded], Prometheus(server.url), begin, end, title="live", manifest=None)
+    page = build_page([shown], Prometheus(server.url), begin, end, title="live", manifest=None)
     assert (page.panels, page.filled, page.stopped) == (4, 3, False)
     (level, now_and_then), _ = figures(page.html)
     text = Reader(page.html).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -10,11 +11,11 @@ import plotly.graph_objects as go
 import pytest
 
 from loadgen.boards.build import build_page
-from loadgen.boards.dashboard import load_board
+from loadgen.boards.model import Query, Row
 from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest
 from tests.fake_prometheus import matrix, success, vector
-from tests.loadgen.boards.boards_json import board, override, panel, row, target, variable, write
+from tests.loadgen.boards.boards import board, panel
 
 START = 1_790_000_000.0
 END = START + 60
@@ -52,10 +53,6 @@ class Reader(HTMLParser):
             self.data[-1] += data
         elif not self._inside:
             self.text += data
-
-
-def a_board(tmp_path, *panels, variables=(), **more):
-    return load_board(write(tmp_path, board(*panels, variables=tuple(variables), **more)))
 
 
 def serve(fake, answers):
@@ -98,7 +95,7 @@ def figures(html):
     return [document for document in documents if isinstance(document, dict)], documents[-1]
 
 
-def test_every_value_of_the_answer_is_on_the_page_and_no_other(tmp_path, fake):
+def test_every_value_of_the_answer_is_on_the_page_and_no_other(fake):
     series = {
         "a": [
             ({"engine": "vllm"}, [(START + i, 0.0123456789 * (i + 1)) for i in range(61) if i % 7]),
@@ -107,12 +104,8 @@ def test_every_value_of_the_answer_is_on_the_page_and_no_other(tmp_path, fake):
         "b": [({"engine": "vllm", "q": "1"}, [(START + 3, 2.0**33), (START + 4, "NaN"), (START + 60, 0)])],
     }
     prometheus = serve(fake, {name: matrix(*found) for name, found in series.items()})
-    loaded = a_board(
-        tmp_path,
-        panel(title="A", targets=[target("a", legendFormat="{{engine}}")]),
-        panel(title="B", targets=[target("b", legendFormat="{{engine}} {{q}}")], defaults={"unit": "bytes"}),
-    )
-    page = build_page([loaded], prometheus, START, END, title="t", manifest=None)
+    shown = board(panel("A", "a"), panel("B", Query("b", "{{engine}} {{q}}"), unit="bytes"))
+    page = build_page([shown], prometheus, START, END, title="t", manifest=None)
     drawn, palette = figures(page.html)
     assert len(drawn) == 2
     count = 0
@@ -130,11 +123,9 @@ def test_every_value_of_the_answer_is_on_the_page_and_no_other(tmp_path, fake):
     assert f'<meta name="bakeoff-covered" content="{count}">' in page.html
 
 
-def test_the_page_needs_nothing_but_itself(tmp_path, fake):
+def test_the_page_needs_nothing_but_itself(fake):
     prometheus = serve(fake, {"a": matrix(({"engine": "vllm"}, [(START, 1)]))})
-    page = build_page(
-        [a_board(tmp_path, panel("timeseries", "A", "a"))], prometheus, START, END, title="t", manifest=None
-    )
+    page = build_page([board(panel("A", "a"))], prometheus, START, END, title="t", manifest=None)
     reader = Reader(page.html)
     names = {name for name, _ in reader.tags}
     assert not names & {"link", "img", "iframe", "object", "embed", "base", "form"}
@@ -151,20 +142,19 @@ def test_the_page_needs_nothing_but_itself(tmp_path, fake):
     assert targets <= {attributes.get("id") for _, attributes in reader.tags}
 
 
-def test_a_hostile_name_stays_a_name(tmp_path, fake):
+def test_a_hostile_name_stays_a_name(fake):
     evil = matrix(({"engine": EVIL}, [(START, 1)]))
     prometheus = serve(fake, {"a": evil, "c": vector(END, ({"engine": EVIL}, 1))})
-    loaded = a_board(
-        tmp_path,
-        panel("timeseries", EVIL, "a", description=EVIL),
-        panel("stat", "S", "a", defaults={"noValue": EVIL}),
-        panel("table", "T", targets=[target("c", instant=True)]),
-        panel("state-timeline", "L", "a", defaults={"mappings": [{"type": "value", "options": {"1": {"text": EVIL}}}]}),
-        panel("stat", "Empty", "b", defaults={"noValue": EVIL}),
-        title=EVIL,
-        description=EVIL,
+    shown = board(
+        panel(EVIL, "a", about=EVIL),
+        panel("S", "a", kind="stat"),
+        panel("T", "c", kind="table"),
+        panel("L", "a", kind="state-timeline", states={1: EVIL}),
+        panel("Empty", "b", kind="stat", no_data=EVIL),
+        row=EVIL,
     )
-    page = build_page([loaded], prometheus, START, END, title=EVIL, manifest=None)
+    shown = dataclasses.replace(shown, title=EVIL, about=EVIL)
+    page = build_page([shown], prometheus, START, END, title=EVIL, manifest=None)
     reader = Reader(page.html)
     assert reader.scripts == 2
     assert not [name for name, _ in reader.tags if name == "img"]
@@ -172,23 +162,19 @@ def test_a_hostile_name_stays_a_name(tmp_path, fake):
     assert any(trace["name"] == EVIL for figure in figures(page.html)[0] for trace in figure["data"])
 
 
-def test_panels_without_data_and_failures_are_told(tmp_path, fake):
+def test_panels_without_data_and_failures_are_told(fake):
     prometheus = serve(fake, {"bad": (400, b'{"status":"error","error":"parse error at char 4"}')})
-    loaded = a_board(
-        tmp_path,
-        row("The row"),
-        panel("timeseries", "GPU", "none", defaults={"noValue": "No GPU is watched here"}),
-        panel("stat", "Bad", "bad"),
-        panel("text", "Words", options={"content": "Hello"}),
+    shown = board(
+        panel("GPU", "none", no_data="No GPU is watched here"), panel("Bad", "bad", kind="stat"), row="The row"
     )
-    page = build_page([loaded], prometheus, START, END, title="t", manifest=None)
+    page = build_page([shown], prometheus, START, END, title="t", manifest=None)
     text = Reader(page.html).text
-    for words in ("The row", "No GPU is watched here", "parse error at char 4", "Hello", "About GPU.", "1 of 3 panels"):
+    for words in ("The row", "No GPU is watched here", "parse error at char 4", "About GPU.", "0 of 2 panels"):
         assert words in text
-    assert (page.covered, page.panels, page.filled, page.stopped) == (0, 3, 1, False)
+    assert (page.covered, page.panels, page.filled, page.stopped) == (0, 2, 0, False)
 
 
-def test_a_run_has_its_blocks_and_its_own_series(tmp_path, fake):
+def test_a_run_has_its_blocks_and_its_own_series(fake):
     asked = []
 
     def blocks(query):
@@ -197,12 +183,8 @@ def test_a_run_has_its_blocks_and_its_own_series(tmp_path, fake):
 
     run = manifest(("vllm", 0, 20), ("ksana", 25, 50))
     prometheus = serve(fake, {'x{run="20260921-1413-smoke"}': blocks})
-    loaded = a_board(
-        tmp_path,
-        panel("timeseries", "X", 'x{run="$run"}'),
-        variables=[variable("run", "label_values(x, run_id)", includeAll=True, allValue=".*")],
-    )
-    page = build_page([loaded], prometheus, START, END, title=run.run_id, manifest=run)
+    shown = board(panel("X", 'x{run="$run"}', width=24))
+    page = build_page([shown], prometheus, START, END, title=run.run_id, manifest=run)
     assert asked
     (timeline, plot), _ = figures(page.html)
     assert [trace["name"] for trace in timeline["data"]] == ["vllm", "ksana"]
@@ -214,7 +196,7 @@ def test_a_run_has_its_blocks_and_its_own_series(tmp_path, fake):
     assert "20260921-1413-smoke" in Reader(page.html).text
 
 
-def test_without_a_run_the_clients_own_metric_tells_the_blocks(tmp_path, fake):
+def test_without_a_run_the_clients_own_metric_tells_the_blocks(fake):
     info = {"run_id": "r", "engine": "vllm", "cell": "c", "block": "b1"}
     other = info | {"engine": "ksana", "block": "b2"}
     found = matrix(
@@ -222,58 +204,52 @@ def test_without_a_run_the_clients_own_metric_tells_the_blocks(tmp_path, fake):
     )
     query = "max by (run_id, block, engine, cell) (bakeoff_client_block_info)"
     prometheus = serve(fake, {query: found, "a": matrix(({"engine": "vllm"}, [(START, 1)]))})
-    page = build_page(
-        [a_board(tmp_path, panel("timeseries", "A", "a"))], prometheus, START, END, title="t", manifest=None
-    )
+    page = build_page([board(panel("A", "a"))], prometheus, START, END, title="t", manifest=None)
     (timeline, _), _ = figures(page.html)
     lengths = {trace["name"]: trace["x"] for trace in timeline["data"]}
     assert lengths == {"vllm": [3000, 1000], "ksana": [3000]}
 
 
-def test_a_time_without_prometheus_is_marked_and_said(tmp_path, fake):
+def test_a_time_without_prometheus_is_marked_and_said(fake):
     prometheus = serve(fake, {"a": matrix(({"engine": "vllm"}, [(START + i, i) for i in range(61)]))})
     regular = fake.answer
     gone = matrix(({}, [(START + i, START + (i if i < 20 or i >= 40 else 19)) for i in range(61)]))
     fake.answer = lambda query: gone if query.get("query") == "max(timestamp(up))" else regular(query)
-    page = build_page(
-        [a_board(tmp_path, panel("timeseries", "A", "a"))], prometheus, START, END, title="t", manifest=None
-    )
+    page = build_page([board(panel("A", "a"))], prometheus, START, END, title="t", manifest=None)
     (plot,), _ = figures(page.html)
     missing = [i for i, value in enumerate(plot["data"][0]["y"]) if value is None]
     assert missing == list(range(20, 40))
     assert "recorded nothing from 14:13:39 to 14:14:00" in Reader(page.html).text
 
 
-def test_the_grid_is_the_boards(tmp_path, fake):
+def test_the_name_of_a_run_is_no_pattern(fake):
+    run = manifest(("vllm", 0, 20)).model_copy(update={"run_id": 'r.1"'})
+    prometheus = serve(fake, {})
+    build_page([board(panel("X", 'x{run=~"$run"}'))], prometheus, START, END, title="t", manifest=run)
+    assert any(query.get("query") == r'x{run=~"r\\.1\""}' for query in fake.asked)
+
+
+def test_the_grid_is_the_boards(fake):
     prometheus = serve(fake, {"a": matrix(({"engine": "vllm"}, [(START, 1)]))})
-    left = panel("timeseries", "L", "a") | {"gridPos": {"x": 0, "y": 1, "w": 8, "h": 7}}
-    right = panel("timeseries", "R", "a") | {"gridPos": {"x": 8, "y": 1, "w": 16, "h": 7}}
-    loaded = a_board(tmp_path, row("Row"), left, right)
-    page = build_page([loaded], prometheus, START, END, title="t", manifest=None)
+    shown = board(panel("L", "a", width=8, height=7), panel("R", "a", width=16, height=7), panel("B", "a", width=24))
+    page = build_page([shown], prometheus, START, END, title="t", manifest=None)
     styles = [a["style"] for name, a in Reader(page.html).tags if name == "article" and "style" in a]
-    assert styles == ["--x: 1; --w: 8; --y: 1; --h: 7", "--x: 9; --w: 16; --y: 1; --h: 7"]
+    assert styles == [
+        "--x: 1; --w: 8; --y: 1; --h: 7",
+        "--x: 9; --w: 16; --y: 1; --h: 7",
+        "--x: 1; --w: 24; --y: 8; --h: 8",
+    ]
 
 
-def test_overrides_reach_the_page(tmp_path, fake):
-    prometheus = serve(fake, {"a": matrix(({"engine": "vllm"}, [(START, 1)]))})
-    fixed = override("byName", "vllm", color={"mode": "fixed", "fixedColor": "#123456"}, displayName="The engine")
-    page = build_page(
-        [a_board(tmp_path, panel("timeseries", "A", "a", overrides=[fixed]))],
-        prometheus,
-        START,
-        END,
-        title="t",
-        manifest=None,
-    )
-    (plot,), palette = figures(page.html)
-    assert plot["data"][0]["name"] == "The engine"
-    assert palette[int(plot["data"][0]["line"]["color"].removeprefix("@colour-"))] == ["#123456", "#123456"]
+def test_a_row_that_does_not_fill_its_lines_is_an_error():
+    with pytest.raises(ValueError, match="row 'Half' do not fill 24 columns"):
+        Row("Half", (panel("L", "a", width=8),)).placed()
 
 
-def test_a_prometheus_that_is_not_there_is_an_error_and_one_that_dies_is_told(tmp_path, fake):
-    loaded = a_board(tmp_path, *(panel("timeseries", f"P{i}", "a") for i in range(6)))
+def test_a_prometheus_that_is_not_there_is_an_error_and_one_that_dies_is_told(fake):
+    shown = board(*(panel(f"P{i}", "a") for i in range(6)))
     with pytest.raises(PrometheusGone):
-        build_page([loaded], Prometheus("http://127.0.0.1:9"), START, END, title="t", manifest=None)
+        build_page([shown], Prometheus("http://127.0.0.1:9"), START, END, title="t", manifest=None)
     prometheus = serve(fake, {"a": matrix(({"engine": "vllm"}, [(START, 1)]))})
     regular = fake.answer
 
@@ -283,18 +259,18 @@ def test_a_prometheus_that_is_not_there_is_an_error_and_one_that_dies_is_told(tm
         return regular(query)
 
     fake.answer = dying
-    page = build_page([loaded], prometheus, START, END, title="t", manifest=None)
+    page = build_page([shown], prometheus, START, END, title="t", manifest=None)
     assert page.stopped and page.filled == 3
     text = Reader(page.html).text
     assert text.count("does not answer") == 3
 
 
-def test_a_server_that_hides_its_configuration_is_taken_for_a_slow_one(tmp_path, fake):
+def test_a_server_that_hides_its_configuration_is_taken_for_a_slow_one(fake):
     prometheus = serve(fake, {})
     regular = fake.answer
     fake.answer = lambda query: (
         (403, b'{"status":"error","error":"no"}') if "config" in query["path"] else regular(query)
     )
-    build_page([a_board(tmp_path, panel("timeseries", "A", "a"))], prometheus, START, END, title="t", manifest=None)
+    build_page([board(panel("A", "a"))], prometheus, START, END, title="t", manifest=None)
     (query,) = [query for query in fake.asked if query.get("query") == "a"]
     assert float(query["step"]) == 15

@@ -2,147 +2,94 @@
 
 from __future__ import annotations
 
+import pytest
+
 from loadgen.boards.answers import Answer, Line, Sample
-from loadgen.boards.colours import ENGINES, NAMED, TEXT
-from loadgen.boards.dashboard import load_board
-from loadgen.boards.macros import Value
+from loadgen.boards.colours import BAD, ENGINES, TEXT
+from loadgen.boards.model import Place
 from loadgen.boards.paint import Paint
 from loadgen.boards.span import Span
 from loadgen.boards.views import view_of
-from tests.loadgen.boards.boards_json import board, override, panel, target, write
+from tests.loadgen.boards.boards import panel
 
 SPAN = Span(1000.0, 1003.0, 1.0)
+PLACE = Place(0, 0, 12, 8)
 A = Line("a", "A", {"engine": "a"}, [0.001, 0.003, None, 0.002])
 B = Line("b", "A", {"engine": "b"}, [0.004, None, None, None])
 
 
 def sample(value, ref="A", **labels):
-    return Sample(" ".join(labels.values()), ref, labels, value, 1003.0)
+    return Sample(" ".join(labels.values()), ref, labels, value)
 
 
-def view(tmp_path, answer, values=None, **more):
-    made = load_board(write(tmp_path, board(panel(more.pop("kind", "timeseries"), **more)))).panels[0]
-    return view_of(made, answer, values or {}, SPAN, Paint([], ["a", "b"]))
+def view(answer, **more):
+    return view_of(panel("A panel", **more), PLACE, answer, SPAN, Paint(["a", "b"]))
 
 
-def test_a_plot_has_a_legend_with_the_figures_that_the_board_wants(tmp_path):
-    legend = {"showLegend": True, "displayMode": "table", "calcs": ["mean", "max", "lastNotNull", "p42"]}
-    shown = view(tmp_path, Answer((A, B)), options={"legend": legend})
-    assert shown.plot.columns == ["mean", "max", "last"]
-    assert [(key.name, key.figures, key.trace) for key in shown.plot.keys] == [
-        ("a", ("2 ms", "3 ms", "2 ms"), 0),
-        ("b", ("4 ms", "4 ms", "4 ms"), 1),
-    ]
+def test_a_plot_has_a_legend_with_the_last_and_the_greatest_figure():
+    shown = view(Answer((A, B)))
+    assert [(key.name, key.last, key.max) for key in shown.plot.keys] == [("a", "2 ms", "3 ms"), ("b", "4 ms", "4 ms")]
     assert [key.colour for key in shown.plot.keys] == [ENGINES[0], ENGINES[1]]
     assert shown.points == 4 and shown.reason is None
-    hidden = view(tmp_path, Answer((A,)), options={"legend": {"showLegend": False}})
-    assert hidden.plot.keys == []
 
 
-def test_a_panel_without_data_says_why(tmp_path):
-    shown = view(tmp_path, Answer(problems=("Query A: no.",)), defaults={"noValue": "No GPU is watched here"})
+def test_states_say_themselves_what_they_are():
+    shown = view(Answer((Line("a", "A", {"engine": "a"}, [1.0, 1.0, 0.0, None]),)), kind="state-timeline")
+    assert shown.plot.keys == [] and len(shown.plot.figure["data"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["timeseries", "stat", "bargauge", "table", "state-timeline"])
+def test_a_panel_without_data_says_why(kind):
+    shown = view(Answer(problems=("Query A: no.",)), kind=kind, no_data="No GPU is watched here")
     assert (shown.reason, shown.problems, shown.plot) == ("No GPU is watched here", ("Query A: no.",), None)
-    assert "No data" in view(tmp_path, Answer()).reason
-    for kind in ("stat", "gauge", "bargauge", "table", "state-timeline"):
-        assert view(tmp_path, Answer(), kind=kind).reason
 
 
-def test_title_and_description_have_their_variables(tmp_path):
-    shown = view(tmp_path, Answer(), {"cell": Value(("c1",))}, title="TTFT in $cell", description="Of `$cell` <b>.")
-    assert (shown.title, shown.about) == ("TTFT in c1", "Of <code>c1</code> &lt;b&gt;.")
+def test_a_description_is_markdown_without_html():
+    assert view(Answer(), about="Of `c1` <b>.").about == "Of <code>c1</code> &lt;b&gt;."
 
 
-def test_a_stat_shows_the_figure_that_the_board_wants(tmp_path):
-    steps = [{"color": "green", "value": None}, {"color": "red", "value": 0.003}]
-    options = {"reduceOptions": {"calcs": ["max"]}, "colorMode": "value"}
-    shown = view(tmp_path, Answer((A, B)), kind="stat", options=options, defaults={"thresholds": {"steps": steps}})
+def test_a_stat_shows_the_newest_figures():
+    shown = view(Answer((A, B)), kind="stat")
     assert [(t.name, t.text, t.colour, t.share) for t in shown.tiles] == [
-        ("a", "3 ms", NAMED["red"], None),
-        ("b", "4 ms", NAMED["red"], None),
+        ("a", "2 ms", TEXT, None),
+        ("b", "4 ms", TEXT, None),
     ]
-    plain = view(tmp_path, Answer(samples=(sample(0.5, engine="a"),)), kind="stat", options={"colorMode": "none"})
-    assert [(t.name, t.text, t.colour) for t in plain.tiles] == [("", "500 ms", TEXT)]
+    alone = view(Answer(samples=(sample(0.5, engine="a"),)), kind="stat", bad_from=0.1)
+    assert [(t.name, t.text, t.colour) for t in alone.tiles] == [("", "500 ms", TEXT)]
+    state = view(Answer(samples=(sample(1.0, gpu="0"), sample(0.0, gpu="1"))), kind="stat", states={0: "down", 1: "up"})
+    assert [t.text for t in state.tiles] == ["up", "down"]
 
 
-def test_bars_are_shares_of_the_largest_or_of_what_the_board_says(tmp_path):
+def test_bars_are_shares_of_the_largest_or_of_what_the_board_says():
     answer = Answer(samples=(sample(0.1, engine="a"), sample(0.4, engine="b")))
-    shown = view(tmp_path, answer, kind="bargauge", defaults={"unit": "percentunit", "min": 0})
-    assert [(t.name, t.text, t.share) for t in shown.tiles] == [("a", "10%", 0.25), ("b", "40%", 1.0)]
-    shown = view(tmp_path, answer, kind="gauge", defaults={"unit": "percentunit", "min": 0, "max": 0.2})
-    assert [t.share for t in shown.tiles] == [0.5, 1.0]
-    nothing = view(tmp_path, Answer(samples=(sample(0.0, engine="a"),)), kind="bargauge")
-    assert nothing.tiles[0].share == 0
+    shown = view(answer, kind="bargauge", unit="percentunit", decimals=1)
+    assert [(t.name, t.text, t.share) for t in shown.tiles] == [("a", "10.0%", 0.25), ("b", "40.0%", 1.0)]
+    assert [t.colour for t in shown.tiles] == [ENGINES[0], ENGINES[1]]
+    assert [t.share for t in view(answer, kind="bargauge", maximum=0.2).tiles] == [0.5, 1.0]
+    (nothing,) = view(Answer(samples=(sample(0.0, engine="a"),)), kind="bargauge").tiles
+    assert nothing.share == 0
+    (state,) = view(Answer(samples=(sample(1.0, engine="a"),)), kind="bargauge", states={1: "fires"}, bad_from=1).tiles
+    assert (state.text, state.colour) == ("fires", BAD)
 
 
-def test_an_instant_value_in_a_panel_over_time_stands_at_its_end(tmp_path):
-    shown = view(tmp_path, Answer(samples=(sample(1.0, engine="a"),)))
-    assert shown.plot.figure["data"][0]["y"] == [None, None, None, 1]
-
-
-def test_a_text_is_markdown_without_html(tmp_path):
-    content = "## Read me\n\n*$cell* <script>alert(1)</script>"
-    shown = view(tmp_path, Answer(), {"cell": Value(("c1",))}, kind="text", options={"content": content})
-    assert "<h2>Read me</h2>" in shown.text and "<em>c1</em>" in shown.text
-    assert "<script" not in shown.text
-
-
-def table(tmp_path, answer, refs="A", **more):
-    targets = [target("x", ref, instant=True, format="table") for ref in refs]
-    return view(tmp_path, answer, kind="table", targets=targets, **more).table
+def test_a_value_that_is_not_finite_is_a_dash():
+    (tile,) = view(Answer(samples=(sample(float("inf"), engine="a"),)), kind="stat", states={1: "up"}).tiles
+    assert tile.text == "–"
 
 
 def texts(found):
     return [[cell.text for cell in row] for row in found.rows]
 
 
-def test_a_table_joins_queries_by_their_labels(tmp_path):
-    answer = Answer(
-        samples=(
-            sample(0.01, "A", engine="a", cell="c1"),
-            sample(0.02, "A", engine="b", cell="c1"),
-            sample(50, "B", engine="b", cell="c1"),
-        )
-    )
-    organize = {
-        "id": "organize",
-        "options": {
-            "excludeByName": {"Time": True},
-            "renameByName": {"Value #A": "TTFT", "Value #B": "Tokens/s", "engine": "Engine"},
-            "indexByName": {"cell": 0, "engine": 1, "Value #A": 2, "Value #B": 3},
-        },
-    }
-    found = table(
-        tmp_path,
-        answer,
-        "AB",
-        transformations=[{"id": "merge", "options": {}}, organize],
-        overrides=[override("byName", "Tokens/s", unit="none"), override("byName", "cell", displayName="Cell")],
-        options={"sortBy": [{"displayName": "TTFT", "desc": True}]},
-    )
-    assert found.columns == ["Cell", "Engine", "TTFT", "Tokens/s"]
-    assert texts(found) == [["c1", "b", "20 ms", "50"], ["c1", "a", "10 ms", "–"]]
-    assert [cell.numeric for cell in found.rows[0]] == [False, False, True, True]
-    assert [row[1].engine for row in found.rows] == ["b", "a"]
+def test_a_table_has_a_row_a_series_with_its_labels_and_its_value():
+    answer = Answer(samples=(sample(2, engine="b", model="m"), sample(0.5, engine="a", __name__="x")))
+    found = view(answer, kind="table", unit="none", no_data="not told").table
+    assert found.columns == ["engine", "model", "Value"]
+    assert texts(found) == [["b", "m", "2"], ["a", "not told", "0.500"]]
+    assert [cell.numeric for cell in found.rows[0]] == [False, False, True]
+    assert [row[0].engine for row in found.rows] == ["b", "a"]
+    assert view(answer, kind="table", hidden=("Value", "model")).table.columns == ["engine"]
 
 
-def test_a_table_of_one_query_has_a_value_column(tmp_path):
-    steps = [{"color": "green", "value": None}, {"color": "red", "value": 1}]
-    found = table(
-        tmp_path,
-        Answer(samples=(sample(2, engine="b"), sample(0.5, engine="a"))),
-        defaults={
-            "unit": "none",
-            "thresholds": {"steps": steps},
-            "custom": {"cellOptions": {"type": "color-text"}},
-        },
-        transformations=[{"id": "sortBy", "options": {"sort": [{"field": "engine"}]}}],
-    )
-    assert found.columns == ["engine", "Value"]
-    assert texts(found) == [["a", "0.500"], ["b", "2"]]
-    assert [row[1].colour for row in found.rows] == [NAMED["green"], NAMED["red"]]
-    assert found.rows[0][0].colour is None
-
-
-def test_a_table_of_a_query_over_time_has_its_last_values(tmp_path):
-    found = view(tmp_path, Answer((A, B)), kind="table", targets=[target("x")]).table
-    assert texts(found) == [["a", "2 ms"], ["b", "4 ms"]]
+def test_a_table_of_a_query_over_time_has_its_last_values():
+    assert texts(view(Answer((A, B)), kind="table").table) == [["a", "2 ms"], ["b", "4 ms"]]

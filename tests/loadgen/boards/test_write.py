@@ -11,23 +11,27 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from loadgen.boards.archive import NAME, covered_by
-from loadgen.boards.write import dashboards_of_range, dashboards_of_run, show_dashboards, stack_prometheus
+from loadgen.boards.page import covered_by
+from loadgen.boards.write import NAME, dashboards_of_range, dashboards_of_run, show_dashboards, stack_prometheus
 from loadgen.cli.app import app
 from loadgen.errors import UserError
 from tests.fake_prometheus import matrix, success
-from tests.loadgen.boards.boards_json import board, panel, write
+from tests.loadgen.boards.boards import board, panel
 from tests.loadgen.report.synthetic_run import SyntheticRun
 
 GONE = "http://127.0.0.1:9"
 
 
+@pytest.fixture(autouse=True)
+def one_board(monkeypatch):
+    """The boards are one of two panels."""
+    monkeypatch.setattr("loadgen.boards.write.BOARDS", [board(panel("A", "a"), panel("B", "b"))])
+
+
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with one board of two panels."""
-    folder = tmp_path / "checkout"
-    write(folder / "grafana" / "dashboards", board(panel("timeseries", "A", "a"), panel("stat", "B", "b")))
-    return folder
+    """Where no stack runs."""
+    return tmp_path / "checkout"
 
 
 @pytest.fixture
@@ -162,11 +166,6 @@ def test_at_the_end_of_a_race_a_line_says_where_it_is_or_why_not(checkout, run, 
     old = (run.path / NAME).stat().st_mtime - 60
     os.utime(run.path / NAME, (old, old))
     assert "panels" in said(checkout, run, fake.url)
-
-
-def test_a_race_does_not_fail_for_a_broken_board(checkout, run, fake):
-    write(checkout / "grafana" / "dashboards", board(panel("news", "News")), "b.json")
-    assert "panel 'News'" in said(checkout, run, holds(fake, 5))
 
 
 def test_the_command_line(run, checkout, tmp_path, monkeypatch):

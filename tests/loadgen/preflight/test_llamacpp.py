@@ -23,7 +23,6 @@ from loadgen.preflight.sampling import sample_engine
 from loadgen.preflight.token_counts import explain_counts
 from loadgen.settings import Paths
 from stack import setup
-from stack.model import stamp_path
 from tests.loadgen.bench.races import TOP
 
 PATHS = Paths(TOP)
@@ -31,7 +30,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(1200),  # it computes: on a busy machine for long
     pytest.mark.skipif(
-        not setup.is_ready(PATHS, "llamacpp"), reason="run `python -m stack.processes setup --engine llamacpp` first"
+        not setup.is_ready(PATHS, "llamacpp"), reason="run `python -m stack setup --engine llamacpp` first"
     ),
 ]
 
@@ -44,10 +43,12 @@ def llama(folder: Path, **serving: bool) -> Iterator[str]:
         port = free.getsockname()[1]
     folder.mkdir()
     argv = [str(PATHS.engine_python("llamacpp")), "-m", "stack.engines.llamacpp.serve", "--model", str(PATHS.gguf)]
-    argv += ["--model-stamp", str(stamp_path(PATHS.gguf)), "--served-name", "gemma", "--port", str(port)]
+    argv += ["--served-name", "gemma", "--port", str(port)]
     argv += ["--context-tokens", "2048", "--parallel", "2", "--state-dir", str(folder)]
     argv += ["--record", str(folder / "launch.json")]
-    environment = {**os.environ, "PYTHONPATH": str(TOP), "BAKEOFF_SERVING_JSON": json.dumps(serving)}
+    asked = folder / "serving.json"
+    asked.write_text(json.dumps(serving))
+    environment = {**os.environ, "PYTHONPATH": str(TOP), "BAKEOFF_SERVING_FILE": str(asked)}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, cwd=TOP, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from grafana.boards.colours import ENGINE_COLOURS
+from loadgen.boards.colours import KNOWN
 from loadgen.presentation.style import LOOKS, looks_of
 
 
@@ -33,8 +33,8 @@ def test_more_engines_than_looks_share_them() -> None:
     assert many == (0, 1, 2, 3, 4, 5, 0, 1, 2)
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINE_COLOURS))
+@pytest.mark.parametrize("engine", sorted(KNOWN))
 def test_reports_and_dashboards_show_an_engine_in_one_colour(engine: str) -> None:
     (place,) = looks_of([engine])
-    assert LOOKS[place].dark == ENGINE_COLOURS[engine]
-    assert LOOKS[looks_of(["stranger", engine])[1]].dark == ENGINE_COLOURS[engine]
+    assert (LOOKS[place].light, LOOKS[place].dark) == KNOWN[engine]
+    assert LOOKS[looks_of(["stranger", engine])[1]].dark == KNOWN[engine].dark

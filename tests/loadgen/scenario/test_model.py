@@ -15,8 +15,9 @@ from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.context_limit import limit_context
 from loadgen.scenario.file import load_scenario, shipped_scenarios
-from loadgen.scenario.model import Block, Cell, Load, Scenario, Timeouts
+from loadgen.scenario.model import Block, Cell, Load, Scenario
 from loadgen.scenario.shapes import Conversation, Step
+from loadgen.stream.timeouts import Timeouts
 from tests.loadgen.bench.races import TOP
 
 GOOD = """\

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from loadgen.bench.running_stack import _declare
 from loadgen.engines import ksana, llamacpp, vllm
 from loadgen.engines.serving import SETTINGS, read_block
 from loadgen.errors import UserError
+from loadgen.hosts.stack_file import declare_serving, serving_file
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.serving import Serving, serving_json
 from tests.loadgen.scenario.test_model import GOOD, explain, write  # noqa: F401 - a fixture
@@ -179,15 +179,16 @@ class Host:
 
 def test_engines_are_stopped_only_when_other_settings_are_asked_for(write, tmp_path):  # noqa: F811
     plain, asking = load_scenario(write(GOOD)), load_scenario(put(write, "  seed: 3\n"))
-    path, host = tmp_path / "serving.json", Host()
+    path, host = serving_file(tmp_path), Host()
     for scenario, stops, text in (
         (plain, 0, None),
         (asking, 1, '{"seed": 3}'),
         (asking, 1, '{"seed": 3}'),
         (plain, 2, ""),
     ):
-        _declare(serving_json(scenario.serving), path, host)  # type: ignore[arg-type]
+        declare_serving(tmp_path, serving_json(scenario.serving), host)  # type: ignore[arg-type]
         assert host.stops == stops
         assert (path.read_text() if path.exists() else None) == text
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        _declare(serving_json(asking.serving), tmp_path / "nowhere" / "serving.json", host)  # type: ignore[arg-type]
+        declare_serving(tmp_path / "file", serving_json(asking.serving), host)  # type: ignore[arg-type]

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from loadgen.record import RequestRecord
-from loadgen.scenario.model import Timeouts
 from loadgen.stream import http_stream
 from loadgen.stream.exchange import exchange
 from loadgen.stream.http_stream import Connection
+from loadgen.stream.timeouts import Timeouts
 from tests.fault_server import FaultServer, Served
 from tests.loadgen.records import record as make_record
 

@@ -24,9 +24,9 @@ import pytest
 from loadgen.metrics.definitions import tpot_ms
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import read_records
-from loadgen.scenario.model import Timeouts
 from loadgen.stream.exchange import exchange
 from loadgen.stream.http_stream import Connection
+from loadgen.stream.timeouts import Timeouts
 from tests.loadgen.bench.races import SCENARIO, TOP, WENT_WELL, environment
 from tests.loadgen.records import MS
 from tests.loadgen.records import record as make_record

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from loadgen.hosts.stack_file import serving_file
 from stack.scrape_config import LOOKBACK
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -235,7 +236,16 @@ def test_engines_say_what_they_are(services: dict[str, Service]) -> None:
         assert labels["bakeoff.model"]
         assert [published(port)[1] for port in services[name]["ports"]] == [labels["bakeoff.port"]]
         assert float(labels["bakeoff.start-limit-s"]) >= 60
-        assert "BAKEOFF_SERVING_JSON" in services[name]["environment"]
+
+
+def test_every_launcher_reads_the_serving_settings_where_make_up_writes_them(services: dict[str, Service]) -> None:
+    file = serving_file(Path())
+    for name in set(services) & {"vllm", "ksana", "vllm-cpu", "llamacpp"}:
+        mounts = {mount["target"]: mount for mount in services[name]["volumes"] if "target" in mount}
+        told = Path(services[name]["environment"]["BAKEOFF_SERVING_FILE"])
+        assert told.name == file.name
+        assert Path(mounts[str(told.parent)]["source"]).parts[-3:] == file.parent.parts
+        assert mounts[str(told.parent)]["read_only"]
 
 
 def test_ksana_pushes_to_its_exporter_under_its_own_name() -> None:

@@ -1,25 +1,22 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from loadgen.errors import UserError
-from loadgen.settings import load_settings
 from stack.containers.environment import (
     SERVICE_USER,
     check_gpu_model,
     compose_environment,
-    plan_container_cpus,
     served_model,
     service_user,
 )
 from stack.cpus import CpuPlan
-from stack.env_file import PASSWORD, need_password, write_env_file
+from stack.env_file import PASSWORD, settings_with_password, write_env_file
+from tests.loadgen.test_settings import settings_of as given_settings
 
 
 def settings_of(tmp_path, **environ):
-    return load_settings(tmp_path, environ)
+    return given_settings(tmp_path, environ)
 
 
 def test_env_file_is_written_once_and_private(tmp_path):
@@ -27,18 +24,19 @@ def test_env_file_is_written_once_and_private(tmp_path):
     assert write_env_file(path)
     first = path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    assert len(load_settings(tmp_path, {}).grafana_password) >= 20
+    assert len(given_settings(tmp_path, {}).grafana_password) >= 20
     assert not write_env_file(path)
     assert path.read_text() == first
 
 
-def test_a_users_own_file_is_left_alone(tmp_path):
+def test_a_users_own_file_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv(PASSWORD, raising=False)
     path = tmp_path / ".env"
     path.write_text("BAKEOFF_WORKERS=2\n")
     assert not write_env_file(path)
     assert path.read_text() == "BAKEOFF_WORKERS=2\n"
     with pytest.raises(UserError, match=rf"sets no password.*\n{PASSWORD}=\S+"):
-        need_password(load_settings(tmp_path, {}).grafana_password, path)
+        settings_with_password(tmp_path)
 
 
 def test_two_files_have_two_passwords(tmp_path):
@@ -50,18 +48,6 @@ def test_two_files_have_two_passwords(tmp_path):
 def test_services_never_run_as_root():
     assert service_user(1000, 1000) == (1000, 1000)
     assert service_user(0, 0) == SERVICE_USER
-
-
-@given(st.sets(st.integers(0, 255), min_size=1, max_size=128), st.integers(1, 64))
-def test_cores(cpus, workers):
-    plan = plan_container_cpus(tuple(cpus), workers)
-    assert set(plan.engine) | set(plan.traffic) == cpus
-    if len(cpus) < 4:
-        assert set(plan.engine) == set(plan.traffic) == cpus
-    else:
-        assert not set(plan.engine) & set(plan.traffic)
-        assert 1 <= len(plan.traffic) <= workers + 1
-        assert len(plan.engine) >= 0.75 * len(cpus)
 
 
 def test_what_compose_is_given(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -22,7 +23,9 @@ def stack(tmp_path, monkeypatch):
 
 
 def test_stack_json_is_what_a_race_reads(stack, tmp_path):
-    stack._write_stack_file(stack.settings(), "cpu", ["grafana", "gpu-exporter", "ksana-exporter"])
+    dataclasses.replace(stack, profiles=("cpu",))._write_stack_file(
+        stack.settings(), ["grafana", "gpu-exporter", "ksana-exporter"]
+    )
     assert read_stack(tmp_path) == DockerStack(
         project="bakeoff",
         profile="cpu",
@@ -37,7 +40,7 @@ def test_stack_json_is_what_a_race_reads(stack, tmp_path):
 
 
 def test_the_project_that_is_up_is_meant(stack, tmp_path, monkeypatch):
-    (tmp_path / ".bakeoff/stack/stack.json").write_text(json.dumps({"runtime": "docker", "project": "second"}))
+    stack._write_stack_file(stack.settings().model_copy(update={"project": "second"}), [])
     assert stack.settings().project == "second"
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", "third")
     assert stack.settings().project == "third"
@@ -48,15 +51,14 @@ def test_prometheus_scrapes_services_by_name(stack, tmp_path):
         EngineService("vllm-cpu", "vllm", 8101, "m", "completions"),
         EngineService("sim-ksana", "ksana", 8112, "m", "chat"),
     ]
-    variables = stack._worked_out(engines, '{"seed": 1}', ())
+    variables = stack._worked_out(engines, ())
     text = (tmp_path / ".bakeoff/stack/prometheus/prometheus.yml").read_text()
     for address in ("locust:8089", "engine-exporter:9101", "vllm-cpu:8101"):
         assert f'targets: ["{address}"]' in text
     assert "sim-ksana" not in text  # it pushes its metrics
-    assert variables["BAKEOFF_SERVING_JSON"] == '{"seed": 1}'
     assert [seat["name"] for seat in json.loads(variables["BAKEOFF_ENGINES_JSON"])] == ["vllm-cpu", "sim-ksana"]
     assert "gpu-exporter" not in text
-    other = stack._worked_out(engines[1:], "", {"gpu-exporter"})
+    other = stack._worked_out(engines[1:], {"gpu-exporter"})
     assert other["BAKEOFF_PROMETHEUS_CONFIG_HASH"] != variables["BAKEOFF_PROMETHEUS_CONFIG_HASH"]
 
 

@@ -66,9 +66,15 @@ class Launch:
 
     def launch(self, engine: str, block: dict[str, Any] | None = None, **environment: str) -> Any:
         """Run the launcher of a GPU engine with a serving block."""
-        asked = {} if block is None else {"BAKEOFF_SERVING_JSON": json.dumps(block)}
+        asked = {} if block is None else self.serving(json.dumps(block))
         program = {"vllm": "vllm/serve_gpu.py", "ksana": "ksana/serve.py"}[engine]
         return self.run(str(ROOT / "stack" / "engines" / program), **asked, **environment)
+
+    def serving(self, text: str) -> dict[str, str]:
+        """Write the file of serving settings; the variable that names it."""
+        path = self.folder / "serving.json"
+        path.write_text(text)
+        return {"BAKEOFF_SERVING_FILE": str(path)}
 
     @property
     def recording(self) -> dict[str, Any]:

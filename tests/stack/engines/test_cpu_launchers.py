@@ -1,4 +1,4 @@
-"""The embedded launchers, with recorders in place of the engines: as before without settings, as asked with them."""
+"""The launchers of CPU engines, with recorders in their place: as before without settings, as asked with them."""
 
 from __future__ import annotations
 
@@ -35,19 +35,18 @@ class Server:
 def place(tmp_path: Path) -> Launch:
     found = Launch(tmp_path)
     (tmp_path / "image" / "xllamacpp.py").write_text(FAKE_LLAMA)
-    (tmp_path / "stamp.json").write_text('{"sha256": "ab"}')
+    (tmp_path / "models" / "qwen.stamp.json").write_text('{"sha256": "ab"}')
     return found
 
 
 def launch(place: Launch, engine: str, block: dict | None = None, *more: str, **environment: str):
     arguments = [
-        *("--model", str(place.folder / "models" / "qwen"), "--model-stamp", str(place.folder / "stamp.json")),
+        *("--model", str(place.folder / "models" / "qwen")),
         *("--served-name", "gemma", "--port", "8101", "--cpus", "0", "--context-tokens", "5120", "--parallel", "16"),
         *("--state-dir", str(place.folder / "state"), "--record", str(place.folder / "run" / "launch.json"), *more),
     ]
     if block is not None:
-        (place.folder / "serving.json").write_text(json.dumps(block))
-        arguments += ["--serving", str(place.folder / "serving.json")]
+        environment |= place.serving(json.dumps(block))
     return place.run("-m", f"stack.engines.{engine}.serve", *arguments, **environment)
 
 
@@ -103,10 +102,8 @@ def test_llamacpp_honours_what_it_can(place):
     assert "dtype: float16 not honoured" in done.stderr
 
 
-def test_settings_come_from_the_environment_where_no_file_is_named(place):
-    launch(place, "llamacpp", BAKEOFF_SERVING_JSON='{"max_batch_size": 2}')
-    assert place.recording["n_parallel"] == 2
-    launch(place, "llamacpp", None, "--serving", str(place.folder / "absent.json"))
+def test_no_file_is_no_settings(place):
+    assert launch(place, "llamacpp", BAKEOFF_SERVING_FILE=str(place.folder / "absent.json")).returncode == 0
     assert place.recording["n_parallel"] == 16
 
 

@@ -137,8 +137,8 @@ def test_a_missing_model_is_refused(place, engine):
 @pytest.mark.parametrize("engine", ["vllm", "ksana"])
 def test_malformed_settings_are_refused(place, engine):
     refused(place, engine, "max_batchsize", "max_batch_size", block={"max_batchsize": 3})
-    refused(place, engine, "BAKEOFF_SERVING_JSON", BAKEOFF_SERVING_JSON="{")
-    refused(place, engine, "BAKEOFF_SERVING_JSON", BAKEOFF_SERVING_JSON="[1]")
+    refused(place, engine, "BAKEOFF_SERVING_FILE", **place.serving("{"))
+    refused(place, engine, "BAKEOFF_SERVING_FILE", **place.serving("[1]"))
     refused(place, engine, "BAKEOFF_PORT", BAKEOFF_PORT="70000")
 
 

@@ -5,19 +5,21 @@ from pathlib import Path
 import pytest
 
 from loadgen.errors import UserError
-from loadgen.settings import Paths, load_settings
+from loadgen.settings import Paths
 from stack.cpus import CpuPlan
+from stack.env_file import settings_with_password
 from stack.processes.binaries import Grafana
 from stack.processes.grafana_config import HOME_BOARD, grafana_environment, render_grafana
 from stack.processes.programs import programs, render_supervisor, stack_environment
 from stack.processes.runtime import ProcessRuntime
 from tests.grafana.test_provisioning import FOLDER, read
+from tests.loadgen.test_settings import settings_of as given_settings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def given(tmp_path, **environ):
-    return load_settings(tmp_path, environ), Paths(tmp_path)
+    return given_settings(tmp_path, environ), Paths(tmp_path)
 
 
 def test_grafana_is_provisioned_as_in_containers(tmp_path):
@@ -66,18 +68,18 @@ def test_a_dollar_in_the_path_is_no_variable(tmp_path):
 
 def test_the_files_are_for_their_owner_only(tmp_path, monkeypatch):
     monkeypatch.delenv("BAKEOFF_GRAFANA_PASSWORD", raising=False)
-    stack = ProcessRuntime(*given(tmp_path))
-    stack._need_grafana_password()
+    settings = settings_with_password(tmp_path)
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
-    assert len(stack.settings.grafana_password) >= 20
+    assert len(settings.grafana_password) >= 20
+    stack = ProcessRuntime(tmp_path, settings)
     stack._write_grafana_files()
     for path in (stack.paths.grafana_config, stack.paths.grafana / "datasources" / "prometheus.yaml"):
         assert path.stat().st_mode & 0o777 == 0o600
-    assert stack.settings.grafana_password in stack.paths.grafana_config.read_text()
+    assert settings.grafana_password in stack.paths.grafana_config.read_text()
 
 
 def test_a_users_own_file_without_a_password_stops_it(tmp_path, monkeypatch):
     monkeypatch.delenv("BAKEOFF_GRAFANA_PASSWORD", raising=False)
     (tmp_path / ".env").write_text("BAKEOFF_WORKERS=2\n")
     with pytest.raises(UserError, match="sets no password for Grafana"):
-        ProcessRuntime(*given(tmp_path))._need_grafana_password()
+        settings_with_password(tmp_path)

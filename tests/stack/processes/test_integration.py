@@ -19,9 +19,10 @@ import pytest
 
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.settings import Paths, load_settings
+from loadgen.settings import Paths
 from stack import setup
 from stack.processes import strays
+from tests.loadgen.test_settings import settings_of as given_settings
 
 HERE = Path(__file__).resolve().parents[3]
 PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")
@@ -30,7 +31,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(
         not setup.is_ready(Paths(HERE), "llamacpp"),
-        reason="run `python -m stack.processes setup --engine llamacpp` first",
+        reason="run `python -m stack setup --engine llamacpp` first",
     ),
 ]
 
@@ -55,8 +56,10 @@ class Checkout:
         self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
 
     def run(self, *arguments):
+        if arguments[0] in ("up", "down"):
+            arguments = (*arguments, "--runtime", "processes")
         return subprocess.run(
-            [str(self.folder / ".venv" / "bin" / "python"), "-m", "stack.processes", *arguments],
+            [str(self.folder / ".venv" / "bin" / "python"), "-m", "stack", *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -232,7 +235,7 @@ def test_down_after_supervisord_was_killed_leaves_nothing(stack):
 
 
 def test_a_port_in_use_is_named_with_its_holder_and_variable(stack):
-    settings = load_settings(stack.folder, stack.environment)
+    settings = given_settings(stack.folder, stack.environment)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", settings.locust_port))

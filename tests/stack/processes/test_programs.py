@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from loadgen.errors import UserError
-from loadgen.settings import Paths, load_settings
+from loadgen.settings import Paths
 from stack.cpus import CpuPlan
 from stack.processes.programs import (
     programs,
@@ -19,6 +19,7 @@ from stack.processes.programs import (
     stack_key,
 )
 from stack.scrape_config import render_scrape_config
+from tests.loadgen.test_settings import settings_of as given_settings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 CPUS = CpuPlan(engine=(0, 1, 2), traffic=(3,))
@@ -33,7 +34,7 @@ def checkout(tmp_path):
 
 
 def stack_of(checkout, **environ):
-    settings = load_settings(checkout, environ)
+    settings = given_settings(checkout, environ)
     paths = Paths(checkout)
     return settings, paths, programs(settings, paths, CPUS, Path("/opt/prom/prometheus"), None)
 

@@ -1,0 +1,192 @@
+"""The home board: both engines side by side, as the client sees them, and what each uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from loadgen.boards.catalogue import reasons
+from loadgen.boards.catalogue.host import CPU_CORES, HOST_MEMORY
+from loadgen.boards.catalogue.queries import (
+    CELL,
+    ENGINE,
+    above_least,
+    below_greatest,
+    chosen,
+    mean_of_range,
+    quantile,
+    rate_of_range,
+)
+from loadgen.boards.model import Board, Panel, Query, Row
+
+RANGE = (
+    "Engines take turns, so it compares the whole time range shown, cell by cell, warm-up included: choose a range "
+    "that holds both engines' blocks. The report says how sure a difference is."
+)
+_difference = functools.partial(
+    Panel, unit="percentunit", no_data=reasons.ONE_ENGINE, kind="bargauge", width=6, decimals=1
+)
+
+
+def _slower(title: str, metric: str, what: str) -> Panel:
+    return _difference(
+        title,
+        f"By how much an engine's mean {what} is above that of the engine with the least: +100% is twice as "
+        f"long. No bar: least of all. {RANGE}",
+        queries=(above_least(mean_of_range(metric)),),
+    )
+
+
+def _latency(name: str, metric: str, what: str, objective: float | None = None) -> tuple[Panel, ...]:
+    def panel(percent: int) -> Panel:
+        limit = objective if percent == 95 else None
+        line = "" if limit is None else f" The dashed line is the alert's objective as it comes, {limit:g} s."
+        return Panel(
+            f"{name} p{percent}",
+            f"{what} {percent}% of the requests of the last minute were at least this fast. Low and flat is "
+            f"good; a p99 far above p50 is queueing or preemption.{line} Lines closer than 25% may be one bucket's "
+            "width apart.",
+            "s",
+            (quantile(metric, percent / 100),),
+            reasons.NO_REQUESTS,
+            bad_from=limit,
+        )
+
+    return tuple(panel(percent) for percent in (50, 95, 99))
+
+
+TURNS = Row(
+    "Whose turn it is",
+    (
+        Panel(
+            "Blocks",
+            "Which engine is being measured. Good: short blocks in turn (A B B A). Two at once would mean two "
+            "load generators in one Prometheus.",
+            "none",
+            (chosen(f"max by (engine) (bakeoff_client_block_info{{{CELL}}})"),),
+            "No block ran here: nothing was measured",
+            kind="state-timeline",
+            width=16,
+            height=5,
+            states={1: "block"},
+        ),
+        Panel(
+            "Alerts that fire",
+            "Prometheus' alerts. Good: none. Its own page /alerts says what to do about each.",
+            "none",
+            (Query('max by (alertname, engine) (ALERTS{alertstate="firing"})', "{{alertname}} {{engine}}"),),
+            "No alert fires",
+            kind="state-timeline",
+            height=5,
+            states={1: "fires"},
+            bad_from=1,
+            never_on_cpu=reasons.GOES_WELL,
+        ),
+    ),
+)
+
+DIFFERENCE = Row(
+    "The difference between the engines",
+    (
+        _slower("TTFT: slower by", "bakeoff_client_ttft_seconds", "time to first token"),
+        _slower("TPOT: slower by", "bakeoff_client_tpot_seconds", "time per output token"),
+        _slower("E2E: slower by", "bakeoff_client_e2e_seconds", "end-to-end latency"),
+        _difference(
+            "Output tokens/s: less by",
+            "By how much an engine's output tokens per second of its blocks are below those of the engine with "
+            f"the most: 50% is half as many. No bar: most of all. {RANGE}",
+            queries=(below_greatest(rate_of_range("bakeoff_client_output_tokens_total")),),
+        ),
+    ),
+)
+
+LATENCY = Row(
+    "Latency, as the client sees it",
+    (
+        *_latency("TTFT", "bakeoff_client_ttft_seconds", "Time to first token: from sending to the first text.", 2),
+        *_latency("TPOT", "bakeoff_client_tpot_seconds", "Time per output token after the first.", 0.1),
+        *_latency("E2E", "bakeoff_client_e2e_seconds", "End to end: from sending to the last text."),
+    ),
+)
+
+THROUGHPUT = Row(
+    "Throughput and errors",
+    (
+        Panel(
+            "Output tokens/s",
+            "Output tokens of the requests that ended in the last minute, per second. High is good. A request's "
+            "tokens count when it ends, so few long requests make steps; Engine internals shows the engine's own "
+            "count.",
+            "short",
+            (chosen(f"sum by (engine) (rate(bakeoff_client_output_tokens_total{{{CELL}}}[1m]))"),),
+            reasons.NO_REQUESTS,
+        ),
+        Panel(
+            "Requests/s",
+            "Requests that ended well in the last minute, per second. High is good; in an open loop it should "
+            "equal the rate asked for.",
+            "reqps",
+            (chosen(f'sum by (engine) (rate(bakeoff_client_requests_total{{{CELL},outcome="ok"}}[1m]))'),),
+            reasons.NO_REQUESTS,
+        ),
+        Panel(
+            "Failed requests",
+            "Share of the requests of the last 30 s that failed. Good is zero: what failed has no latency, so an "
+            "engine that drops its slow requests looks fast. Above 1% the alert ErrorRatio fires.",
+            "percentunit",
+            (chosen(f"client:requests_failed:ratio{{{ENGINE}}}"),),
+            reasons.NO_REQUESTS,
+            bad_from=0.01,
+        ),
+    ),
+)
+
+MEMORY = Row(
+    "Memory and energy",
+    (
+        Panel(
+            "GPU memory",
+            "What each engine's processes hold; where these cannot be told apart, what all GPUs' hold while its "
+            "block runs. vLLM takes nearly all at its start, so read it with the KV cache beside it.",
+            "bytes",
+            (
+                chosen(f"engine:gpu_memory_used_bytes:sum{{{ENGINE}}}"),
+                chosen("sum(bakeoff_gpu_memory_reserved_bytes)", "reserved by the driver"),
+                chosen("sum(bakeoff_gpu_memory_total_bytes)", "all GPUs together"),
+            ),
+            reasons.NO_GPU,
+            gray=("reserved by the driver", "all GPUs together"),
+            never_on_cpu=reasons.GPU,
+        ),
+        Panel(
+            "KV cache in use",
+            "Share of the KV cache that requests hold. Good: high without touching 100%; there, requests wait "
+            "or lose their cache (see Engine internals).",
+            "percentunit",
+            (chosen(f"engine:kv_cache_used:ratio{{{ENGINE}}}"),),
+            "KsanaLLM and llama.cpp do not tell this; vLLM does while it runs",
+            maximum=1,
+            bad_from=0.95,
+            not_told={"llamacpp": reasons.LLAMACPP_SAYS_NOT, "ksana": reasons.KSANA_SAYS_NOT},
+        ),
+        Panel(
+            "Output tokens per joule",
+            "Output tokens for each joule that the engine's GPUs draw; where its processes cannot be told "
+            "apart, all GPUs while its block runs. High is good; at one stream it is always low, so compare at the "
+            "same load.",
+            "short",
+            (chosen(f"engine:tokens_per_joule:ratio{{{ENGINE}}}"),),
+            "No GPU is watched here, so no energy is known",
+            never_on_cpu=reasons.GPU,
+        ),
+        dataclasses.replace(HOST_MEMORY, width=12),
+        dataclasses.replace(CPU_CORES, width=12),
+    ),
+)
+
+BOARD = Board(
+    "bakeoff",
+    "Bake-off",
+    "Both engines side by side: latency, throughput, errors, memory and energy, and the difference between them.",
+    (TURNS, DIFFERENCE, LATENCY, THROUGHPUT, MEMORY),
+)

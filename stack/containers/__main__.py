@@ -1,5 +1,0 @@
-"""`python -m stack.containers`."""
-
-from stack.containers.cli import main
-
-main()

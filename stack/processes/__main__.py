@@ -1,5 +1,0 @@
-"""`python -m stack.processes`."""
-
-from stack.processes.cli import main
-
-main()
