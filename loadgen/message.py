@@ -27,7 +27,11 @@ class Message(str):
 
     def __new__(cls, code: str, values: Mapping[str, object] | None = None, many: str = "") -> Message:
         """Make it from its data; `say`, `counted` and `joined` read better."""
-        values = dict(values or {})
+        # What is neither text nor a number, such as an exception, is what it is as text: maybe a message.
+        values = {
+            name: value if isinstance(value, (str, int, float)) else str(value)
+            for name, value in (values or {}).items()
+        }
         made = super().__new__(cls, _filled(many if many and values["count"] != 1 else code, values, many, str))
         made.code, made.values, made.many = code, values, many
         return made

@@ -232,7 +232,7 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> t
     Raises UserError when nothing is left.
     """
     beyond = scenario.left_out()
-    notes = [left_out_note(scenario, beyond, "the scenario sets a shorter context")] if beyond else []
+    notes: list[str] = [left_out_note(scenario, beyond, say("the scenario sets a shorter context"))] if beyond else []
     for seat in seats:
         words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
         with console.status(words) if console.is_terminal else contextlib.nullcontext():

@@ -122,7 +122,7 @@ def judge(
     tolerance = max(TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE * median)
     lags = [lag / 1e6 for record in good if (lag := schedule_lag_ns(record)) is not None]
     schedule_lag, idle = _top(lags), idle_share(every)
-    reasons = []
+    reasons: list[Message] = []
     if ttft_error is not None and ttft_error > tolerance:
         off, most = _upto(ttft_error, "ms"), f"{tolerance:.1f} ms"
         reasons.append(say("TTFT may be off by {off} (tolerance {tolerance})", off=off, tolerance=most))
@@ -299,7 +299,7 @@ def idle_share(records: Sequence[RequestRecord]) -> float | None:
     return idle / total if total else None
 
 
-def _exhausted(health: Sequence[WorkerHealth], tolerance_ms: float) -> list[str]:
+def _exhausted(health: Sequence[WorkerHealth], tolerance_ms: float) -> list[Message]:
     """Workers without reserve. A busy core alone is no harm: only together with lags beyond the tolerance."""
     found = []
     for each in health:
@@ -321,12 +321,12 @@ TOGETHER = mark(
 )
 
 
-def _causes(health: Sequence[WorkerHealth]) -> tuple[list[str], int | None]:
+def _causes(health: Sequence[WorkerHealth]) -> tuple[list[Message], int | None]:
     """What held the load generator back, and how many workers would do (None: more would not help)."""
     probes = [each.probe for each in health if each.probe is not None]
     if not probes:
         return [], None
-    causes = []
+    causes: list[Message] = []
     cpu = sum(probe.cpu_share for probe in probes)
     waiting = max((probe.waiting_share or 0.0) for probe in probes)
     pause_ms = max(probe.gc_max_s for probe in probes) * 1e3

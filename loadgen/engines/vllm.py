@@ -69,6 +69,7 @@ def translate(block: Block, defaults: Block | None = None, *, gpu: bool = True) 
 
 def _native(setting: str, asked: Value | None, default: Value | None, gpu: bool) -> NativeSetting:
     flag, words = FLAGS[setting]
+    note: str
     if asked is None:
         note = say("vLLM's default: {value}", value=words) if default is None else say("the launcher's default")
         return NativeSetting(setting, None, flag, default, "default", note)

@@ -94,7 +94,7 @@ def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
     """Whether prefix caching is on, by probe, against each other and the scenario."""
     found = {sample.engine: judge_prefix_cache(sample.prefix) for sample in samples}
     values = {engine: say(STATES[verdict.state], why=verdict.why) for engine, verdict in found.items()}
-    detail = say("whether a prompt that was sent before is answered sooner")
+    detail: str = say("whether a prompt that was sent before is answered sooner")
     if needs.prefix_caching is not None:
         declared = say("the scenario declares it {state}", state=_word(needs.prefix_caching))
         detail = joined("{a}; {b}", [detail, declared])

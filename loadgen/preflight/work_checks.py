@@ -56,7 +56,7 @@ def check_context(samples: Samples, needs: Needs) -> ParityFact:
     lengths = {sample.engine: sample.context_length for sample in samples}
     values = {engine: NOT_TOLD if length is None else f"{length}" for engine, length in lengths.items()}
     short = [engine for engine, length in lengths.items() if length is not None and length < needs.context_tokens]
-    detail = say("served context in tokens, as the engine says it")
+    detail: str = say("served context in tokens, as the engine says it")
     if needs.context_tokens:
         detail = joined("{a}; {b}", [detail, say("the scenario needs {tokens} at least", tokens=needs.context_tokens)])
     if short:

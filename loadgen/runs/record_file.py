@@ -131,8 +131,10 @@ def mistyped(record: RequestRecord) -> str | None:
     for name, kinds in CHECKED.items():
         value = getattr(record, name)
         if type(value) not in kinds:
-            whole, words = mark("{field} is {value}, not a whole number"), mark("{field} is {value}, not text")
-            return say(whole if int in kinds else words, field=name, value=json.dumps(value)[:40])
+            wanted = mark("{field} is {value}, not text")
+            if int in kinds:
+                wanted = mark("{field} is {value}, not a whole number")
+            return say(wanted, field=name, value=json.dumps(value)[:40])
         if type(value) is int and abs(value) >= (2**63 if name.startswith("t_") or name.endswith("_ns") else 2**31):
             return say("{field} is {value}, which is too large", field=name, value=value)
     return None
