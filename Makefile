@@ -31,7 +31,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|processes, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
-	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up of containers),'
+	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up),'
 	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), ARGS="..." (options of'
 	@echo '           up, bench, dashboards, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from loadgen.calibration.calibrate import compare
 from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE, TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE
 from loadgen.errors import CLIENT_LIMITED, OK
-from loadgen.metrics.window import cut_block
+from loadgen.metrics.window import CutRule
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import read_records
 
@@ -232,8 +232,8 @@ def run_block(load: Load, condition: Condition, url: str, core: int, rng: random
         truth = {key: file[key] for key in file.files}
     valid = json.loads(str(truth.pop("summary")))["verdict"] == "valid"
     arrived = dict(zip(map(str, truth["request_id"]), truth["request_t_arrived"], strict=True))
-    phases = cut_block(records, users=load.streams, warmup_requests=1, measured_requests=load.requests).phases
-    measured = [record for record, phase in zip(records, phases, strict=True) if phase == "measure"]
+    rule = CutRule(users=load.streams, warmup_requests=1, measured_requests=load.requests)
+    measured = rule.cut(records).measured(records)
     errors = compare(measured, truth)
     median = float(np.median([r.t_first - r.t_send for r in measured if r.t_first is not None])) / 1e6
     return Block(

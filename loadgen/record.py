@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
 from array import array
 from collections.abc import Iterable, Mapping, MutableSequence
@@ -18,10 +19,35 @@ MAX_TOKENS = 2**31 - 1
 """Records store counts in 32 bits; no real count comes near."""
 _not_id = re.compile(r"[^A-Za-z0-9_.-]")
 
-ABORTED = "aborted"
-"""Error kind of a request that the load generator itself ended (the block was over, or Ctrl-C)."""
 
-REJECTIONS = {"http_429": 429, "http_503": 503}
+class ErrorKind(enum.StrEnum):
+    """Why a request failed, as records have it. A status other than 2xx is a kind too: see `http_kind`."""
+
+    ABORTED = "aborted"
+    """The load generator itself ended it (the block was over, or Ctrl-C)."""
+    CONNECT = "connect"
+    CONNECTION_CUT = "connection_cut"
+    STALL_TIMEOUT = "stall_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    BAD_RESPONSE = "bad_response"
+    """What came is no HTTP/1.1 response, or no event stream."""
+    BAD_EVENT = "bad_event"
+    STREAM_ERROR = "stream_error"
+    """The server reported an error in mid-stream."""
+    TRUNCATED = "truncated"
+    NO_CONTENT = "no_content"
+    NO_USAGE = "no_usage"
+    PROMPT_TOKENS = "prompt_tokens"
+    """Another length than asked for; likewise the output's."""
+    OUTPUT_TOKENS = "output_tokens"
+
+
+def http_kind(status: int | None) -> str:
+    """The error kind of an answer whose status says that it is no success."""
+    return f"http_{status}"
+
+
+REJECTIONS = {http_kind(status): status for status in (429, 503)}
 """Error kinds of requests that an engine turned away because it had enough to do, and their status."""
 
 
@@ -76,7 +102,7 @@ class RequestRecord:
     finish_reason: str | None = None
     http_status: int | None = None
     error: str | None = None
-    """Error kind (a short stable word), or None for a request that succeeded."""
+    """An `ErrorKind`, or that of an HTTP status; None for a request that succeeded."""
     error_detail: str | None = None
     text: str | None = None
     """Generated text, kept only when asked for."""
@@ -89,7 +115,7 @@ class RequestRecord:
     @property
     def aborted(self) -> bool:
         """Whether the load generator ended it itself: neither a success nor an engine's error."""
-        return self.error == ABORTED
+        return self.error == ErrorKind.ABORTED
 
     def fail(self, kind: str, detail: str) -> None:
         """Keep the first error: later ones follow from it."""

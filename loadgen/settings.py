@@ -9,7 +9,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -167,71 +166,31 @@ def load_settings_leniently(checkout: Path) -> Settings:
         return Settings.model_construct()
 
 
-@dataclass(frozen=True)
 class Paths:
     """Where things lie in a checkout. All working state is under `.bakeoff/`, which git ignores."""
 
-    checkout: Path
-
-    @property
-    def state(self) -> Path:
+    def __init__(self, checkout: Path) -> None:
+        self.checkout = checkout
+        self.state = checkout / ".bakeoff"
         """The folder of all working state; also the mark of this checkout's processes."""
-        return self.checkout / ".bakeoff"
-
-    @property
-    def stack(self) -> Path:
+        self.stack = self.state / "stack"
         """Rendered configuration of the running stack."""
-        return self.state / "stack"
-
-    @property
-    def logs(self) -> Path:
+        self.logs = self.state / "logs"
         """One file a process."""
-        return self.state / "logs"
-
-    @property
-    def models(self) -> Path:
+        self.models = self.state / "models"
         """The model, in each engine's form."""
-        return self.state / "models"
-
-    @property
-    def gguf(self) -> Path:
+        self.gguf = self.models / "gemma-3-270m-q4_k_m.gguf"
         """The model as llama.cpp serves it."""
-        return self.models / "gemma-3-270m-q4_k_m.gguf"
-
-    @property
-    def hf_model(self) -> Path:
+        self.hf_model = self.models / "gemma-3-270m-hf"
         """The model as vLLM serves it."""
-        return self.models / "gemma-3-270m-hf"
-
-    @property
-    def supervisor_config(self) -> Path:
-        """The rendered supervisor configuration."""
-        return self.stack / "supervisord.conf"
-
-    @property
-    def supervisor_pid(self) -> Path:
-        """Supervisord's pid file."""
-        return self.stack / "supervisord.pid"
-
-    @property
-    def grafana(self) -> Path:
+        self.supervisor_config = self.stack / "supervisord.conf"
+        self.supervisor_pid = self.stack / "supervisord.pid"
+        self.supervisor_log = self.logs / "supervisord.log"
+        self.prometheus_config = self.stack / "prometheus" / "prometheus.yml"
+        self.grafana = self.stack / "grafana"
         """Grafana's rendered settings and provisioning."""
-        return self.stack / "grafana"
-
-    @property
-    def grafana_config(self) -> Path:
+        self.grafana_config = self.grafana / "grafana.ini"
         """Grafana's own settings, its password among them."""
-        return self.grafana / "grafana.ini"
-
-    @property
-    def prometheus_config(self) -> Path:
-        """The rendered Prometheus configuration."""
-        return self.stack / "prometheus" / "prometheus.yml"
-
-    @property
-    def supervisor_log(self) -> Path:
-        """Supervisord's own log."""
-        return self.logs / "supervisord.log"
 
     def venv(self, engine: str) -> Path:
         """An engine's own Python environment."""

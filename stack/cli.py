@@ -38,16 +38,13 @@ Profile = Annotated[str, typer.Option(help="Containers: gpu, cpu or sim, or seve
 
 def look_around() -> Found:
     """What this machine has; takes some seconds at most."""
-    from stack.containers.compose import find_compose
-    from stack.containers.docker_engine import DockerEngine, engine_address, find_engine, has_nvidia_driver
+    from stack.containers.compose import find_docker
+    from stack.containers.docker_engine import has_nvidia_driver
 
-    engine = find_engine(engine_address())
-    if not isinstance(engine, DockerEngine):
-        return Found(no_docker=f"no Docker engine: {engine}")
-    compose = find_compose()
-    if isinstance(compose, str):
-        return Found(no_docker=f"no Docker Compose: {compose}")
-    return Found(no_docker="", gpu_driver=has_nvidia_driver(), gpu_runtime=engine.gpu_runtime)
+    found = find_docker()
+    if isinstance(found, str):
+        return Found(no_docker=found)
+    return Found(no_docker="", gpu_driver=has_nvidia_driver(), gpu_runtime=found[0].gpu_runtime)
 
 
 def what_runs() -> tuple[str, str]:
@@ -153,7 +150,7 @@ def logs(
     follow: Annotated[bool, typer.Option(help="Go on as lines come.")] = True,
 ) -> None:
     """Show the end of one log, and follow it."""
-    raise typer.Exit(running_stack().logs(name, lines, follow=follow))
+    running_stack().logs(name, lines, follow=follow)
 
 
 @engine_app.command("start")

@@ -37,12 +37,28 @@ def tail(path: Path, lines: int) -> str:
 def run_logged(
     command: Sequence[str],
     *,
-    what: str,
+    what: str = "",
     log: Path,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    progress: Callable[[float], str | None] | None = None,
+    every_s: float = SIGN_OF_LIFE_S,
 ) -> bool:
-    """Run a command with its output appended to `log`; say every now and then that it goes on. True if it succeeded."""
+    """Run a command with its output appended to a log, and say every now and then that it goes on.
+
+    Args:
+        command: the command line.
+        what: what it does, in words.
+        log: where its output goes.
+        environment: variables added to those of this process.
+        cwd: where it runs.
+        progress: says what to say instead after so many seconds; None ends the command.
+        every_s: how often something is said.
+
+    Returns:
+        Whether it succeeded.
+    """
+    progress = progress or (lambda seconds: f"  {what}: {seconds:.0f} s")
     log.parent.mkdir(parents=True, exist_ok=True)
     began = last = time.monotonic()
     with log.open("ab") as output:
@@ -57,19 +73,18 @@ def run_logged(
             cwd=cwd,
         )
         try:
-            while True:
-                try:
-                    process.wait(timeout=0.5)
-                    break
-                except subprocess.TimeoutExpired:
-                    now = time.monotonic()
-                    if now - last >= SIGN_OF_LIFE_S:
-                        last = now
-                        say(f"  {what}: {now - began:.0f} s")
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.25)
+                if time.monotonic() - last >= every_s:
+                    last = time.monotonic()
+                    if (text := progress(last - began)) is None:
+                        break
+                    say(text)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
     return process.returncode == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from loadgen.hosts.base import EngineHost
 
@@ -59,8 +59,8 @@ class Runtime(Protocol):
     def states(self) -> list[State]:
         """Every process or container. Raises UserError, with exit code 1, if the stack does not run."""
 
-    def logs(self, name: str, lines: int, *, follow: bool) -> int:
-        """Print the end of one log, and what comes if asked. The exit status; UserError if there is no such log."""
+    def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
+        """Become a program that shows the end of one log, and follows it if asked. UserError if there is none."""
 
     def host(self) -> EngineHost:
         """Who starts and stops the engines. Raises UserError if the stack does not run."""

@@ -143,6 +143,7 @@ def ensure_hf(paths: Paths, *, verify: bool = False) -> None:
         return
     say("model: converting it for vLLM, once (about a minute)")
     stamp_path(paths.hf_model).unlink(missing_ok=True)
+    shutil.rmtree(paths.hf_model, ignore_errors=True)
     log = paths.logs / "setup-model.log"
     program = [str(paths.engine_python("vllm")), "-m", "stack.engines.vllm.convert"]
     command = [*program, str(paths.gguf), str(paths.hf_model)]

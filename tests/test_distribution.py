@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.errors import CLIENT_LIMITED, OK, WRONG_USAGE
+from tests.fake_prometheus import FakePrometheus, matrix, success
 from tests.simulator.client import running
 
 TOP = Path(__file__).resolve().parents[1]
@@ -100,6 +101,20 @@ def test_two_engines_race_and_the_race_is_reported(bakeoff, tmp_path):
         done = bakeoff("report", "--brief", *options, cwd=tmp_path)
         assert done.returncode == OK and str(folder / page) in done.stdout, done.stdout + done.stderr
         assert words.lower() in (folder / page).read_text(encoding="utf-8").lower()
+
+
+def test_the_boards_are_drawn(bakeoff, tmp_path):
+    def answer(query: dict[str, str]) -> tuple[int, bytes]:
+        if query["path"].endswith("/config"):
+            return success({"yaml": "global:\n  scrape_interval: 1s\n"})
+        return matrix(({"engine": "a"}, [(float(query["start"]), 1)])) if "start" in query else matrix()
+
+    fake = FakePrometheus()
+    fake.answer = answer
+    done = bakeoff("dashboards", "--last", "5m", "--prometheus", fake.url, cwd=tmp_path)
+    fake.stop()
+    assert done.returncode == OK, done.stdout + done.stderr
+    assert "<svg" in (tmp_path / "runs" / "dashboards.html").read_text(encoding="utf-8")
 
 
 def test_without_a_stack_a_race_needs_endpoints(bakeoff, tmp_path):

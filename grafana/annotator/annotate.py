@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 USER = "admin"
 REQUEST_LIMIT_S = 3.0
@@ -27,18 +27,6 @@ EXTEND_EVERY_S = 10.0
 """How often the end of a region that lasts is moved on."""
 REFUSED_FOR_GOOD = (401, 403)
 WARNING_LENGTH = 300
-
-
-class Annotations(Protocol):
-    """The part of `grafana_client`'s annotations that is used."""
-
-    def add_annotation(self, *, time_from: int, time_to: int, tags: list[str], text: str) -> dict[str, Any]:
-        """Make one; the answer has its `id`."""
-
-    def partial_update_annotation(
-        self, annotations_id: int, *, time_from: int, time_to: int, tags: list[str], text: str
-    ) -> object:
-        """Change one. Tags that are left out would be removed."""
 
 
 @dataclasses.dataclass
@@ -53,7 +41,7 @@ class Region:
     told: dict[str, Any] | None = None
 
     def wanted(self, now: int) -> dict[str, Any]:
-        """What Grafana is to know at a moment (ms since 1970)."""
+        """What Grafana is to know at a moment (ms since 1970); tags that are left out would be removed."""
         end = now if self.end is None else self.end
         return {"time_from": self.time, "time_to": max(end, self.time), "tags": self.tags, "text": self.text}
 
@@ -66,16 +54,14 @@ class Annotator:
     """Keeps Grafana's annotations in step with the regions.
 
     Args:
-        annotations: how Grafana is told.
+        annotations: how Grafana is told: `grafana_client`'s, of which `add_annotation` and `partial_update_annotation`
+            are used.
         warn: is called once, with why it could not be told.
         clock: ms since 1970.
     """
 
     def __init__(
-        self,
-        annotations: Annotations,
-        warn: Callable[[str], None],
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        self, annotations: Any, warn: Callable[[str], None], clock: Callable[[], int] = lambda: time.time_ns() // 10**6
     ) -> None:
         self._annotations, self._warn, self._clock = annotations, warn, clock
         self._regions: dict[str, Region] = {}
@@ -84,12 +70,9 @@ class Annotator:
     def take(self, line: str) -> None:
         """Take in one line. Raises ValueError, KeyError or TypeError for one that is no region."""
         told = json.loads(line)
-        key, time_, end = str(told["key"]), int(told["time"]), told["end"]
+        key = told.pop("key")
         known = self._regions.get(key)
-        region = Region(time_, None if end is None else int(end), [str(tag) for tag in told["tags"]], str(told["text"]))
-        if known is not None:
-            region.id, region.told = known.id, known.told
-        self._regions[key] = region
+        self._regions[key] = dataclasses.replace(known, **told) if known else Region(**told)
 
     def end_all(self) -> None:
         """End the regions that still last: whoever told of them is gone."""
@@ -106,14 +89,14 @@ class Annotator:
                 elif wanted != region.told:
                     self._annotations.partial_update_annotation(region.id, **wanted)
             except Exception as error:  # the client lets through whatever its HTTP library raises
-                status = getattr(error, "status_code", 0)
                 self._warn_once(error)
+                status = getattr(error, "status_code", 0)
                 if status in REFUSED_FOR_GOOD:
                     raise GivenUp from None
-                if status == 404:  # somebody removed it
-                    del self._regions[key]
-                    continue
-                return  # the others would fare no better now
+                if status != 404:
+                    return  # the others would fare no better now
+                del self._regions[key]  # somebody removed it
+                continue
             region.told = wanted
             if region.end is not None:
                 del self._regions[key]
@@ -121,8 +104,7 @@ class Annotator:
     def _warn_once(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            self._warn(text[:WARNING_LENGTH])
+            self._warn(" ".join(f"{type(error).__name__}: {error}".split())[:WARNING_LENGTH])
 
 
 def read_lines(lines: queue.SimpleQueue[str | None]) -> None:
@@ -136,7 +118,7 @@ def run(annotator: Annotator, lines: queue.SimpleQueue[str | None]) -> None:
     """Work until the lines end. Raises GivenUp."""
     while True:
         try:
-            line: str | None = lines.get(timeout=EXTEND_EVERY_S)
+            line = lines.get(timeout=EXTEND_EVERY_S)
             while line is not None:
                 annotator.take(line)
                 line = lines.get_nowait()

@@ -11,12 +11,12 @@ from loadgen.message import joined, say
 from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
-from loadgen.record import RequestRecord
+from loadgen.record import ErrorKind, RequestRecord
 from loadgen.runs.folder import BlockData
 from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Total
 
 SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms}
-LENGTHS = ("prompt_tokens", "output_tokens")
+LENGTHS = (ErrorKind.PROMPT_TOKENS, ErrorKind.OUTPUT_TOKENS)
 """Error kinds of requests that had another length than was asked for."""
 MOST_ERRORS = 0.01
 

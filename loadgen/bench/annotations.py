@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Self, cast
 
 from loadgen.bench.listener import Listener
+from loadgen.distributed.messages import BlockStatus
 from loadgen.runs.manifest import BlockFacts, Manifest
 from loadgen.scenario.model import Block
 
@@ -113,9 +114,9 @@ class Annotations(Listener):
         finally:
             program.stdout.close()
 
-    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
+    def block(self, block: Block, number: int, total: int, status: BlockStatus) -> None:
         """Mark a block's begin."""
-        key = str(status["block"])
+        key = str(status.block)
         if key not in self._begun:
             self._begun.add(key)
             self._mark_block(key, block.engine, block.cell.id, f"repeat {block.repeat}: running", time.time(), None)
@@ -124,12 +125,11 @@ class Annotations(Listener):
     def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
         """Mark a block's end and outcome."""
         ended = facts.ended_at or time.time()
-        limited = facts.client is not None and facts.client["limited"]
         text = (
             f"repeat {facts.repeat}"
             + ("" if facts.attempt == 1 else f", attempt {facts.attempt}")
             + f": {facts.status} in {ended - facts.started_at:.1f} s"
-            + (", client-limited" if limited else "")
+            + (", client-limited" if facts.client_limited else "")
             + (f" ({facts.reason})" if facts.reason else "")
         )
         self._mark_block(facts.record_id, facts.engine, facts.cell, text, facts.started_at, ended)

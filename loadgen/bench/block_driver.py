@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from loadgen.bench.block_watch import BlockFailed, BlockWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
+from loadgen.distributed.messages import BlockStatus
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block, Scenario
+from loadgen.traffic.plan import BlockRequest
 
 POLL_S = 0.25
 WORKER_LIMIT_S = 30.0
@@ -49,7 +50,7 @@ class BlockDriver:
         self._workers = 1
         """Locust workers that are waited for before a block."""
 
-    def attempt(self, block: Block, facts: BlockFacts, on_status: Callable[[dict[str, Any]], None]) -> None:
+    def attempt(self, block: Block, facts: BlockFacts, on_status: Callable[[BlockStatus], None]) -> None:
         """Run a block once, and keep the verdict on the load generator in its facts.
 
         Raises BlockFailed, UserError (it was refused), DiskFull or LocustGone.
@@ -57,38 +58,32 @@ class BlockDriver:
         cell = block.cell
         self.wait_for_workers()
         self._locust.start_block(
-            {
-                "engine": block.engine,
-                "user_count": max(cell.concurrency, 1),
-                "spawn_rate": max(cell.concurrency, 1),
-                "rate": cell.rate,
-                "arrival": self._scenario.load.arrival,
-                "cell": cell.id,
-                "prompt_tokens": cell.prompt_tokens,
-                "output_tokens": cell.output_tokens,
-                "requests": block.requests or self._scenario.requests,
-                "warmup_requests": self._scenario.warmup,
-                "shared_prefix_tokens": self._scenario.shared_tokens(cell),
-                # The same for both engines, so that both get the very same prompts.
-                "seed": f"{self._scenario.seed}/{cell.id}/{block.repeat}",
-                "scenario": self._scenario.name,
-                "run_id": self._run_id,
-                "block": facts.record_id,
-                "timeouts": self._scenario.timeouts.model_dump_json(),
-            }
+            BlockRequest(
+                run_id=self._run_id,
+                scenario=self._scenario.name,
+                block=facts.record_id,
+                engine=block.engine,
+                cell=cell,
+                arrival="trace" if cell.trace else self._scenario.load.arrival,
+                requests=block.requests or self._scenario.requests,
+                warmup_requests=self._scenario.warmup,
+                shared_prefix_tokens=self._scenario.shared_tokens(cell),
+                seed=f"{self._scenario.seed}/{cell.id}/{block.repeat}",
+                timeouts=self._scenario.timeouts,
+            )
         )
         watch = BlockWatch(self._scenario, block, self._host)
         while True:
             status = self._status()
             if not self._is_ours(status, facts):
-                if status["block"] is None:
+                if status.block is None:
                     raise BlockFailed(say("Locust's master was started anew in mid-block"), retry=True)
                 raise BlockFailed(say("another test was started in the web UI in its place"), retry=False)
             on_status(status)
-            if status["write_error"]:
+            if status.write_error:
                 self.stop_quietly()
-                raise DiskFull(f"{status['write_error']}. Free some space and run it again.", exit_code=1)
-            if status["complete"]:
+                raise DiskFull(f"{status.write_error}. Free some space and run it again.", exit_code=1)
+            if status.complete:
                 break
             reason = watch.judge(status)
             if reason is not None:
@@ -107,13 +102,13 @@ class BlockDriver:
         """Ask whether the load generator was the limit."""
         status = self._status()
         if self._is_ours(status, facts):
-            facts.client = status.get("client")
+            facts.client = status.client
 
-    def _is_ours(self, status: dict[str, Any], facts: BlockFacts) -> bool:
+    def _is_ours(self, status: BlockStatus, facts: BlockFacts) -> bool:
         """Whether what Locust tells is about this block."""
-        return bool(status["block"] == facts.record_id and status["run_id"] == self._run_id)
+        return status.block == facts.record_id and status.run_id == self._run_id
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> BlockStatus:
         """The master's status; a master that is busy for a moment is given some time."""
         deadline = time.monotonic() + LOCUST_LIMIT_S
         while True:
@@ -131,9 +126,8 @@ class BlockDriver:
             status = self._status()
             if not self._is_ours(status, facts):
                 return
-            stopped = status["state"] in ("ready", "stopped")
-            arrived = status["received"] >= sum(status["ended_workers"].values())
-            if stopped and arrived and not status["unconfirmed_workers"]:
+            arrived = status.received >= sum(status.ended_workers.values())
+            if status.idle and arrived and not status.unconfirmed_workers:
                 return
             self._sleep(POLL_S)
         self._note(

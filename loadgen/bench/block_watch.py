@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
+from loadgen.distributed.messages import BlockStatus
 from loadgen.hosts.base import EngineHost
 from loadgen.message import Message, say
 from loadgen.record import REJECTIONS
 from loadgen.scenario.model import Block, Scenario
 
 HOST_CHECK_S = 2.0
-FAILURES_IN_ROW = 10
 
 
 class BlockFailed(Exception):
@@ -41,30 +40,28 @@ class BlockWatch:
         self._received_at = time.monotonic()
         self._stopped_since: float | None = None
 
-    def judge(self, status: dict[str, Any]) -> BlockFailed | None:
+    def judge(self, status: BlockStatus) -> BlockFailed | None:
         """Return why the block must end, or None."""
         now = time.monotonic()
-        if status["lost_workers"]:
-            return BlockFailed(
-                say("Locust worker {worker} was lost in mid-block", worker=status["lost_workers"][0]), retry=True
-            )
-        failing = status["failures_in_row"]
-        kind = (status["last_error"] or "").partition(":")[0]
-        if self._scenario.find_capacity is not None and kind in REJECTIONS:
-            failing = 0  # an engine that says that it has too much to do is there: a search wants to know just that
-        if failing or now - self._host_checked >= HOST_CHECK_S:
+        if status.lost_workers:
+            lost = say("Locust worker {worker} was lost in mid-block", worker=status.lost_workers[0])
+            return BlockFailed(lost, retry=True)
+        failure = status.last_error
+        # An engine that says that it has too much to do is there: a search wants to know just that.
+        rejects = self._scenario.find_capacity is not None and failure is not None and failure.kind in REJECTIONS
+        if (status.failures_in_row and not rejects) or now - self._host_checked >= HOST_CHECK_S:
             self._host_checked = now
             if not self._host.is_up(self._block.engine):
                 died = say("{engine} died in mid-block", engine=self._block.engine)
                 return BlockFailed(with_last_words(died, self._host, self._block.engine), retry=True)
-        if failing >= max(FAILURES_IN_ROW, 3 * self._block.cell.concurrency):
-            return BlockFailed(say("every request fails; the last: {error}", error=status["last_error"]), retry=False)
-        if status["received"] != self._received:
-            self._received, self._received_at = status["received"], now
+        if status.hopeless and not rejects:
+            return BlockFailed(say("every request fails; the last: {error}", error=failure), retry=False)
+        if status.received != self._received:
+            self._received, self._received_at = status.received, now
         silence = now - self._received_at
         if silence > self._scenario.timeouts.total_s + 30:
             return BlockFailed(say("no request ended for {seconds} s", seconds=f"{silence:.0f}"), retry=False)
-        if status["state"] in ("ready", "stopped"):
+        if status.idle:
             # The form was accepted but users are still being spawned, or somebody pressed stop.
             self._stopped_since = self._stopped_since or now
             if now - self._stopped_since > 5.0:

@@ -276,6 +276,7 @@ class Campaign:
             rate=block.cell.rate,
             warmup_requests=self.scenario.warmup,
             measured_requests=block.requests or self.scenario.requests,
+            arrivals=self.scenario.load.trace.requests if self.scenario.load.trace is not None else None,
             started_at=time.time(),
         )
         self.manifest.blocks.append(facts)

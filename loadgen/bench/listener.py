@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from loadgen.distributed.messages import BlockStatus
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block
 
@@ -18,7 +18,7 @@ class Listener:
     def engine(self, name: str, text: str) -> None:
         """Progress of an engine's start."""
 
-    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
+    def block(self, block: Block, number: int, total: int, status: BlockStatus) -> None:
         """Progress of a block."""
 
     def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:
@@ -41,7 +41,7 @@ class Listeners(Listener):
         for listener in self._listeners:
             listener.engine(name, text)
 
-    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
+    def block(self, block: Block, number: int, total: int, status: BlockStatus) -> None:
         """Progress of a block."""
         for listener in self._listeners:
             listener.block(block, number, total, status)

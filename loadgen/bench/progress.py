@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 
 from loadgen.bench.listener import Listener
+from loadgen.distributed.messages import BlockStatus
 from loadgen.presentation.progress import StatusLine
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block
@@ -29,12 +29,12 @@ class BenchProgress(StatusLine, Listener):
         """Show an engine's start."""
         self.line(text if text.startswith(name) else f"{name}: {text}")
 
-    def block(self, block: Block, number: int, total: int, status: dict[str, Any]) -> None:
+    def block(self, block: Block, number: int, total: int, status: BlockStatus) -> None:
         """Show a block's progress."""
         if self._block_started[0] != block.id:
             self._block_started = (block.id, time.monotonic())
-        errors = sum(status["errors"].values())
-        measured = f"{status['measured']}/{status['wanted']}" if status["warmed_up"] else "warming up"
+        errors = sum(status.errors.values())
+        measured = f"{status.measured}/{status.wanted}" if status.warmed_up else "warming up"
         self.line(
             f"{_position(number, total)} {block.engine} {_cell(block)}: {measured}"
             + (f", {errors} errors" if errors else "")
@@ -48,15 +48,15 @@ class BenchProgress(StatusLine, Listener):
             self._durations.append(seconds)
         self.tell(
             f"{_position(number, total)} {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
-            + (", client-limited" if facts.client is not None and facts.client["limited"] else "")
+            + (", client-limited" if facts.client_limited else "")
             + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),
             style=None if facts.status == "complete" else "yellow",
         )
 
-    def _left(self, number: int, total: int, status: dict[str, Any]) -> str:
+    def _left(self, number: int, total: int, status: BlockStatus) -> str:
         """Time left: this block's by its own pace, the others' by the mean of those that were completed."""
         running = time.monotonic() - self._block_started[1]
-        measured, wanted = status["measured"], status["wanted"] or 0
+        measured, wanted = status.measured, status.wanted or 0
         if measured:
             own = running / measured * max(wanted - measured, 0)
         elif self._durations:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from loadgen.bench.campaign import Campaign, make_folder
 from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.listener import Listener, Listeners
+from loadgen.bench.order import Order
 from loadgen.bench.progress import BenchProgress
 from loadgen.bench.race_locust import race_locust
 from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
@@ -52,34 +54,11 @@ ALL_UP = say(
 )
 
 
-def run_bench(
-    scenario_name: str,
-    *,
-    resume: str | None = None,
-    most_repeats: int | None = None,
-    checkout: Path,
-    engines: Sequence[Seat] | None,
-    runs_dir: Path | None,
-    default_runs_dir: Path,
-    overrides: dict[str, Any],
-    workers: int,
-    accepted: frozenset[str],
-    console: Console,
-    judge: Callable[[RunFolder], int] = lambda _: OK,
-) -> int:
+def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] = lambda _: OK) -> int:
     """Run a scenario and print its table. Returns the exit code.
 
     Args:
-        scenario_name: a shipped scenario's name or a file; of no meaning with `resume`.
-        resume: the run to take up again, by id or folder.
-        most_repeats: repeat until the verdict is clear, but no more often than this; None: as the scenario says.
-        checkout: where the stack's state lies.
-        engines: endpoints that already run; None takes the scenario's engines from the stack.
-        runs_dir: where the run folder goes; None for the stack's, or the default.
-        default_runs_dir: where runs go that neither the user nor the stack has a place for.
-        overrides: scenario keys to replace.
-        workers: Locust workers of a race without the stack.
-        accepted: preflight checks whose blocking findings do not stop the race.
+        order: the race.
         console: where to show it.
         judge: holds the run against its thresholds when the race has ended by itself; what it returns comes before the
             exit code of the race.
@@ -87,20 +66,21 @@ def run_bench(
     Raises:
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
     """
-    old = RunFolder.find(runs_dir or default_runs_dir, resume) if resume is not None else None
+    old = RunFolder.find(order.own_runs_dir, order.resume) if order.resume is not None else None
+    engines, checkout = order.engines, order.checkout
     if old is not None:
         manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command())
         scenario = scenario_of(manifest)
         engines = _same_seats(manifest, engines)
     else:
-        scenario = _override(find_scenario(scenario_name), overrides)
+        scenario = _override(find_scenario(order.scenario), order.overrides)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
-    if engines is not None or runs_dir is not None:
-        check_folder(old.path.parent if old else runs_dir or default_runs_dir)
+    if engines is not None or order.runs_dir is not None:
+        check_folder(old.path.parent if old else order.own_runs_dir)
     stack = None if engines is not None else open_stack(checkout)
     host, seats, notes = _choose(scenario, stack, engines or ())
-    _check_looks(scenario, len(seats), most_repeats)
+    _check_looks(scenario, len(seats), order.most_repeats)
     if stack is not None:
         settle_serving(scenario, stack)
     prometheus = stack.prometheus_url if stack else None
@@ -113,8 +93,8 @@ def run_bench(
         notes += told
         manifest.messages += notes
     else:
-        runs_dir, notes = old.path.parent, manifest.messages[-1:]
-    with race_locust(seats, stack, runs_dir, default_runs_dir, manifest.run_id, workers, console) as (locust, where):
+        order, notes = dataclasses.replace(order, runs_dir=old.path.parent), manifest.messages[-1:]
+    with race_locust(order, seats, stack, manifest.run_id, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
@@ -124,13 +104,13 @@ def run_bench(
                 campaign = _campaign(scenario)(
                     *(scenario, seats, host, locust, folder, manifest, listener),
                     preflight=Preflight(
-                        *(seats, host, needs_of(scenario), accepted | accepted_before(manifest.parity)),
+                        *(seats, host, needs_of(scenario), order.accepted | accepted_before(manifest.parity)),
                         keep_up=scenario.between_blocks == "keep",
                     ),
                 )
-                whole = campaign.run(_decider(scenario, seats, folder, manifest, most_repeats, listener.message))
+                whole = campaign.run(_decider(scenario, seats, folder, manifest, order.most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):
-            show_partial(folder, prometheus, resume_command(folder, engines, workers), console)
+            show_partial(folder, prometheus, resume_command(folder, engines, order.workers), console)
             raise
     code = show_whole(folder, prometheus, whole, console)
     if prometheus:
@@ -218,7 +198,7 @@ def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[
     return sorted(engines, key=lambda seat: had.index(seat.name) if seat.name in had else len(had))
 
 
-def _override(scenario: Scenario, overrides: dict[str, Any]) -> Scenario:
+def _override(scenario: Scenario, overrides: Mapping[str, Any]) -> Scenario:
     try:
         return Scenario.model_validate({**scenario.model_dump(), **overrides})
     except ValidationError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from loadgen.bench.order import Order
 from loadgen.bench.running_stack import RunningStack
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
@@ -18,17 +19,11 @@ from loadgen.errors import UserError
 
 @contextlib.contextmanager
 def race_locust(
-    seats: Sequence[Seat],
-    stack: RunningStack | None,
-    runs_dir: Path | None,
-    default_runs_dir: Path,
-    run_id: str,
-    workers: int,
-    console: Console,
+    order: Order, seats: Sequence[Seat], stack: RunningStack | None, run_id: str, console: Console
 ) -> Iterator[tuple[LocustClient, Path]]:
     """The Locust to drive, and the folder that its master writes runs to. Raises UserError when there is none."""
     if stack is not None:
-        if runs_dir is None or runs_dir.resolve() == stack.runs_dir:
+        if order.runs_dir is None or order.runs_dir.resolve() == stack.runs_dir:
             yield stack.locust, stack.runs_dir
             return
         if any(seat.local_url for seat in seats):
@@ -41,11 +36,11 @@ def race_locust(
             "and dashboards will not show it.",
             soft_wrap=True,
         )
-    where = (runs_dir or default_runs_dir).resolve()
+    where = order.own_runs_dir.resolve()
     # The run has no folder yet. Hidden, because what lists this folder means runs.
     log = where / f".{run_id}.locust.log"
     try:
-        with OwnLocust(seats, where, log, workers) as locust:
+        with OwnLocust(seats, where, log, order.workers) as locust:
             console.print(f"Locust: {locust.url}", highlight=False)
             try:
                 yield locust, where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -136,6 +137,8 @@ def _write(path: Path, page: Page, kept: int) -> str:
             f"Prometheus has only {page.covered / kept:.1%} of what the page that is there shows. "
             "Write the new one elsewhere with --output FILE."
         )
+    with contextlib.suppress(OSError):  # what is wrong with the folder, writing the file tells
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, page.html)
     stopped = "; Prometheus stopped answering on the way" if page.stopped else ""
     return f"Dashboards: {path} ({page.filled} of {page.panels} panels have data{stopped})"

@@ -10,7 +10,6 @@ import numpy as np
 
 from loadgen.capacity.search import CapacitySearch, Outcome
 from loadgen.metrics.slo import Slo, strain
-from loadgen.metrics.window import cut_block
 from loadgen.record import REJECTIONS, RequestRecord
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.capacity import FindCapacity
@@ -76,15 +75,7 @@ class StepRule:
 
 
 def _measured(facts: BlockFacts, records: Sequence[RequestRecord]) -> list[RequestRecord]:
-    cut = cut_block(
-        records,
-        users=facts.users,
-        warmup_requests=facts.warmup_requests,
-        measured_requests=facts.measured_requests,
-        open_loop=facts.rate > 0,
-    )
-    chosen = [r for r, phase in zip(records, cut.phases, strict=True) if phase == "measure"]
-    return sorted(chosen, key=lambda r: r.t_intended + r.wall_offset_ns)
+    return sorted(facts.cut_rule.cut(records).measured(records), key=lambda r: r.t_intended + r.wall_offset_ns)
 
 
 class EngineSearch:

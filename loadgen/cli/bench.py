@@ -77,6 +77,7 @@ def bench(
     none failed, but one is undecided, 5 preflight found engines that cannot be compared, 6 the load generator was the
     limit, so that nothing can be judged, 130 interrupted.
     """
+    from loadgen.bench.order import Order
     from loadgen.bench.race import run_bench
     from loadgen.runs.resume import find_scenario
 
@@ -91,21 +92,19 @@ def bench(
     if resume is None:
         gate.thresholds(find_scenario(scenario or DEFAULT_SCENARIO).fail_if)  # raises here, not after the race
     console = open_console()
-    code = run_bench(
+    order = Order(
         scenario or DEFAULT_SCENARIO,
-        resume=resume,
+        seats,
+        HOME,
+        default_runs_dir(),
+        runs_dir,
+        resume,
+        overrides,
         most_repeats=until_decided,
-        checkout=HOME,
-        engines=seats,
-        runs_dir=runs_dir,
-        overrides=overrides,
-        default_runs_dir=default_runs_dir(),
         workers=workers or 1,
         accepted=parse_accept(accept or ()),
-        console=console,
-        judge=lambda folder: gate.judge_run(folder, console),
     )
-    raise typer.Exit(code)
+    raise typer.Exit(run_bench(order, console, lambda folder: gate.judge_run(folder, console)))
 
 
 def with_most_repeats(arguments: Sequence[str]) -> list[str]:

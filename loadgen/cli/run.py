@@ -100,8 +100,9 @@ def run(
         signal.signal(number, _leave)
     from loadgen.endpoints.endpoint import inspect_endpoint
     from loadgen.endpoints.tokens import make_recipe
-    from loadgen.presentation.progress import QuickProgress
     from loadgen.quick.measure import run_quick
+    from loadgen.quick.progress import QuickProgress
+    from loadgen.scenario.cell import Cell
     from loadgen.scenario.model import OPEN_LOOP_WARMUP
     from loadgen.stream.timeouts import Timeouts
     from loadgen.traffic.plan import BlockPlan
@@ -143,20 +144,16 @@ def run(
         run_id="run",
         scenario="run",
         block="run",
+        engine=endpoint.name,
         endpoint=endpoint,
         recipe=recipe,
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        users=0 if rate else concurrency or 1,
-        rate=rate,
+        cell=Cell(prompt_tokens, output_tokens, 0 if rate else concurrency or 1, rate),
         arrival=arrival.value,
-        trace_ns=replayed.arrivals_ns if replayed else (),
-        trace_prompts=replayed.prompt_tokens if replayed else (),
-        trace_outputs=replayed.output_tokens if replayed else (),
+        trace=replayed,
         requests=wanted,
         warmup_requests=warmup,
         shared_prefix_tokens=shared_prefix_tokens,
-        prompt_seed=str(seed),
+        seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
         check_output_length=not allow_short_output,
         request_ids=request_ids,

@@ -6,16 +6,19 @@ past `MAX_SERIES` combinations of engine, model, scenario and cell, new cells ar
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadgen.client.health import LagHistogram, ProbeReport, schedule_lag_ns
+from loadgen.client.health import LagHistogram, schedule_lag_ns
+from loadgen.distributed.messages import Pulse
 from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import Floats, itl_ms
 from loadgen.record import RequestRecord
+from loadgen.traffic.plan import BlockPlan
 
 GRID_FACTOR = 1.25
 GRID_S: Floats = 1e-4 * np.power(GRID_FACTOR, np.arange(68, dtype=np.float64))
@@ -26,12 +29,20 @@ MAX_WORKERS = 100
 LABELS = ("engine", "model", "scenario", "cell")
 BLOCK_LABELS = ("run_id", "scenario", "block", "engine", "cell")
 Key = tuple[str, ...]
+Buckets = list[tuple[str, float]]
 
 HISTOGRAMS = {
     "ttft": "Time to first token, from the first byte sent to the first content event.",
     "tpot": "Time per output token after the first.",
     "itl": "Gaps between content events; an event may carry several tokens.",
     "e2e": "End-to-end latency, from the first byte sent to the last content event.",
+}
+
+GAUGES = {
+    "users": "Simulated users.",
+    "in_flight": "Requests that were sent and have not ended.",
+    "workers": "Locust workers connected.",
+    "records_pending": "Records of requests that are not on disk yet.",
 }
 
 LAGS = {
@@ -60,6 +71,16 @@ class GridHistogram:
         return list(zip([*GRID_LABELS, "+Inf"], np.cumsum(self.counts).astype(float).tolist(), strict=True))
 
 
+@dataclasses.dataclass
+class WorkerFigures:
+    """What is known of one worker, since its process started."""
+
+    lags: dict[str, LagHistogram] = dataclasses.field(default_factory=lambda: {name: LagHistogram() for name in LAGS})
+    gc_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    events: int = 0
+
+
 class ClientMetrics(Collector):
     """Collects what the master learns from records and from the workers' pulses."""
 
@@ -67,20 +88,19 @@ class ClientMetrics(Collector):
         self._histograms: dict[Key, dict[str, GridHistogram]] = {}
         self._requests: dict[Key, dict[str, int]] = {}
         self._tokens: dict[Key, tuple[int, int]] = {}
-        self.gauges: dict[str, float] = {"users": 0, "in_flight": 0, "workers": 0, "records_pending": 0}
-        self.worker_totals: dict[str, tuple[float, float]] = {}
-        """CPU seconds and content events by worker, since each started."""
-        self._lags: dict[str, dict[str, LagHistogram]] = {}
-        self._gc_seconds: dict[str, float] = {}
+        self._workers: dict[str, WorkerFigures] = {}
+        self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.limited: tuple[str, str, bool] | None = None
         """Engine and cell of the block that runs or ran last, and whether the load generator was its limit."""
         self.block: dict[str, str] | None = None
         """Labels of the block that runs now."""
 
-    def begin_block(self, run_id: str, scenario: str, block: str, engine: str, model: str, cell: str) -> None:
+    def begin_block(self, plan: BlockPlan) -> None:
         """A block runs from now on. Its counters begin at zero, so that rates and rises hold its first requests too."""
-        self.block = {"run_id": run_id, "scenario": scenario, "block": block, "engine": engine, "cell": cell}
-        key = self._bounded((engine, model, scenario, cell))
+        engine, cell = plan.endpoint.name, plan.cell.id
+        named = {"run_id": plan.run_id, "scenario": plan.scenario, "block": plan.block}
+        self.block = {**named, "engine": engine, "cell": cell}
+        key = self._bounded((engine, plan.endpoint.model, plan.scenario, cell))
         self._requests.setdefault(key, {}).setdefault("ok", 0)
         self._tokens.setdefault(key, (0, 0))
         self._histograms_of(key)
@@ -94,7 +114,7 @@ class ClientMetrics(Collector):
 
     def observe(self, record: RequestRecord, scenario: str) -> None:
         """Count one request of any phase. Requests that the load generator ended itself are counted as aborted only."""
-        lags = self._lags_of(record.worker)
+        lags = self._worker(record.worker).lags
         lags["read"].add(record.read_lags_ns)
         late = schedule_lag_ns(record)
         if late is not None:
@@ -114,88 +134,76 @@ class ClientMetrics(Collector):
         if record.events > 1:
             histograms["itl"].add(itl_ms(record) / 1e3)
 
-    def take_process(self, worker: str, report: ProbeReport) -> None:
-        """Take what a worker's probe has seen since its process started."""
-        self._lags_of(worker)["loop"] = report.loop_lag
-        self._gc_seconds[worker] = report.gc_total_s
+    def take_pulse(self, pulse: Pulse) -> None:
+        """Take what a worker tells of itself."""
+        worker = self._worker(pulse.worker)
+        worker.lags["loop"], worker.gc_seconds = pulse.process.loop_lag, pulse.process.gc_total_s
+        worker.cpu_seconds, worker.events = pulse.cpu_seconds, pulse.events
 
-    def _lags_of(self, worker: str) -> dict[str, LagHistogram]:
-        """A worker's lags. A worker that is started anew has a new name: the oldest names are forgotten."""
-        if worker not in self._lags:
-            self._lags[worker] = {name: LagHistogram() for name in LAGS}
-            while len(self._lags) > MAX_WORKERS:
-                oldest = next(iter(self._lags))
-                del self._lags[oldest]
-                self._gc_seconds.pop(oldest, None)
-        return self._lags[worker]
-
-    def _collect_health(self) -> Iterable[Metric]:
-        for name, text in LAGS.items():
-            family = HistogramMetricFamily(f"bakeoff_client_{name}_lag_seconds", text, labels=("worker",))
-            for worker, lags in self._lags.items():
-                family.add_metric([worker], lags[name].buckets(), lags[name].sum_ns / 1e9)
-            yield family
-        pauses = CounterMetricFamily(
-            "bakeoff_client_gc_pause_seconds", "Time that garbage collection paused a worker.", labels=("worker",)
-        )
-        for worker, seconds in self._gc_seconds.items():
-            pauses.add_metric([worker], seconds)
-        yield pauses
-        limited = GaugeMetricFamily(
-            "bakeoff_client_limited",
-            "Whether the load generator is the limit of the block that runs or ran last.",
-            labels=("engine", "cell"),
-        )
-        if self.limited is not None:
-            engine, cell, value = self.limited
-            limited.add_metric([engine, cell], float(value))
-        yield limited
+    def _worker(self, name: str) -> WorkerFigures:
+        """A worker's figures. A worker that is started anew has a new name: the oldest names are forgotten."""
+        if name not in self._workers:
+            self._workers[name] = WorkerFigures()
+            while len(self._workers) > MAX_WORKERS:
+                del self._workers[next(iter(self._workers))]
+        return self._workers[name]
 
     def collect(self) -> Iterable[Metric]:
         """Yield all metric families."""
         for name, text in HISTOGRAMS.items():
-            family = HistogramMetricFamily(f"bakeoff_client_{name}_seconds", text, labels=LABELS)
-            for key, histograms in self._histograms.items():
-                family.add_metric(key, histograms[name].buckets(), histograms[name].total)
-            yield family
-        requests = CounterMetricFamily(
-            "bakeoff_client_requests", "Requests by outcome: ok, aborted or an error kind.", labels=(*LABELS, "outcome")
-        )
-        for key, outcomes in self._requests.items():
-            for outcome, count in outcomes.items():
-                requests.add_metric((*key, outcome), count)
-        yield requests
-        prompt = CounterMetricFamily(
-            "bakeoff_client_prompt_tokens", "Prompt tokens as the server counted them.", labels=LABELS
-        )
-        output = CounterMetricFamily(
-            "bakeoff_client_output_tokens", "Output tokens as the server counted them.", labels=LABELS
-        )
-        for key, (prompt_tokens, output_tokens) in self._tokens.items():
-            prompt.add_metric(key, prompt_tokens)
-            output.add_metric(key, output_tokens)
-        yield prompt
-        yield output
-        for name, text in (
-            ("users", "Simulated users."),
-            ("in_flight", "Requests that were sent and have not ended."),
-            ("workers", "Locust workers connected."),
-            ("records_pending", "Records of requests that are not on disk yet."),
+            yield _histograms(
+                *(f"{name}_seconds", text, LABELS),
+                ((key, own[name].buckets(), own[name].total) for key, own in self._histograms.items()),
+            )
+        outcomes = (((*key, what), count) for key, own in self._requests.items() for what, count in own.items())
+        text = "Requests by outcome: ok, aborted or an error kind."
+        yield _family(CounterMetricFamily, "requests", text, (*LABELS, "outcome"), outcomes)
+        for place, name in enumerate(("prompt", "output")):
+            tokens = ((key, own[place]) for key, own in self._tokens.items())
+            text = f"{name.capitalize()} tokens as the server counted them."
+            yield _family(CounterMetricFamily, f"{name}_tokens", text, LABELS, tokens)
+        for name, text in GAUGES.items():
+            yield _family(GaugeMetricFamily, name, text, (), [((), self.gauges[name])])
+        yield from self._collect_workers()
+        text = "Whether the load generator is the limit of the block that runs or ran last."
+        limited = [(self.limited[:2], float(self.limited[2]))] if self.limited is not None else []
+        yield _family(GaugeMetricFamily, "limited", text, ("engine", "cell"), limited)
+        now = [(tuple(self.block[label] for label in BLOCK_LABELS), 1.0)] if self.block is not None else []
+        yield _family(GaugeMetricFamily, "block_info", "The block that runs now.", BLOCK_LABELS, now)
+
+    def _collect_workers(self) -> Iterable[Metric]:
+        workers = self._workers.items()
+        for name, text, figure in (
+            ("worker_cpu_seconds", "CPU time of a worker process.", "cpu_seconds"),
+            ("worker_events", "Content events read by a worker.", "events"),
+            ("gc_pause_seconds", "Time that garbage collection paused a worker.", "gc_seconds"),
         ):
-            yield GaugeMetricFamily(f"bakeoff_client_{name}", text, value=self.gauges[name])
-        cpu = CounterMetricFamily(
-            "bakeoff_client_worker_cpu_seconds", "CPU time of a worker process.", labels=("worker",)
-        )
-        events = CounterMetricFamily(
-            "bakeoff_client_worker_events", "Content events read by a worker.", labels=("worker",)
-        )
-        for worker, (seconds, read) in self.worker_totals.items():
-            cpu.add_metric((worker,), seconds)
-            events.add_metric((worker,), read)
-        yield cpu
-        yield events
-        yield from self._collect_health()
-        info = GaugeMetricFamily("bakeoff_client_block_info", "The block that runs now.", labels=BLOCK_LABELS)
-        if self.block is not None:
-            info.add_metric([self.block[label] for label in BLOCK_LABELS], 1)
-        yield info
+            values = (((worker,), getattr(own, figure)) for worker, own in workers)
+            yield _family(CounterMetricFamily, name, text, ("worker",), values)
+        for name, text in LAGS.items():
+            yield _histograms(
+                *(f"{name}_lag_seconds", text, ("worker",)),
+                (((worker,), own.lags[name].buckets(), own.lags[name].sum_ns / 1e9) for worker, own in workers),
+            )
+
+
+def _family(
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    text: str,
+    labels: Key,
+    values: Iterable[tuple[Key, float]],
+) -> Metric:
+    family = kind(f"bakeoff_client_{name}", text, labels=labels)
+    for key, value in values:
+        family.add_metric(key, value)
+    return family
+
+
+def _histograms(
+    name: str, text: str, labels: Key, values: Iterable[tuple[Key, Buckets, float]]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"bakeoff_client_{name}", text, labels=labels)
+    for key, buckets, total in values:
+        family.add_metric(key, buckets, total)
+    return family

@@ -11,6 +11,7 @@ from typing import Any
 from loadgen.client.health import ProbeReport
 from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.distributed.client_metrics import ClientMetrics
+from loadgen.distributed.messages import BlockStatus, Pulse
 from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import JSONL
@@ -52,8 +53,7 @@ class CollectedBlock(BlockState):
         """Figures of the block so far."""
         cut = self.recut()
         known = self.records[: len(cut.phases)]
-        measured = [r for r, phase in zip(known, cut.phases, strict=True) if phase == "measure"]
-        return summarise([(known, measured, cut.window)])
+        return summarise([(known, cut.measured(known), cut.window)])
 
     def judge(self) -> ClientVerdict | None:
         """Whether the load generator is (or was) the limit; None before there is anything to judge."""
@@ -79,10 +79,8 @@ class Collector:
         self.runs_dir = runs_dir
         self.metrics = metrics
         self.block: CollectedBlock | None = None
-        self.finished: dict[tuple[str, str, str], CellSummary] = {}
-        """Figures of earlier blocks, by run, engine and cell."""
-        self.finished_limited: dict[tuple[str, str, str], bool] = {}
-        """Whether the load generator was the limit in them."""
+        self.finished: dict[tuple[str, str, str], tuple[CellSummary, bool]] = {}
+        """Figures of earlier blocks, by run, engine and cell, and whether the load generator was the limit."""
         self.write_error: str | None = None
         self._files: dict[str, RecordFile] = {}
         self._pending: dict[str, list[RequestRecord]] = {}
@@ -94,10 +92,7 @@ class Collector:
         for run_id in [run_id for run_id in self._files if run_id != plan.run_id and not self._pending.get(run_id)]:
             self._files.pop(run_id).close()
         if self.metrics is not None:
-            endpoint = plan.endpoint
-            self.metrics.begin_block(
-                plan.run_id, plan.scenario, plan.block, endpoint.name, endpoint.model, plan.cell.id
-            )
+            self.metrics.begin_block(plan)
 
     def end(self) -> None:
         """The block has stopped: keep its figures for the web tab."""
@@ -110,12 +105,9 @@ class Collector:
             verdict = self.verdict()
             key = (block.plan.run_id, block.plan.endpoint.name, block.plan.cell.id)
             self.finished.pop(key, None)
-            self.finished[key] = block.summary()
-            self.finished_limited[key] = verdict is not None and verdict.limited
+            self.finished[key] = (block.summary(), verdict is not None and verdict.limited)
             while len(self.finished) > KEPT_CELLS:
-                oldest = next(iter(self.finished))
-                self.finished.pop(oldest)
-                self.finished_limited.pop(oldest, None)
+                del self.finished[next(iter(self.finished))]
 
     def take(self, records: list[RequestRecord]) -> None:
         """Keep records on disk first, then count them."""
@@ -130,11 +122,11 @@ class Collector:
                 scenario = block.plan.scenario if block is not None else "unknown"
                 self.metrics.observe(record, scenario)
 
-    def take_probe(self, run_id: str | None, block_id: str | None, worker: str, report: ProbeReport) -> None:
+    def take_probe(self, pulse: Pulse) -> None:
         """Keep what a worker's probe saw, if it belongs to the block that runs or ran last."""
         block = self.block
-        if block is not None and (run_id, block_id) == (block.plan.run_id, block.plan.block):
-            block.probes.setdefault(worker, ProbeReport()).follow(report)
+        if block is not None and (pulse.run_id, pulse.block) == (block.plan.run_id, block.plan.block):
+            block.probes.setdefault(pulse.worker, ProbeReport()).follow(pulse.probe)
 
     def verdict(self) -> ClientVerdict | None:
         """Whether the load generator is the limit of the block that runs or ran last; also tells the metrics."""
@@ -171,17 +163,18 @@ class Collector:
         if self.block is not None and not self.block.complete and worker not in self.block.lost_workers:
             self.block.lost_workers.append(worker)
 
-    def status(self) -> dict[str, Any]:
-        """State of the block as plain data, for the campaign and for people."""
+    def status(self, **master: Any) -> BlockStatus:
+        """State of the block, for the campaign and for people; `master` are the fields that the master knows of."""
         block = self.block
         if block is None:
-            return {"block": None, "write_error": self.write_error}
+            return BlockStatus(write_error=self.write_error, **master)
         verdict = self.verdict() if block.ended else None
-        return {
-            **block.status(),
-            "lost_workers": block.lost_workers,
-            "ended_workers": block.ended_workers,
-            "unconfirmed_workers": sorted(block.workers - block.ended_workers.keys() - set(block.lost_workers)),
-            "write_error": self.write_error,
-            "client": verdict.to_dict() if verdict is not None else None,
-        }
+        return BlockStatus(
+            **dict(block.progress(master.pop("in_flight", 0))),
+            lost_workers=block.lost_workers,
+            ended_workers=block.ended_workers,
+            unconfirmed_workers=sorted(block.workers - block.ended_workers.keys() - set(block.lost_workers)),
+            write_error=self.write_error,
+            client=verdict.to_dict() if verdict is not None else None,
+            **master,
+        )

@@ -1,39 +1,48 @@
-"""The fields that Bakeoff adds to Locust's start form and command line."""
+"""The fields of Locust's start form that are Bakeoff's, each in one place, as options of Locust's."""
 
 from __future__ import annotations
 
-from locust.argument_parser import LocustArgumentParser
+from typing import Literal
 
+from locust.argument_parser import LocustArgumentParser
+from pydantic import BaseModel, ConfigDict, Field
+
+from loadgen.distributed.messages import PLAN_OPTION
 from loadgen.endpoints.seats import read_seats
 
 
-def add_arguments(parser: LocustArgumentParser) -> None:
-    """Add the fields. They show in the form in this order, each as its name and its help text in brackets.
+class OwnFields(BaseModel):
+    """The fields that Bakeoff adds, in the order in which the form shows them, each as its name and its description.
 
     On a phone about 40 characters of both can be seen.
-
-    The last ones are set by the campaign only.
     """
-    seats = [seat.name for seat in read_seats()]
-    parser.add_argument(
-        "--engine",
-        choices=seats or ["none"],
-        default=seats[0] if seats else "none",
-        help="under test",
-        include_in_web_ui=True,
+
+    model_config = ConfigDict(extra="ignore")
+
+    engine: str = Field(default="none", description="under test")
+    prompt_tokens: int = Field(default=64, ge=1, description="of each request")
+    output_tokens: int = Field(default=32, ge=1, description="of each request")
+    requests: int = Field(default=50, ge=0, description="to measure; 0: until stopped")
+    warmup_requests: int = Field(default=1, ge=0, description="of each user; with a rate, of all")
+    shared_prefix_tokens: int = Field(default=0, ge=0, description="of all requests")
+    rate: float = Field(
+        default=0.0, ge=0, le=100_000, allow_inf_nan=False, description="requests a second, not by users; 0: by users"
     )
-    for flag, default, text in (
-        ("--prompt-tokens", 64, "of each request"),
-        ("--output-tokens", 32, "of each request"),
-        ("--requests", 50, "to measure; 0: until stopped"),
-        ("--warmup-requests", 1, "of each user; with a rate, of all"),
-        ("--shared-prefix-tokens", 0, "of all requests"),
-    ):
-        parser.add_argument(flag, type=int, default=default, help=text, include_in_web_ui=True)
-    rate = "requests a second, not by users; 0: by users"
-    parser.add_argument("--rate", type=float, default=0.0, help=rate, include_in_web_ui=True)
-    arrivals = ["poisson", "constant"]
-    parser.add_argument("--arrival", choices=arrivals, default="poisson", help="with a rate", include_in_web_ui=True)
-    parser.add_argument("--seed", type=str, default="", help="empty: new prompts each time")
-    for flag in ("--scenario", "--run-id", "--block", "--cell", "--timeouts", "--plan"):
-        parser.add_argument(flag, type=str, default="", help="Set by `bakeoff bench`", include_in_web_ui=False)
+    arrival: Literal["poisson", "constant"] = Field(default="poisson", description="with a rate")
+    seed: str = Field(default="", max_length=200, description="empty: new prompts each time")
+
+
+def add_arguments(parser: LocustArgumentParser) -> None:
+    """Add the fields to Locust's form and command line, and the option that only the master sets."""
+    seats = [seat.name for seat in read_seats()] or ["none"]
+    choices = {"engine": seats, "arrival": ["poisson", "constant"]}
+    for name, field in OwnFields.model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(field.default),
+            choices=choices.get(name),
+            default=seats[0] if name == "engine" else field.default,
+            help=field.description,
+            include_in_web_ui=True,
+        )
+    parser.add_argument(f"--{PLAN_OPTION}", type=str, default="", help="Set by the master", include_in_web_ui=False)

@@ -6,8 +6,11 @@ import time
 from typing import Any
 
 import requests
+from pydantic import ValidationError
 
+from loadgen.distributed.messages import REQUEST_FIELD, BlockStatus
 from loadgen.errors import UserError
+from loadgen.traffic.plan import BlockRequest
 
 TIMEOUT_S = 60.0
 START_TIMEOUT_S = 600.0
@@ -30,18 +33,23 @@ class LocustClient:
         """Where the master keeps runs, the engines that it knows, its packages' versions. Raises LocustGone."""
         return self._get("/bakeoff/setup")
 
-    def status(self) -> dict[str, Any]:
-        """State of the block and of the workers (see `Master.status`). Raises LocustGone."""
-        return self._get("/bakeoff/block")
+    def status(self) -> BlockStatus:
+        """State of the block and of the workers. Raises LocustGone."""
+        data = self._get("/bakeoff/block")
+        try:
+            return BlockStatus.model_validate(data)
+        except ValidationError:
+            raise LocustGone(f"Locust at {self.url} is of another version of Bakeoff: {str(data)[:120]}") from None
 
-    def start_block(self, fields: dict[str, str | int | float]) -> None:
-        """Submit the start form.
+    def start_block(self, request: BlockRequest) -> None:
+        """Submit the start form: Locust's own fields, and the request in a field that people do not see.
 
         Raises:
             UserError: the form was refused, with the master's reason.
             LocustGone: the master does not answer.
         """
-        form = {key: str(value) for key, value in fields.items()}
+        users = str(max(request.cell.concurrency, 1))
+        form = {"user_count": users, "spawn_rate": users, REQUEST_FIELD: request.model_dump_json()}
         reply = self._json("POST", "/swarm", form, START_TIMEOUT_S)
         if not reply.get("success"):
             raise UserError(str(reply.get("message") or f"Locust refused to start: {reply}"))
@@ -60,12 +68,12 @@ class LocustClient:
         deadline = time.monotonic() + limit_s
         while True:
             status = self.status()
-            if status["workers"] >= count and status["state"] in ("ready", "stopped"):
-                return int(status["workers"])
+            if status.workers >= count and status.idle:
+                return status.workers
             if time.monotonic() >= deadline:
                 raise UserError(
-                    f"Locust at {self.url} has {status['workers']} of {count} workers ready "
-                    f"(state {status['state']}) after {limit_s:g} s."
+                    f"Locust at {self.url} has {status.workers} of {count} workers ready (state {status.state}) "
+                    f"after {limit_s:g} s."
                 )
             time.sleep(0.2)
 

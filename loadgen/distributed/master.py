@@ -13,25 +13,30 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
 
 from loadgen.client.floor import floor_facts
-from loadgen.client.health import ProbeReport
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
-from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.distributed.messages import (
+    BLOCK_END_MESSAGE,
+    PLAN_OPTION,
+    PULSE_MESSAGE,
+    RECORDS_MESSAGE,
+    BlockEnd,
+    BlockStatus,
+    Pulse,
+)
 from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
-from loadgen.message import joined, say
+from loadgen.message import joined, mark, say
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
-from loadgen.traffic.plan import BlockPlan
+from loadgen.traffic.plan import BlockPlan, BlockRequest
 
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.1
-HOPELESS_FAILURES = 10
-"""A by-hand test that only fails is stopped after so many failures in a row for each user."""
 GONE_S = 1.0
 """A worker that stops in order is unknown to Locust for a moment; one that is unknown for longer was lost."""
 
@@ -71,8 +76,8 @@ class Master:
             raise TypeError("Bakeoff's locustfile must run as a Locust master (--master) or worker (--worker)")
         return runner
 
-    def prepare(self, values: dict[str, Any]) -> None:
-        """Plan the block that a submitted form asks for, and begin it; the swarm that follows sends the plan along.
+    def prepare(self, request: BlockRequest) -> None:
+        """Plan a block, and begin it; the swarm that follows sends the plan along.
 
         Raises:
             UserError: it cannot be run; nothing has been started.
@@ -85,7 +90,7 @@ class Master:
         self._planning = True
         try:
             workers = self._ready_workers()
-            plan = self.planner.plan(values, workers)
+            plan = self.planner.plan(request, workers)
             # Planning asks the engine and takes its time: things may have changed.
             if self._ready_workers() != workers:
                 raise UserError("A Locust worker came or went while the block was prepared: try again.")
@@ -94,7 +99,7 @@ class Master:
             self._failure = None
             self._forget_lost_workers()
             self.collector.begin(plan)
-            options.plan = plan.to_json()
+            setattr(options, PLAN_OPTION, plan.model_dump_json())
         finally:
             self._planning = False
 
@@ -116,31 +121,30 @@ class Master:
     def _stopping(self) -> bool:
         return self._stop_asked or self._ending
 
-    def status(self) -> dict[str, Any]:
-        """State of the block and of the workers, as plain data."""
+    def status(self) -> BlockStatus:
+        """State of the block and of the workers."""
         runner = self.runner
-        return {
-            "state": "stopping" if self._stopping else runner.state,
-            "workers": runner.worker_count,
-            "users": runner.user_count,
-            **self.collector.status(),
-        }
+        state = "stopping" if self._stopping else runner.state
+        return self.collector.status(
+            state=state,
+            workers=runner.worker_count,
+            users=runner.user_count,
+            in_flight=sum(self._in_flight.values()),
+        )
 
     def _on_records(self, environment: Environment, msg: Any, **_: Any) -> None:
         self.collector.take([RequestRecord.from_dict(item) for item in msg.data["records"]])
 
     def _on_pulse(self, environment: Environment, msg: Any, **_: Any) -> None:
-        data = msg.data
-        worker = str(data["worker"])
-        self.metrics.worker_totals[worker] = (float(data["cpu_seconds"]), float(data["events"]))
-        self.metrics.take_process(worker, ProbeReport.from_dict(data["process"]))
-        self.collector.take_probe(data["run_id"], data["block"], worker, ProbeReport.from_dict(data["probe"]))
-        self._in_flight[worker] = int(data["in_flight"])
+        pulse = Pulse.from_dict(msg.data)
+        self.metrics.take_pulse(pulse)
+        self.collector.take_probe(pulse)
+        self._in_flight[pulse.worker] = pulse.in_flight
 
     def _on_block_end(self, environment: Environment, msg: Any, **_: Any) -> None:
-        block = self.collector.block
-        if block is not None and msg.data["block"] == block.plan.block:
-            block.ended_workers[str(msg.data["worker"])] = int(msg.data["records"])
+        block, end = self.collector.block, BlockEnd(**msg.data)
+        if block is not None and end.block == block.plan.block:
+            block.ended_workers[end.worker] = end.records
 
     def _on_spawning_complete(self, **_: Any) -> None:
         # Else Locust would give some of the running users to a worker that joins in mid-block: the block would lose
@@ -226,7 +230,7 @@ class Master:
         elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
             if block.lost_workers:
                 self._fail(say("a Locust worker was lost, and its users with it"))
-            elif block.failures_in_row >= HOPELESS_FAILURES * max(block.plan.users, 1):
+            elif block.hopeless:
                 self._fail(say("every request fails; the last: {error}", error=block.last_error))
 
     def _fail(self, reason: str) -> None:
@@ -248,17 +252,19 @@ class Master:
 
     def _begin_by_hand(self, plan: BlockPlan) -> None:
         """A test that was started in the web UI gets a run folder of its own, so that it can be reported."""
-        endpoint = plan.endpoint
+        endpoint, cell = plan.endpoint, plan.cell
         manifest = Manifest(
             run_id=plan.run_id,
             source="web-ui",
             started_at=time.time(),
             scenario={
                 "name": BY_HAND,
-                "question": say("Started by hand in the web UI."),
-                "prompt_tokens": [plan.prompt_tokens],
-                "output_tokens": [plan.output_tokens],
-                "load": {"rate": [plan.rate], "arrival": plan.arrival} if plan.rate else {"concurrency": [plan.users]},
+                "question": mark("Started by hand in the web UI."),
+                "prompt_tokens": [cell.prompt_tokens],
+                "output_tokens": [cell.output_tokens],
+                "load": {"rate": [cell.rate], "arrival": plan.arrival}
+                if cell.open_loop
+                else {"concurrency": [cell.concurrency]},
                 "requests": plan.requests,
             },
             engines=[EngineFacts.of(endpoint, plan.recipe)],
@@ -267,10 +273,10 @@ class Master:
                     id=plan.block,
                     record_id=plan.block,
                     engine=endpoint.name,
-                    cell=plan.cell.id,
+                    cell=cell.id,
                     repeat=1,
-                    users=plan.users,
-                    rate=plan.rate,
+                    users=cell.concurrency,
+                    rate=cell.rate,
                     warmup_requests=plan.warmup_requests,
                     measured_requests=plan.requests,
                     started_at=time.time(),

@@ -18,11 +18,13 @@ class StreamingUser(User):
 
     wait_time = constant(0)
     host = "(set by Engine, in Custom parameters)"
-    traffic: ClassVar[Traffic]
-    """Set once a process, before any user is spawned."""
+    traffic: ClassVar[Traffic | None] = None
+    """Of the block that runs; set before any user is spawned."""
 
     def on_start(self) -> None:
         """Take part in the current block."""
+        if self.traffic is None:  # the worker has said why
+            raise RuntimeError("this worker has no part in the block")
         self.user = closed_loop_user(self.traffic)
 
     def on_stop(self) -> None:
@@ -32,7 +34,7 @@ class StreamingUser(User):
     @task
     def send(self) -> None:
         """Send one request of a closed loop."""
-        if self.user.plan.rate:
+        if self.user.plan.cell.open_loop:
             # An open loop is dispatched by the worker; Locust's users only show that it runs.
             gevent.sleep(3600)
             return

@@ -12,11 +12,13 @@ from locust.web import WebUI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from loadgen.distributed.master import Master
+from loadgen.distributed.messages import PLAN_OPTION, REQUEST_FIELD
+from loadgen.distributed.planner import read_form
 from loadgen.distributed.users import StreamingUser
 from loadgen.errors import UserError
 from loadgen.machine import package_versions
 from loadgen.metrics.summary import CellSummary
-from loadgen.traffic.plan import BlockPlan
+from loadgen.traffic.plan import BlockPlan, BlockRequest
 
 TAB = "bakeoff"
 # On a phone only the first ones are in sight.
@@ -71,7 +73,7 @@ def install(web_ui: WebUI, master: Master) -> None:
 
     @app.route("/bakeoff/block")
     def block() -> Response:
-        return jsonify(master.status())
+        return jsonify(master.status().model_dump())
 
 
 def _guard(app: Flask, bound_to: str) -> None:
@@ -136,17 +138,18 @@ def _plan_before_swarm(app: Flask, master: Master) -> None:
         if request.path != "/swarm" or request.method != "POST":
             return None
         options = master.environment.parsed_options
-        values: dict[str, Any] = dict(vars(options)) if options else {}
-        # What a campaign has set for its own blocks must not stick to a block that is started by hand.
-        values.update(run_id="", block="", cell="", scenario="", timeouts="", run_time="")
-        values.update(request.form.items())
+        form = request.form
         try:
-            if "plan" in request.form:  # Locust would put it in place of the one that is made here
-                raise UserError("plan: there is no such field.")
-            if request.form.get("host", "") not in ("", StreamingUser.host):
+            if PLAN_OPTION in form:  # Locust would put it in place of the one that is made here
+                raise UserError(f"{PLAN_OPTION}: there is no such field.")
+            if form.get("host", "") not in ("", StreamingUser.host):
                 raise UserError("Host: leave it as it was. What is tested is chosen as Engine, in Custom parameters.")
-            master.prepare(values)
-        except UserError as error:
+            if REQUEST_FIELD in form:
+                wanted = BlockRequest.from_json(form[REQUEST_FIELD])
+            else:  # by a person; fields that a program leaves out are as they were last
+                wanted = read_form({**(vars(options) if options else {}), "run_time": "", **form.to_dict()})
+            master.prepare(wanted)
+        except (UserError, ValueError) as error:
             return jsonify({"success": False, "message": str(error), "host": master.environment.host})
         return None
 
@@ -179,9 +182,9 @@ def rows(master: Master) -> list[dict[str, Any]]:
         current = (plan.run_id, plan.endpoint.name, plan.cell.id)
         verdict = collector.block.verdict
         found.append(_row(*current, collector.block.summary(), verdict.limited if verdict is not None else None))
-    for key, summary in reversed(collector.finished.items()):
+    for key, (summary, limited) in reversed(collector.finished.items()):
         if key != current:
-            found.append(_row(*key, summary, collector.finished_limited.get(key)))
+            found.append(_row(*key, summary, limited))
     return found
 
 

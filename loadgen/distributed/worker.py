@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from typing import Any
@@ -14,11 +15,18 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from loadgen.client.probe import ClientProbe
-from loadgen.distributed.messages import BLOCK_END_MESSAGE, PULSE_MESSAGE, RECORDS_MESSAGE
+from loadgen.distributed.messages import (
+    BLOCK_END_MESSAGE,
+    PLAN_OPTION,
+    PULSE_MESSAGE,
+    RECORDS_MESSAGE,
+    BlockEnd,
+    Pulse,
+)
 from loadgen.distributed.users import StreamingUser, tell_locust
 from loadgen.errors import UserError
 from loadgen.record import RequestRecord
-from loadgen.traffic.block import Traffic
+from loadgen.traffic.block import WALL_OFFSET_NS, Traffic
 from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)
@@ -36,12 +44,14 @@ class Worker:
             raise TypeError("not a Locust worker")
         self.runner = runner
         self.environment = environment
-        self.traffic = Traffic(self._take, worker=runner.client_id)
-        StreamingUser.traffic = self.traffic
+        self._traffic: Traffic | None = None
+        """Of the block that runs or ran last."""
+        self._events = 0
+        """Content events of the blocks before it."""
+        self._plan: BlockPlan | None = None
+        """Of the block that runs, which the probe watches."""
         self._dispatching: gevent.Greenlet | None = None
         self.probe = ClientProbe()
-        self._block: tuple[str, str] | None = None
-        """Run and block that the probe watches."""
         self._outbox: list[RequestRecord] = []
         self._wake = gevent.event.Event()
         environment.events.test_start.add_listener(self._on_test_start)
@@ -51,30 +61,31 @@ class Worker:
         gevent.spawn(self._pulse)
 
     def _on_test_start(self, environment: Environment, **_: Any) -> None:
-        options = environment.parsed_options
-        self.traffic.plan = None
+        self._events += self._traffic.events if self._traffic is not None else 0
+        self._traffic = StreamingUser.traffic = None
         self.probe.begin()
         try:
-            plan = BlockPlan.from_json(options.plan if options else "")
-            self.traffic.begin(plan)
-            self._block = (plan.run_id, plan.block)
+            plan = BlockPlan.from_json(getattr(environment.parsed_options, PLAN_OPTION, ""))
+            traffic = Traffic(plan, self._take, self.runner.client_id)
         except (ValueError, UserError) as error:
             logger.error("The block cannot be run: %s", error)
             return
-        if plan.rate:
-            self._dispatching = gevent.spawn(self.traffic.dispatcher().run)
+        self._plan, self._traffic = plan, traffic
+        StreamingUser.traffic = traffic
+        if plan.cell.open_loop:
+            self._dispatching = gevent.spawn(traffic.dispatcher(plan.start_wall_ns - WALL_OFFSET_NS).run)
 
     def _on_test_stop(self, environment: Environment, **_: Any) -> None:
         if self._dispatching is not None:
             self._dispatching.kill()
             self._dispatching = None
         self._send_outbox()
-        plan = self.traffic.plan
-        if plan is not None:
-            data = {"worker": self.traffic.worker, "block": plan.block, "records": self.traffic.sent_records}
+        traffic = self._traffic
+        if traffic is not None:
             self._send_pulse()  # first: with the end the master may judge the block
-            self._block = None
-            self.runner.send_message(BLOCK_END_MESSAGE, data)
+            self._plan = None
+            end = BlockEnd(traffic.worker, traffic.plan.block, traffic.sent_records)
+            self.runner.send_message(BLOCK_END_MESSAGE, dataclasses.asdict(end))
 
     def _take(self, record: RequestRecord) -> None:
         """Called by a user between two requests: sending is left to another greenlet."""
@@ -111,19 +122,19 @@ class Worker:
                 self._send_pulse()
 
     def _send_pulse(self) -> None:
-        report, (run_id, block) = self.probe.report(), self._block or (None, None)
-        data = {
-            "worker": self.traffic.worker,
-            "in_flight": self.traffic.in_flight,
-            "events": self.traffic.events,
-            "cpu_seconds": time.process_time(),
-            "run_id": run_id,
-            "block": block,
-            "probe": report.to_dict(),
-            "process": self.probe.process_report().to_dict(),
-        }
+        report, last, plan = self.probe.report(), self._traffic, self._plan
+        pulse = Pulse(
+            worker=self.runner.client_id,
+            in_flight=last.in_flight if last else 0,
+            events=self._events + (last.events if last else 0),
+            cpu_seconds=time.process_time(),
+            run_id=plan.run_id if plan else None,
+            block=plan.block if plan else None,
+            probe=report,
+            process=self.probe.process_report(),
+        )
         try:
-            self.runner.send_message(PULSE_MESSAGE, data)
+            self.runner.send_message(PULSE_MESSAGE, pulse.to_dict())
         except RPCError:
             self.probe.give_back(report)
             raise

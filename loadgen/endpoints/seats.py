@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -49,6 +50,11 @@ class Seat(BaseModel):
             tokenizer=self.tokenizer,
             api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
         )
+
+
+def seats_json(seats: Iterable[Seat]) -> str:
+    """Engines as `read_seats` reads them."""
+    return json.dumps([seat.model_dump(exclude_none=True) for seat in seats])
 
 
 def read_seats() -> list[Seat]:

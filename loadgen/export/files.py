@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.export.llm_d import llm_d_report
 from loadgen.export.vllm import vllm_result
@@ -43,7 +42,7 @@ def export_run(run: RunData, form: str, folder: Path, *, detailed: bool = False)
     left_out = [block.facts.record_id for block in run.blocks if block not in chosen]
     if left_out:
         notes.append(f"Left out, because they were not completed: {', '.join(left_out)}.")
-    limited = [block.facts.record_id for block in chosen if client_limited(block)]
+    limited = [block.facts.record_id for block in chosen if block.facts.client_limited]
     if limited:
         notes.append(f"Limited by the load generator, and marked so: {', '.join(limited)}.")
     try:
@@ -57,7 +56,7 @@ def export_run(run: RunData, form: str, folder: Path, *, detailed: bool = False)
 
 
 def _write(run: RunData, block: BlockData, form: str, folder: Path, name: str, detailed: bool) -> Path:
-    limited = client_limited(block)
+    limited = block.facts.client_limited
     if form == "vllm":
         path = folder / f"{name}.json"
         result = vllm_result(run.manifest, block, detailed=detailed, client_limited=limited)
@@ -75,11 +74,3 @@ def _dump(document: dict[str, Any], path: Path) -> None:
     text = io.StringIO()
     yaml.dump(document, text)
     atomic_write(path, text.getvalue())
-
-
-def client_limited(block: BlockData) -> bool:
-    """Whether the load generator was the limit of a block."""
-    try:
-        return block.facts.client is not None and ClientVerdict.from_dict(block.facts.client).limited
-    except TypeError:
-        return False

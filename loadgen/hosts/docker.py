@@ -79,12 +79,6 @@ class DockerHost:
             found = [ContainerEngine.of(container.attrs) for container in self._containers()]
         return {engine.name: engine for engine in sorted(found, key=lambda engine: engine.name)}
 
-    def environment(self, name: str) -> dict[str, str]:
-        """The environment that a container was made with, secrets included: not to be shown."""
-        with _explained():
-            entries = self._container(name).attrs["Config"].get("Env") or []
-        return dict(entry.partition("=")[::2] for entry in entries)
-
     def version(self) -> str | None:
         """The Docker engine's version."""
         with _explained():

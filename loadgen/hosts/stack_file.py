@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
 from loadgen.hosts.base import EngineHost
 
 
-@dataclass(frozen=True)
-class HostedEngine:
+class HostedEngine(BaseModel):
     """One engine of a stack of plain processes."""
 
     name: str
@@ -26,19 +26,21 @@ class HostedEngine:
     start_limit_s: float
 
 
-@dataclass(frozen=True)
-class SupervisorStack:
+class SupervisorStack(BaseModel):
     """A stack of plain processes under supervisord."""
 
+    runtime: str = "processes"
+    key: str = ""
+    """Changes with what the stack was started with."""
     socket: Path
     urls: dict[str, str]
     engines: dict[str, HostedEngine]
 
 
-@dataclass(frozen=True)
-class DockerStack:
+class DockerStack(BaseModel):
     """A stack of containers. Its engines are found by their labels (see `loadgen.hosts.docker`)."""
 
+    runtime: str = "docker"
     project: str
     """Compose's project name."""
     profile: str
@@ -81,33 +83,19 @@ def declare_serving(checkout: Path, text: str, host: EngineHost) -> None:
         raise cannot_be_written(path, error) from None
 
 
+def write_stack(checkout: Path, stack: SupervisorStack | DockerStack) -> None:
+    """Write down the stack that was started. Raises OSError."""
+    atomic_write(stack_file(checkout), stack.model_dump_json(indent=2) + "\n")
+
+
 def read_stack(checkout: Path) -> SupervisorStack | DockerStack:
     """The stack of this checkout. Raises UserError if none was started."""
     try:
         data = json.loads(stack_file(checkout).read_text(encoding="utf-8"))
         if data.get("runtime") == "docker":
-            return DockerStack(
-                project=str(data["project"]),
-                profile=str(data["profile"]),
-                urls=dict(data["urls"]),
-                runs_dir=Path(data["runs_dir"]),
-                inside_runs_dir=str(data["inside_runs_dir"]),
-            )
-        engines = {
-            name: HostedEngine(
-                name=name,
-                kind=facts["kind"],
-                base_url=facts["base_url"],
-                health_url=facts["health_url"],
-                model=facts["model"],
-                api=facts["api"],
-                log=Path(facts["log"]),
-                launch_record=Path(facts["launch_record"]),
-                start_limit_s=float(facts["start_limit_s"]),
-            )
-            for name, facts in data["engines"].items()
-        }
-        return SupervisorStack(socket=Path(data["socket"]), urls=dict(data["urls"]), engines=engines)
+            return DockerStack.model_validate(data)
+        engines = {name: {"name": name, **facts} for name, facts in data["engines"].items()}
+        return SupervisorStack.model_validate({**data, "engines": engines})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             "the stack does not run: start it with `make up`, or name endpoints with --engine NAME=URL"

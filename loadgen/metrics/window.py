@@ -32,60 +32,94 @@ class Cut:
     complete: bool
     """Whether all wanted requests were measured, and none that is still in flight or was aborted belongs among them."""
 
+    def measured(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
+        """Those of the records that were divided that are measured, in the same order."""
+        return [r for r, phase in zip(records, self.phases, strict=True) if phase == "measure"]
 
-def cut_block(
-    records: Sequence[RequestRecord],
-    *,
-    users: int,
-    warmup_requests: int,
-    measured_requests: int | None,
-    open_loop: bool = False,
-    arrivals: int | None = None,
-) -> Cut:
-    """Divide one block's records into warm-up, measured and drain requests.
 
-    Args:
-        records: all records of the block so far, in any order. Those that the load generator aborted are
-            never measured.
-        users: number of concurrent users that the block was started with.
-        warmup_requests: requests that each user makes before it counts as warm.
-        measured_requests: how many requests to measure; None measures all (a block bounded by time).
-        open_loop: requests came by a schedule: see `cut_open_loop`.
-        arrivals: of a schedule that ends (a trace), how many it has.
+@dataclasses.dataclass(frozen=True, slots=True)
+class CutRule:
+    """What a block's records are divided by. All that is said of a block's phases, live or later, goes by one."""
 
-    A request is known only when it has ended, so the first N *sent* are certain once the N-th of them was sent
-    before every user's latest known end: whatever is in flight was then sent later.
-    """
-    if open_loop:
-        return cut_open_loop(
-            records, warmup_requests=warmup_requests, measured_requests=measured_requests, arrivals=arrivals
+    users: int
+    """Concurrent users that the block was started with; 0 in an open loop."""
+    warmup_requests: int
+    """Of each user, before it counts as warm; in an open loop, of all."""
+    measured_requests: int | None
+    """None measures all (a block bounded by time)."""
+    open_loop: bool = False
+    """Whether requests came by a schedule."""
+    arrivals: int | None = None
+    """Of a schedule that ends (a trace), how many it has."""
+
+    def cut(self, records: Sequence[RequestRecord]) -> Cut:
+        """Divide all records of the block so far, in any order, into warm-up, measured and drain requests.
+
+        Those that the load generator aborted are never measured.
+        """
+        return self._cut_open_loop(records) if self.open_loop else self._cut_closed_loop(records)
+
+    def _cut_closed_loop(self, records: Sequence[RequestRecord]) -> Cut:
+        """Divide by the moment of sending.
+
+        A request is known only when it has ended, so the first N *sent* are certain once the N-th of them was sent
+        before every user's latest known end: whatever is in flight was then sent later.
+        """
+        opened = _window_start(records, self.users, self.warmup_requests)
+        if opened is None:
+            return Cut(["warmup"] * len(records), None, complete=False)
+        candidates = sorted(
+            (r.t_send + r.wall_offset_ns, position)
+            for position, r in enumerate(records)
+            if r.t_send + r.wall_offset_ns >= opened and not r.aborted
         )
-    opened = _window_start(records, users, warmup_requests)
-    if opened is None:
-        return Cut(["warmup"] * len(records), None, complete=False)
-    candidates = sorted(
-        (r.t_send + r.wall_offset_ns, position)
-        for position, r in enumerate(records)
-        if r.t_send + r.wall_offset_ns >= opened and not r.aborted
-    )
-    chosen = candidates if measured_requests is None else candidates[:measured_requests]
-    phases: list[Phase] = ["warmup" if r.t_send + r.wall_offset_ns < opened else "drain" for r in records]
-    for _, position in chosen:
-        phases[position] = "measure"
-    if not chosen:
-        return Cut(phases, None, complete=False)
-    ended = max(records[position].t_done + records[position].wall_offset_ns for _, position in chosen)
-    complete = False
-    if measured_requests is not None and len(chosen) == measured_requests:
-        latest_known: dict[tuple[str, int], int] = {}
+        chosen = candidates if self.measured_requests is None else candidates[: self.measured_requests]
+        phases: list[Phase] = ["warmup" if r.t_send + r.wall_offset_ns < opened else "drain" for r in records]
+        for _, position in chosen:
+            phases[position] = "measure"
+        if not chosen:
+            return Cut(phases, None, complete=False)
+        ended = max(records[position].t_done + records[position].wall_offset_ns for _, position in chosen)
+        complete = False
+        if self.measured_requests is not None and len(chosen) == self.measured_requests:
+            latest_known: dict[tuple[str, int], int] = {}
+            for r in records:
+                key = (r.worker, r.user)
+                latest_known[key] = max(latest_known.get(key, 0), r.t_done + r.wall_offset_ns)
+            last = chosen[-1][0]
+            # One that was cut off in front of the last chosen would have been measured: leaving out the slow flatters.
+            gap = any(r.aborted and opened <= r.t_send + r.wall_offset_ns < last for r in records)
+            complete = len(latest_known) >= self.users and last <= min(latest_known.values()) and not gap
+        return Cut(phases, Window(opened, ended), complete)
+
+    def _cut_open_loop(self, records: Sequence[RequestRecord]) -> Cut:
+        """Divide by the number of the arrival (`index`, counted over all workers).
+
+        Arrivals before `warmup_requests` warm the engine, the next `measured_requests` are measured, and those
+        behind keep up the load until the last measured one has ended. The window runs from the first measured
+        arrival until the first one behind, so it holds as many arrivals as were measured, at the scheduled rate. Where
+        the schedule ends with the last measured arrival, the window ends with the last answer.
+        """
+        wanted, first = self.measured_requests, self.warmup_requests
+        behind = None if wanted is None else first + wanted
+        phases: list[Phase] = []
+        due: dict[int, int] = {}
         for r in records:
-            key = (r.worker, r.user)
-            latest_known[key] = max(latest_known.get(key, 0), r.t_done + r.wall_offset_ns)
-        last = chosen[-1][0]
-        # One that was cut off in front of the last chosen would have been measured: leaving out the slow flatters.
-        gap = any(r.aborted and opened <= r.t_send + r.wall_offset_ns < last for r in records)
-        complete = len(latest_known) >= users and last <= min(latest_known.values()) and not gap
-    return Cut(phases, Window(opened, ended), complete)
+            due[r.index] = r.t_intended + r.wall_offset_ns
+            if r.index < first:
+                phases.append("warmup")
+            elif (behind is not None and r.index >= behind) or r.aborted:
+                phases.append("drain")
+            else:
+                phases.append("measure")
+        measured = [r for r, phase in zip(records, phases, strict=True) if phase == "measure"]
+        if not measured:
+            return Cut(phases, None, complete=False)
+        start = due.get(first, min(r.t_intended + r.wall_offset_ns for r in measured))
+        known_end = None if behind is None else due.get(behind)
+        end = max(r.t_done + r.wall_offset_ns for r in measured) if known_end is None else known_end
+        complete = len(measured) == wanted and (known_end is not None or behind == self.arrivals)
+        return Cut(phases, Window(start, end), complete)
 
 
 def _window_start(records: Sequence[RequestRecord], users: int, warmup_requests: int) -> int | None:
@@ -102,38 +136,3 @@ def _window_start(records: Sequence[RequestRecord], users: int, warmup_requests:
         sorted(user_ends)[warmup_requests - 1] for user_ends in ends.values() if len(user_ends) >= warmup_requests
     )
     return warm[users - 1] if len(warm) >= users else None
-
-
-def cut_open_loop(
-    records: Sequence[RequestRecord],
-    *,
-    warmup_requests: int,
-    measured_requests: int | None,
-    arrivals: int | None = None,
-) -> Cut:
-    """Divide the records of an open-loop block by the number of their arrival (`index`, counted over all workers).
-
-    Arrivals before `warmup_requests` warm the engine, the next `measured_requests` are measured, and those
-    behind keep up the load until the last measured one has ended. The window runs from the first measured
-    arrival until the first one behind, so it holds as many arrivals as were measured, at the scheduled rate. Where the
-    schedule ends with the last measured arrival, the window ends with the last answer.
-    """
-    behind = None if measured_requests is None else warmup_requests + measured_requests
-    phases: list[Phase] = []
-    due: dict[int, int] = {}
-    for r in records:
-        due[r.index] = r.t_intended + r.wall_offset_ns
-        if r.index < warmup_requests:
-            phases.append("warmup")
-        elif (behind is not None and r.index >= behind) or r.aborted:
-            phases.append("drain")
-        else:
-            phases.append("measure")
-    measured = [r for r, phase in zip(records, phases, strict=True) if phase == "measure"]
-    if not measured:
-        return Cut(phases, None, complete=False)
-    start = due.get(warmup_requests, min(r.t_intended + r.wall_offset_ns for r in measured))
-    known_end = None if behind is None else due.get(behind)
-    end = max(r.t_done + r.wall_offset_ns for r in measured) if known_end is None else known_end
-    complete = len(measured) == measured_requests and (known_end is not None or behind == arrivals)
-    return Cut(phases, Window(start, end), complete)

@@ -1,4 +1,4 @@
-"""Asking Prometheus: range and instant queries, label values, its scrape interval; every failure in words.
+"""Asking Prometheus: range and instant queries, its scrape interval; every failure in words.
 
 Source of the protocol: Prometheus HTTP API, `/api/v1/*`.
 """
@@ -67,16 +67,6 @@ class Prometheus:
         except (KeyError, TypeError, ValueError):
             raise self._stranger() from None
         return self._series(data, "value")
-
-    def label_values(self, label: str, selector: str | None, start: float, end: float) -> list[str]:
-        """The values of a label, of all series or of those that a selector names, around a time range."""
-        parameters: dict[str, str | float] = {"start": start, "end": end}
-        if selector:
-            parameters["match[]"] = selector
-        data = self._get(f"label/{label}/values", parameters)
-        if not isinstance(data, list):
-            raise self._stranger()
-        return [str(value) for value in data]
 
     def scrape_interval(self) -> float:
         """The global scrape interval in seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -59,19 +59,3 @@ class WaitingLine:
         waited = time.monotonic() - self._since
         more = f"  {waited:.0f} s" if waited >= WORTH_TELLING_S else ""
         return Text(self._text + more, no_wrap=True, overflow="ellipsis")
-
-
-class QuickProgress(StatusLine):
-    """Progress of `bakeoff run`."""
-
-    def update(self, status: dict[str, Any]) -> None:
-        """Show the block's status."""
-        errors = sum(status["errors"].values())
-        wanted = status["wanted"]
-        self.line(
-            f"{status['seconds']:5.0f} s  "
-            + ("warming up" if not status["warmed_up"] else f"measured {status['measured']}")
-            + (f" of {wanted}" if wanted and status["warmed_up"] else "")
-            + f"  in flight {status['in_flight']}"
-            + (f"  errors {errors} ({status['last_error']})" if errors else "")
-        )

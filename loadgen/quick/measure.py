@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gevent
 import gevent.event
@@ -23,12 +22,10 @@ from loadgen.files import cannot_be_written
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import RecordFile
 from loadgen.traffic.block import ClosedLoopUser, Traffic
-from loadgen.traffic.block_state import BlockState
+from loadgen.traffic.block_state import BlockProgress, BlockState
 from loadgen.traffic.plan import BlockPlan
 
 OPEN_LOOP_LEAD_NS = 100_000_000
-HOPELESS_FAILURES = 10
-"""Failures in a row, for each user, after which a run is given up."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def run_quick(
     *,
     duration_s: float | None = None,
     records_file: Path | None = None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[BlockProgress], None] | None = None,
 ) -> QuickRun:
     """Run one block in this process and return what was measured.
 
@@ -64,7 +61,7 @@ def run_quick(
         on_progress: called a few times a second with the block's status.
 
     SIGINT and SIGTERM end the run early, with what was measured. So do failures without end: a
-    server that answers nothing but errors is left in peace after `HOPELESS_FAILURES` in a row for each user.
+    server that answers nothing but errors is left in peace (`BlockState.hopeless`).
 
     Raises:
         UserError: `records_file` cannot be opened, or prompts of that length cannot be made.
@@ -78,8 +75,7 @@ def run_quick(
         kept.append(record)
         block.take(record)
 
-    traffic = Traffic(sink)
-    traffic.begin(plan)
+    traffic = Traffic(plan, sink)
     interrupted = gevent.event.Event()
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
@@ -87,17 +83,17 @@ def run_quick(
     senders = gevent.pool.Group()
     probe = ClientProbe()
     try:
-        crashed = _start(plan, traffic, senders)
+        crashed = _start(traffic, senders)
         started = time.monotonic()
         while not interrupted.wait(0.1):
             if crashed.ready():
                 crashed.get()
-            status = block.status()
+            status = block.progress(traffic.in_flight)
             if on_progress is not None:
-                on_progress({**status, "in_flight": traffic.in_flight})
-            if status["complete"] or (duration_s is not None and time.monotonic() - started >= duration_s):
+                on_progress(status)
+            if status.complete or (duration_s is not None and time.monotonic() - started >= duration_s):
                 break
-            gave_up = status["failures_in_row"] >= HOPELESS_FAILURES * max(plan.users, 1)
+            gave_up = status.hopeless
             if gave_up:
                 break
     finally:
@@ -121,13 +117,13 @@ def run_quick(
     )
 
 
-def _start(plan: BlockPlan, traffic: Traffic, senders: gevent.pool.Group) -> gevent.event.AsyncResult:
+def _start(traffic: Traffic, senders: gevent.pool.Group) -> gevent.event.AsyncResult:
     """Start the users of a closed loop, or the dispatcher of an open one. Returns what tells when one has crashed."""
     crashed = gevent.event.AsyncResult()
-    if plan.rate:
-        traffic.plan = plan.model_copy(update={"start_wall_ns": time.time_ns() + OPEN_LOOP_LEAD_NS})
-        senders.spawn(traffic.dispatcher().run).link_exception(crashed)
-    for _ in range(plan.users):
+    if traffic.plan.cell.open_loop:
+        start_ns = time.monotonic_ns() + OPEN_LOOP_LEAD_NS
+        senders.spawn(traffic.dispatcher(start_ns).run).link_exception(crashed)
+    for _ in range(traffic.plan.cell.concurrency):
         senders.spawn(_send_on, ClosedLoopUser(traffic)).link_exception(crashed)
     return crashed
 

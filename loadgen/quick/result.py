@@ -9,7 +9,6 @@ from typing import Any, Self
 from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.metrics.summary import CellSummary, summarise
-from loadgen.metrics.window import cut_block
 from loadgen.quick.measure import QuickRun
 from loadgen.traffic.plan import BlockPlan
 
@@ -40,15 +39,8 @@ class QuickResult:
     @classmethod
     def of(cls, run: QuickRun) -> Self:
         """Work out the figures of a run that has ended."""
-        plan = run.plan
-        cut = cut_block(
-            run.records,
-            users=plan.users,
-            warmup_requests=plan.warmup_requests,
-            measured_requests=plan.requests,
-            open_loop=plan.rate > 0,
-        )
-        measured = [r for r, phase in zip(run.records, cut.phases, strict=True) if phase == "measure"]
+        cut = run.plan.cut_rule.cut(run.records)
+        measured = cut.measured(run.records)
         return cls(
             run,
             summarise([(run.records, measured, cut.window)]),
@@ -94,11 +86,11 @@ class QuickResult:
                 "api": endpoint.api,
                 "version": endpoint.version,
             },
-            "prompt_tokens": self.plan.prompt_tokens,
-            "output_tokens": self.plan.output_tokens,
-            "concurrency": self.plan.users or None,
-            "rate": self.plan.rate or None,
-            "arrival": self.plan.arrival if self.plan.rate else None,
+            "prompt_tokens": self.plan.cell.prompt_tokens,
+            "output_tokens": self.plan.cell.output_tokens,
+            "concurrency": self.plan.cell.concurrency or None,
+            "rate": self.plan.cell.rate or None,
+            "arrival": self.plan.arrival if self.plan.cell.rate else None,
             "prompts": self.plan.recipe.facts(),
             "interrupted": self.run.interrupted,
             "gave_up": self.run.gave_up,

@@ -20,7 +20,7 @@ def show_quick(console: Console, result: QuickResult) -> None:
     wanted = f" of {plan.requests}" if plan.requests is not None and summary.requests < plan.requests else ""
     window = f" in {summary.window_s:.1f} s" if summary.window_s else ""
     tell(
-        f"{plan.prompt_tokens} prompt + {plan.output_tokens} output tokens, {plan.cell.load_text}: "
+        f"{plan.cell.prompt_tokens} prompt + {plan.cell.output_tokens} output tokens, {plan.cell.load_text}: "
         f"{summary.requests}{wanted} requests measured{window}"
     )
     if summary.ttft_ms.count:

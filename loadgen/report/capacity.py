@@ -92,7 +92,7 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
     while (block := search.next_block()) is not None and block.id in known:
         data = known[block.id]
         search.tell(block, data.facts, data.records)
-        if data.facts.client is not None and data.facts.client.get("limited"):
+        if data.facts.client_limited:
             limited.add(float(block.cell.load))
     result = search.search.found()
     failed = search.search.outcomes.get(result.high) if result.high is not None else None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
-from loadgen.metrics.window import Cut, cut_block
+from loadgen.metrics.window import Cut
 from loadgen.record import RequestRecord
 from loadgen.runs.manifest import BlockFacts, Manifest, load_manifest, save_manifest
 from loadgen.runs.record_file import BadLine, read_records
@@ -40,8 +40,7 @@ class BlockData:
     @property
     def measured(self) -> list[RequestRecord]:
         """The measured requests, in the order they were sent."""
-        chosen = [r for r, phase in zip(self.records, self.cut.phases, strict=True) if phase == "measure"]
-        return sorted(chosen, key=lambda r: r.t_send + r.wall_offset_ns)
+        return sorted(self.cut.measured(self.records), key=lambda r: r.t_send + r.wall_offset_ns)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,9 +105,7 @@ class RunFolder:
             newest = ", ".join(path.name for path in known[-3:]) or "none"
             raise UserError(f"There is no run {run!r} (a run folder holds {MANIFEST}). Newest in {runs_dir}: {newest}.")
         if not known:
-            raise UserError(
-                f"There is no run in {runs_dir} yet. Make one with `make bench ARGS='--runs-dir {runs_dir}'`."
-            )
+            raise UserError(f"There is no run in {runs_dir} yet. Make one with `bakeoff bench --runs-dir {runs_dir}`.")
         starts: dict[Path, float] = {}
         for path in known:
             try:
@@ -133,12 +130,5 @@ class RunFolder:
         blocks = []
         for facts in manifest.blocks:
             own = by_block.get(facts.record_id, [])
-            cut = cut_block(
-                own,
-                users=facts.users,
-                warmup_requests=facts.warmup_requests,
-                measured_requests=facts.measured_requests,
-                open_loop=facts.rate > 0,
-            )
-            blocks.append(BlockData(facts, own, cut))
+            blocks.append(BlockData(facts, own, facts.cut_rule.cut(own)))
         return RunData(self.path, manifest, blocks, bad)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from loadgen.errors import UserError
 from loadgen.files import write_file
+from loadgen.metrics.window import CutRule
 from loadgen.validation import Words
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class BlockFacts(_Model):
     """Requests a second of an open loop; 0 in a closed one."""
     warmup_requests: int
     measured_requests: int | None
+    arrivals: int | None = None
+    """Of an open loop's schedule that ends (a trace), how many it has."""
     status: BlockStatus = "running"
     reason: Words | None = None
     started_at: float
@@ -101,6 +104,17 @@ class BlockFacts(_Model):
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: dict[str, Any] | None = None
     """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
+
+    @property
+    def cut_rule(self) -> CutRule:
+        """How its records are divided into phases."""
+        open_loop = self.rate > 0
+        return CutRule(self.users, self.warmup_requests, self.measured_requests, open_loop, self.arrivals)
+
+    @property
+    def client_limited(self) -> bool:
+        """Whether the load generator is known to have been the limit."""
+        return self.client is not None and bool(self.client.get("limited"))
 
 
 class Session(_Model):

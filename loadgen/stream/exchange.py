@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from loadgen.record import RequestRecord
+from loadgen.record import ErrorKind, RequestRecord, http_kind
 from loadgen.stream.event_reader import EventReader
 from loadgen.stream.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
 from loadgen.stream.sse import SSEError
 from loadgen.stream.timeouts import Timeouts
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RequestSettings:
+    """How requests are sent and judged: the same for all of a block."""
+
+    path: str
+    """Route on the connection's server."""
+    headers: Mapping[str, str]
+    """Additional ones."""
+    timeouts: Timeouts
+    request_ids: bool = False
+    """Send each record's `request_id` as `X-Request-Id`."""
+    keep_text: bool = False
+    """Keep the generated text in the record."""
+    count_tokens: Callable[[str], int] | None = None
+    """Counts the generated text's tokens, for a server that sends no usage."""
+    check_output_length: bool = True
+    """Whether an output of another length than asked for is an error."""
+
+
 def exchange(
-    connection: Connection,
-    path: str,
-    body: bytes,
-    record: RequestRecord,
-    *,
-    headers: dict[str, str],
-    timeouts: Timeouts,
-    keep_text: bool = False,
-    count_tokens: Callable[[str], int] | None = None,
-    check_output_length: bool = True,
-    scheduled: bool = False,
+    connection: Connection, body: bytes, record: RequestRecord, settings: RequestSettings, *, scheduled: bool = False
 ) -> None:
     """Send one request and write everything that is timed and told into `record`, as it happens.
 
@@ -33,57 +43,42 @@ def exchange(
 
     Args:
         connection: opened here when it is not open; its cost goes to `record.connect_ns`, never into the times.
-        path: route on the connection's server.
         body: the request's JSON.
         record: `t_intended`, `t_send` and `t_done` are overwritten.
-        headers: additional request headers.
-        timeouts: limits in seconds.
-        keep_text: keep the generated text in the record.
-        count_tokens: counts the generated text's tokens, for a server that sends no usage.
-        check_output_length: whether an output of another length than asked for is an error.
+        settings: what it has in common with others.
         scheduled: `record.t_intended` is when a schedule wants the request; else it is set to `t_send`.
     """
-    keep_text = keep_text or count_tokens is not None
-
-    def attempt() -> None:
-        _attempt(connection, path, body, record, headers, timeouts, keep_text, scheduled)
-
     try:
         try:
-            attempt()
+            _attempt(connection, body, record, settings, scheduled)
         except ConnectionCut as cut:
             if not cut.retriable:
                 raise
             # The server closed an idle connection just as we wrote to it: it took no request.
-            attempt()
+            _attempt(connection, body, record, settings, scheduled)
     except StreamFailure as failure:
         record.fail(failure.kind, str(failure))
     except SSEError as failure:
-        record.fail("bad_event", str(failure))
-    _check(record, count_tokens, check_output_length)
+        record.fail(ErrorKind.BAD_EVENT, str(failure))
+    _check(record, settings)
 
 
 def _attempt(
-    connection: Connection,
-    path: str,
-    body: bytes,
-    record: RequestRecord,
-    headers: dict[str, str],
-    timeouts: Timeouts,
-    keep_text: bool,
-    scheduled: bool,
+    connection: Connection, body: bytes, record: RequestRecord, settings: RequestSettings, scheduled: bool
 ) -> None:
     """Send the request once and read its response. Raises StreamFailure or SSEError, with the record up to date."""
+    headers = {**settings.headers, "X-Request-Id": record.request_id} if settings.request_ids else settings.headers
+    limits = settings.timeouts
     opened, response, sent = connection.opened, None, False
     try:
         connection.ensure_open()
         record.t_send, sent = time.monotonic_ns(), True  # kept where writing the request fails; else overwritten
         response = connection.post(
-            path, body, headers, stall_timeout_s=timeouts.stall_s, total_timeout_s=timeouts.total_s
+            settings.path, body, headers, stall_timeout_s=limits.stall_s, total_timeout_s=limits.total_s
         )
         record.t_send = response.t_send
         if 200 <= response.wait_head() < 300:
-            _read_events(record, response, keep_text)
+            _read_events(record, response, settings.keep_text or settings.count_tokens is not None)
         else:
             _http_error(record, response)
     finally:
@@ -115,9 +110,9 @@ def _read_events(record: RequestRecord, response: ResponseStream, keep_text: boo
     if record.error is None and not events.done and record.finish_reason is None:
         kind = response.headers.get("content-type", "none")
         if not record.events and not kind.startswith("text/event-stream"):
-            record.fail("bad_response", f"the answer is no event stream (content type {kind[:80]})")
+            record.fail(ErrorKind.BAD_RESPONSE, f"the answer is no event stream (content type {kind[:80]})")
         else:
-            record.fail("truncated", "the stream ended without a finish reason and without [DONE]")
+            record.fail(ErrorKind.TRUNCATED, "the stream ended without a finish reason and without [DONE]")
 
 
 def _http_error(record: RequestRecord, response: ResponseStream) -> None:
@@ -130,30 +125,30 @@ def _http_error(record: RequestRecord, response: ResponseStream) -> None:
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
         pass
-    record.fail(f"http_{response.status}", text or "no detail")
+    record.fail(http_kind(response.status), text or "no detail")
 
 
-def _check(record: RequestRecord, count_tokens: Callable[[str], int] | None, check_output_length: bool) -> None:
+def _check(record: RequestRecord, settings: RequestSettings) -> None:
     """Judge a response that came through whole: its length must be what was asked for."""
     if record.error is not None:
         return
-    if record.output_tokens is None and record.text is not None and count_tokens is not None:
-        record.output_tokens, record.token_source = count_tokens(record.text), "tokenizer"
+    if record.output_tokens is None and record.text is not None and settings.count_tokens is not None:
+        record.output_tokens, record.token_source = settings.count_tokens(record.text), "tokenizer"
     if not record.events:
-        record.fail("no_content", "the stream ended without any generated text")
+        record.fail(ErrorKind.NO_CONTENT, "the stream ended without any generated text")
     elif record.output_tokens is None:
         record.fail(
-            "no_usage",
+            ErrorKind.NO_USAGE,
             "the server sent no usage, so neither length is known; give the model's tokenizer with --tokenizer",
         )
     elif record.prompt_tokens is not None and record.prompt_tokens != record.prompt_tokens_wanted:
         record.fail(
-            "prompt_tokens",
+            ErrorKind.PROMPT_TOKENS,
             f"{record.prompt_tokens_wanted} prompt tokens were sent, the server counted {record.prompt_tokens}",
         )
-    elif check_output_length and record.output_tokens != record.output_tokens_wanted:
+    elif settings.check_output_length and record.output_tokens != record.output_tokens_wanted:
         record.fail(
-            "output_tokens",
+            ErrorKind.OUTPUT_TOKENS,
             f"{record.output_tokens_wanted} output tokens were asked for, {record.output_tokens} came "
             f"(finish_reason {record.finish_reason})",
         )

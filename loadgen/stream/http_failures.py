@@ -1,18 +1,22 @@
-"""How a streaming request can fail, each with the word that records use for it."""
+"""How a streaming request can fail, each with the kind that records have for it."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+from loadgen.record import ErrorKind
+
 
 class StreamFailure(Exception):
-    """A request that did not come to its proper end. `kind` is the word that records use for it."""
+    """A request that did not come to its proper end."""
 
-    kind = "failed"
+    kind: ErrorKind
 
 
 class ConnectError(StreamFailure):
     """The connection could not be opened: name resolution, TCP or TLS."""
 
-    kind = "connect"
+    kind = ErrorKind.CONNECT
 
 
 class ConnectionCut(StreamFailure):
@@ -22,7 +26,7 @@ class ConnectionCut(StreamFailure):
     likely closed it as idle while the request was on its way (RFC 9112, section 9.3.1).
     """
 
-    kind = "connection_cut"
+    kind = ErrorKind.CONNECTION_CUT
 
     def __init__(self, message: str, *, retriable: bool = False) -> None:
         super().__init__(message)
@@ -32,14 +36,13 @@ class ConnectionCut(StreamFailure):
 class ProtocolError(StreamFailure):
     """What came is not the HTTP/1.1 response that it should be."""
 
-    kind = "bad_response"
+    kind = ErrorKind.BAD_RESPONSE
 
 
 class StreamTimeout(StreamFailure):
     """Nothing came for too long (`which` = "stall"), or the whole response took too long ("total")."""
 
-    def __init__(self, which: str, seconds: float) -> None:
+    def __init__(self, which: Literal["stall", "total"], seconds: float) -> None:
         reason = "no bytes for" if which == "stall" else "no end of the response after"
         super().__init__(f"{reason} {seconds:g} s")
-        self.which = which
-        self.kind = f"{which}_timeout"
+        self.kind = ErrorKind.STALL_TIMEOUT if which == "stall" else ErrorKind.TOTAL_TIMEOUT

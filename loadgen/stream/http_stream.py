@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -117,7 +117,7 @@ class Connection:
         self._used = False
         response, self._response = self._response, None
         if response is not None:
-            response._stop_timer()
+            response.abandon()
         if sock is not None:
             sock.close()
 
@@ -154,25 +154,16 @@ class Connection:
         self.ensure_open()
         sock = self._socket
         assert sock is not None  # noqa: S101 - ensure_open raises or opens
-        response = ResponseStream(self, sock, stall_timeout_s, total_timeout_s, reused=self._used)
+        response = ResponseStream(sock, stall_timeout_s, total_timeout_s, reused=self._used, give_back=self._take_back)
         self._response = response
-        response.t_send = sock.arrival_ns = sock.read_ns = _monotonic_ns()
-        try:
-            sock.send_all(message, min(stall_timeout_s, total_timeout_s))
-        except TimeoutError as error:
-            if error.errno is None:
-                raise response.fail(StreamTimeout("stall", stall_timeout_s)) from None
-            raise response.fail(self._cut(error, response)) from error
-        except (ConnectionResetError, BrokenPipeError):
-            pass  # the server may have answered (say 413) before it closed: reading tells
-        except OSError as error:
-            raise response.fail(self._cut(error, response)) from error
-        response._watch()
+        response.send(message)
         return response
 
-    @staticmethod
-    def _cut(error: OSError, response: ResponseStream) -> ConnectionCut:
-        return ConnectionCut(f"the connection broke: {error.strerror or error}", retriable=response.was_idle())
+    def _take_back(self, keep: bool) -> None:
+        """A response has ended. `keep`: it came whole, and the connection may serve again."""
+        self._response, self._used = None, True
+        if not keep:
+            self.close()
 
 
 class ResponseStream:
@@ -193,8 +184,15 @@ class ResponseStream:
     """
 
     def __init__(
-        self, connection: Connection, sock: TimedSocket, stall_timeout_s: float, total_timeout_s: float, *, reused: bool
+        self,
+        sock: TimedSocket,
+        stall_timeout_s: float,
+        total_timeout_s: float,
+        *,
+        reused: bool,
+        give_back: Callable[[bool], None],
     ) -> None:
+        """`give_back` is told of the end, and whether the connection may serve again; not after `abandon`."""
         self.t_send = 0
         self.t_head: int | None = None
         self.t_done: int | None = None
@@ -203,7 +201,8 @@ class ResponseStream:
         self.clock: Literal["kernel", "user"] = "kernel" if sock.stamped else "user"
         self.skim: Skim | None = None
         sock.reads = sock.bytes_read = 0
-        self._connection = connection
+        self._give_back = give_back
+        self._attached = True  # the connection is this response's
         self._socket = sock
         self._stall_s = stall_timeout_s
         self._total_s = total_timeout_s
@@ -230,7 +229,29 @@ class ResponseStream:
         """Bytes that came in answer, head and framing included."""
         return self._socket.bytes_read
 
-    def was_idle(self) -> bool:
+    def send(self, message: bytes) -> None:
+        """Stamp `t_send` and write the request. Raises `ConnectionCut` or `StreamTimeout`."""
+        sock, limit_s = self._socket, min(self._stall_s, self._total_s)
+        self.t_send = sock.arrival_ns = sock.read_ns = _monotonic_ns()
+        try:
+            sock.send_all(message, limit_s)
+        except TimeoutError as error:
+            if error.errno is None:
+                raise self._fail(StreamTimeout("stall", self._stall_s)) from None
+            raise self._fail(self._cut(error)) from error
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # the server may have answered (say 413) before it closed: reading tells
+        except OSError as error:
+            raise self._fail(self._cut(error)) from error
+        # One timer, re-armed only when it fires: one for each read, as a socket timeout would start, costs as much as
+        # the read itself.
+        if self._attached:
+            self._arm(limit_s)
+
+    def _cut(self, error: OSError) -> ConnectionCut:
+        return ConnectionCut(f"the connection broke: {error.strerror or error}", retriable=self._was_idle())
+
+    def _was_idle(self) -> bool:
         """Whether an end that comes now is that of an idle connection: the request never got to anyone."""
         return self.reused and not self.bytes_read and _monotonic_ns() - self.t_send < IDLE_CLOSE_NS
 
@@ -267,8 +288,13 @@ class ResponseStream:
 
     def close(self) -> None:
         """Done with this response. If it is not complete its connection is closed, as no other way ends it."""
-        if not self._parser.complete and self._connection._response is self:
-            self._connection.close()
+        if not self._parser.complete and self._attached:
+            self._end(keep=False)
+
+    def abandon(self) -> None:
+        """The connection goes on without this response: from now on it only tells of its end."""
+        self._attached = False
+        self._stop_timer()
 
     def __enter__(self) -> ResponseStream:
         return self
@@ -276,19 +302,12 @@ class ResponseStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def fail(self, failure: StreamFailure) -> StreamFailure:
+    def _fail(self, failure: StreamFailure) -> StreamFailure:
         """Close the connection, stamp `t_done` unless it is set, and return `failure` for the caller to raise."""
         if self.t_done is None:
             self.t_done = _monotonic_ns()
         self.close()
         return failure
-
-    def _watch(self) -> None:
-        """Guard the response by one timer, re-armed only when it fires.
-
-        A timer for each read, as a socket timeout would start, costs as much as the read itself.
-        """
-        self._arm(min(self._stall_s, self._total_s))
 
     def _arm(self, seconds: float) -> None:
         self._timer = gevent.get_hub().loop.timer(seconds)
@@ -296,9 +315,6 @@ class ResponseStream:
 
     def _check_time(self) -> None:
         sock, now = self._socket, _monotonic_ns()
-        if self._connection._response is not self:
-            self._stop_timer()
-            return
         total_left_s = self._total_s - (now - self.t_send) / 1e9
         stall_left_s = self._stall_s - (now - max(sock.arrival_ns, sock.read_ns)) / 1e9
         if total_left_s <= 0:
@@ -345,12 +361,12 @@ class ResponseStream:
             self.t_done = now  # the next step raises, after the bytes that came are given
         elif parser.complete:
             self.t_done = now
-            self._release()
+            self._end(keep=parser.keep_alive)
         return content
 
     def _raise_problem(self) -> None:
         if self._parser.problem is not None:
-            raise self.fail(ProtocolError(self._parser.problem))
+            raise self._fail(ProtocolError(self._parser.problem))
 
     def _skim_rest(self) -> bytes:
         """Return what the last read left unparsed, less what can be skimmed."""
@@ -362,15 +378,15 @@ class ResponseStream:
     def _receive(self) -> bytes:
         """Wait for bytes, as long as the timer lets it; b"" at the end of the connection."""
         sock = self._socket
-        if self._connection._response is not self:
-            raise self.fail(ConnectionCut("the connection was closed, or used for another request, by its owner"))
+        if not self._attached:
+            raise self._fail(ConnectionCut("the connection was closed, or used for another request, by its owner"))
         try:
             data = sock.read(self.skim if self._parser.between_chunks else None)
         except OSError as error:
-            raise self.fail(self._timed_out or self._connection._cut(error, self)) from error
+            raise self._fail(self._timed_out or self._cut(error)) from error
         self._now, self.read_at = sock.arrival_ns, sock.read_ns
         if not data and self._timed_out is not None:
-            raise self.fail(self._timed_out)
+            raise self._fail(self._timed_out)
         return data
 
     def _end_of_file(self) -> None:
@@ -378,20 +394,16 @@ class ResponseStream:
         parser = self._parser
         if parser.until_close and parser.status is not None:
             parser.complete = True
-            self._release()
+            self._end(keep=False)
             return
         where = "in the middle of the body" if parser.status is not None else "before the response's head"
-        raise self.fail(ConnectionCut(f"the server closed the connection {where}", retriable=self.was_idle()))
+        raise self._fail(ConnectionCut(f"the server closed the connection {where}", retriable=self._was_idle()))
 
-    def _release(self) -> None:
-        """The response is complete: hand the connection back, or close it."""
-        self._stop_timer()
-        connection = self._connection
-        if connection._response is self:
-            connection._response = None
-            connection._used = True
-            if not self._parser.keep_alive:
-                connection.close()
+    def _end(self, *, keep: bool) -> None:
+        """Hand the connection back, once. `keep`: it may serve again."""
+        if self._attached:
+            self.abandon()
+            self._give_back(keep)
 
 
 def default_ssl_context() -> ssl.SSLContext:

@@ -17,6 +17,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from loadgen.record import ErrorKind
+
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_ERROR_CHARS = 2000
 
@@ -174,7 +176,7 @@ class StreamEvent:
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
     error: str | None = None
-    error_kind: str | None = None
+    error_kind: ErrorKind | None = None
     done: bool = False
     text: str | None = None
 
@@ -199,10 +201,10 @@ def classify(payload: bytes) -> StreamEvent:
         message = json.loads(payload.decode("utf-8", "replace")) if payload and not payload.isspace() else {}
     except (ValueError, RecursionError) as error:
         if named_error:
-            return StreamEvent(error=_clip(payload.decode("utf-8", "replace")), error_kind="stream_error")
+            return StreamEvent(error=_clip(payload.decode("utf-8", "replace")), error_kind=ErrorKind.STREAM_ERROR)
         return _bad_event(f"not JSON ({error})", payload)
     if named_error:
-        return StreamEvent(error=_error_text(message), error_kind="stream_error")
+        return StreamEvent(error=_error_text(message), error_kind=ErrorKind.STREAM_ERROR)
     if not isinstance(message, dict):
         return _bad_event("not a JSON object", payload)
     return _event_of(message)
@@ -279,9 +281,9 @@ class EventDecoder:
 
 def _event_of(message: dict[str, Any]) -> StreamEvent:
     if message.get("error"):
-        return StreamEvent(error=_error_text(message), error_kind="stream_error")
+        return StreamEvent(error=_error_text(message), error_kind=ErrorKind.STREAM_ERROR)
     if message.get("object") == "error":  # vLLM before 0.10 sent the error's members at the top
-        return StreamEvent(error=_error_text({"error": message}), error_kind="stream_error")
+        return StreamEvent(error=_error_text({"error": message}), error_kind=ErrorKind.STREAM_ERROR)
     usage = message.get("usage")
     usage = usage if isinstance(usage, dict) else None
     finish_reason = None
@@ -333,7 +335,7 @@ def _error_text(message: object) -> str:
 
 def _bad_event(why: str, payload: bytes) -> StreamEvent:
     shown = payload[:200].decode("utf-8", "replace")
-    return StreamEvent(error=_clip(f"{why}: {shown}"), error_kind="bad_event")
+    return StreamEvent(error=_clip(f"{why}: {shown}"), error_kind=ErrorKind.BAD_EVENT)
 
 
 def _clip(text: str) -> str:

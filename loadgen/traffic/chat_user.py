@@ -20,9 +20,7 @@ class ChatUser(ClosedLoopUser):
     def __init__(self, traffic: Traffic, conversation: Conversation) -> None:
         super().__init__(traffic)
         self._conversation = conversation
-        # The same users in the same order whatever the number of workers: prompts and pauses follow from it.
-        self._ordinal = self._number * len(self.plan.workers) + traffic.seat
-        self._pauses = random.Random(f"think/{self.plan.prompt_seed}/{self._ordinal}")
+        self._pauses = random.Random(f"think/{self.plan.seed}/{self._ordinal}")
         self._started = 0
         """Conversations before this one."""
         # Users begin at different turns, as if they had been at it for long: else all histories would grow in step.
@@ -34,23 +32,13 @@ class ChatUser(ClosedLoopUser):
         due = self._due
         if due is not None:
             wait_until(due)
-        chat, plan, traffic = self._conversation, self.plan, self._traffic
-        length = chat.prompt_tokens(plan.prompt_tokens, plan.output_tokens, self._turn)
-        number = self._started * plan.users + self._ordinal
-        record = traffic.send_one(
-            self._connection,
-            user=self._number,
-            index=self._index,
-            output_tokens=self._output_tokens(),
-            prompt=traffic.factory.prompt(number, length),
-            prompt_tokens=length,
-            due=due,
-        )
-        self._index += 1
+        chat, cell = self._conversation, self.plan.cell
+        length = chat.prompt_tokens(cell.prompt_tokens, cell.output_tokens, self._turn)
+        number = self._started * cell.concurrency + self._ordinal
         self._turn += 1
         if self._turn == chat.turns:
             self._turn, self._started = 0, self._started + 1
-        self._rest_after(record)
+        self._send(self._traffic.factory.prompt(number, length), length, due)
         # From here, not from the answer's end: what this process needs in between is no thought of the user's, and
         # where there is no pause the request is sent as in any closed loop.
         self._due = time.monotonic_ns() + round(self._pause_s() * 1e9) if chat.think_s else None
@@ -61,6 +49,6 @@ class ChatUser(ClosedLoopUser):
 
 
 def closed_loop_user(traffic: Traffic) -> ClosedLoopUser:
-    """A new user for the block that is prepared."""
-    conversation = traffic.plan.conversation if traffic.plan is not None else None
+    """A new user for the block."""
+    conversation = traffic.plan.cell.conversation
     return ClosedLoopUser(traffic) if conversation is None else ChatUser(traffic, conversation)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
+from stack.containers.docker_engine import DockerEngine, engine_address, find_engine
 
 ANSWER_LIMIT_S = 5.0
 OLDEST = (2, 20)
@@ -40,6 +41,15 @@ def find_compose(limit_s: float = ANSWER_LIMIT_S) -> tuple[str, ...] | str:
         if found:
             too_old = f"`{' '.join(command)}` is {found[0]}.{found[1]}, and {OLDEST[0]}.{OLDEST[1]} or newer is needed"
     return too_old or "neither `docker compose` nor `docker-compose` runs here"
+
+
+def find_docker() -> tuple[DockerEngine, tuple[str, ...]] | str:
+    """The Docker engine of this machine, and the command that is Compose; or which of them is missing, and why."""
+    engine = find_engine(engine_address())
+    if isinstance(engine, str):
+        return f"no Docker engine: {engine}"
+    compose = find_compose()
+    return f"no Docker Compose: {compose}" if isinstance(compose, str) else (engine, compose)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadgen.engines import get_engine
+from loadgen.endpoints.seats import Seat
+from loadgen.engines import Api, get_engine
 from loadgen.errors import UserError
 from loadgen.hosts.container_facts import API_LABEL, KIND_LABEL, MODEL_LABEL, PORT_LABEL
 
@@ -23,12 +23,14 @@ class EngineService:
     kind: str
     port: int
     model: str
-    api: str
+    api: Api
 
     @property
-    def url(self) -> str:
-        """Where the stack's own network reaches it."""
-        return f"http://{self.name}:{self.port}"
+    def seat(self) -> Seat:
+        """What Locust's form offers and the exporter watches, by its address in the stack's own network."""
+        return Seat(
+            name=self.name, kind=self.kind, base_url=f"http://{self.name}:{self.port}", model=self.model, api=self.api
+        )
 
     @property
     def scraped(self) -> bool:
@@ -73,13 +75,3 @@ def choose_engine(engines: Sequence[EngineService], asked: str | None) -> Engine
     if len(alike) == 1:
         return alike[0]
     raise UserError(f"unknown engine {asked}: this profile has {', '.join(by_name)}")
-
-
-def seats_json(engines: Iterable[EngineService]) -> str:
-    """The seats that Locust's form offers and the exporter watches, by their addresses inside."""
-    return json.dumps(
-        [
-            {"name": each.name, "kind": each.kind, "base_url": each.url, "model": each.model, "api": each.api}
-            for each in engines
-        ]
-    )

@@ -15,11 +15,7 @@ from stack.commands import run_logged, say, tail
 from stack.containers.compose import Compose
 
 OWN = "bakeoff/"
-
-
-def is_own(image: str) -> bool:
-    """Whether an image is built from this checkout."""
-    return image.startswith(OWN)
+"""How the names of images start that are built from this checkout."""
 
 
 class Images:
@@ -30,10 +26,6 @@ class Images:
         self._client = client
         self._services = services
         self._log = log
-
-    def has(self, service: str) -> bool:
-        """Whether the set has this service: profiles differ."""
-        return service in self._services
 
     def is_here(self, service: str) -> bool:
         """Whether the Docker engine has the image of a service."""
@@ -49,33 +41,26 @@ class Images:
         """The services whose images the Docker engine does not have."""
         return [name for name in services if not self.is_here(name)]
 
-    def build(self, services: Sequence[str]) -> dict[str, str]:
-        """Build the images of ours among these services. Returns why one could not be built, by service."""
-        failed: dict[str, str] = {}
-        built: dict[str, str | None] = {}
-        for name in services:
-            image = self._services[name]["image"]
-            if not is_own(image):
-                continue
-            if image not in built:
-                if not self.is_here(name):
-                    say(f"image {image}: building, once (details in {self._log})")
-                built[image] = self._run(["build", name], f"building {image}", lines=12)
-            if (why := built[image]) is not None:
-                failed[name] = why
-        return failed
+    def obtain(self, services: Sequence[str]) -> dict[str, str]:
+        """Build our images, each once, and pull those of upstream that are not here.
 
-    def pull(self, services: Sequence[str]) -> dict[str, str]:
-        """Pull the images of upstream that are not here. Returns why one could not be pulled, by service."""
-        failed: dict[str, str] = {}
+        Returns why an image could not be had, by service.
+        """
+        done: dict[str, str | None] = {}
         for name in services:
             image = self._services[name]["image"]
-            if is_own(image) or self.is_here(name):
+            if image in done:
                 continue
-            say(f"image {image}: pulling")
-            if (why := self._run(["pull", "--quiet", name], f"pulling {image}", lines=1)) is not None:
-                failed[name] = why
-        return failed
+            here = self.is_here(name)
+            if image.startswith(OWN):
+                if not here:
+                    say(f"image {image}: building, once (details in {self._log})")
+                done[image] = self._run(["build", name], f"building {image}", lines=12)
+            elif not here:
+                say(f"image {image}: pulling")
+                done[image] = self._run(["pull", "--quiet", name], f"pulling {image}", lines=1)
+        failed = {name: done.get(self._services[name]["image"]) for name in services}
+        return {name: why for name, why in failed.items() if why is not None}
 
     def _run(self, arguments: Sequence[str], what: str, lines: int) -> str | None:
         """Run a Compose command that takes long; None, or the end of what it said."""

@@ -8,26 +8,26 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import docker
 
+from loadgen.endpoints.seats import ENGINES_VARIABLE, seats_json
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
 from loadgen.hosts.docker import DockerHost
 from loadgen.hosts.http_probe import http_status
-from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file
+from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.settings import Paths, Settings, load_settings, load_settings_leniently
 from stack import setup
 from stack.commands import need_disk, say
-from stack.containers.compose import Compose, find_compose
-from stack.containers.docker_engine import DockerEngine, engine_address, find_engine
-from stack.containers.engines import EngineService, choose_engine, engine_services, only, seats_json
+from stack.containers.compose import Compose, find_docker
+from stack.containers.docker_engine import DockerEngine
+from stack.containers.engines import EngineService, choose_engine, engine_services, only
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
 from stack.containers.watch import ServiceState, bring_up, service_states
@@ -68,12 +68,10 @@ class ContainerRuntime:
     def here(cls, checkout: Path, profile: str, *, offline: bool = False) -> ContainerRuntime:
         """On the Docker engine of this machine. Raises UserError if there is none, or for an unknown profile."""
         profiles = read_profiles(profile)
-        engine, compose = find_engine(engine_address()), find_compose()
-        if isinstance(engine, str):
-            raise UserError(f"no Docker engine: {engine}. Start one, set DOCKER_HOST, or use RUNTIME=processes.")
-        if isinstance(compose, str):
-            raise UserError(f"no Docker Compose: {compose}. Install the plugin, or use RUNTIME=processes.")
-        return cls(checkout, engine, compose, profiles, offline)
+        found = find_docker()
+        if isinstance(found, str):
+            raise UserError(f"{found}. Install and start what is missing, set DOCKER_HOST, or use RUNTIME=processes.")
+        return cls(checkout, *found, profiles, offline)
 
     @property
     def paths(self) -> Paths:
@@ -218,7 +216,7 @@ class ContainerRuntime:
         if self.offline:
             failed = dict.fromkeys(images.missing(names), "  | it is not here, and nothing was built or pulled")
         else:
-            failed = {**images.build(names), **images.pull(names)}
+            failed = images.obtain(names)
         for name in (*ESSENTIAL, *((chosen.name,) if chosen else ())):
             if name in failed:
                 raise UserError(f"{name} has no image:\n{failed[name]}")
@@ -242,7 +240,7 @@ class ContainerRuntime:
         files = prometheus_files(self.checkout, text)
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
-            "BAKEOFF_ENGINES_JSON": seats_json(engines),
+            ENGINES_VARIABLE: seats_json(engine.seat for engine in engines),
             "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16],
         }
 
@@ -269,17 +267,14 @@ class ContainerRuntime:
     def _write_stack_file(self, settings: Settings, left_out: Iterable[str]) -> None:
         ports = {name: getattr(settings, f"{name.replace('-', '_')}_port") for name in WITHOUT}
         urls = {"locust-master": settings.locust_port, **ports}
-        facts = {
-            "runtime": "docker",
-            "docker_host": self.engine.host,
-            "project": settings.project,
-            "profile": ",".join(self.profiles),
-            "urls": {name: f"http://127.0.0.1:{port}" for name, port in urls.items() if name not in left_out},
-            "runs_dir": str(self.checkout / settings.runs_dir),
-            "inside_runs_dir": RUNS_INSIDE,
-            "grafana_password_file": ".env",
-        }
-        atomic_write(stack_file(self.checkout), json.dumps(facts, indent=2) + "\n")
+        stack = DockerStack(
+            project=settings.project,
+            profile=",".join(self.profiles),
+            urls={name: f"http://127.0.0.1:{port}" for name, port in urls.items() if name not in left_out},
+            runs_dir=self.checkout / settings.runs_dir,
+            inside_runs_dir=RUNS_INSIDE,
+        )
+        write_stack(self.checkout, stack)
 
     def _found(self) -> list[ServiceState]:
         with self._client() as client:
@@ -298,7 +293,7 @@ class ContainerRuntime:
             states.append(State(each.service, "healthy" if answers else each.word, each.container, None, urls))
         return states
 
-    def logs(self, name: str, lines: int, *, follow: bool) -> int:
+    def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
         """Show a service's log with Compose."""
         service = ALIASES.get(name, name)
         known = sorted({each.service for each in self._found()})
@@ -306,7 +301,7 @@ class ContainerRuntime:
             raise UserError(f"no service {name!r}: there are {', '.join(known)}")
         compose = self.compose(self.settings(lenient=True))
         command = compose.command("logs", "--tail", str(lines), *(["--follow"] if follow else []), service)
-        return subprocess.run(command, env=dict(compose.environment), check=False).returncode
+        os.execvpe(command[0], command, dict(compose.environment))  # noqa: S606
 
     def down(self, *, volumes: bool = False) -> None:
         """Remove the project's containers and networks."""

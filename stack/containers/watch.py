@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from docker.models.containers import Container
 from loadgen.errors import UserError
 from loadgen.hosts.base import known_cause, quoted
 from loadgen.hosts.container_facts import PROJECT_LABEL, SERVICE_LABEL, ContainerState
-from stack.commands import say, tail
+from stack.commands import run_logged, tail
 from stack.containers.compose import Compose
 
 SIGN_OF_LIFE_S = 5.0
@@ -82,30 +80,16 @@ def bring_up(compose: Compose, client: docker.DockerClient, project: str, servic
     Raises UserError with the failing service's last log lines.
     """
     names = list(services)
+
+    def progress(seconds: float) -> str | None:
+        states = [each for each in service_states(client, project) if each.service in names]
+        if any(each.failed and each.state.restarts >= MAX_RESTARTS for each in states):
+            return None
+        waiting = [f"{each.service} ({each.word})" for each in states if each.word != "healthy"]
+        return f"  {seconds:.0f} s: waiting for {', '.join(waiting) or 'containers to be made'}"
+
     command = compose.command("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(UP_LIMIT_S), *names)
-    began = said = time.monotonic()
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, env=dict(compose.environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-        try:
-            while process.poll() is None:
-                time.sleep(0.25)
-                now = time.monotonic()
-                if now - said >= SIGN_OF_LIFE_S:
-                    said = now
-                    states = [each for each in service_states(client, project) if each.service in names]
-                    if any(each.failed and each.state.restarts >= MAX_RESTARTS for each in states):
-                        process.terminate()
-                        process.wait()
-                        break
-                    waiting = [f"{each.service} ({each.word})" for each in states if each.word != "healthy"]
-                    say(f"  {now - began:.0f} s: waiting for {', '.join(waiting) or 'containers to be made'}")
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-    if process.returncode:
+    if not run_logged(command, log=log, environment=compose.environment, progress=progress, every_s=SIGN_OF_LIFE_S):
         raise _failure(client, project, names, log)
 
 

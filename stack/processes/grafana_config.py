@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from loadgen.errors import UserError
-from loadgen.settings import Paths, Settings
+from loadgen.settings import Paths, Settings, find_checkout
 
 BOARDS = "grafana/dashboards"
 HOME_BOARD = f"{BOARDS}/bakeoff.json"
@@ -39,31 +41,17 @@ def render_grafana(settings: Settings, paths: Paths) -> dict[str, str]:
     password = settings.grafana_password
     if '"""' in password or "\n" in password:
         raise UserError("BAKEOFF_GRAFANA_PASSWORD: Grafana takes none with three quotation marks or a line break in it")
-    source = {
-        "name": "Prometheus",
-        "uid": "prometheus",
-        "type": "prometheus",
-        "access": "proxy",
-        "url": f"http://127.0.0.1:{settings.prometheus_port}",
-        "isDefault": True,
-        "jsonData": {"timeInterval": "1s"},
-    }
-    boards = {
-        "name": "Bakeoff",
-        "folder": "",
-        "type": "file",
-        "disableDeletion": True,
-        "allowUiUpdates": False,
-        "updateIntervalSeconds": 30,
-        "options": {"path": str(paths.checkout / BOARDS)},
-    }
+    sources, boards = _provisioning("datasources/prometheus.yaml"), _provisioning("dashboards/bakeoff.yaml")
+    sources["datasources"][0]["url"] = f"http://127.0.0.1:{settings.prometheus_port}"
+    boards["providers"][0]["options"]["path"] = str(paths.checkout / BOARDS)
     return {
         paths.grafana_config.name: f'[security]\nadmin_password = """{password}"""\n',
-        "datasources/prometheus.yaml": _provisioning(datasources=[source]),
-        "dashboards/bakeoff.yaml": _provisioning(providers=[boards]),
+        # JSON is YAML. Grafana puts variables of the environment in for `$NAME`, and `$` for `$$`.
+        "datasources/prometheus.yaml": json.dumps(sources, indent=2).replace("$", "$$"),
+        "dashboards/bakeoff.yaml": json.dumps(boards, indent=2).replace("$", "$$"),
     }
 
 
-def _provisioning(**parts: list[dict[str, Any]]) -> str:
-    """JSON is YAML. Grafana puts variables of the environment in for `$NAME`, and `$` for `$$`."""
-    return json.dumps({"apiVersion": 1, **parts}, indent=2).replace("$", "$$")
+def _provisioning(name: str) -> Any:
+    """What containers are provisioned with."""
+    return YAML(typ="safe").load(find_checkout() / "grafana" / "provisioning" / name)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pwd
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
-from loadgen.hosts.stack_file import serving_file
+from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, serving_file
 from loadgen.settings import Paths, Settings, main_python
 from stack.cpus import CpuPlan, format_cpus
 from stack.engines.launching import SERVING_VARIABLE
@@ -138,37 +137,34 @@ def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Pro
     return Program(engine, tuple(argv), paths.log(engine), ((variable, port),), url, f"{url}/health", engine=True)
 
 
-def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> dict[str, Any]:
-    """What stack.json holds; loadgen.hosts.stack_file reads it."""
-    return {
-        "runtime": "processes",
-        "key": stack_key(stack, settings, paths),
-        "socket": str(paths.socket),
-        "urls": {program.name: program.url for program in stack if program.url and not program.engine},
-        "engines": {
-            seat["name"]: {
-                **seat,
-                "health_url": f"{seat['base_url']}/health",
-                "log": str(paths.log(seat["name"])),
-                "launch_record": str(paths.launch_record(seat["name"])),
-                "start_limit_s": settings.engine_start_limit_s,
-            }
-            for seat in seats(settings)
+def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> SupervisorStack:
+    """What races and hosts have to know of the stack."""
+    return SupervisorStack(
+        key=stack_key(stack, settings, paths),
+        socket=paths.socket,
+        urls={program.name: program.url for program in stack if program.url and not program.engine},
+        engines={
+            name: HostedEngine(
+                name=name,
+                kind=name,
+                base_url=engine_url(settings, name),
+                health_url=f"{engine_url(settings, name)}/health",
+                model=SERVED_NAME,
+                api="completions",
+                log=paths.log(name),
+                launch_record=paths.launch_record(name),
+                start_limit_s=settings.engine_start_limit_s,
+            )
+            for name in engines_here()
         },
-    }
+    )
 
 
-def seats(settings: Settings) -> list[dict[str, str]]:
+def seats(settings: Settings) -> list[Seat]:
     """The seats that Locust's form offers and races take."""
     return [
-        {
-            "name": engine,
-            "kind": engine,
-            "base_url": engine_url(settings, engine),
-            "model": SERVED_NAME,
-            "api": "completions",
-        }
-        for engine in engines_here()
+        Seat(name=name, kind=name, base_url=engine_url(settings, name), model=SERVED_NAME, api="completions")
+        for name in engines_here()
     ]
 
 
@@ -181,7 +177,7 @@ def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
         "BAKEOFF_RUNS_DIR": str(paths.checkout / settings.runs_dir),
-        "BAKEOFF_ENGINES_JSON": json.dumps(seats(settings)),
+        ENGINES_VARIABLE: seats_json(seats(settings)),
         SERVING_VARIABLE: str(serving_file(paths.checkout)),
         **grafana_environment(settings, paths),
     }

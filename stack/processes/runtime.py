@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 from loadgen.hosts.base import quoted
-from loadgen.hosts.stack_file import declare_serving, stack_file
+from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
 from loadgen.settings import Paths, Settings, load_settings_leniently, main_python, private_folder
 from stack import setup
@@ -95,7 +95,7 @@ class ProcessRuntime:
         if host is None:
             self._start_supervisor(stack)
             host = self.host()
-        elif self._key_running() != stack_key(stack, self.settings, self.paths):
+        elif host.stack.key != stack_key(stack, self.settings, self.paths):
             raise UserError("the stack runs with other settings than those asked for now: run `make down` first")
         lacking += self._start_services(host, stack)
         if has_grafana:
@@ -115,9 +115,6 @@ class ProcessRuntime:
             return []
         return [f"Prometheus is not here: {WITHOUT['prometheus']}. {why}"]
 
-    def _key_running(self) -> str:
-        return str(json.loads(stack_file(self.paths.checkout).read_text(encoding="utf-8")).get("key", ""))
-
     def _start_supervisor(self, stack: Sequence[Program]) -> None:
         """Write all configuration and start supervisord, which starts nothing by itself."""
         paths = self.paths
@@ -134,7 +131,7 @@ class ProcessRuntime:
         atomic_write(paths.supervisor_config, render_supervisor(stack, paths))
         for path in (paths.socket, paths.supervisor_pid):
             path.unlink(missing_ok=True)
-        atomic_write(stack_file(paths.checkout), json.dumps(describe(stack, self.settings, paths), indent=2))
+        write_stack(paths.checkout, describe(stack, self.settings, paths))
 
         command = [main_python(paths.checkout), "-m", "supervisor.supervisord", "-c", str(paths.supervisor_config)]
         environment = {**os.environ, **stack_environment(self.settings, paths)}
@@ -220,8 +217,10 @@ class ProcessRuntime:
         if left and not host:
             say(f"supervisord is gone: ending {len(left)} processes it left behind")
         survivors = strays.end(left)
-        for path in (paths.socket, paths.supervisor_pid, stack_file(paths.checkout)):
+        for path in (paths.socket, paths.supervisor_pid):
             path.unlink(missing_ok=True)
+        if not self._containers_are_up():
+            stack_file(paths.checkout).unlink(missing_ok=True)
         if paths.socket.parent != paths.stack:
             with contextlib.suppress(OSError):
                 paths.socket.parent.rmdir()
@@ -229,6 +228,11 @@ class ProcessRuntime:
             names = ", ".join(strays.name_of(process) for process in survivors)
             raise UserError(f"these do not end even when killed: {names}")
         say("nothing was running" if count == 0 else "the stack is down: no process left, all ports free")
+
+    def _containers_are_up(self) -> bool:
+        with contextlib.suppress(UserError):
+            return isinstance(read_stack(self.paths.checkout), DockerStack)
+        return False
 
     def _supervisor_lives(self) -> bool:
         """Whether supervisord, which ends its programs in turn, is still at it."""
@@ -259,10 +263,10 @@ class ProcessRuntime:
                 found.append(State(name, f"not here: {reason}", "", None, ()))
         return found
 
-    def logs(self, name: str, lines: int, *, follow: bool) -> int:
+    def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
         """Show a program's log with `tail`."""
         known = sorted(path.stem for path in self.paths.logs.glob("*.log"))
         if name not in known:
             raise UserError(f"no log of {name!r}: there are {', '.join(known) or 'none yet (run `make up`)'}")
         command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self.paths.log(name))]
-        return subprocess.run(command, check=False).returncode
+        os.execvp(command[0], command)  # noqa: S606

@@ -1,7 +1,7 @@
 """Real processes as a stack has them: engines, exporters, Locust and Prometheus with this repository's rules.
 
 The GPU is a page of an H200 whose counters rise with each scrape. Each process can be killed and started again at the
-same port, so that Prometheus sees what it would see in a real stack.
+same port, so that Prometheus sees what it would see in a real stack. One stack serves all tests of a session.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ import requests
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
+from loadgen.scenario.cell import Cell
+from loadgen.traffic.plan import BlockRequest
 from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, write_prometheus_files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 90.0
+SIMULATORS = ("sim-vllm", "sim-ksana")
 Samples = list[tuple[float, float]]
 Labels = tuple[tuple[str, str], ...]
 
@@ -36,7 +39,7 @@ class Page:
     """A page of metrics on a port of its own, that can go away and come back. `text` is called for each scrape."""
 
     def __init__(self, text: Callable[[], bytes]) -> None:
-        self._text, self.port = text, 0
+        self.text, self.port = text, 0
         self.start()
 
     def start(self) -> None:
@@ -44,7 +47,7 @@ class Page:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = page._text()
+                body = page.text()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
@@ -70,10 +73,10 @@ class Program:
         self._command, self.url, self._log = command, url, log
         self.start()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                [*self._command, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -115,10 +118,10 @@ def get(url: str, **parameters: Any) -> requests.Response:
         return session.get(url, params=parameters, timeout=10)
 
 
-def wait_for(found_by: Callable[[], Any], what: str, limit_s: float) -> Any:
+def wait_for(found_by: Callable[[], Any], what: str | Callable[[], str], limit_s: float) -> Any:
     deadline = time.monotonic() + limit_s
     while not (found := found_by()):
-        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what() if callable(what) else what}"
         time.sleep(0.25)
     return found
 
@@ -131,7 +134,6 @@ class LiveStack:
         prometheus: its program.
         engines: seats beside the simulators `sim-vllm` and `sim-ksana`, of engines that run already.
         gpu: what the GPU exporter shows.
-        simulate: further options of both simulators.
     """
 
     def __init__(
@@ -141,10 +143,8 @@ class LiveStack:
         gpu: Callable[[], bytes],
         *,
         engines: Sequence[Seat] = (),
-        simulate: Sequence[str] = (),
     ) -> None:
         self.folder, self._prometheus, self._others, self._gpu = folder, prometheus, list(engines), gpu
-        self._simulate = simulate
         self._ports = iter(low_ports(8))
         self.programs: dict[str, Program | Page] = {}
         self._ending = contextlib.ExitStack()
@@ -183,7 +183,7 @@ class LiveStack:
         )
         for name, path in (("ksana-exporter", "/healthz"), ("engine-exporter", "/healthz")):
             self.wait(name, path)
-        for name in ("sim-vllm", "sim-ksana"):
+        for name in SIMULATORS:
             self.wait(name, "/health")
         self._start_prometheus(page)
 
@@ -193,7 +193,7 @@ class LiveStack:
         self._program(name, command, port)
 
     def _simulator(self, name: str, personality: str, *options: str) -> None:
-        self._python(name, "simulator", "--personality", personality, "--timing", "batching", *self._simulate, *options)
+        self._python(name, "simulator", "--personality", personality, "--timing", "batching", *options)
 
     def _program(self, name: str, command: Sequence[str], port: int) -> None:
         program = Program(command, f"http://127.0.0.1:{port}", self.folder / f"{name}.log")
@@ -248,6 +248,26 @@ class LiveStack:
         for name in names:
             self.programs[name].start()
 
+    @contextlib.contextmanager
+    def other(self, gpu: Callable[[], bytes], *options: str) -> Iterator[None]:
+        """Another GPU, and simulators with further options."""
+        page = self.programs["gpu-exporter"]
+        assert isinstance(page, Page)
+        before, page.text = page.text, gpu
+        self._simulate(*options)
+        yield
+        page.text = before
+        self._simulate()
+
+    def _simulate(self, *options: str) -> None:
+        for name in SIMULATORS:
+            program = self.programs[name]
+            assert isinstance(program, Program)
+            program.kill()
+            program.start(*options)
+        for name in SIMULATORS:
+            self.wait(name, "/health")
+
     def instant(self, query: str, at: float | None = None) -> list[dict[str, Any]]:
         """Each series' labels, with its value under ``."""
         parameters = {"query": query} if at is None else {"query": query, "time": at}
@@ -265,21 +285,19 @@ class LiveStack:
             for row in answer["data"]["result"]
         }
 
-    def block(self, engine: str, **fields: Any) -> None:
-        """Start a block without an end: four users, 64 prompt and 16 output tokens."""
+    def block(self, engine: str, *, run_id: str, rate: float = 0.0) -> None:
+        """Start a block without an end: four users, or a rate; 64 prompt and 16 output tokens."""
         self.locust.wait_for_workers(1, START_LIMIT_S)
+        cell = Cell(64, 16, 0 if rate else 4, rate)
         self.locust.start_block(
-            {
-                "engine": engine,
-                "user_count": 4,
-                "spawn_rate": 4,
-                "prompt_tokens": 64,
-                "output_tokens": 16,
-                "requests": 0,
-                "warmup_requests": 1,
-                "shared_prefix_tokens": 0,
-                "seed": "1",
-                "scenario": "live",
-                **fields,
-            }
+            BlockRequest(
+                run_id=run_id,
+                scenario="live",
+                block=f"{engine}.{cell.id}.r1",
+                engine=engine,
+                cell=cell,
+                requests=None,
+                warmup_requests=1,
+                seed="1",
+            )
         )

@@ -56,6 +56,7 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 from loadgen import locustfile
 from loadgen.endpoints.endpoint import Endpoint
+from loadgen.scenario.cell import Cell
 from loadgen.traffic.plan import BlockPlan
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.traffic.block import ClosedLoopUser
@@ -69,9 +70,9 @@ events.init.fire(environment=environment, runner=runner, web_ui=None)
 endpoint = Endpoint(name="e", kind="openai", base_url=sys.argv[1], model="fault:normal", api="chat")
 recipe = PromptRecipe("text", 0, tuple("abcdefghijklmnopqrstuvwxyz"), (), "")
 environment.parsed_options.plan = BlockPlan(
-    run_id="r", scenario="s", block="b", endpoint=endpoint, recipe=recipe, prompt_tokens=8, output_tokens=4,
-    users=1, requests=1, warmup_requests=0, prompt_seed="1", workers=("worker",)
-).to_json()
+    run_id="r", scenario="s", block="b", engine="e", cell=Cell(8, 4, 1), endpoint=endpoint, recipe=recipe,
+    requests=1, warmup_requests=0, seed="1", workers=("worker",)
+).model_dump_json()
 events.test_start.fire(environment=environment)
 ClosedLoopUser(locustfile.StreamingUser.traffic).send()
 print(json.dumps(sorted(sys.modules)))

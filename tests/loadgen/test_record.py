@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.record import ABORTED, FIELD_NAMES, RequestRecord
+from loadgen.record import FIELD_NAMES, ErrorKind, RequestRecord
 from tests.loadgen.records import any_record, record
 
 
@@ -62,4 +62,4 @@ def test_records_do_not_share_their_offsets():
 def test_ok_and_aborted():
     assert (record().ok, record().aborted) == (True, False)
     assert (record(error="stall").ok, record(error="stall").aborted) == (False, False)
-    assert (record(error=ABORTED).ok, record(error=ABORTED).aborted) == (False, True)
+    assert (record(error=ErrorKind.ABORTED).ok, record(error=ErrorKind.ABORTED).aborted) == (False, True)

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def ensure_converted(gguf: Path, folder: Path) -> Path:
-    """Convert a GGUF into `folder`, unless an intact conversion of it is there. Returns the folder.
+    """Convert a GGUF into `folder`, unless an intact conversion of it is there: anything else there is replaced.
 
     Raises UserError if there is no such GGUF.
     """
@@ -110,6 +111,8 @@ def main() -> None:
     parser.add_argument("gguf", type=Path)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
+    if options.folder.exists():
+        sys.exit(f"{options.folder} is there already")
     ensure_converted(options.gguf, options.folder)
 
 

@@ -9,7 +9,7 @@ import pytest
 from loadgen.analysis.from_run import cell_samples, why_invalid
 from loadgen.client.verdict import ClientVerdict
 from loadgen.metrics.summary import summarise
-from loadgen.metrics.window import cut_block
+from loadgen.metrics.window import CutRule
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import BlockFacts
 from loadgen.statistics.compare import compare
@@ -36,7 +36,7 @@ def run_block(
     known = {"id": f"{engine}.{CELL}.r{repeat}", "engine": engine, "cell": CELL, "repeat": repeat, "status": "complete"}
     known |= {"users": 1, "warmup_requests": 1, "measured_requests": wanted, "started_at": at, **facts}
     block = BlockFacts(record_id=known["id"], **known)
-    return BlockData(block, records, cut_block(records, users=1, warmup_requests=1, measured_requests=wanted))
+    return BlockData(block, records, CutRule(users=1, warmup_requests=1, measured_requests=wanted).cut(records))
 
 
 def test_values_and_totals_are_those_of_the_summary():

@@ -22,6 +22,7 @@ from loadgen.bench import race as bench
 from loadgen.bench.annotations import ENVIRONMENT, PROGRAM, Annotations
 from loadgen.bench.listener import Listener, Listeners
 from loadgen.bench.progress import BenchProgress
+from loadgen.distributed.messages import BlockStatus
 from loadgen.errors import UserError
 from loadgen.runs.manifest import BlockFacts, Manifest, Session
 from loadgen.scenario.model import Block, Cell
@@ -59,7 +60,7 @@ def facts(block, attempt=1, status="complete", reason=None, start=1001.0, end=10
 
 
 def progress(block):
-    return {"block": block.id}
+    return BlockStatus(block=block.id)
 
 
 def marks(url, warnings, checkout=CHECKOUT, run=None):
@@ -233,9 +234,13 @@ def test_several_listeners_hear_all():
     block = Block("vllm", CELL, 1)
     both.message("text")
     both.engine("vllm", "starts")
-    both.block(block, 1, 2, {})
+    both.block(block, 1, 2, BlockStatus())
     both.block_ended(block, 1, 2, facts(block))
-    assert heard[::2] == heard[1::2] == ["text", ("vllm", "starts"), (block, 1, 2, {}), (block, 1, 2, facts(block))]
+    assert (
+        heard[::2]
+        == heard[1::2]
+        == ["text", ("vllm", "starts"), (block, 1, 2, BlockStatus()), (block, 1, 2, facts(block))]
+    )
 
 
 # With Grafana's client, in its own environment.

@@ -13,6 +13,7 @@ from loadgen.bench import campaign as module
 from loadgen.bench.campaign import Campaign, Listener, make_folder
 from loadgen.client.verdict import ClientVerdict
 from loadgen.distributed.locust_client import LocustGone
+from loadgen.distributed.messages import BlockStatus
 from loadgen.endpoints import seats as seats_module
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
@@ -20,6 +21,7 @@ from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.scenario.model import Scenario
+from loadgen.traffic.plan import BlockRequest
 
 RECIPE = PromptRecipe("text", 0, ("a", "b"), (), "nowhere")
 
@@ -43,10 +45,10 @@ class FakeLocust:
     """Answers every poll of a block with the next of its `stories`; the last one repeats."""
 
     def __init__(self) -> None:
-        self.forms: list[dict[str, Any]] = []
+        self.requests: list[BlockRequest] = []
         self.stops = 0
         self.workers = 1
-        self.refuse: Callable[[dict[str, Any]], str | None] = lambda form: None
+        self.refuse: Callable[[BlockRequest], str | None] = lambda request: None
         self.stories: dict[str, list[dict[str, Any] | BaseException]] = {}
         self._left: list[dict[str, Any] | BaseException] = []
 
@@ -55,21 +57,20 @@ class FakeLocust:
             raise UserError("no workers")
         return self.workers
 
-    def start_block(self, fields: dict[str, Any]) -> None:
-        if reason := self.refuse(fields):
+    def start_block(self, request: BlockRequest) -> None:
+        if reason := self.refuse(request):
             raise UserError(reason)
-        self.forms.append(fields)
-        self._left = list(self.stories.get(fields["block"], [{}]))
+        self.requests.append(request)
+        self._left = list(self.stories.get(request.block, [{}]))
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> BlockStatus:
         said = self._left.pop(0) if len(self._left) > 1 else self._left[0]
         if isinstance(said, BaseException):
             raise said
-        form = self.forms[-1]
-        done = {"block": form["block"], "run_id": form["run_id"], "state": "stopped", "complete": True, "received": 5}
-        done |= {"warmed_up": True, "measured": 5, "wanted": 5, "errors": {}, "last_error": None, "write_error": None}
-        done |= {"failures_in_row": 0, "lost_workers": [], "unconfirmed_workers": [], "ended_workers": {"w": 5}}
-        return {**done, **said}
+        request = self.requests[-1]
+        done = {"block": request.block, "run_id": request.run_id, "state": "stopped", "complete": True, "received": 5}
+        done |= {"warmed_up": True, "measured": 5, "wanted": 5, "ended_workers": {"w": 5}}
+        return BlockStatus.model_validate({**done, **said})
 
     def stop(self) -> None:
         self.stops += 1
@@ -161,12 +162,12 @@ def race(tmp_path, monkeypatch):
 def test_engines_take_turns_and_get_the_same_prompts(tmp_path, monkeypatch):
     race = Race(tmp_path, monkeypatch, repeats=2, load={"concurrency": [1, 2]})
     assert race.campaign.run()
-    assert [form["block"].split(".")[0] for form in race.locust.forms] == list("aabbbbaa")
+    assert [request.block.split(".")[0] for request in race.locust.requests] == list("aabbbbaa")
     # One engine serves at a time, and each turn begins with a fresh start, also B's second one.
     assert race.host.calls == [(what, name) for name in "abba" for what in ("start", "stop")]
     seeds: dict[str, set[str]] = {}
-    for form in race.locust.forms:
-        seeds.setdefault(form["block"].split(".", 1)[1], set()).add(form["seed"])
+    for request in race.locust.requests:
+        seeds.setdefault(request.block.split(".", 1)[1], set()).add(request.seed)
     assert len(seeds) == 4
     assert all(len(of_both) == 1 for of_both in seeds.values())
     assert len(set().union(*seeds.values())) == 4
@@ -177,7 +178,7 @@ def test_engines_take_turns_and_get_the_same_prompts(tmp_path, monkeypatch):
 def test_engines_that_are_kept_up_take_turns_cell_by_cell(tmp_path, monkeypatch):
     race = Race(tmp_path, monkeypatch, repeats=2, load={"concurrency": [1, 2]}, between_blocks="keep")
     assert race.campaign.run()
-    order = [(form["block"][0], form["user_count"], form["block"][-1]) for form in race.locust.forms]
+    order = [(request.block[0], request.cell.concurrency, request.block[-1]) for request in race.locust.requests]
     first = [("a", 1, "1"), ("b", 1, "1"), ("a", 2, "1"), ("b", 2, "1")]
     assert order == [*first, ("b", 1, "2"), ("a", 1, "2"), ("b", 2, "2"), ("a", 2, "2")]
     assert race.host.calls == [("start beside", "a"), ("start beside", "b"), ("stop", "a"), ("stop", "b")]
@@ -200,7 +201,11 @@ def test_a_resumed_run_does_what_is_left(tmp_path, monkeypatch):
     done = facts_of(A, "complete")
     race.manifest.blocks = [done, facts_of(B, "interrupted")]
     assert race.campaign.run()
-    assert [form["block"] for form in race.locust.forms] == [f"{B}.a2", B.replace("r1", "r2"), A.replace("r1", "r2")]
+    assert [request.block for request in race.locust.requests] == [
+        f"{B}.a2",
+        B.replace("r1", "r2"),
+        A.replace("r1", "r2"),
+    ]
     assert race.manifest.blocks[0] is done
     assert race.manifest.blocks[2].attempt == 2
 
@@ -215,7 +220,7 @@ def test_further_repeats_are_run_while_somebody_asks_for_them(tmp_path, monkeypa
 
     assert race.campaign.run(further)
     assert asked == [2, 4]
-    assert [form["block"][0] for form in race.locust.forms] == list("abbabaab")
+    assert [request.block[0] for request in race.locust.requests] == list("abbabaab")
     assert race.folder.load().manifest.scenario["repeats"] == 4
     assert "Undecided after 2 repeats: 2 more are run." in race.manifest.messages
 
@@ -251,7 +256,7 @@ def test_lost_worker_costs_one_attempt(race):
     race.locust.stories[A] = [RUNNING, {**RUNNING, "lost_workers": ["w"]}]
     assert race.campaign.run()
     assert race.ran() == [(A, 1, "failed"), (A, 2, "complete"), (B, 1, "complete")]
-    assert [form["block"] for form in race.locust.forms] == [A, f"{A}.a2", B]
+    assert [request.block for request in race.locust.requests] == [A, f"{A}.a2", B]
     assert race.locust.stops == 1
 
 
@@ -260,9 +265,9 @@ def test_run_goes_on_with_the_workers_that_are_left(tmp_path, monkeypatch):
     race.locust.workers = 3
     status = race.locust.status
 
-    def story() -> dict[str, Any]:
+    def story() -> BlockStatus:
         said = status()
-        if said.get("lost_workers"):
+        if said.lost_workers:
             race.locust.workers = 2
         return said
 
@@ -290,11 +295,11 @@ def test_second_loss_is_the_last(race):
 def test_no_worker_comes_back(race):
     def story():
         race.locust.workers = 0
-        return {**RUNNING, "lost_workers": ["w"]}
+        return {"complete": False, "state": "running", "lost_workers": ["w"]}
 
     race.locust.stories[A] = [RUNNING]
     status = race.locust.status
-    race.locust.status = lambda: {**status(), **story()}
+    race.locust.status = lambda: status().model_copy(update=story())
     assert not race.campaign.run()
     assert race.ran() == [(A, 1, "failed"), (B, 1, "failed")]
     assert race.manifest.status == "failed"
@@ -304,9 +309,9 @@ def test_dead_engine_is_started_again(race):
     race.locust.stories[A] = [RUNNING, {**RUNNING, "failures_in_row": 1}]
     start, status = race.host.start, race.locust.status
 
-    def dying() -> dict[str, Any]:
+    def dying() -> BlockStatus:
         said = status()
-        if said["failures_in_row"]:
+        if said.failures_in_row:
             race.host.dead.add("a")
         return said
 
@@ -327,7 +332,10 @@ def test_dead_engine_is_started_again(race):
 @pytest.mark.parametrize(
     ("story", "reason"),
     [
-        ({"failures_in_row": 10, "last_error": "http_500: no"}, "every request fails; the last: http_500: no"),
+        (
+            {"hopeless": True, "last_error": {"kind": "http_500", "detail": "no"}},
+            "every request fails; the last: http_500: no",
+        ),
         ({"block": "somebody else's"}, "another test was started"),
         ({"run_id": "somebody else's"}, "another test was started"),
         ({"state": "stopped"}, "stopped in the web UI"),
@@ -342,7 +350,7 @@ def test_block_without_a_future_is_given_up(race, story, reason):
 
 
 def test_refused_block_is_not_tried_again(race):
-    race.locust.refuse = lambda form: "does not fit" if form["engine"] == "a" else None
+    race.locust.refuse = lambda request: "does not fit" if request.engine == "a" else None
     assert not race.campaign.run()
     assert race.ran() == [(A, 1, "failed"), (B, 1, "complete")]
     assert race.manifest.blocks[0].reason == "does not fit"
@@ -436,7 +444,7 @@ def test_a_race_that_preflight_stops_has_no_block(race, error, status):
     with pytest.raises(type(error)) as caught:
         race.campaign.run()
     assert caught.value is error
-    assert race.ran() == [] and race.locust.forms == []
+    assert race.ran() == [] and race.locust.requests == []
     assert race.manifest.status == status
     assert [fact.name for fact in race.folder.load().manifest.parity] == ["usage"]
 

@@ -16,6 +16,7 @@ from loadgen.report.capacity import CapacityRow, capacity_rows, compared
 from loadgen.runs.manifest import BlockFacts
 from loadgen.runs.record_file import RecordFile
 from loadgen.scenario.cell import Cell
+from loadgen.traffic.plan import BlockRequest
 from tests.loadgen.bench.test_campaign import RUNNING, Race
 from tests.loadgen.records import MS, record
 
@@ -56,18 +57,18 @@ class Capacity(Race):
         self.probes.append(endpoint.name)
         self.clock.now += self.probe_s
 
-    def serve(self, form: dict[str, Any]) -> None:
+    def serve(self, request: BlockRequest) -> None:
         if self.left == 0:
             raise KeyboardInterrupt
         self.left -= 1
-        self.start_block(form)
-        cell = Cell.parse(form["cell"])
-        took = 50 * MS if cell.load <= self.truth[form["engine"]] else 150 * MS
-        fields = {"block": form["block"], "output_tokens": 2}
+        self.start_block(request)
+        cell = request.cell
+        took = 50 * MS if cell.load <= self.truth[request.engine] else 150 * MS
+        fields = {"block": request.block, "output_tokens": 2}
         if self.rejects:
-            self.turn_away(form, cell)
+            self.turn_away(request, cell)
             return
-        many = self.records_of.get(form["block"], form["requests"] + 1)
+        many = self.records_of.get(request.block, request.requests + 1)
         file = RecordFile(self.folder.records_path)
         if cell.open_loop:
             gap = round(1e9 / cell.rate)
@@ -77,16 +78,16 @@ class Capacity(Race):
             file.append(record(n * took, [took], index=n // users, user=n % users, **fields) for n in range(many))
         file.close()
 
-    def turn_away(self, form: dict[str, Any], cell: Cell) -> None:
+    def turn_away(self, request: BlockRequest, cell: Cell) -> None:
         """An engine that serves one request in 1 / truth seconds, and turns away all that come meanwhile.
 
         Of users as many are served as the truth says, and the others pause a while after each rejection.
         """
-        truth, fields = self.truth[form["engine"]], {"block": form["block"], "output_tokens": 2}
+        truth, fields = self.truth[request.engine], {"block": request.block, "output_tokens": 2}
         no = {"error": f"http_{self.rejects}", "error_detail": "full", "http_status": self.rejects}
         made, free = [], 0
         if cell.open_loop:
-            for n in range(form["requests"] + 1):
+            for n in range(request.requests + 1):
                 at = round(n * 1e9 / cell.rate)
                 served = at >= free
                 made.append(record(at, [50 * MS] if served else [], index=n, **fields, **({} if served else no)))
@@ -97,12 +98,14 @@ class Capacity(Race):
                 gap = (50 if served else 400) * MS
                 made += [
                     record(n * gap, [50 * MS] if served else [], index=n, user=user, **fields, **({} if served else no))
-                    for n in range(form["requests"] if served else 3)
+                    for n in range(request.requests if served else 3)
                 ]
         file = RecordFile(self.folder.records_path)
         file.append(made)
         file.close()
-        seen = [{"failures_in_row": 30, "last_error": f"http_{self.rejects}: full"}]
+        seen = [
+            {"hopeless": True, "failures_in_row": 30, "last_error": {"kind": f"http_{self.rejects}", "detail": "full"}}
+        ]
         self.locust._left = [{**RUNNING, **status} for status in seen * 3] + [{}]
 
     def rows(self) -> dict[str, CapacityRow]:
@@ -273,7 +276,8 @@ def test_an_engine_that_is_gone_is_no_engine_that_is_full(tmp_path, monkeypatch)
     race = Capacity(tmp_path, monkeypatch, {"a": 5.0, "b": 5.0})
     # Its requests would have decided the step, all of them having missed.
     race.locust.stories["a.p0008-o0002-r8.r1"] = [
-        {**RUNNING, "failures_in_row": 30, "last_error": "connect: refused"} for _ in range(40)
+        {**RUNNING, "hopeless": True, "failures_in_row": 30, "last_error": {"kind": "connect", "detail": "refused"}}
+        for _ in range(40)
     ]
     assert not race.campaign.run()
     row = race.rows()["a"]

@@ -8,7 +8,7 @@ import pytest
 
 from loadgen.client.health import LagHistogram, ProbeReport
 from loadgen.client.verdict import HABIT_REQUESTS, ClientVerdict, Lateness, idle_share, judge, possible_errors
-from loadgen.record import ABORTED
+from loadgen.record import ErrorKind
 from tests.loadgen.records import MS, record
 
 TOKENS = 33
@@ -226,7 +226,7 @@ def test_long_collections_are_named():
 
 
 def test_failed_and_aborted_requests_are_not_judged():
-    bad = [stream(i, first=2, lag=0, error=error) for i, error in enumerate(["truncated", ABORTED])]
+    bad = [stream(i, first=2, lag=0, error=error) for i, error in enumerate(["truncated", ErrorKind.ABORTED])]
     records = [stream(i + 2) for i in range(5)]
     told = judge(bad + records, bad + records, {"w": probe(late=late_at(bad, 40 * MS))})
     assert (told.requests, told.limited) == (5, False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,10 +15,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadgen.client.health import LagHistogram, ProbeReport
 from loadgen.distributed import client_metrics
 from loadgen.distributed.client_metrics import GRID_LABELS, GRID_S, MAX_SERIES, ClientMetrics
+from loadgen.distributed.messages import Pulse
 from tests.loadgen.records import MS, record
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 LABELS = {"engine": "e", "model": "m", "scenario": "s", "cell": "c"}
+
+
+def plan(block: str, cell: str) -> Any:
+    """As much of a plan as the metrics look at."""
+    named = {"run_id": "r", "scenario": "s", "block": block, "cell": SimpleNamespace(id=cell)}
+    return SimpleNamespace(**named, endpoint=SimpleNamespace(name="e", model="m"))
+
+
+def pulse(worker: str, process: ProbeReport | None = None, cpu_seconds: float = 0.0, events: int = 0) -> Pulse:
+    return Pulse(worker, 0, events, cpu_seconds, None, None, ProbeReport(), process or ProbeReport())
 
 
 def scrape(metrics: ClientMetrics) -> Samples:
@@ -120,8 +133,8 @@ def test_gauges_workers_and_the_block():
     metrics = ClientMetrics()
     assert not any(name == "bakeoff_client_block_info" for name, _ in scrape(metrics))
     metrics.gauges.update(users=4, in_flight=3, workers=2, records_pending=1)
-    metrics.worker_totals["w1"] = (1.5, 2000.0)
-    metrics.begin_block("r", "s", "b", "e", "m", "c")
+    metrics.take_pulse(pulse("w1", cpu_seconds=1.5, events=2000))
+    metrics.begin_block(plan("b", "c"))
     samples = scrape(metrics)
     gauges = ("users", "in_flight", "workers", "records_pending")
     assert [samples[f"bakeoff_client_{name}", frozenset()] for name in gauges] == [4, 3, 2, 1]
@@ -134,14 +147,14 @@ def test_gauges_workers_and_the_block():
 
 def test_a_blocks_counters_begin_at_zero_and_keep_what_they_have():
     metrics = ClientMetrics()
-    metrics.begin_block("r", "s", "b1", "e", "m", "c")
+    metrics.begin_block(plan("b1", "c"))
     samples = scrape(metrics)
     assert value(samples, "bakeoff_client_requests_total", outcome="ok") == 0
     assert value(samples, "bakeoff_client_output_tokens_total") == 0
     for name in ("ttft", "tpot", "itl", "e2e"):
         assert value(samples, f"bakeoff_client_{name}_seconds_bucket", le="+Inf") == 0
     metrics.observe(request(0, [MS, 2 * MS], prompt_tokens=4, output_tokens=2), "s")
-    metrics.begin_block("r", "s", "b2", "e", "m", "c")
+    metrics.begin_block(plan("b2", "c"))
     samples = scrape(metrics)
     assert value(samples, "bakeoff_client_requests_total", outcome="ok") == 1
     assert value(samples, "bakeoff_client_output_tokens_total") == 2
@@ -151,7 +164,7 @@ def test_a_blocks_counters_begin_at_zero_and_keep_what_they_have():
 def test_blocks_beyond_the_bound_are_counted_as_other():
     metrics = ClientMetrics()
     for i in range(MAX_SERIES + 3):
-        metrics.begin_block("r", "s", "b", "e", "m", f"c{i}")
+        metrics.begin_block(plan("b", f"c{i}"))
     requests = [key for key in scrape(metrics) if key[0] == "bakeoff_client_requests_total"]
     assert len(requests) == MAX_SERIES + 1
     assert metrics.block is not None and metrics.block["cell"] == f"c{MAX_SERIES + 2}"
@@ -165,7 +178,7 @@ def test_what_workers_know_about_themselves():
     loop = LagHistogram()
     loop.add([5 * MS, 7 * MS])
     for _ in range(2):  # a worker tells its totals again and again
-        metrics.take_process("w1", ProbeReport(loop_lag=loop, gc_total_s=0.25))
+        metrics.take_pulse(pulse("w1", ProbeReport(loop_lag=loop, gc_total_s=0.25)))
     metrics.limited = ("e", "c", True)
     samples = scrape(metrics)
     worker = frozenset({("worker", "w1")})
@@ -184,7 +197,7 @@ def test_what_workers_know_about_themselves():
 def test_workers_that_come_and_go_do_not_add_up():
     metrics = ClientMetrics()
     for i in range(3 * client_metrics.MAX_WORKERS):
-        metrics.take_process(f"w{i}", ProbeReport())
+        metrics.take_pulse(pulse(f"w{i}"))
     workers = {dict(labels).get("worker") for _, labels in scrape(metrics)} - {None}
     assert len(workers) == client_metrics.MAX_WORKERS and f"w{i}" in workers
 

@@ -36,6 +36,12 @@ FORM = {
     "seed": "",
 }
 
+REQUEST = {
+    **{"run_id": "r", "scenario": "s", "block": "b", "engine": "a", "requests": 8, "warmup_requests": 1, "seed": "1"},
+    "cell": {"prompt_tokens": 24, "output_tokens": 6, "concurrency": 2},
+}
+"""What a campaign sends in one field."""
+
 
 class Ui:
     """The web UI of a Locust of our own."""
@@ -168,8 +174,10 @@ def test_no_answer_invites_another_origin(ui):
         ({"shared_prefix_tokens": "24"}, "Shared prefix"),
         ({"engine": "nobody"}, "nobody"),
         ({"engine": "down"}, "Nothing answers"),
-        ({"run_id": "../../etc"}, "run id"),
-        ({"timeouts": "{}x"}, "JSON"),
+        ({"block_request": "{}x"}, "JSON"),
+        ({"block_request": json.dumps({**REQUEST, "run_id": "../../etc"})}, "run_id"),
+        ({"block_request": json.dumps({**REQUEST, "more": 1})}, "more"),
+        ({"block_request": json.dumps({**REQUEST, "engine": "nobody"})}, "nobody"),
         ({"plan": "{}"}, "plan"),
         ({"host": "http://example.com"}, "Engine"),
     ],

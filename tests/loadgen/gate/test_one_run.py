@@ -83,7 +83,7 @@ def test_a_scenario_with_a_wrong_threshold_is_told_where(tmp_path):
 def test_a_race_ends_with_the_gates_exit_code_first(tmp_path, monkeypatch, limit, whole, code):
     folder = known_run(tmp_path, "a", repeats=2, requests=30)
 
-    def race(*_, judge, **__):
+    def race(order, console, judge):
         return judge(folder) or (0 if whole else 1)
 
     monkeypatch.setattr("loadgen.bench.race.run_bench", race)

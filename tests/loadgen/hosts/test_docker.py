@@ -321,10 +321,6 @@ def test_the_launchers_record_goes_before_what_the_container_says(engine, host):
     assert "cannot be read" in host.describe("vllm")["notes"][0]
 
 
-def test_environment_as_it_is(host):
-    assert host.environment("vllm")["HF_TOKEN"] == "hunter2"
-
-
 def test_of_project_without_an_engine(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     with pytest.raises(UserError, match="the Docker engine does not answer"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadgen.metrics.summary import Distribution, summarise, tokens_in_window
 from loadgen.metrics.window import Window
-from loadgen.record import ABORTED
+from loadgen.record import ErrorKind
 from tests.loadgen.records import MS, record
 
 
@@ -92,7 +92,7 @@ def test_a_block_by_hand():
     before = record(0, [50 * MS, 1050 * MS], output_tokens=2, prompt_tokens=4)  # one event inside
     good = record(200 * MS, [10 * MS, 30 * MS, 50 * MS], output_tokens=6, prompt_tokens=4)
     failed = record(400 * MS, [100 * MS], done=600 * MS, output_tokens=None, error="stall")
-    cut_off = record(900 * MS, [50 * MS, 300 * MS], done=1300 * MS, output_tokens=None, error=ABORTED)
+    cut_off = record(900 * MS, [50 * MS, 300 * MS], done=1300 * MS, output_tokens=None, error=ErrorKind.ABORTED)
     every = [before, good, failed, cut_off]
     # tokens an event, where known: (2 + 6) / (2 + 3) = 1.6
     summary = summarise([(every, [good, failed], Window(100 * MS, 1100 * MS))])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.metrics.window import Window, cut_block
-from loadgen.record import ABORTED, RequestRecord
+from loadgen.metrics.window import CutRule, Window
+from loadgen.record import ErrorKind, RequestRecord
 from tests.loadgen.records import record
 
 
@@ -98,7 +98,7 @@ def test_complete_means_that_no_later_knowledge_changes_the_choice(block, data):
         ready = [queue for queue in queues if queue]
         queue = rng.choice(ready) if late else min(ready, key=lambda q: q[0].t_done + q[0].wall_offset_ns)
         known.append(queue.pop(0))
-        cut = cut_block(known, users=users, warmup_requests=warmup, measured_requests=measured)
+        cut = CutRule(users=users, warmup_requests=warmup, measured_requests=measured).cut(known)
         assert len(cut.phases) == len(known)
         if completed_at is not None:
             assert cut.complete, "complete must not be taken back"
@@ -117,7 +117,7 @@ def test_phases_follow_their_definitions(block):
     workers = min(workers, users)
     records = [as_record(s, workers) for s in sent]
     random.Random(seed).shuffle(records)
-    cut = cut_block(records, users=users, warmup_requests=warmup, measured_requests=measured)
+    cut = CutRule(users=users, warmup_requests=warmup, measured_requests=measured).cut(records)
     opens, _ = omniscient(sent, users, warmup, measured)
     measured_sends = [r.t_send + r.wall_offset_ns for r, p in zip(records, cut.phases, strict=True) if p == "measure"]
     assert len(measured_sends) == measured
@@ -145,8 +145,8 @@ def test_an_interrupted_block_never_measures_what_was_aborted(block, when):
     for s in sent:
         if s.send < stop < s.done:
             aborted = dataclasses.replace(s, done=stop, failed=False)
-            records.append(as_record(aborted, workers, error=ABORTED))
-    cut = cut_block(records, users=users, warmup_requests=warmup, measured_requests=measured)
+            records.append(as_record(aborted, workers, error=ErrorKind.ABORTED))
+    cut = CutRule(users=users, warmup_requests=warmup, measured_requests=measured).cut(records)
     chosen = [r for r, phase in zip(records, cut.phases, strict=True) if phase == "measure"]
     assert not any(r.aborted for r in chosen)
     assert len(chosen) <= measured
@@ -170,35 +170,35 @@ def test_a_block_by_hand():
         record(31, done=40, user=0, index=3, error="stall"),  # second after 25, and failed: measured
         record(26, done=60, user=1, index=1),  # first after 25
         record(41, done=50, user=0, index=4),
-        record(51, done=65, user=0, index=5, error=ABORTED),
+        record(51, done=65, user=0, index=5, error=ErrorKind.ABORTED),
     ]
-    cut = cut_block(records, users=2, warmup_requests=1, measured_requests=2)
+    cut = CutRule(users=2, warmup_requests=1, measured_requests=2).cut(records)
     assert cut.phases == ["warmup", "warmup", "warmup", "warmup", "measure", "measure", "drain", "drain"]
     assert cut.window == Window(25, 60)
     assert cut.complete
     # Without user 1's second request nobody knows when it was sent: it might displace another.
     partial = [r for r in records if (r.user, r.index) != (1, 1)]
-    cut = cut_block(partial, users=2, warmup_requests=1, measured_requests=2)
+    cut = CutRule(users=2, warmup_requests=1, measured_requests=2).cut(partial)
     assert [p for r, p in zip(partial, cut.phases, strict=True) if r.index >= 3] == ["measure", "measure", "drain"]
     assert not cut.complete
 
 
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_nothing_known_yet(warmup):
-    cut = cut_block([], users=2, warmup_requests=warmup, measured_requests=3)
+    cut = CutRule(users=2, warmup_requests=warmup, measured_requests=3).cut([])
     assert (cut.phases, cut.window, cut.complete) == ([], None, False)
 
 
 def test_a_user_that_never_warms_up_keeps_the_window_shut():
     records = [record(10 * i, done=10 * i + 5, index=i) for i in range(50)]
-    cut = cut_block(records, users=2, warmup_requests=1, measured_requests=3)
+    cut = CutRule(users=2, warmup_requests=1, measured_requests=3).cut(records)
     assert set(cut.phases) == {"warmup"}
     assert cut.window is None and not cut.complete
 
 
 def test_a_block_bounded_by_time_measures_all_after_warm_up_and_is_never_complete():
     records = [record(10 * i, done=10 * i + 5, index=i) for i in range(5)]
-    cut = cut_block(records, users=1, warmup_requests=2, measured_requests=None)
+    cut = CutRule(users=1, warmup_requests=2, measured_requests=None).cut(records)
     assert cut.phases == ["warmup", "warmup", "measure", "measure", "measure"]
     assert cut.window == Window(15, 45)
     assert not cut.complete
@@ -206,7 +206,7 @@ def test_a_block_bounded_by_time_measures_all_after_warm_up_and_is_never_complet
 
 def test_warm_up_requests_that_failed_count_as_made():
     records = [record(0, done=5, error="http"), record(6, done=9, index=1)]
-    cut = cut_block(records, users=1, warmup_requests=1, measured_requests=1)
+    cut = CutRule(users=1, warmup_requests=1, measured_requests=1).cut(records)
     assert cut.phases == ["warmup", "measure"]
 
 
@@ -215,13 +215,13 @@ def test_a_slow_request_that_was_cut_off_is_not_replaced_by_a_quick_one_in_silen
     records = [
         record(0, done=5, user=0),
         record(0, done=5, user=1),
-        record(6, done=90, user=0, index=1, error=ABORTED),
+        record(6, done=90, user=0, index=1, error=ErrorKind.ABORTED),
         *(record(10 * i, done=10 * i + 5, user=1, index=i) for i in range(1, 9)),
     ]
-    cut = cut_block(records, users=2, warmup_requests=1, measured_requests=2)
+    cut = CutRule(users=2, warmup_requests=1, measured_requests=2).cut(records)
     assert cut.phases[:5] == ["warmup", "warmup", "drain", "measure", "measure"]
     assert not cut.complete
     records[2].error = None
-    cut = cut_block(records, users=2, warmup_requests=1, measured_requests=2)
+    cut = CutRule(users=2, warmup_requests=1, measured_requests=2).cut(records)
     assert cut.phases[:5] == ["warmup", "warmup", "measure", "measure", "drain"]
     assert cut.complete and cut.window == Window(5, 90)

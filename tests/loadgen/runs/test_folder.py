@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.errors import UserError
-from loadgen.record import ABORTED, FIELD_NAMES
+from loadgen.record import FIELD_NAMES, ErrorKind
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, Manifest, save_manifest
 from loadgen.runs.parquet import write_parquet
@@ -99,7 +99,7 @@ def test_phases_in_the_parquet_by_hand(tmp_path):
             record(30, done=39, index=2, block="b"),
             record(0, done=9, index=0, block="b"),
             record(10, done=29, index=1, block="b", error="stall"),
-            record(40, done=41, index=3, block="b", error=ABORTED),
+            record(40, done=41, index=3, block="b", error=ErrorKind.ABORTED),
             record(0, done=5, block="stranger"),
         ],
     )

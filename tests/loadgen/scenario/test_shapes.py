@@ -173,7 +173,7 @@ def test_a_conversation_grows_by_an_answer_and_a_message():
     assert [chat.prompt_tokens(100, 30, turn) for turn in range(4)] == [100, 150, 200, 250]
     cell = Cell(100, 30, 2, conversation=chat)
     assert cell.longest == 280
-    assert plan(prompt_tokens=100, output_tokens=30, conversation=chat).prompt_span == (100, 250)
+    assert plan(cell=cell).prompt_span == (100, 250)
 
 
 # Traces

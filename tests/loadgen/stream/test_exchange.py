@@ -12,7 +12,7 @@ import pytest
 
 from loadgen.record import RequestRecord
 from loadgen.stream import http_stream
-from loadgen.stream.exchange import exchange
+from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection
 from loadgen.stream.timeouts import Timeouts
 from tests.fault_server import FaultServer, Served
@@ -50,8 +50,9 @@ def ask(server: FaultServer, fault="normal", *, connection=None, api="completion
         path, body["prompt"] = "/v1/completions", prompt
     own = connection or Connection(server.url, 5.0)
     options.setdefault("timeouts", LONG)
+    scheduled = options.pop("scheduled", False)
     try:
-        exchange(own, path, json.dumps(body).encode(), record, headers={}, **options)
+        exchange(own, json.dumps(body).encode(), record, RequestSettings(path, {}, **options), scheduled=scheduled)
     finally:
         if connection is None:
             own.close()
@@ -241,7 +242,7 @@ def test_nothing_listens():
         port = closed.getsockname()[1]
     record = new_record()
     with Connection(f"http://127.0.0.1:{port}", 5.0) as connection:
-        exchange(connection, "/x", b"{}", record, headers={}, timeouts=LONG)
+        exchange(connection, b"{}", record, RequestSettings("/x", {}, timeouts=LONG))
     assert record.error == "connect" and "refused" in record.error_detail.lower()
     assert record.t_intended == record.t_send == record.t_done
     assert record.http_status is None
@@ -309,7 +310,7 @@ def exchange_scripted(*connections: list[bytes], count=1, **options) -> tuple[li
     records = [new_record(prompt_tokens_wanted=5, output_tokens_wanted=2) for _ in range(count)]
     with Scripted(*connections) as server, Connection(server.url, 5.0) as connection:
         for record in records:
-            exchange(connection, "/x", b"{}", record, headers={}, timeouts=LONG, **options)
+            exchange(connection, b"{}", record, RequestSettings("/x", {}, timeouts=LONG, **options))
     return records, server
 
 

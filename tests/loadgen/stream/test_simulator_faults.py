@@ -24,7 +24,7 @@ import pytest
 from loadgen.metrics.definitions import tpot_ms
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import read_records
-from loadgen.stream.exchange import exchange
+from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection
 from loadgen.stream.timeouts import Timeouts
 from tests.loadgen.bench.races import SCENARIO, TOP, WENT_WELL, environment
@@ -79,7 +79,7 @@ def send(
     headers = {"X-Request-Id": record.request_id, **({"X-Sim-Fault": fault} if fault else {})}
     own = connection or Connection(f"http://127.0.0.1:{port}", 20.0)
     try:
-        exchange(own, PATHS[api], json.dumps(body).encode(), record, headers=headers, timeouts=timeouts)
+        exchange(own, json.dumps(body).encode(), record, RequestSettings(PATHS[api], headers, timeouts))
     finally:
         if connection is None:
             own.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from loadgen.scenario.cell import Cell
 from loadgen.scenario.shapes import Conversation
 from loadgen.traffic import chat_user
 from loadgen.traffic.block import Traffic
@@ -28,8 +29,7 @@ class Sent:
     def __init__(self, monkeypatch, made: BlockPlan, worker: str = "a") -> None:
         self.now = 0
         self.requests: list[dict[str, Any]] = []
-        self.traffic = Traffic(lambda record: None, worker=worker)
-        self.traffic.begin(made)
+        self.traffic = Traffic(made, lambda record: None, worker)
         monkeypatch.setattr(self.traffic, "send_one", self.send_one)
         monkeypatch.setattr(chat_user, "wait_until", self.wait_until)
         monkeypatch.setattr(chat_user, "time", self)
@@ -41,8 +41,9 @@ class Sent:
         assert due >= self.now
         self.now = due
 
-    def send_one(self, connection: object, **request: Any) -> object:
-        self.requests.append({**request, "at": self.now})
+    def send_one(self, connection: object, prompt: str, *, lengths: tuple[int, int], **request: Any) -> object:
+        known = {"prompt": prompt, "prompt_tokens": lengths[0], "output_tokens": lengths[1], "at": self.now}
+        self.requests.append({**request, **known})
         self.now += NS
         return record(0, [1])
 
@@ -53,8 +54,7 @@ class Sent:
 
 
 def chat_plan(chat: Conversation = CHAT, **fields: Any) -> BlockPlan:
-    known = {"prompt_tokens": 30, "output_tokens": 10, "users": 2, "conversation": chat, "workers": ("a", "b")}
-    return plan(**{**known, **fields})
+    return plan(**{"cell": Cell(30, 10, 2, conversation=chat), "workers": ("a", "b"), **fields})
 
 
 def play(monkeypatch, requests: int, made: BlockPlan | None = None, worker: str = "a") -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.metrics.window import cut_block
+from loadgen.metrics.window import CutRule
 from loadgen.record import RequestRecord
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import WENT_WELL
@@ -120,7 +120,7 @@ def test_an_open_loop_is_cut_by_the_number_of_the_arrival() -> None:
     known: list[RequestRecord] = []
     for r in sorted(records, key=lambda r: r.t_done):
         known.append(r)
-        cut = cut_block(known, users=0, warmup_requests=2, measured_requests=4, open_loop=True)
+        cut = CutRule(users=0, warmup_requests=2, measured_requests=4, open_loop=True).cut(known)
         assert cut.complete == (r.index == 4)
     by_index = {r.index: phase for r, phase in zip(known, cut.phases, strict=True)}
     expected = ["warmup"] * 2 + ["measure"] * 4 + ["drain"] * 3
@@ -131,7 +131,7 @@ def test_an_open_loop_is_cut_by_the_number_of_the_arrival() -> None:
 
 def test_an_aborted_arrival_leaves_the_block_incomplete() -> None:
     records = [arrived(n, error="aborted" if n == 3 else None) for n in range(9)]
-    assert not cut_block(records, users=0, warmup_requests=2, measured_requests=4, open_loop=True).complete
+    assert not CutRule(users=0, warmup_requests=2, measured_requests=4, open_loop=True).cut(records).complete
 
 
 def test_a_trace_ends_with_its_last_answer() -> None:
@@ -139,12 +139,12 @@ def test_a_trace_ends_with_its_last_answer() -> None:
     known: list[RequestRecord] = []
     for r in sorted(records, key=lambda r: r.t_done):
         known.append(r)
-        cut = cut_block(known, users=0, warmup_requests=2, measured_requests=4, open_loop=True, arrivals=6)
+        cut = CutRule(users=0, warmup_requests=2, measured_requests=4, open_loop=True, arrivals=6).cut(known)
         assert cut.complete == (r.index == 3)
     assert cut.window is not None
     assert cut.window.end_ns == max(r.t_done for r in records)
     # One arrival more than is measured: it is waited for, as in any open loop.
-    assert not cut_block(known, users=0, warmup_requests=2, measured_requests=4, open_loop=True, arrivals=7).complete
+    assert not CutRule(users=0, warmup_requests=2, measured_requests=4, open_loop=True, arrivals=7).cut(known).complete
 
 
 @pytest.mark.integration

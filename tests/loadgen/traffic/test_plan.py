@@ -11,16 +11,25 @@ from hypothesis import strategies as st
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import ENGINES
-from loadgen.scenario.model import Cell
-from loadgen.traffic.plan import BlockPlan
+from loadgen.errors import UserError
+from loadgen.scenario.cell import Cell
+from loadgen.scenario.shapes import Conversation, Step
+from loadgen.scenario.trace import Trace
+from loadgen.stream.timeouts import Timeouts
+from loadgen.traffic.block import Traffic
+from loadgen.traffic.plan import BlockPlan, BlockRequest
+from tests.loadgen.records import MS, record
 
 RECIPE = PromptRecipe("text", 5, tuple(f"w{i}" for i in range(20)), (), "test")
 
 
+CHAT = Conversation(turns=3, message_tokens=7, think_s=2.0)
+
+
 def plan(kind="vllm", api="completions", model="m", **fields) -> BlockPlan:
     known = {
-        **{"run_id": "r", "scenario": "s", "block": "b", "prompt_tokens": 64, "output_tokens": 9, "users": 2},
-        **{"requests": 10, "warmup_requests": 1, "prompt_seed": "1", "recipe": RECIPE},
+        **{"run_id": "r", "scenario": "s", "block": "b", "engine": "e", "cell": Cell(64, 9, 2)},
+        **{"requests": 10, "warmup_requests": 1, "seed": "1", "recipe": RECIPE},
         "endpoint": Endpoint("e", kind, "http://h", model, api, "0.1", 4096, None, "secret"),
     }
     return BlockPlan(**{**known, **fields})
@@ -28,13 +37,49 @@ def plan(kind="vllm", api="completions", model="m", **fields) -> BlockPlan:
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_a_plan_survives_its_journey_to_the_workers(kind):
-    for made in (plan(kind), plan(kind, requests=None, shared_prefix_tokens=3, keep_text=True)):
-        assert BlockPlan.from_json(made.to_json()) == made
-    assert made.cell == Cell(64, 9, 2)
+    step, trace = Step(at_s=1, for_s=2, factor=3), Trace((0, 5), (60, 70), (3, 4))
+    for made in (
+        plan(kind),
+        plan(kind, cell=Cell(64, 9, 2, shared_percent=5, conversation=CHAT), workers=("a", "b")),
+        plan(kind, cell=Cell(64, 9, 0, 2.5, step=step), arrival="constant", timeouts=Timeouts(stall_s=1)),
+        plan(kind, cell=Cell(64, 9, 0, 2.5, trace="0a0b0c0d"), arrival="trace", trace=trace),
+        plan(kind, requests=None, shared_prefix_tokens=3, keep_text=True),
+    ):
+        assert BlockPlan.from_json(made.model_dump_json()) == made
+        request = BlockRequest(**{name: getattr(made, name) for name in BlockRequest.model_fields})
+        assert BlockRequest.from_json(request.model_dump_json()) == request
     assert made.api == "completions"
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "{", '{"run_id": 1}', plan().to_json()[:-1] + ',"more":1}'])
+def test_seats_are_by_place_and_only_for_those_of_the_plan():
+    made = plan(workers=("host_b", "host_a"))
+    assert [made.seat(worker) for worker in made.workers] == [0, 1]
+    with pytest.raises(UserError, match="host_c is not among the workers of block b"):
+        made.seat("host_c")
+
+
+def test_workers_deal_out_the_prompts_whoever_they_are():
+    def prompts(*workers: str) -> list[set[str]]:
+        shares = [Traffic(plan(workers=workers), lambda record: None, worker) for worker in workers]
+        return [{share.next_prompt() for _ in range(6 // len(workers))} for share in shares]
+
+    before, after = prompts("a", "b"), prompts("c", "b")
+    assert before == after and not before[0] & before[1]
+    (alone,) = prompts("a")
+    assert alone == before[0] | before[1], "nor how many"
+
+
+def test_a_trace_that_ends_is_cut_by_its_arrivals():
+    trace = Trace((0, 10 * MS, 20 * MS))
+    made = plan(cell=Cell(64, 9, 0, 100.0), arrival="trace", trace=trace, requests=2, warmup_requests=1)
+    records = [record(n * 10 * MS, [MS], index=n) for n in range(3)]
+    assert made.cut_rule.cut(records).complete, "there is no arrival behind the last measured one to wait for"
+    assert not plan(cell=made.cell, requests=2, warmup_requests=1).cut_rule.cut(records).complete
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", "{", '{"run_id": 1}', plan().model_dump_json()[:-1] + ',"more":1}']
+)
 def test_what_is_no_plan_is_a_value_error_that_keeps_secrets(text):
     with pytest.raises(ValueError) as caught:
         BlockPlan.from_json(text)

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from loadgen.endpoints.seats import seats_json
 from loadgen.errors import UserError
-from stack.containers.engines import choose_engine, engine_services, only, seats_json
+from stack.containers.engines import choose_engine, engine_services, only
 
 
 def service(kind, port, model="m", api="completions"):
@@ -16,7 +17,7 @@ SIM = {"sim-vllm": service("vllm", 8111), "sim-ksana": service("ksana", 8112, ap
 
 def test_engines_are_the_labelled_services():
     found = engine_services(CPU)
-    assert [(each.name, each.kind, each.url, each.scraped) for each in found] == [
+    assert [(each.name, each.kind, each.seat.base_url, each.scraped) for each in found] == [
         ("llamacpp", "llamacpp", "http://llamacpp:8102", True),
         ("vllm-cpu", "vllm", "http://vllm-cpu:8101", True),
     ]
@@ -24,7 +25,7 @@ def test_engines_are_the_labelled_services():
 
 
 def test_seats_have_the_addresses_inside():
-    assert json.loads(seats_json(engine_services({"sim-ksana": SIM["sim-ksana"]}))) == [
+    assert json.loads(seats_json(each.seat for each in engine_services({"sim-ksana": SIM["sim-ksana"]}))) == [
         {"name": "sim-ksana", "kind": "ksana", "base_url": "http://sim-ksana:8112", "model": "m", "api": "chat"}
     ]
 

@@ -75,7 +75,7 @@ class Checkout:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("stack", "loadgen", "exporters", "prometheus"):
+    for name in ("stack", "loadgen", "exporters", "prometheus", "grafana/provisioning"):
         shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".venv" / "bin").mkdir(parents=True)
     # A launcher and not a link: a linked interpreter would not find this environment's packages.
