@@ -44,13 +44,14 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "error: Bakeoff needs Python 3.11 or newer, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): make PYTHON=python3.12 ..." >&2; exit 2; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: $(PYTHON) cannot make environments: on Debian and Ubuntu, sudo apt install python3-venv' >&2; exit 2; }
+	@# A linked .venv is another checkout's: its command stays that one's.
 	@key="$$( { cat requirements.lock; "$(PYTHON)" -V; } | cksum )"; \
 	if [ "$$key" != "$$(cat $@ 2>/dev/null)" ]; then \
 	  echo 'making .venv from requirements.lock'; \
 	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
 	  $(PIP) --require-hashes -r requirements.lock; \
 	fi && \
-	$(PIP) --no-index --no-deps --no-build-isolation -e . && echo "$$key" > $@ || { \
+	{ [ -L .venv ] || $(PIP) --no-index --no-deps --no-build-isolation -e .; } && echo "$$key" > $@ || { \
 	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
 
 setup-engines: $(STAMP) # both engines' environments and the model

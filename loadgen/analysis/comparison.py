@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadgen.analysis.floors import floors_ms
-from loadgen.analysis.from_run import block_sample, cell_samples
-from loadgen.analysis.samples import most_errors
+from loadgen.analysis.samples import block_sample, most_errors, paired, samples_by_cell
 from loadgen.metrics.slo import Slo, meets
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import Manifest
@@ -25,16 +24,17 @@ MARGIN: float = Settings().margin
 
 def comparisons(run: RunData, engines: Sequence[str], slo: Slo | None = None) -> list[Statistics]:
     """Compare the first engine with each of the others, in goodput too where there is an SLO; of one engine nothing."""
-    most, pairs = most_errors(run.manifest), [(engines[0], other) for other in engines[1:]]
+    if len(engines) < 2:
+        return []
+    most, (first, *others) = most_errors(run.manifest), engines
     settings = Settings(
-        alpha=run.manifest.alpha / max(1, len(pairs)),  # false alarms over all pairs together (Bonferroni)
+        alpha=run.manifest.alpha / len(others),  # false alarms over all pairs together (Bonferroni)
         margin=margin(run.manifest),
         floors_ms=floors_ms([(run.manifest, run.blocks)]),
     )
     metrics = METRICS if slo is None else WITH_SLO
-    return [
-        compare(a, b, cell_samples(run.blocks, a, b, most_errors=most, slo=slo), settings, metrics) for a, b in pairs
-    ]
+    own = {engine: samples_by_cell(run.blocks, engine, most, slo) for engine in engines}
+    return [compare(first, b, paired(own[first], own[b], run.blocks), settings, metrics) for b in others]
 
 
 def margin(manifest: Manifest) -> float:

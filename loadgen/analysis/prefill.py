@@ -13,7 +13,7 @@ import numpy as np
 from loadgen.metrics.definitions import ttft_ms
 from loadgen.metrics.summary import Floats
 from loadgen.runs.folder import BlockData
-from loadgen.scenario.model import Cell
+from loadgen.scenario.cell import read_cell
 from loadgen.statistics.interval import Spread, jackknife, slope
 
 Points = tuple[Floats, Floats]
@@ -48,7 +48,7 @@ def prefill_fits(blocks: Sequence[BlockData], engines: Sequence[str], used: set[
 
     The interval comes from the fits without one repeat each (jackknife); with one repeat from the scatter of requests.
     """
-    cells = {block.facts.cell: cell for block in blocks if (cell := _cell(block)) is not None}
+    cells = {block.facts.cell: cell for block in blocks if (cell := read_cell(block.facts.cell)) is not None}
     if not cells:
         return []
     least = min(cell.load for cell in cells.values())
@@ -119,13 +119,6 @@ def _least(spread: Spread | None) -> float | None:
         return None
     low, high = spread.interval()
     return 1000 / high if low <= 0 < high else None
-
-
-def _cell(block: BlockData) -> Cell | None:
-    try:
-        return Cell.parse(block.facts.cell)
-    except ValueError:
-        return None
 
 
 def _points(points: Sequence[tuple[int, float]]) -> Points:

@@ -1,51 +1,140 @@
-"""A run's blocks as thresholds look at them: what the statistics take, and which requests failed."""
+"""From a run's blocks to what statistics and thresholds take: raw values, and why a block decides nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from loadgen.analysis import from_run
-from loadgen.metrics.definitions import ttft_from_intended_ms
+from loadgen.message import joined, say
+from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
 from loadgen.metrics.slo import Slo
-from loadgen.runs.folder import BlockData, RunData
+from loadgen.metrics.summary import summarise
+from loadgen.record import ErrorKind, RequestRecord
+from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import Manifest
-from loadgen.statistics.metrics import BlockSample
+from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Total
 
 FAILED = "failed"
 """Source of zeros and ones: whether a measured request failed."""
 FROM_INTENDED = "ttft_from_intended_ms"
+SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {
+    **{"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms, FROM_INTENDED: ttft_from_intended_ms}
+}
+LENGTHS = (ErrorKind.PROMPT_TOKENS, ErrorKind.OUTPUT_TOKENS)
+"""Error kinds of requests that had another length than was asked for."""
+MOST_ERRORS = 0.01
 ALL = 1.0
-
-
-def block_samples(run: RunData, engine: str) -> dict[str, list[BlockSample]]:
-    """One engine's blocks by cell, those that decide nothing included."""
-    found: dict[str, list[BlockSample]] = {}
-    most = most_errors(run.manifest)
-    for block in run.blocks:
-        if block.facts.engine == engine:
-            found.setdefault(block.facts.cell, []).append(block_sample(block, most))
-    return found
 
 
 def most_errors(manifest: Manifest) -> float:
     """The share of failed requests beyond which a block of this run decides nothing."""
-    return manifest.scenario_number("max_error_share", from_run.MOST_ERRORS)
+    return manifest.scenario_number("max_error_share", MOST_ERRORS)
 
 
-def block_sample(block: BlockData, most: float = from_run.MOST_ERRORS, slo: Slo | None = None) -> BlockSample:
+def cell_samples(
+    blocks: Sequence[BlockData], a: str, b: str, *, most: float = MOST_ERRORS, slo: Slo | None = None
+) -> list[CellSample]:
+    """Take the values of engines `a` and `b` from a run's blocks, cells in the order in which they were first run.
+
+    Args:
+        blocks: all blocks of the run.
+        a: name of the engine that ratios are taken against.
+        b: name of the other.
+        most: share of a block's measured requests that may fail.
+        slo: what requests must meet to count for goodput.
+    """
+    return paired(samples_by_cell(blocks, a, most, slo), samples_by_cell(blocks, b, most, slo), blocks)
+
+
+def paired(
+    a: dict[str, list[BlockSample]], b: dict[str, list[BlockSample]], blocks: Sequence[BlockData]
+) -> list[CellSample]:
+    """Put two engines' samples side by side, cells in the order in which one of the two first ran them."""
+    cells = dict.fromkeys(block.facts.cell for block in blocks if block.facts.cell in a or block.facts.cell in b)
+    return [CellSample(cell, a.get(cell, []), b.get(cell, [])) for cell in cells]
+
+
+def samples_by_cell(
+    blocks: Sequence[BlockData], engine: str, most: float = MOST_ERRORS, slo: Slo | None = None
+) -> dict[str, list[BlockSample]]:
+    """One engine's blocks by cell, those that decide nothing included."""
+    found: dict[str, list[BlockSample]] = {}
+    for block in blocks:
+        if block.facts.engine == engine:
+            found.setdefault(block.facts.cell, []).append(judged_sample(block, most, slo))
+    return found
+
+
+def judged_sample(block: BlockData, most: float = MOST_ERRORS, slo: Slo | None = None) -> BlockSample:
     """One block's raw values. Failures are known also of a block that decides nothing because so many failed."""
-    invalid = from_run.why_invalid(block, most)
-    sample = from_run.block_sample(block, invalid, slo)
-    requests = dict(sample.requests)
+    sample = block_sample(block, why_invalid(block, most), slo)
+    if why_invalid(block, ALL) is not None:
+        return sample
+    failed = np.array([not record.ok for record in block.measured], dtype=np.float64)
+    return dataclasses.replace(sample, requests={**sample.requests, FAILED: failed})
+
+
+def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) -> BlockSample:
+    """One block's raw values: latencies of its measured requests that succeeded, totals of its window."""
+    measured = block.measured
+    good = [record for record in measured if record.ok]
+    totals = {}
     if invalid is None:
-        waits = [ttft_from_intended_ms(record) for record in block.measured if record.ok]
-        requests[FROM_INTENDED] = np.array([wait for wait in waits if wait is not None], dtype=np.float64)
-    if from_run.why_invalid(block, ALL) is None:
-        requests[FAILED] = np.array([not record.ok for record in block.measured], dtype=np.float64)
-    return dataclasses.replace(sample, requests=requests, failed=block.facts.status == "failed")
+        summary = summarise([(block.records, measured, block.cut.window)], slo)
+        rates = {"output_tokens": summary.output_tokens_per_s, "requests": summary.requests_per_s}
+        if summary.slo is not None:
+            rates[GOODPUT.source] = summary.slo.goodput_per_s
+        seconds = summary.window_s or 0.0
+        totals = {key: Total(rate * seconds, seconds) for key, rate in rates.items() if rate is not None}
+    return BlockSample(
+        repeat=block.facts.repeat,
+        started_at=block.facts.started_at,
+        requests={key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {},
+        totals=totals,
+        event_bias=_event_bias(good),
+        invalid=invalid,
+        failed=block.facts.status == "failed",
+    )
+
+
+def _event_bias(records: Sequence[RequestRecord]) -> float:
+    """`BlockSample.event_bias`: TPOT divides by n - 1 tokens what n - k of them took, with k in the first event."""
+    together = tokens_per_event(records)
+    lengths = [record.output_tokens for record in records if record.output_tokens is not None]
+    if together is None or not 1 < together < (mean := float(np.mean(lengths))):
+        return 0.0
+    return math.log((mean - together) / (mean - 1))
+
+
+def _values(records: Sequence[RequestRecord], of: Callable[[RequestRecord], float | None]) -> Floats:
+    return np.array([value for record in records if (value := of(record)) is not None], dtype=np.float64)
+
+
+def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | None:
+    """Why a block decides nothing, in words; None when it counts."""
+    facts, measured = block.facts, block.measured
+    if facts.status != "complete":
+        return _STATUS[facts.status]
+    wanted = facts.measured_requests
+    if not measured or (wanted is not None and len(measured) < wanted):
+        short = say("only {count} of {wanted} requests were measured", count=len(measured), wanted=wanted)
+        return short if wanted else say("no request was measured")
+    client = block.client
+    if client is not None and client.limited:
+        return say("the load generator was the limit: {reasons}", reasons=joined("{a}; {b}", client.reasons))
+    missed = sum(record.error in LENGTHS for record in measured)
+    if missed > most_errors * len(measured):
+        return say("{count} of {all} requests had another length than was asked for", count=missed, all=len(measured))
+    failed = sum(not record.ok for record in measured)
+    if failed > most_errors * len(measured):
+        return say("{count} of {all} requests failed", count=failed, all=len(measured))
+    return None
+
+
+_STATUS = {"running": say("it never ended"), "interrupted": say("it was interrupted"), "failed": say("it failed")}
 
 
 def lost_repeats(blocks: Sequence[BlockSample]) -> set[int]:

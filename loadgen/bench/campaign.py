@@ -265,19 +265,14 @@ class Campaign:
 
     def _new_facts(self, block: Block) -> BlockFacts:
         attempt = 1 + sum(facts.id == block.id for facts in self.manifest.blocks)
-        facts = BlockFacts(
-            id=block.id,
-            record_id=block.id if attempt == 1 else f"{block.id}.a{attempt}",
-            engine=block.engine,
-            cell=block.cell.id,
-            repeat=block.repeat,
+        trace = self.scenario.load.trace
+        facts = BlockFacts.begun(
+            *(block.id, block.engine, block.cell),
             attempt=attempt,
-            users=block.cell.concurrency,
-            rate=block.cell.rate,
+            repeat=block.repeat,
             warmup_requests=self.scenario.warmup,
             measured_requests=block.requests or self.scenario.requests,
-            arrivals=self.scenario.load.trace.requests if self.scenario.load.trace is not None else None,
-            started_at=time.time(),
+            arrivals=trace.requests if trace is not None else None,
         )
         self.manifest.blocks.append(facts)
         self._save()

@@ -49,14 +49,15 @@ def pinned_process(
 
 
 @contextlib.contextmanager
-def running_simulator(folder: Path, core: int, options: Sequence[str], *, realtime: bool) -> Iterator[str]:
-    """A simulator with a truth log in `folder`; gives its URL. It has ended, and written, when this does.
+def running_simulator(folder: Path, core: int | None, options: Sequence[str], *, realtime: bool) -> Iterator[str]:
+    """A simulator on `core` (None: on any) with a truth log in `folder`; gives its URL. It has ended, and written, when
+    this does.
 
     Raises:
         UserError: it did not start, or ended by itself.
     """
-    command = [sys.executable, "-m", "simulator", "--port", "0", "--cpu", str(core), *options]
-    command += ["--truth", str(folder / TRUTH_FILE), *["--realtime"] * realtime]
+    command = [sys.executable, "-m", "simulator", "--port", "0", "--truth", str(folder / TRUTH_FILE), *options]
+    command += [*(["--cpu", str(core)] if core is not None else []), *["--realtime"] * realtime]
     log = folder / SIMULATOR_LOG
     with log.open("wb") as err, pinned_process(command, stdout=subprocess.PIPE, stderr=err) as process:
         line = io.TextIOWrapper(process.stdout).readline() if process.stdout is not None else ""

@@ -1,1 +1,1 @@
-"""The command line, `python -m loadgen COMMAND`: one file a command; `options` for what several of them share."""
+"""The command line, `bakeoff COMMAND`: one file a command; `options` for what several of them share."""

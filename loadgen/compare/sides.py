@@ -7,7 +7,7 @@ import dataclasses
 from loadgen.errors import UserError
 from loadgen.runs.folder import BlockData, RunData, RunFolder
 from loadgen.runs.manifest import EngineFacts, Manifest
-from loadgen.scenario.model import Cell
+from loadgen.scenario.cell import in_order
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def common_cells(a: Side, b: Side) -> Cells:
             f"The two runs have no cell in common. A has {_listed(a.cells)}; B has {_listed(b.cells)}. "
             "Cells are compared where prompt tokens, output tokens and load are the same."
         )
-    return Cells(_ordered(common), _ordered(a.cells - common), _ordered(b.cells - common))
+    return Cells(in_order(common), in_order(a.cells - common), in_order(b.cells - common))
 
 
 def _engines(run: RunData) -> list[str]:
@@ -115,15 +115,4 @@ def _one(letter: str, names: list[str], given: str | None) -> str:
 
 
 def _listed(cells: set[str]) -> str:
-    return ", ".join(_ordered(cells)) or "none"
-
-
-def _ordered(cells: set[str]) -> list[str]:
-    def key(cell_id: str) -> tuple[bool, Cell | None, str]:
-        try:
-            return False, Cell.parse(cell_id), ""
-        except ValueError:
-            return True, None, cell_id
-
-    known = [cell for cell in cells if not key(cell)[0]]
-    return sorted(known, key=Cell.parse) + sorted(cells - set(known))
+    return ", ".join(in_order(cells)) or "none"

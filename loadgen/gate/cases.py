@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from loadgen.analysis.floors import floors_ms
-from loadgen.analysis.samples import block_samples
+from loadgen.analysis.samples import most_errors, samples_by_cell
 from loadgen.errors import UserError
 from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
@@ -65,7 +65,7 @@ def run_cases(thresholds: Sequence[Threshold], run: RunData) -> list[Case]:
     """Within one run: limits on every engine, differences of the others against the first, repeat by repeat."""
     engines = list(dict.fromkeys([e.name for e in run.manifest.engines] + [b.facts.engine for b in run.blocks]))
     ids = list(dict.fromkeys(block.facts.cell for block in run.blocks))
-    samples = {engine: block_samples(run, engine) for engine in engines}
+    samples = {engine: samples_by_cell(run.blocks, engine, most_errors(run.manifest)) for engine in engines}
     by_engine = {engine: {cell: samples[engine].get(cell, []) for cell in ids} for engine in engines}
     limits = [threshold for threshold in thresholds if not threshold.difference]
     differences = [threshold for threshold in thresholds if threshold.difference]

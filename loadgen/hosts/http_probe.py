@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+import urllib3
+
 
 def http_status(url: str, timeout_s: float = 2.0) -> int | None:
     """The status of a GET; None if nothing answers. Redirects are not followed."""
     answer = _get(url, timeout_s)
-    return answer[0] if answer else None
+    return answer.status if answer else None
 
 
 def get_json(url: str, timeout_s: float = 5.0) -> Any:
     """The JSON that a GET answers with; None if it does not answer 200 and JSON."""
     answer = _get(url, timeout_s)
-    if not answer or answer[0] != 200:
-        return None
     try:
-        return json.loads(answer[1])
+        return json.loads(answer.data) if answer and answer.status == 200 else None
     except ValueError:
         return None
 
@@ -36,15 +35,9 @@ def accepts_connections(url: str) -> bool:
         return False
 
 
-def _get(url: str, timeout_s: float) -> tuple[int, bytes] | None:
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+def _get(url: str, timeout_s: float) -> urllib3.BaseHTTPResponse | None:
     try:
-        connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
+        with urllib3.PoolManager() as pool:
+            return pool.request("GET", url, timeout=timeout_s, retries=False, redirect=False)
+    except (urllib3.exceptions.HTTPError, OSError):
         return None
-    finally:
-        connection.close()

@@ -65,21 +65,6 @@ class CellView:
         return {c.key: quotient(c, a.summary, b.summary) if both else None for c in columns}
 
 
-def parsed(cell_id: str) -> Cell | None:
-    """A cell by its id; None when the id is not one of ours."""
-    try:
-        return Cell.parse(cell_id)
-    except ValueError:
-        return None
-
-
-def sort_key(cell: Cell | None, cell_id: str) -> tuple[int, int, int, int, float, str]:
-    """Order of cells in a report: lengths, then load; strangers last."""
-    if cell is None:
-        return (1, 0, 0, 0, 0, cell_id)
-    return (0, cell.prompt_tokens, cell.output_tokens, cell.shared_percent, cell.load, cell_id)
-
-
 def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> EngineCell:
     """Choose the blocks that count: the complete ones, else whatever was measured, flagged as partial."""
     chosen = [block for block in blocks if block.facts.status == "complete" and block.measured]

@@ -16,7 +16,7 @@ from loadgen.monitoring.energy import Energy
 from loadgen.monitoring.memory import Memory
 from loadgen.presentation.style import LOOKS, looks_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
-from loadgen.report.cells import CellView, engine_cell, parsed, sort_key
+from loadgen.report.cells import CellView, engine_cell
 from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.serving import ServingRow, serving_rows
@@ -25,6 +25,7 @@ from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import EngineFacts, Manifest
 from loadgen.runs.record_file import BadLine
 from loadgen.runs.resume import scenario_of
+from loadgen.scenario.cell import in_order, read_cell
 from loadgen.scenario.model import Cell, Scenario
 from loadgen.statistics.result import CellResult, Statistics
 
@@ -184,10 +185,10 @@ def build_report_data(
     for block in run.blocks:
         by_cell.setdefault(block.facts.cell, {}).setdefault(block.facts.engine, []).append(block)
     views = []
-    for cell_id, blocks in by_cell.items():
+    for cell_id in in_order(by_cell):
+        blocks = by_cell[cell_id]
         entries = {engine: engine_cell(engine, blocks.get(engine, []), slo) for engine in engines}
-        views.append(CellView(cell_id, parsed(cell_id), entries))
-    views.sort(key=lambda view: sort_key(view.cell, view.id))
+        views.append(CellView(cell_id, read_cell(cell_id), entries))
     used = {block for view in views for entry in view.engines.values() for block in entry.blocks}
     return ReportData(
         manifest=run.manifest,

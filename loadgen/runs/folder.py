@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ JSONL = "requests.jsonl"
 PARQUET = "requests.parquet"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class BlockData:
     """One block with its records and phases."""
 
@@ -29,7 +30,7 @@ class BlockData:
     records: list[RequestRecord]
     cut: Cut
 
-    @property
+    @functools.cached_property
     def client(self) -> ClientVerdict | None:
         """The verdict on the load generator that the manifest holds; None where it holds none that can be read."""
         try:
@@ -37,7 +38,7 @@ class BlockData:
         except TypeError:
             return None
 
-    @property
+    @functools.cached_property
     def measured(self) -> list[RequestRecord]:
         """The measured requests, in the order they were sent."""
         return sorted(self.cut.measured(self.records), key=lambda r: r.t_send + r.wall_offset_ns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -17,6 +17,7 @@ from loadgen.validation import Words
 if TYPE_CHECKING:
     from loadgen.endpoints.endpoint import Endpoint
     from loadgen.endpoints.prompts import PromptRecipe
+    from loadgen.scenario.cell import Cell
 
 SCHEMA_VERSION = 1
 
@@ -104,6 +105,22 @@ class BlockFacts(_Model):
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: dict[str, Any] | None = None
     """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
+
+    @classmethod
+    def begun(cls, block_id: str, engine: str, cell: Cell, *, attempt: int = 1, repeat: int = 1, **more: Any) -> Self:
+        """Facts of a block that begins now; `more` are its requests and arrivals, as they are called here."""
+        return cls(
+            id=block_id,
+            record_id=block_id if attempt == 1 else f"{block_id}.a{attempt}",
+            engine=engine,
+            cell=cell.id,
+            repeat=repeat,
+            attempt=attempt,
+            users=cell.concurrency,
+            rate=cell.rate,
+            started_at=time.time(),
+            **more,
+        )
 
     @property
     def cut_rule(self) -> CutRule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from loadgen.scenario.shapes import Conversation, Step, parse_conversation, parse_step
@@ -11,7 +12,7 @@ from loadgen.scenario.shapes import Conversation, Step, parse_conversation, pars
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """One point of a scenario's matrix. Cells sort by prompt, output, load, and what else they have."""
+    """One point of a scenario's matrix. Cells sort by prompt, output, shared prefix, load, and what else they have."""
 
     prompt_tokens: int
     """Of each request; of a conversation's first turn; the mean of a trace's."""
@@ -91,8 +92,8 @@ class Cell:
     def __lt__(self, other: Cell) -> bool:
         return self._order() < other._order()
 
-    def _order(self) -> tuple[int, int, int, float, int, str]:
-        return (self.prompt_tokens, self.output_tokens, self.concurrency, self.rate, self.shared_percent, self.id)
+    def _order(self) -> tuple[int, int, int, int, float, str]:
+        return (self.prompt_tokens, self.output_tokens, self.shared_percent, self.concurrency, self.rate, self.id)
 
     @classmethod
     def parse(cls, cell_id: str) -> Cell:
@@ -108,6 +109,21 @@ class Cell:
         if cell is None or cell.id != cell_id:
             raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-r2.5")
         return cell
+
+
+def read_cell(cell_id: str) -> Cell | None:
+    """A cell by its id; None when the id is not one of ours."""
+    try:
+        return Cell.parse(cell_id)
+    except ValueError:
+        return None
+
+
+def in_order(cell_ids: Iterable[str]) -> list[str]:
+    """Ids of cells as their cells sort; what is no cell's comes last."""
+    known = {cell_id: read_cell(cell_id) for cell_id in cell_ids}
+    cells = sorted(cell for cell in known.values() if cell is not None)
+    return [cell.id for cell in cells] + sorted(cell_id for cell_id, cell in known.items() if cell is None)
 
 
 def _extras(rest: str) -> dict[str, Any]:

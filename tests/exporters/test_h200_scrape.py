@@ -1,4 +1,4 @@
-"""A scrape of a real H200 that worked hard (benchmarks/gpu_exporter_check.py), beside what the exporter can tell."""
+"""A scrape of a real H200 that worked hard (benchmarks/truth/gpu_exporter.py), beside what the exporter can tell."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.capacity_coverage import Queue
+from benchmarks.truth.capacity import Queue
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity

@@ -34,7 +34,7 @@ LOADGEN = Path(__file__).resolve().parents[3] / "loadgen"
 SAYING = {"_note", "append", "BlockFailed", "on_message"}
 SPEAKERS = (
     *("bench/campaign.py", "bench/block_driver.py", "bench/block_watch.py", "bench/capacity_campaign.py"),
-    *("runs/resume.py", "distributed/master.py", "client/verdict.py"),
+    *("runs/resume.py", "distributed/hand_run.py", "client/verdict.py"),
 )
 
 

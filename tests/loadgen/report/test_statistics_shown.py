@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from loadgen.analysis import from_run
+from loadgen.analysis.samples import _STATUS
 from loadgen.presentation.language import CHINESE
 from loadgen.presentation.text import interval, p_value, ratio_interval, short_ids
 from loadgen.report import ReportPaths, terminal_table, write_report
@@ -169,7 +169,7 @@ def test_blocks_that_decide_nothing_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_reasons_of_the_statistics_are_known_in_chinese(status: str) -> None:
-    reason = from_run._STATUS[status]  # type: ignore[index]
+    reason = _STATUS[status]  # type: ignore[index]
     assert CHINESE.shown(reason) != reason
 
 

@@ -1,11 +1,11 @@
-"""Do the promises hold on data whose truth is known? Seeded; the larger study is benchmarks/statistics_coverage.py."""
+"""Do the promises hold on data whose truth is known? Seeded; the larger study is benchmarks/truth/intervals.py."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks.statistics_coverage import LAWS, RATIO, Law, draw, holds, log_intervals
+from benchmarks.truth.intervals import LAWS, RATIO, Law, draw, holds, log_intervals
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Total
 from loadgen.statistics.result import Settings

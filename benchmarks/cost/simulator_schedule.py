@@ -1,4 +1,4 @@
-"""How well does the simulator keep its schedule? Run: `python -m benchmarks.simulator_schedule --help`.
+"""How well does the simulator keep its schedule? Run: `python -m benchmarks.cost.simulator_schedule --help`.
 
 Starts the simulator on one core and a plain epoll client on another, closed loop, and prints what the simulator's own
 truth log says: the lag of its writes behind their due times. `--blast` counts events a second instead.
@@ -7,29 +7,33 @@ truth log says: the lag of its writes behind their due times. `--blast` counts e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
 import select
 import socket
-import subprocess
-import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from loadgen.calibration.pinned_process import running_simulator
+
 END = b"\r\n0\r\n\r\n"
 
 
-def start(cpu: int, options: list[str]) -> tuple[subprocess.Popen[str], int]:
-    """Start the simulator on a core; return its process and port."""
-    command = [sys.executable, "-m", "simulator", "--port", "0", "--cpu", str(cpu), *options]
-    process = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
-    line = process.stdout.readline() if process.stdout is not None else ""
-    if "http://" not in line:
-        raise SystemExit(f"the simulator did not start: {line}")
-    return process, int(line.split()[1].rpartition(":")[2])
+@contextlib.contextmanager
+def simulator(args: argparse.Namespace, *options: str) -> Iterator[int]:
+    """The simulator on its core; gives its port."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_simulator(
+            Path(folder), args.server_cpu, [*options, *args.options], realtime=args.realtime and not args.blast
+        ) as url,
+    ):
+        yield int(url.rpartition(":")[2])
 
 
 def ask(port: int, method: str, path: str) -> dict[str, Any]:
@@ -94,16 +98,11 @@ def schedule(args: argparse.Namespace) -> None:
     print(" ".join(f"{name:>8}" for name in names), "verdict")
     for streams in args.streams:
         for repeat in range(args.repeats):
-            options = [*args.options, *(["--realtime"] if args.realtime else [])]
-            process, port = start(args.server_cpu, options)
-            try:
+            with simulator(args) as port:
                 drive(port, streams, 1, 16)
                 ask(port, "POST", "/truth/reset")
                 took = drive(port, streams, args.requests, args.tokens)
                 found = ask(port, "GET", "/truth/summary")
-            finally:
-                process.terminate()
-                process.wait(10)
             lag, read, seconds = found["lag_ms"], found["request_read_lag_ms"], found["lag_p99_by_second_ms"]
             events = streams * args.requests * args.tokens
             counts = f"{streams:>8} {repeat:>8} {events / took:>8.0f}"
@@ -114,13 +113,9 @@ def schedule(args: argparse.Namespace) -> None:
 def blast(args: argparse.Namespace) -> None:
     """Print events a second with everything at once."""
     for repeat in range(args.repeats):
-        process, port = start(args.server_cpu, ["--ttft-ms", "0", "--tpot-ms", "0", *args.options])
-        try:
+        with simulator(args, "--ttft-ms", "0", "--tpot-ms", "0") as port:
             drive(port, 16, 1, 1024)
             took = drive(port, 16, args.requests, 1024)
-        finally:
-            process.terminate()
-            process.wait(10)
         print(f"blast {repeat}: {16 * args.requests * 1024 / took:,.0f} events/s, 16 streams of 1,024 tokens")
 
 

@@ -1,4 +1,4 @@
-"""How often is the load generator's verdict on itself wrong? Run: `python benchmarks/verdict_rates.py --help`.
+"""How often is the load generator's verdict on itself wrong? Run: `python -m benchmarks.truth.client_verdicts --help`.
 
 `bakeoff run` against the simulator, each on a core of its own, block after block, while the client is left alone,
 shares its core with busy loops, or is stopped (SIGSTOP) at random moments. The verdict (`client.limited`) is compared
@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -29,16 +29,14 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from loadgen.calibration.calibrate import compare
+from loadgen.calibration.pinned_process import pinned_process, running_simulator
 from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE, TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE
 from loadgen.errors import CLIENT_LIMITED, OK
 from loadgen.metrics.window import CutRule
 from loadgen.record import RequestRecord
-from loadgen.runs.folder import read_records
+from loadgen.runs.record_file import read_records
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 TTFT_MS, TOKENS = 20.0, 32
 BLOCK_LIMIT_S = 60
 JUST_OVER = 1.5
@@ -143,35 +141,6 @@ def ask(url: str, method: str = "GET") -> bytes:
     raise SystemExit(f"{url} does not answer")
 
 
-@contextlib.contextmanager
-def child(command: list[str], core: int, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on one core, gone when this ends."""
-    process = subprocess.Popen(["taskset", "-c", str(core), *command], cwd=CHECKOUT, **streams)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-@contextlib.contextmanager
-def simulator(load: Load, core: int, realtime: bool) -> Iterator[str]:
-    """A simulator; gives its URL."""
-    command = [sys.executable, "-m", "simulator", "--port", "0", "--ttft-ms", str(TTFT_MS)]
-    command += ["--tpot-ms", str(load.tpot_ms)] + ["--realtime"] * realtime
-    with child(command, core, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        line = process.stdout.readline().decode() if process.stdout is not None else ""
-        if "http://" not in line:
-            raise SystemExit(f"the simulator did not start: {line}")
-        yield line.split()[1]
-
-
 def stop_now_and_then(process: subprocess.Popen[bytes], condition: Condition, rng: random.Random) -> int:
     """Stop a process at random moments until it ends; return how often. Runs on its core, which is free meanwhile."""
     stops, rate = 0, condition.stops_per_s * 10 ** -rng.random()
@@ -212,9 +181,9 @@ def run_block(load: Load, condition: Condition, url: str, core: int, rng: random
         command += ["--requests", str(load.requests), "--prompt-tokens", "32", "--output-tokens", str(TOKENS)]
         command += ["--request-ids", "--json", str(result), "--records", str(kept)]
         for _ in range(condition.busy):
-            stack.enter_context(child([sys.executable, "-c", "while True: pass"], core))
+            stack.enter_context(pinned_process([sys.executable, "-c", "while True: pass"], core=core))
         out = stack.enter_context(log.open("wb"))
-        process = stack.enter_context(child(command, core, stdout=out, stderr=out))
+        process = stack.enter_context(pinned_process(command, core=core, stdout=out, stderr=out))
         if isolate and not condition.busy:
             os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(5))
         guard = threading.Timer(BLOCK_LIMIT_S, process.kill)
@@ -321,7 +290,11 @@ def main() -> None:
         for load in LOADS:
             if args.streams and load.streams not in args.streams:
                 continue
-            with simulator(load, cores[0], realtime) as url:
+            timing = ["--ttft-ms", str(TTFT_MS), "--tpot-ms", str(load.tpot_ms)]
+            with (
+                tempfile.TemporaryDirectory(prefix="verdict-rates-") as folder,
+                running_simulator(Path(folder), cores[0], timing, realtime=realtime) as url,
+            ):
                 for _ in range(args.blocks):
                     for condition in CONDITIONS:
                         if args.only is None or args.only in condition.name:

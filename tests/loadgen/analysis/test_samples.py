@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from loadgen.analysis.from_run import cell_samples, why_invalid
+from loadgen.analysis.samples import FAILED, cell_samples, why_invalid
 from loadgen.client.verdict import ClientVerdict
 from loadgen.metrics.summary import summarise
 from loadgen.metrics.window import CutRule
@@ -111,9 +111,10 @@ def test_too_few_requests_measured():
     assert why_invalid(dataclasses.replace(block, facts=facts)) == "only 5 of 9 requests were measured"
 
 
-def test_the_limit_on_errors_and_further_reasons_are_the_callers():
+def test_the_limit_on_errors_is_the_callers():
     block = run_block(errors=["http_500"])
-    assert cell_samples([block], "left", "right", most_errors=0.2)[0].a[0].invalid is None
-    told = cell_samples([block], "left", "right", invalid={block.facts.record_id: "the system restarted the engine"})
-    assert told[0].a[0].invalid == "the system restarted the engine"
-    assert not told[0].a[0].requests
+    assert cell_samples([block], "left", "right", most=0.2)[0].a[0].invalid is None
+    (spoilt,) = cell_samples([block], "left", "right", most=0.1)[0].a
+    assert spoilt.invalid == "1 of 5 requests failed"
+    assert {source: values.tolist() for source, values in spoilt.requests.items()} == {FAILED: [1, 0, 0, 0, 0]}
+    assert not spoilt.totals

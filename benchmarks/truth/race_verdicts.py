@@ -1,8 +1,8 @@
 """Are verdicts right on real runs? `bakeoff bench` against pairs of simulators whose truth is known.
 
-    python benchmarks/verdict_runs.py difference   # TPOT differs by 5%, TTFT does not
-    python benchmarks/verdict_runs.py equal --runs 40
-    python benchmarks/verdict_runs.py drift        # one simulator slows down by 20% in the course of the run
+    python -m benchmarks.truth.race_verdicts difference   # TPOT differs by 5%, TTFT does not
+    python -m benchmarks.truth.race_verdicts equal --runs 40
+    python -m benchmarks.truth.race_verdicts drift        # one simulator slows down by 20% in the course of the run
 
 Simulators have a core, traffic the other one. Exit code 1 where a verdict is wrong. A run takes about
 a minute: `difference` is one, `drift` five; Linux.
@@ -14,23 +14,22 @@ import argparse
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadgen.analysis.from_run import cell_samples
+from loadgen.analysis.samples import cell_samples
+from loadgen.calibration.pinned_process import running_simulator
 from loadgen.errors import CLIENT_LIMITED, NOT_WHOLE, OK
+from loadgen.machine import ROOT
 from loadgen.runs.folder import RunFolder
 from loadgen.statistics.compare import compare
 from loadgen.statistics.result import Statistics
 from loadgen.statistics.words import drift_words, sentence
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 HEADLINE_TPOT, HEADLINE_TTFT = "tpot_ms.mean", "ttft_ms.mean"
 
 
@@ -91,8 +90,8 @@ def drift(folder: Path, repeats: int) -> int:
     with simulator(*slowing) as a, simulator(*slowing) as b:
         first = bench(folder, {"a": a}, repeats, seed=2)
         second = bench(folder, {"b": b}, repeats, seed=2)
-        blocks = [*first.load().blocks, *second.load().blocks]
-        naive = compare("a", "b", cell_samples(blocks, "a", "b"))
+        one_by_one = [*first.load().blocks, *second.load().blocks]
+        naive = compare("a", "b", cell_samples(one_by_one, "a", "b"))
         tpot = naive.overall[HEADLINE_TPOT]
         low, high = (tpot.ratio.ci95 if tpot.ratio else None) or (0.0, 0.0)
         print(
@@ -132,10 +131,10 @@ def bench(folder: Path, engines: dict[str, str], repeats: int, seed: int) -> Run
     fields = {"name": "known", "question": "Is the verdict right?", "prompt_tokens": [32], "output_tokens": [32]}
     scenario.write_text(json.dumps({**fields, "load": {"concurrency": [4]}, "requests": 40, "repeats": repeats}))
     runs = folder / f"runs-{time.monotonic_ns()}"
-    command = ["taskset", "-c", core(1), sys.executable, "-m", "loadgen", "bench", str(scenario)]
+    command = ["taskset", "-c", str(cores()[1]), sys.executable, "-m", "loadgen", "bench", str(scenario)]
     command += ["--runs-dir", str(runs), "--seed", str(seed)]
     command += [word for name, url in engines.items() for word in ("--engine", f"{name}={url}")]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode not in (OK, NOT_WHOLE, CLIENT_LIMITED):
         raise SystemExit(f"the race failed:\n{done.stdout}{done.stderr}")
     return RunFolder.find(runs, None)
@@ -143,33 +142,18 @@ def bench(folder: Path, engines: dict[str, str], repeats: int, seed: int) -> Run
 
 @contextlib.contextmanager
 def simulator(*options: str) -> Iterator[str]:
-    """A simulator on a free port; gives its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "simulator", "--port", str(port), "--cpu", core(0), *options]
-    command += ["--realtime"] if os.geteuid() == 0 else []
-    process = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline or process.poll() is not None:
-                    raise SystemExit("a simulator did not start") from None
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    """A simulator; gives its URL."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_simulator(Path(folder), cores()[0], options, realtime=os.geteuid() == 0) as url,
+    ):
+        yield url
 
 
-def core(number: int) -> str:
-    """The number of the first or second core that this process may use."""
-    cores = sorted(os.sched_getaffinity(0))
-    return str(cores[number % len(cores)])
+def cores() -> tuple[int, int]:
+    """The simulators' core, and that of the traffic: the first and the last that this process may use."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[-1]
 
 
 if __name__ == "__main__":

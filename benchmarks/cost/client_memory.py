@@ -1,4 +1,4 @@
-"""Does a worker's memory grow with the requests it makes? Run: `python benchmarks/client_memory.py --help`.
+"""Does a worker's memory grow with the requests it makes? Run: `python -m benchmarks.cost.client_memory --help`.
 
 `bakeoff bench` with one Locust worker and its master, 1,000 streams of short answers against the simulator, until
 100,000 requests are measured. Each second the resident memory of both and the records on disk are read. Exit code 1
@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from loadgen.calibration.pinned_process import running_simulator
 from loadgen.errors import CLIENT_LIMITED, OK
+from loadgen.machine import ROOT
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 TOKENS, TPOT_MS = 8, 10.0
 
 
@@ -90,7 +90,7 @@ def measure(args: argparse.Namespace, url: str, folder: Path) -> tuple[dict[str,
     deadline = time.monotonic() + args.limit_s
     said = 0
     with log.open("wb") as out:
-        bench = psutil.Popen([*command, "--engine", f"sim={url}"], cwd=CHECKOUT, stdout=out, stderr=out)
+        bench = psutil.Popen([*command, "--engine", f"sim={url}"], cwd=ROOT, stdout=out, stderr=out)
     try:
         while bench.poll() is None:
             if time.monotonic() > deadline:
@@ -132,21 +132,13 @@ def main() -> None:
     parser.add_argument("--limit-s", type=float, default=420, help="give up after so many seconds [420]")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: nothing is left running
-    server = [sys.executable, "-m", "simulator", "--port", "0", "--ttft-ms", str(args.ttft_ms)]
-    server += ["--tpot-ms", str(TPOT_MS), "--ttft-jitter", "uniform:200"]
+    timing = ["--ttft-ms", str(args.ttft_ms), "--tpot-ms", str(TPOT_MS), "--ttft-jitter", "uniform:200"]
     print(f"load average {os.getloadavg()[0]:.2f}")
     began = time.monotonic()
-    with subprocess.Popen(
-        server, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            line = process.stdout.readline() if process.stdout is not None else ""
-            if "http://" not in line:
-                raise SystemExit(f"the simulator did not start: {line}")
-            with tempfile.TemporaryDirectory(prefix="client-memory-") as folder:
-                samples, failed = measure(args, line.split()[1], Path(folder))
-        finally:
-            process.terminate()
+    with tempfile.TemporaryDirectory(prefix="client-memory-") as name:
+        folder = Path(name)
+        with running_simulator(folder, None, timing, realtime=False) as url:
+            samples, failed = measure(args, url, folder)
     seconds = time.monotonic() - began
     if failed or not samples["worker"].mb:
         raise SystemExit("the bench failed")

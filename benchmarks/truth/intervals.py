@@ -1,4 +1,4 @@
-"""How often do the intervals hold the truth? Run: `python benchmarks/statistics_coverage.py --help`.
+"""How often do the intervals hold the truth? Run: `python -m benchmarks.truth.intervals --help`.
 
 Blocks are drawn from a known law: request values are lognormal and correlated within a block as a queue's are, blocks
 have effects of their own and effects that both engines of a repeat share. Engine b is b = a x 1.05 in law. Printed is
@@ -10,17 +10,13 @@ Two minutes on an idle core.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import signal, stats
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loadgen.statistics.interval import all_but_one, halves, jackknife_error, t_quantile
 

@@ -1,6 +1,6 @@
 """Check the GPU exporter on a real GPU, beside NVML, nvidia-smi and a PyTorch load of known sizes.
 
-`python benchmarks/gpu_exporter_check.py [--out FOLDER]` takes about 80 seconds and ends with 1 when a figure misses.
+`python -m benchmarks.truth.gpu_exporter [--out FOLDER]` takes about 80 seconds and ends with 1 when a figure misses.
 Needs torch, nvidia-ml-py, aiohttp, prometheus-client, psutil and a GPU that nothing else uses. It starts the exporter
 and the load as processes of their own, and writes the scrapes and `result.json` to the folder.
 """
@@ -19,13 +19,14 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pynvml
 from prometheus_client.parser import text_string_to_metric_families
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from loadgen.machine import ROOT
+
 MIB, GIB = 1 << 20, 1 << 30
 CPU_LIMIT = 0.02
 SCRAPE_LIMIT_S = 0.020
@@ -64,6 +65,13 @@ for line in sys.stdin:
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
+def piped(file: IO[str] | None) -> IO[str]:
+    """A process's own end of a pipe that it was started with."""
+    if file is None:
+        raise ValueError("the process was started without this pipe")
+    return file
+
+
 class Load:
     """The PyTorch process."""
 
@@ -75,13 +83,13 @@ class Load:
 
     def tell(self, text: str, *, wait: bool = True) -> None:
         """Send a command, and wait until it is done."""
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
+        piped(self.process.stdin).write(text + "\n")
+        piped(self.process.stdin).flush()
         if wait:
             self._answer()
 
     def _answer(self) -> None:
-        if not self.process.stdout.readline():
+        if not piped(self.process.stdout).readline():
             raise SystemExit("the load ended; does PyTorch see the GPU?")
 
     def stop(self) -> None:
@@ -95,13 +103,13 @@ class Exporter:
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "exporters.gpu", "--port", "0", *arguments],
-            cwd=CHECKOUT,
+            cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
         )
         self.log: list[str] = []
         while True:
-            line = self.process.stderr.readline()
+            line = piped(self.process.stderr).readline()
             self.log.append(line)
             if not line:
                 raise SystemExit("the exporter ended:\n" + "".join(self.log))

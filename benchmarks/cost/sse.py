@@ -1,6 +1,6 @@
 """Cost of splitting and decoding a stream, per event, beside `json.loads` on every event, in one run.
 
-`python benchmarks/sse_cost.py [--events N] [--read-bytes N]` prints events per second of one core. The stream
+`python -m benchmarks.cost.sse [--events N] [--read-bytes N]` prints events per second of one core. The stream
 is made in memory and cut into reads, so this is the cost of `loadgen.stream.sse` alone: no socket, no HTTP.
 """
 
@@ -9,12 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loadgen.stream.sse import EventDecoder, SSESplitter
 

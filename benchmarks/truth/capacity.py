@@ -1,4 +1,4 @@
-"""How often does the interval of a search for capacity hold the truth? Run: `python benchmarks/capacity_coverage.py`.
+"""How often does the interval of a search for capacity hold the truth? Run: `python -m benchmarks.truth.capacity`.
 
 Searches, in virtual time, of a single server with Poisson arrivals, service times constant (D) or exponential (M),
 whose capacity is known on paper. The time is that of the steps until their last answer, without ending them early.
@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.metrics.slo import Slo

@@ -1,0 +1,1 @@
+"""What the load generator and the simulator cost, and how well they keep time."""
