@@ -11,6 +11,7 @@ from loadgen.distributed.collector import CollectedBlock
 from loadgen.distributed.planner import BY_HAND
 from loadgen.errors import UserError
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
+from loadgen.message import joined, mark, say
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
 from loadgen.traffic.plan import BlockPlan
@@ -34,7 +35,7 @@ class HandRun:
             started_at=time.time(),
             scenario={
                 "name": BY_HAND,
-                "question": "Started by hand in the web UI.",
+                "question": mark("Started by hand in the web UI."),
                 "prompt_tokens": [cell.prompt_tokens],
                 "output_tokens": [cell.output_tokens],
                 "load": by_rate if cell.open_loop else closed,
@@ -57,17 +58,17 @@ class HandRun:
         verdict = block.judge()
         facts.client = verdict.to_dict() if verdict is not None else None
         if failure is None and block.lost_workers:
-            failure = "a Locust worker was lost"
+            failure = say("a Locust worker was lost")
         if block.complete or (failure is None and block.plan.requests is None):
             facts.status = manifest.status = "complete"
         elif failure is not None:
             facts.status, manifest.status, facts.reason = "failed", "failed", failure
-            manifest.messages.append(f"The test was stopped: {failure}.")
+            manifest.messages.append(say("The test was stopped: {problem}.", problem=failure))
         else:
             facts.status, manifest.status = "interrupted", "interrupted"
-            facts.reason = "it was stopped before all requests were measured"
+            facts.reason = say("it was stopped before all requests were measured")
             if block.last_error:
-                facts.reason += f"; last error: {block.last_error}"
+                facts.reason = joined("{a}; {b}", [facts.reason, say("last error: {error}", error=block.last_error)])
         try:
             save_manifest(manifest, self._folder.manifest_path)
         except UserError as error:

@@ -27,6 +27,7 @@ from loadgen.distributed.messages import (
 from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
+from loadgen.message import say
 from loadgen.record import RequestRecord
 from loadgen.traffic.plan import BlockRequest
 
@@ -225,9 +226,9 @@ class Master:
             self._stop()
         elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
             if block.lost_workers:
-                self._fail("a Locust worker was lost, and its users with it")
+                self._fail(say("a Locust worker was lost, and its users with it"))
             elif block.hopeless:
-                self._fail(f"every request fails; the last: {block.last_error}")
+                self._fail(say("every request fails; the last: {error}", error=block.last_error))
 
     def _fail(self, reason: str) -> None:
         logger.error("The test is stopped: %s", reason)

@@ -18,7 +18,6 @@ from loadgen.files import atomic_write
 from loadgen.message import say
 from loadgen.metrics.summary import summarise
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
-from loadgen.presentation.run_words import of_run
 from loadgen.runs.folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"
@@ -80,7 +79,7 @@ def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str
         try:
             kept = query_energy(prometheus_url, min(start for start, _ in windows), max(end for _, end in windows))
         except PrometheusError as error:
-            return Energy(missing=say("Energy: {problem}.", problem=of_run(str(error))))
+            return Energy(missing=say("Energy: {problem}.", problem=str(error)))
         if kept and ended:
             _write(folder / SNAPSHOT, kept)
     if not kept:
