@@ -16,7 +16,6 @@ from loadgen.message import say
 from loadgen.metrics.summary import summarise
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
 from loadgen.monitoring.snapshot import keep_snapshot, read_snapshot
-from loadgen.presentation.run_words import of_run
 from loadgen.runs.folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"
@@ -78,7 +77,7 @@ def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str
         try:
             kept = query_energy(prometheus_url, min(start for start, _ in windows), max(end for _, end in windows))
         except PrometheusError as error:
-            return Energy(missing=say("Energy: {problem}.", problem=of_run(str(error))))
+            return Energy(missing=say("Energy: {problem}.", problem=str(error)))
         if kept and ended:
             keep_snapshot(folder / SNAPSHOT, METRIC, energy_joules=kept)
     if not kept:

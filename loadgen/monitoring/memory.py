@@ -11,7 +11,6 @@ from typing import Any
 from loadgen.message import say
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
 from loadgen.monitoring.snapshot import keep_snapshot, read_snapshot
-from loadgen.presentation.run_words import of_run
 from loadgen.runs.manifest import Manifest
 
 SNAPSHOT = "metrics.json"
@@ -64,7 +63,7 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
                 metric=METRIC,
             )
         except PrometheusError as error:
-            problem = of_run(str(error))
+            problem = str(error)
     source = say("Prometheus at {url}", url=prometheus_url)
     if found and len(found) >= len(kept):
         if manifest.status != "running":

@@ -13,6 +13,7 @@ from types import NoneType
 import orjson
 
 from loadgen.errors import UserError
+from loadgen.message import mark, say
 from loadgen.record import PER_EVENT, RequestRecord
 
 
@@ -99,11 +100,11 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
                     record = _record(line)
                     problem = mistyped(record)
                 except (json.JSONDecodeError, UnicodeDecodeError):
-                    problem = "it is not JSON"
+                    problem = say("it is not JSON")
                     if not line.rstrip().endswith(b"}"):
                         cut[len(bad)] = len(records)
                 except (ValueError, TypeError, AttributeError):
-                    problem = "it is no request record"
+                    problem = say("it is no request record")
                 if problem is None:
                     records.append(record)
                 else:
@@ -138,10 +139,12 @@ def mistyped(record: RequestRecord) -> str | None:
     for name, kinds in CHECKED.items():
         value = getattr(record, name)
         if type(value) not in kinds:
-            wanted = "a whole number" if int in kinds else "text"
-            return f"{name} is {json.dumps(value)[:40]}, not {wanted}"
+            wanted = mark("{field} is {value}, not text")
+            if int in kinds:
+                wanted = mark("{field} is {value}, not a whole number")
+            return say(wanted, field=name, value=json.dumps(value)[:40])
         if type(value) is int and abs(value) >= (2**63 if name.startswith("t_") or name.endswith("_ns") else 2**31):
-            return f"{name} is {value}, which is too large"
+            return say("{field} is {value}, which is too large", field=name, value=value)
     return None
 
 
