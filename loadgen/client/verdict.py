@@ -313,11 +313,11 @@ def _exhausted(health: Sequence[WorkerHealth], tolerance_ms: float) -> list[Mess
 
 ALONE = mark(
     "it used {share} of a core: {count} workers would do (BAKEOFF_WORKERS={same} for the stack, --workers {again} for "
-    "`loadgen bench --engine`)"
+    "`bakeoff bench --engine`)"
 )
 TOGETHER = mark(
     "its workers used {share} of a core: {count} workers would do (BAKEOFF_WORKERS={same} for the stack, --workers "
-    "{again} for `loadgen bench --engine`)"
+    "{again} for `bakeoff bench --engine`)"
 )
 
 

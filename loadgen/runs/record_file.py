@@ -62,6 +62,14 @@ def _line(record: RequestRecord) -> bytes:
         return json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
+def _record(line: bytes) -> RequestRecord:
+    """Raises ValueError (`json.JSONDecodeError` where it is not JSON), TypeError or AttributeError: it is no record."""
+    try:
+        return RequestRecord.from_dict(orjson.loads(line))
+    except (ValueError, TypeError, AttributeError):  # what orjson does not take, and mistakes, in Python's own words
+        return RequestRecord.from_dict(json.loads(line))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadLine:
     """A line that is no record."""
@@ -89,7 +97,7 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
                 if not line.strip():
                     continue
                 try:
-                    record = RequestRecord.from_dict(json.loads(line))
+                    record = _record(line)
                     problem = mistyped(record)
                 except (json.JSONDecodeError, UnicodeDecodeError):
                     problem = say("it is not JSON")
@@ -163,5 +171,5 @@ class RecordTail:
         for line in lines:
             self._read += len(line)
             with contextlib.suppress(ValueError, TypeError, AttributeError):
-                records.append(RequestRecord.from_dict(orjson.loads(line)))
+                records.append(_record(line))
         return records
