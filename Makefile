@@ -132,4 +132,4 @@ lock: # renew all lock files (needs uv); review what changed before committing
 
 clean: ## Stop the stack and remove .bakeoff (engines, model, logs, metrics, test images); keeps runs/ and .venv
 	@if [ -x $(PY) ] && [ -f $(STAMP) ]; then $(STACK) down --volumes && $(PY) -m tests.docker stop; fi
-	rm -rf .bakeoff .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .bakeoff .grimp_cache .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

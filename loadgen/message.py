@@ -27,7 +27,11 @@ class Message(str):
 
     def __new__(cls, code: str, values: Mapping[str, object] | None = None, many: str = "") -> Message:
         """Make it from its data; `say`, `counted` and `joined` read better."""
-        values = dict(values or {})
+        # What is neither text nor a number, such as an exception, is what it is as text: maybe a message.
+        values = {
+            name: value if isinstance(value, (str, int, float)) else str(value)
+            for name, value in (values or {}).items()
+        }
         made = super().__new__(cls, _filled(many if many and values["count"] != 1 else code, values, many, str))
         made.code, made.values, made.many = code, values, many
         return made
@@ -63,8 +67,9 @@ def counted(count: int, one: str, many: str) -> Message:
 
 
 def joined(sentence: str, parts: Iterable[str]) -> str:
-    """Join texts, two at a time, by a sentence such as `{a}; {b}`."""
-    return functools.reduce(lambda a, b: say(sentence, a=a, b=b), parts) if (parts := list(parts)) else ""
+    """Join texts, two at a time, by a sentence such as `{a}; {b}`: its first place is for what was joined so far."""
+    first, second = PLACE.findall(sentence)
+    return functools.reduce(lambda a, b: say(sentence, **{first: a, second: b}), [*parts] or [""])
 
 
 def mark(sentence: str) -> str:

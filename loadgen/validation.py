@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+
+from loadgen.message import as_data, of_data
 
 _TYPES = {
     "int": "must be a whole number",
@@ -65,3 +67,14 @@ def _shown(given: Any) -> str:
 
 def _short(given: Any) -> str:
     return str(given)[:60]
+
+
+def _words(value: object) -> str:
+    text = of_data(value)
+    if not isinstance(text, str):
+        raise ValueError("is neither text nor a message")
+    return text
+
+
+Words = Annotated[str, PlainValidator(_words), PlainSerializer(as_data, when_used="json")]
+"""A field for text that may be a message: in JSON, messages have their code and values beside the text."""

@@ -49,3 +49,18 @@ def test_the_table_of_rooms_is_the_order_that_lint_holds():
     assert sorted(name for row in told for name in row) == sorted(held)
     for lower, higher in itertools.pairwise(told):
         assert max(held[name] for name in lower) < min(held[name] for name in higher)
+
+
+def test_the_walks_name_files_of_the_room_that_they_enter_and_enter_each_once():
+    page = (TOP / "docs/architecture.md").read_text(encoding="utf-8")
+    walks = page.split("## Three walks")[1].split("\n## ")[0].split("\n**")[1:]
+    assert len(walks) == 3
+    for walk in walks:
+        rooms = []
+        for step in re.split(r"^\d+\. ", walk, flags=re.MULTILINE)[1:]:
+            place, *names = re.findall(r"`([\w/.-]+?(?:\.py|\.yaml|/))`", step)
+            room = TOP / place if place.endswith("/") else (TOP / place).parent
+            rooms.append(room)
+            assert (TOP / place).exists(), place
+            assert all((room / name).exists() or (TOP / name).exists() for name in names), step
+        assert len(rooms) == len(set(rooms)) > 5

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from loadgen.message import joined, say
 from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
@@ -119,20 +120,21 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
         return _STATUS[facts.status]
     wanted = facts.measured_requests
     if not measured or (wanted is not None and len(measured) < wanted):
-        return f"only {len(measured)} of {wanted} requests were measured" if wanted else "no request was measured"
+        short = say("only {count} of {wanted} requests were measured", count=len(measured), wanted=wanted)
+        return short if wanted else say("no request was measured")
     client = block.client
     if client is not None and client.limited:
-        return f"the load generator was the limit: {'; '.join(client.reasons)}"
+        return say("the load generator was the limit: {reasons}", reasons=joined("{a}; {b}", client.reasons))
     missed = sum(record.error in LENGTHS for record in measured)
     if missed > most_errors * len(measured):
-        return f"{missed} of {len(measured)} requests had another length than was asked for"
+        return say("{count} of {all} requests had another length than was asked for", count=missed, all=len(measured))
     failed = sum(not record.ok for record in measured)
     if failed > most_errors * len(measured):
-        return f"{failed} of {len(measured)} requests failed"
+        return say("{count} of {all} requests failed", count=failed, all=len(measured))
     return None
 
 
-_STATUS = {"running": "it never ended", "interrupted": "it was interrupted", "failed": "it failed"}
+_STATUS = {"running": say("it never ended"), "interrupted": say("it was interrupted"), "failed": say("it failed")}
 
 
 def lost_repeats(blocks: Sequence[BlockSample]) -> set[int]:

@@ -10,6 +10,7 @@ from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.distributed.messages import BlockStatus
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
+from loadgen.message import say
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block, Scenario
 from loadgen.traffic.plan import BlockRequest
@@ -76,8 +77,8 @@ class BlockDriver:
             status = self._status()
             if not self._is_ours(status, facts):
                 if status.block is None:
-                    raise BlockFailed("Locust's master was started anew in mid-block", retry=True)
-                raise BlockFailed("another test was started in the web UI in its place", retry=False)
+                    raise BlockFailed(say("Locust's master was started anew in mid-block"), retry=True)
+                raise BlockFailed(say("another test was started in the web UI in its place"), retry=False)
             on_status(status)
             if status.write_error:
                 self.stop_quietly()
@@ -129,7 +130,13 @@ class BlockDriver:
             if status.idle and arrived and not status.unconfirmed_workers:
                 return
             self._sleep(POLL_S)
-        self._note(f"{facts.record_id}: not every worker confirmed its last records within {SETTLE_LIMIT_S:g} s.")
+        self._note(
+            say(
+                "{block}: not every worker confirmed its last records within {seconds} s.",
+                block=facts.record_id,
+                seconds=f"{SETTLE_LIMIT_S:g}",
+            )
+        )
 
     def wait_for_workers(self) -> None:
         """Wait for as many workers as the last block had; go on with fewer, and say so, when they do not come."""
@@ -139,7 +146,13 @@ class BlockDriver:
             if self._workers == 1:
                 raise
             left = self._locust.wait_for_workers(1, WORKER_LIMIT_S)
-            self._note(f"Of {self._workers} Locust workers {left} are left: the run goes on with these.")
+            self._note(
+                say(
+                    "Of {workers} Locust workers {left} are left: the run goes on with these.",
+                    workers=self._workers,
+                    left=left,
+                )
+            )
             self._workers = left
 
     def stop_quietly(self) -> None:

@@ -6,6 +6,7 @@ import time
 
 from loadgen.distributed.messages import BlockStatus
 from loadgen.hosts.base import EngineHost
+from loadgen.message import Message, say
 from loadgen.record import REJECTIONS
 from loadgen.scenario.model import Block, Scenario
 
@@ -20,10 +21,11 @@ class BlockFailed(Exception):
         self.retry = retry
 
 
-def last_words(host: EngineHost, engine: str) -> str:
-    """How an engine ended and the last lines of its log, to go behind a reason; empty where nothing is known."""
+def with_last_words(what: Message, host: EngineHost, engine: str) -> Message:
+    """Put behind what became of an engine how it ended, and the last lines of its log, as far as they are known."""
     how, tail = host.how_it_ended(engine), host.log_tail(engine, 8)
-    return (f": {how}" if how else "") + (f". The end of its log:\n{tail}" if tail else "")
+    what = say("{what}: {reason}", what=what, reason=how) if how else what
+    return say("{how}. The end of its log:\n{log}", how=what, log=tail) if tail else what
 
 
 class BlockWatch:
@@ -42,27 +44,28 @@ class BlockWatch:
         """Return why the block must end, or None."""
         now = time.monotonic()
         if status.lost_workers:
-            return BlockFailed(f"Locust worker {status.lost_workers[0]} was lost in mid-block", retry=True)
+            lost = say("Locust worker {worker} was lost in mid-block", worker=status.lost_workers[0])
+            return BlockFailed(lost, retry=True)
         failure = status.last_error
         # An engine that says that it has too much to do is there: a search wants to know just that.
         rejects = self._scenario.find_capacity is not None and failure is not None and failure.kind in REJECTIONS
         if (status.failures_in_row and not rejects) or now - self._host_checked >= HOST_CHECK_S:
             self._host_checked = now
             if not self._host.is_up(self._block.engine):
-                log = last_words(self._host, self._block.engine)
-                return BlockFailed(f"{self._block.engine} died in mid-block{log}", retry=True)
+                died = say("{engine} died in mid-block", engine=self._block.engine)
+                return BlockFailed(with_last_words(died, self._host, self._block.engine), retry=True)
         if status.hopeless and not rejects:
-            return BlockFailed(f"every request fails; the last: {failure}", retry=False)
+            return BlockFailed(say("every request fails; the last: {error}", error=failure), retry=False)
         if status.received != self._received:
             self._received, self._received_at = status.received, now
         silence = now - self._received_at
         if silence > self._scenario.timeouts.total_s + 30:
-            return BlockFailed(f"no request ended for {silence:.0f} s", retry=False)
+            return BlockFailed(say("no request ended for {seconds} s", seconds=f"{silence:.0f}"), retry=False)
         if status.idle:
             # The form was accepted but users are still being spawned, or somebody pressed stop.
             self._stopped_since = self._stopped_since or now
             if now - self._stopped_since > 5.0:
-                return BlockFailed("it was stopped in the web UI before it was complete", retry=False)
+                return BlockFailed(say("it was stopped in the web UI before it was complete"), retry=False)
         else:
             self._stopped_since = None
         return None

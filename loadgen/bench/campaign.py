@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from loadgen.bench.block_driver import BlockDriver, DiskFull
-from loadgen.bench.block_watch import BlockFailed, last_words
+from loadgen.bench.block_watch import BlockFailed, with_last_words
 from loadgen.bench.listener import Listener
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import Endpoint
@@ -20,6 +20,7 @@ from loadgen.endpoints.seats import Seat
 from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
+from loadgen.message import say
 from loadgen.preflight.phase import Preflight
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
@@ -78,13 +79,19 @@ class Campaign:
             self._compare_engines()
             self._run_blocks(further)
         except KeyboardInterrupt:
-            self._close("interrupted", "Interrupted by the user; what was measured until then is here.")
+            self._close("interrupted", say("Interrupted by the user; what was measured until then is here."))
             raise
         except UserError as error:
-            self._close("failed", f"The run could not go on: {error}", disk_full=isinstance(error, DiskFull))
+            self._close(
+                "failed",
+                say("The run could not go on: {problem}", problem=error),
+                disk_full=isinstance(error, DiskFull),
+            )
             raise
         except LocustGone as error:
-            text = f"The run could not go on: {error}. Records that had reached the master are here."
+            text = say(
+                "The run could not go on: {problem}. Records that had reached the master are here.", problem=error
+            )
             self._close("failed", text)
             raise UserError(text, exit_code=1) from None
         whole = self.manifest.complete_blocks() >= {block.id for block in self.blocks if self.scenario.fits(block.cell)}
@@ -134,7 +141,7 @@ class Campaign:
         self.scenario = self.scenario.model_copy(update={"repeats": done + more})
         self.manifest.scenario["repeats"] = done + more
         self.blocks += self.scenario.blocks(list(self.seats), range(done + 1, done + more + 1))
-        self._note(f"Undecided after {done} repeats: {more} more are run.")
+        self._note(say("Undecided after {done} repeats: {more} more are run.", done=done, more=more))
 
     def _run_turn(self, engine: str, turn: list[tuple[int, Block]]) -> None:
         """Consecutive blocks of one engine and repeat. Unless engines are kept up, it starts afresh and stops after."""
@@ -163,9 +170,20 @@ class Campaign:
         except DiskFull:
             raise
         except UserError as error:
-            both = " (`between_blocks: keep` needs room for all engines at once)" if self._keep else ""
-            self._note(f"{engine} could not be started{both}: {error}")
-            self._lost[engine] = f"{engine} could not be started: {str(error).splitlines()[0]}"
+            problem = str(error)
+            lost = say("{engine} could not be started: {problem}", engine=engine, problem=problem)
+            self._note(
+                say(
+                    "{engine} could not be started (`between_blocks: keep` needs room for all engines at once): "
+                    "{problem}",
+                    engine=engine,
+                    problem=problem,
+                )
+                if self._keep
+                else lost
+            )
+            first = problem.partition("\n")[0]
+            self._lost[engine] = lost if first == problem else say(lost.code, engine=engine, problem=first)
 
     def _start_engine(self, engine: str) -> None:
         self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
@@ -201,7 +219,7 @@ class Campaign:
                 )
                 facts.status = "complete"
             except KeyboardInterrupt:
-                facts.status, facts.reason = "interrupted", "interrupted by the user"
+                facts.status, facts.reason = "interrupted", say("interrupted by the user")
                 self._driver.stop_quietly()
                 raise
             except (LocustGone, DiskFull) as error:
@@ -211,7 +229,10 @@ class Campaign:
                 failure = self._cause(raised, block.engine)
                 retry = isinstance(failure, BlockFailed) and failure.retry and attempt < ATTEMPTS
                 facts.status, facts.reason = "failed", str(failure)
-                self._note(f"{block.id}: {failure}" + ("\nIt is run once more." if retry else ""))
+                if retry:
+                    self._note(say("{block}: {problem}\nIt is run once more.", block=block.id, problem=failure))
+                else:
+                    self._note(say("{what}: {reason}", what=block.id, reason=failure))
                 if retry and not self._recover(block.engine):
                     retry = False
                 if not retry:
@@ -228,7 +249,8 @@ class Campaign:
         """The failure, or the engine's end where that is behind it: then another attempt may do better."""
         if isinstance(failure, BlockFailed) or self.host.is_up(engine):
             return failure
-        return BlockFailed(f"{engine} does not answer any more{last_words(self.host, engine)}", retry=True)
+        gone = say("{engine} does not answer any more", engine=engine)
+        return BlockFailed(with_last_words(gone, self.host, engine), retry=True)
 
     def _recover(self, engine: str) -> bool:
         """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""
@@ -237,25 +259,20 @@ class Campaign:
                 self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
             self._driver.wait_for_workers()
         except UserError as error:
-            self._note(f"{engine} could not be brought back: {error}")
+            self._note(say("{engine} could not be brought back: {problem}", engine=engine, problem=error))
             return False
         return True
 
     def _new_facts(self, block: Block) -> BlockFacts:
         attempt = 1 + sum(facts.id == block.id for facts in self.manifest.blocks)
-        facts = BlockFacts(
-            id=block.id,
-            record_id=block.id if attempt == 1 else f"{block.id}.a{attempt}",
-            engine=block.engine,
-            cell=block.cell.id,
-            repeat=block.repeat,
+        trace = self.scenario.load.trace
+        facts = BlockFacts.begun(
+            *(block.id, block.engine, block.cell),
             attempt=attempt,
-            users=block.cell.concurrency,
-            rate=block.cell.rate,
+            repeat=block.repeat,
             warmup_requests=self.scenario.warmup,
             measured_requests=block.requests or self.scenario.requests,
-            arrivals=self.scenario.load.trace.requests if self.scenario.load.trace is not None else None,
-            started_at=time.time(),
+            arrivals=trace.requests if trace is not None else None,
         )
         self.manifest.blocks.append(facts)
         self._save()

@@ -13,6 +13,7 @@ from loadgen.capacity.steps import EngineSearch
 from loadgen.endpoints.endpoint import Endpoint, RejectedError
 from loadgen.endpoints.tokens import count_tokens
 from loadgen.errors import UserError
+from loadgen.message import say
 from loadgen.record import RequestRecord, int64s
 from loadgen.runs.manifest import BlockFacts
 from loadgen.runs.record_file import RecordTail
@@ -105,7 +106,13 @@ class CapacityCampaign(Campaign):
             self._running = None
         facts = self.manifest.blocks[-1]
         if facts.status != "complete":
-            self._note(f"The search for the capacity of {block.engine} broke off at {block.cell.load_text}.")
+            self._note(
+                say(
+                    "The search for the capacity of {engine} broke off at {load}.",
+                    engine=block.engine,
+                    load=block.cell.load_text,
+                )
+            )
             return False
         self._read_records()
         known = search.tell(block, facts, self._records.get(facts.record_id, []))
@@ -133,9 +140,9 @@ class CapacityCampaign(Campaign):
         self._read_records()
         search, block = self._running
         if search.fails(block, facts, self._records.get(facts.record_id, [])):
-            return "the SLO cannot hold any more, whatever the requests give that have not ended"
+            return say("the SLO cannot hold any more, whatever the requests give that have not ended")
         if time.time() - facts.started_at > 2 * settings.max_step_s:
-            return f"it took longer than {2 * settings.max_step_s:g} s"
+            return say("it took longer than {seconds} s", seconds=f"{2 * settings.max_step_s:g}")
         return None
 
     def _read_records(self) -> None:
@@ -154,7 +161,13 @@ class CapacityCampaign(Campaign):
         deadline = time.monotonic() + DRAIN_LIMIT_S
         while self._probe_s(endpoint) > max(2 * quick, quick + 0.05):
             if time.monotonic() > deadline:
-                self._note(f"{engine} was not at rest {DRAIN_LIMIT_S:g} s after a step; the next may suffer.")
+                self._note(
+                    say(
+                        "{engine} was not at rest {seconds} s after a step; the next may suffer.",
+                        engine=engine,
+                        seconds=f"{DRAIN_LIMIT_S:g}",
+                    )
+                )
                 return
             self._sleep(DRAIN_PAUSE_S)
 
@@ -166,5 +179,5 @@ class CapacityCampaign(Campaign):
         except RejectedError:
             return math.inf
         except UserError as error:
-            self._note(f"{endpoint.name}: {error}")
+            self._note(say("{what}: {reason}", what=endpoint.name, reason=error))
         return time.monotonic() - began

@@ -33,6 +33,7 @@ from loadgen.files import check_folder
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
+from loadgen.message import say
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest, Session, new_run_id
@@ -43,11 +44,11 @@ from loadgen.statistics.result import Settings
 from loadgen.validation import wrong_value
 
 GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
-NOT_APPLIED = (
+NOT_APPLIED = say(
     "The scenario's serving settings are not applied: these engines were started by someone else. "
     "Check yourself that they are set up alike."
 )
-ALL_UP = (
+ALL_UP = say(
     "These engines were started by someone else: all stay up, and they take turns cell by cell "
     "(`between_blocks: keep`)."
 )
@@ -211,7 +212,7 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> t
     Raises UserError when nothing is left.
     """
     beyond = scenario.left_out()
-    notes = [left_out_note(scenario, beyond, "the scenario sets a shorter context")] if beyond else []
+    notes: list[str] = [left_out_note(scenario, beyond, say("the scenario sets a shorter context"))] if beyond else []
     for seat in seats:
         words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
         with console.status(words) if console.is_terminal else contextlib.nullcontext():

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
 from loadgen.machine import HOME, host_facts
-from loadgen.message import say
+from loadgen.message import joined, say
+from loadgen.validation import Words
 
 SCHEMA_VERSION = 1
 FLOOR_FILE = HOME / ".bakeoff" / "calibration.json"
@@ -56,7 +57,7 @@ class FloorStep(_Model):
     peak_rss_mb: float | None = None
     limited: bool | None = None
     """Whether the client called itself the limit; None where it does not judge."""
-    limit_reasons: list[str] = Field(default_factory=list)
+    limit_reasons: list[Words] = Field(default_factory=list)
 
 
 class Floor(_Model):
@@ -94,15 +95,26 @@ class Floor(_Model):
         """One line for a report: the step at 64 streams, or the largest that counts."""
         valid = [step for step in self.steps if step.valid]
         if not valid:
-            return f"calibrated on {self.measured_at[:10]}, but the simulator missed its schedule: repeat it when idle"
+            return say(
+                "calibrated on {day}, but the simulator missed its schedule: repeat it when idle",
+                day=self.measured_at[:10],
+            )
         step = next((step for step in valid if step.streams == QUOTED_STREAMS), valid[-1])
         ttft, itl = step.ttft_error_ms, step.itl_error_ms
-        limit = f"; client-limited from {self.limited_at} streams" if self.limited_at is not None else ""
-        return (
-            f"TTFT error p50 {ttft.p50:.2f}, p99 {ttft.p99:.2f} ms, ITL error p99 {itl.p99:.2f} ms, "
-            f"TPOT off by {step.tpot_mean_error_percent:+.3f}% at {step.streams} streams, "
-            f"measured on {self.measured_at[:10]}{', client undisturbed' if self.isolated else ''}{limit}"
+        found = say(
+            "TTFT error p50 {ttft50}, p99 {ttft99} ms, ITL error p99 {itl} ms, TPOT off by {tpot} at {streams} "
+            "streams, measured on {day}",
+            ttft50=f"{ttft.p50:.2f}",
+            ttft99=f"{ttft.p99:.2f}",
+            itl=f"{itl.p99:.2f}",
+            tpot=f"{step.tpot_mean_error_percent:+.3f}%",
+            streams=step.streams,
+            day=self.measured_at[:10],
         )
+        if self.isolated:
+            found = say("{floor}, client undisturbed", floor=found)
+        limit = [say("client-limited from {streams} streams", streams=self.limited_at)] if self.limited_at else []
+        return joined("{a}; {b}", [found, *limit])
 
 
 def read_floor(path: Path = FLOOR_FILE) -> Floor:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from loadgen.client.health import PROBE_PERIOD_NS, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
+from loadgen.message import Message, as_data, joined, mark, of_data, say
 from loadgen.record import RequestRecord
 
 TTFT_TOLERANCE_MS = 1.0
@@ -69,27 +70,34 @@ class ClientVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
-        return {**dataclasses.asdict(self), "reasons": list(self.reasons), "workers": list(self.workers)}
+        return {
+            **dataclasses.asdict(self),
+            "reasons": [as_data(reason) for reason in self.reasons],
+            "workers": list(self.workers),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ClientVerdict:
         """Read plain data; fields that a later version added are ignored. Raises TypeError when it is none of ours."""
         known = {field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data}
         for name in ("reasons", "workers"):
-            known[name] = tuple(known.get(name, ()))
+            known[name] = tuple(map(of_data, known.get(name, ())))
         return cls(**known)
 
     def sentence(self) -> str:
         """Return the verdict as one sentence."""
         if not self.requests:
-            return "The load generator cannot be judged: no request was measured."
+            return say("The load generator cannot be judged: no request was measured.")
         if self.limited:
-            return f"The load generator was the limit: {'; '.join(self.reasons)}."
+            return say("The load generator was the limit: {reasons}.", reasons=joined("{a}; {b}", self.reasons))
         if self.ttft_error_ms is None or self.tpot_error_share is None:
-            return "The load generator told nothing about itself, so it is not known whether it was the limit."
-        return (
-            f"The load generator was not the limit: it may have put TTFT off by {_upto(self.ttft_error_ms, 'ms')} "
-            f"and TPOT by {_upto(self.tpot_error_share * 100, '%')} (p{JUDGED_PERCENTILE} of requests)."
+            return say("The load generator told nothing about itself, so it is not known whether it was the limit.")
+        return say(
+            "The load generator was not the limit: it may have put TTFT off by {ttft} and TPOT by {tpot} "
+            "(p{percentile} of requests).",
+            ttft=_upto(self.ttft_error_ms, "ms"),
+            tpot=_upto(self.tpot_error_share * 100, "%"),
+            percentile=JUDGED_PERCENTILE,
         )
 
 
@@ -114,19 +122,29 @@ def judge(
     tolerance = max(TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE * median)
     lags = [lag / 1e6 for record in good if (lag := schedule_lag_ns(record)) is not None]
     schedule_lag, idle = _top(lags), idle_share(every)
-    reasons = []
+    reasons: list[Message] = []
     if ttft_error is not None and ttft_error > tolerance:
-        reasons.append(f"TTFT may be off by {_upto(ttft_error, 'ms')} (tolerance {tolerance:.1f} ms)")
+        off, most = _upto(ttft_error, "ms"), f"{tolerance:.1f} ms"
+        reasons.append(say("TTFT may be off by {off} (tolerance {tolerance})", off=off, tolerance=most))
     if tpot_error is not None and tpot_error > TPOT_TOLERANCE_SHARE:
-        reasons.append(f"TPOT may be off by {_upto(tpot_error * 100, '%')} (tolerance {TPOT_TOLERANCE_SHARE:.0%})")
+        off, most = _upto(tpot_error * 100, "%"), f"{TPOT_TOLERANCE_SHARE:.0%}"
+        reasons.append(say("TPOT may be off by {off} (tolerance {tolerance})", off=off, tolerance=most))
     if schedule_lag is not None and schedule_lag > tolerance:
         reasons.append(
-            f"requests were sent up to {schedule_lag:.1f} ms behind their schedule (tolerance {tolerance:.1f} ms)"
+            say(
+                "requests were sent up to {lag} ms behind their schedule (tolerance {tolerance} ms)",
+                lag=f"{schedule_lag:.1f}",
+                tolerance=f"{tolerance:.1f}",
+            )
         )
     if idle is not None and idle > IDLE_TOLERANCE_SHARE:
         reasons.append(
-            f"users spent {idle:.1%} of their time between an answer and their next request "
-            f"(tolerance {IDLE_TOLERANCE_SHARE:.0%}), so the load was lower than asked for"
+            say(
+                "users spent {share} of their time between an answer and their next request (tolerance {tolerance}), "
+                "so the load was lower than asked for",
+                share=f"{idle:.1%}",
+                tolerance=f"{IDLE_TOLERANCE_SHARE:.0%}",
+            )
         )
     reasons += _exhausted(health, tolerance)
     limited = bool(reasons and good)
@@ -281,38 +299,47 @@ def idle_share(records: Sequence[RequestRecord]) -> float | None:
     return idle / total if total else None
 
 
-def _exhausted(health: Sequence[WorkerHealth], tolerance_ms: float) -> list[str]:
+def _exhausted(health: Sequence[WorkerHealth], tolerance_ms: float) -> list[Message]:
     """Workers without reserve. A busy core alone is no harm: only together with lags beyond the tolerance."""
     found = []
     for each in health:
         probe = each.probe
         lag = probe.loop_lag.quantile_ms(JUDGED_PERCENTILE / 100) if probe else None
         if probe and lag is not None and probe.cpu_share > BUSY_SHARE and lag > tolerance_ms:
-            text = f"worker {each.worker} used {probe.cpu_share:.0%} of its core and lagged by {_upto(lag, 'ms')}"
-            found.append(text)
+            text = mark("worker {worker} used {share} of its core and lagged by {off}")
+            found.append(say(text, worker=each.worker, share=f"{probe.cpu_share:.0%}", off=_upto(lag, "ms")))
     return found
 
 
-def _causes(health: Sequence[WorkerHealth]) -> tuple[list[str], int | None]:
+ALONE = mark(
+    "it used {share} of a core: {count} workers would do (BAKEOFF_WORKERS={same} for the stack, --workers {again} for "
+    "`bakeoff bench --engine`)"
+)
+TOGETHER = mark(
+    "its workers used {share} of a core: {count} workers would do (BAKEOFF_WORKERS={same} for the stack, --workers "
+    "{again} for `bakeoff bench --engine`)"
+)
+
+
+def _causes(health: Sequence[WorkerHealth]) -> tuple[list[Message], int | None]:
     """What held the load generator back, and how many workers would do (None: more would not help)."""
     probes = [each.probe for each in health if each.probe is not None]
     if not probes:
         return [], None
-    causes = []
+    causes: list[Message] = []
     cpu = sum(probe.cpu_share for probe in probes)
     waiting = max((probe.waiting_share or 0.0) for probe in probes)
     pause_ms = max(probe.gc_max_s for probe in probes) * 1e3
     if waiting > WAITING_SHARE:
-        causes.append(f"other processes kept it from its CPU for {waiting:.0%} of the time: give it a core of its own")
+        text = mark("other processes kept it from its CPU for {share} of the time: give it a core of its own")
+        causes.append(say(text, share=f"{waiting:.0%}"))
     elif pause_ms > TTFT_TOLERANCE_MS:
-        causes.append(f"its garbage collector paused it for up to {pause_ms:.1f} ms")
+        causes.append(say("its garbage collector paused it for up to {pause} ms", pause=f"{pause_ms:.1f}"))
     needed = math.ceil(cpu / TARGET_SHARE)
     if needed <= len(probes):
         return causes, None
-    causes.append(
-        f"{'it' if len(probes) == 1 else 'its workers'} used {cpu:.0%} of a core: {needed} workers would do "
-        f"(BAKEOFF_WORKERS={needed} for the stack, --workers {needed} for `loadgen bench --engine`)"
-    )
+    text = ALONE if len(probes) == 1 else TOGETHER
+    causes.append(say(text, share=f"{cpu:.0%}", count=needed, same=needed, again=needed))
     return causes, needed
 
 
@@ -320,7 +347,9 @@ def _top(values: Sequence[float]) -> float | None:
     return float(np.percentile(np.asarray(values, dtype=np.float64), JUDGED_PERCENTILE)) if len(values) else None
 
 
-def _upto(value: float, unit: str) -> str:
+def _upto(value: float, unit: str) -> Message:
     """A size as text; small ones are not told exactly, for the stamps themselves are not."""
     space = "" if unit == "%" else " "
-    return f"less than 0.1{space}{unit}" if value < 0.1 else f"up to {value:.1f}{space}{unit}"
+    if value < 0.1:
+        return say("less than {size}", size=f"0.1{space}{unit}")
+    return say("up to {size}", size=f"{value:.1f}{space}{unit}")

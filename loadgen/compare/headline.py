@@ -7,7 +7,6 @@ from loadgen.analysis.samples import most_errors
 from loadgen.compare.comparison import RunComparison, blocks_of
 from loadgen.compare.sides import Side
 from loadgen.message import Message, joined, say
-from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import cell_words, listing
 from loadgen.report.headline import Notice, bad_line_notices
 from loadgen.report.lost import lost_words
@@ -52,7 +51,7 @@ def notices(comparison: RunComparison) -> list[Notice]:
                 engine=side.label,
                 cell=cell_words(cell.id),
                 repeat=block.repeat,
-                reason=of_run(block.reason or ""),
+                reason=block.reason or "",
             )
             found.append(Notice("warn", text))
     warnings = [row for row in comparison.differences if row.level == "warn"]

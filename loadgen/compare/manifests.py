@@ -9,7 +9,6 @@ from typing import Any, Literal
 from loadgen.client.floor import floor_words
 from loadgen.errors import UserError
 from loadgen.message import mark, say
-from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import command_line, gibibytes, plain
 from loadgen.runs.manifest import EngineFacts, Manifest
 
@@ -111,7 +110,7 @@ def _of_machines(a: Manifest, b: Manifest) -> list[Difference]:
     rows += _row("stack", "warn", say("stack"), *_both(a.stack, b.stack, "runtime", say("endpoints that ran already")))
     if a.floor is None or b.floor is None or a.floor != b.floor:
         floors = (floor_words(a.floor), floor_words(b.floor))
-        rows.append(Difference("floor", "warn", say("the load generator's own error"), *map(of_run, floors)))
+        rows.append(Difference("floor", "warn", say("the load generator's own error"), *floors))
     return rows
 
 

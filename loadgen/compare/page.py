@@ -15,11 +15,10 @@ from loadgen.compare.sides import Side
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 from loadgen.gate.decide import Decision, exit_code
-from loadgen.gate.words import estimate_words, gravest_first
+from loadgen.gate.words import OUTCOMES, estimate_words, gravest_first, subject
 from loadgen.gate.words import headline as gate_headline
 from loadgen.message import say
 from loadgen.presentation.language import ENGLISH, language_of
-from loadgen.presentation.run_words import of_run
 from loadgen.presentation.style import LOOKS
 from loadgen.presentation.text import cell_words
 from loadgen.report.figures import png_language, write_pngs
@@ -31,7 +30,6 @@ from loadgen.statistics.words import family_words
 
 SCHEMA_VERSION = 1
 FILES = "compare_files"
-OUTCOMES = {"held": say("held"), "failed": say("failed"), "undecided": say("undecided")}
 
 
 def write_comparison(comparison: RunComparison, folder: Path, language: str = "en") -> Path:
@@ -134,25 +132,20 @@ def _context(comparison: RunComparison) -> dict[str, Any]:
     }
 
 
-def _subject(decision: Decision) -> str:
-    case = decision.case
-    return case.engine if case.against is None else say("{b} against {a}", a=case.against, b=case.engine)
-
-
 def _gate(comparison: RunComparison) -> dict[str, Any]:
     decisions = comparison.decisions
     return {
         "code": exit_code(decisions),
-        "headline": of_run(gate_headline(decisions)),
+        "headline": gate_headline(decisions),
         "rows": [
             {
                 "outcome": decision.outcome,
                 "words": OUTCOMES[decision.outcome],
                 "threshold": str(decision.case.threshold),
                 "cell": cell_words(decision.case.cell),
-                "subject": _subject(decision),
+                "subject": subject(decision),
                 "found": estimate_words(decision),
-                "reason": of_run(decision.reason),
+                "reason": decision.reason,
             }
             for decision in gravest_first(decisions)
         ],

@@ -12,9 +12,9 @@ import gevent
 from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_STOPPING, MasterRunner
 
-from loadgen.client.floor import floor_facts
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
+from loadgen.distributed.hand_run import HandRun
 from loadgen.distributed.messages import (
     BLOCK_END_MESSAGE,
     PLAN_OPTION,
@@ -27,11 +27,9 @@ from loadgen.distributed.messages import (
 from loadgen.distributed.planner import BY_HAND, Planner
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
-from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
+from loadgen.message import say
 from loadgen.record import RequestRecord
-from loadgen.runs.folder import RunFolder
-from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, save_manifest
-from loadgen.traffic.plan import BlockPlan, BlockRequest
+from loadgen.traffic.plan import BlockRequest
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class Master:
         self.metrics = ClientMetrics()
         self.collector = Collector(runs_dir, self.metrics)
         self.planner = Planner(read_seats(), runs_dir)
-        self._by_hand: Manifest | None = None
+        self._by_hand: HandRun | None = None
         self._in_flight: dict[str, int] = {}
         self._planning = False
         self._stop_asked = False
@@ -94,7 +92,7 @@ class Master:
             if self._ready_workers() != workers:
                 raise UserError("A Locust worker came or went while the block was prepared: try again.")
             if plan.scenario == BY_HAND:
-                self._begin_by_hand(plan)
+                self._by_hand = HandRun(plan, self.runs_dir)
             self._failure = None
             self._forget_lost_workers()
             self.collector.begin(plan)
@@ -163,9 +161,9 @@ class Master:
             self._watch_workers()  # when the last worker is lost, Locust stops before the watch could tell
             self.collector.flush()
             self.collector.end()
-            if self._by_hand is not None:
-                self._end_by_hand(self._by_hand)
-                self._by_hand = None
+            hand_run, self._by_hand = self._by_hand, None
+            if hand_run is not None and self.collector.block is not None:
+                hand_run.end(self.collector.block, self._failure)
             self._forget_lost_workers()
         finally:
             self._ending = False
@@ -228,9 +226,9 @@ class Master:
             self._stop()
         elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
             if block.lost_workers:
-                self._fail("a Locust worker was lost, and its users with it")
+                self._fail(say("a Locust worker was lost, and its users with it"))
             elif block.hopeless:
-                self._fail(f"every request fails; the last: {block.last_error}")
+                self._fail(say("every request fails; the last: {error}", error=block.last_error))
 
     def _fail(self, reason: str) -> None:
         logger.error("The test is stopped: %s", reason)
@@ -248,70 +246,6 @@ class Master:
                 self._stop_asked = False
 
         gevent.spawn(stop)
-
-    def _begin_by_hand(self, plan: BlockPlan) -> None:
-        """A test that was started in the web UI gets a run folder of its own, so that it can be reported."""
-        endpoint, cell = plan.endpoint, plan.cell
-        manifest = Manifest(
-            run_id=plan.run_id,
-            source="web-ui",
-            started_at=time.time(),
-            scenario={
-                "name": BY_HAND,
-                "question": "Started by hand in the web UI.",
-                "prompt_tokens": [cell.prompt_tokens],
-                "output_tokens": [cell.output_tokens],
-                "load": {"rate": [cell.rate], "arrival": plan.arrival}
-                if cell.open_loop
-                else {"concurrency": [cell.concurrency]},
-                "requests": plan.requests,
-            },
-            engines=[EngineFacts.of(endpoint, plan.recipe)],
-            blocks=[
-                BlockFacts(
-                    id=plan.block,
-                    record_id=plan.block,
-                    engine=endpoint.name,
-                    cell=cell.id,
-                    repeat=1,
-                    users=cell.concurrency,
-                    rate=cell.rate,
-                    warmup_requests=plan.warmup_requests,
-                    measured_requests=plan.requests,
-                    started_at=time.time(),
-                )
-            ],
-            host=host_facts(),
-            packages=package_versions(),
-            git=git_facts(),
-            clock=clock_facts(),
-            floor=floor_facts(),
-        )
-        RunFolder.create(self.runs_dir, manifest)
-        self._by_hand = manifest
-
-    def _end_by_hand(self, manifest: Manifest) -> None:
-        block = self.collector.block
-        facts = manifest.blocks[0]
-        facts.ended_at = manifest.ended_at = time.time()
-        lost = "a Locust worker was lost" if block is not None and block.lost_workers else None
-        failure = self._failure or lost
-        verdict = self.collector.verdict()
-        facts.client = verdict.to_dict() if verdict is not None else None
-        if failure is not None and not (block is not None and block.complete):
-            facts.status, manifest.status, facts.reason = "failed", "failed", failure
-            manifest.messages.append(f"The test was stopped: {failure}.")
-        elif block is not None and (block.complete or block.plan.requests is None):
-            facts.status, manifest.status = "complete", "complete"
-        else:
-            facts.status, manifest.status = "interrupted", "interrupted"
-            facts.reason = "it was stopped before all requests were measured"
-            if block is not None and block.last_error:
-                facts.reason += f"; last error: {block.last_error}"
-        try:
-            save_manifest(manifest, self.runs_dir / manifest.run_id / "manifest.json")
-        except UserError as error:
-            logger.error("%s", error)
 
 
 def in_locusts_order(workers: Iterable[str]) -> tuple[str, ...]:

@@ -7,9 +7,8 @@ them. Making one costs a slice of a prepared string, so that a long prompt does 
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from loadgen.errors import UserError
 
@@ -29,19 +28,6 @@ class PromptRecipe:
     """Special tokens that open an ids prompt (BOS), where there is room for them."""
     source: str = ""
     """Where the counts came from, in words, for the manifest."""
-
-    def to_json(self) -> str:
-        """Return the recipe as JSON text."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read a recipe. Raises ValueError when it is not one."""
-        try:
-            data = json.loads(text)
-            return cls(data["mode"], data["overhead"], tuple(data["pieces"]), tuple(data["head_ids"]), data["source"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a prompt recipe: {error}") from None
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it."""

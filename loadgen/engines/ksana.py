@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from loadgen.engines.base import Engine
 from loadgen.engines.serving import SETTINGS, Block, NativeSetting, Outcome, Value
+from loadgen.message import say
 
 
 class KsanaLLM(Engine):
@@ -44,7 +45,7 @@ KEYS = {
         "4096, raised to max_token_len unless prompts are cut",
     ),
     "kv_block_size": ("setting.block_manager.block_token_num", "16"),
-    "kv_dtype": ("setting.quantization_config.kv_cache.dtype", "auto, the model's own"),
+    "kv_dtype": ("setting.quantization_config.kv_cache.dtype", say("auto, the model's own")),
     "gpu_memory_fraction": ("setting.block_manager.reserved_device_memory_ratio", "0.01 of the memory stays free"),
     "prefix_caching": ("setting.batch_scheduler.enable_auto_prefix_cache", "off"),
     "chunked_prefill": ("setting.batch_scheduler.split_fuse_token_num", "0, off"),

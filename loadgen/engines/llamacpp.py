@@ -6,6 +6,7 @@ from typing import Any
 
 from loadgen.engines.base import Engine
 from loadgen.engines.serving import SETTINGS, Block, NativeSetting, Outcome, Value
+from loadgen.message import say
 
 # Read from the wheel xllamacpp 2026.10 (build 11549): attributes of CommonParams, which are llama.cpp's common_params.
 NAMES = {
@@ -13,17 +14,17 @@ NAMES = {
     "max_batch_size": ("n_parallel", "1"),
     "max_tokens_per_step": ("n_batch", "2048"),
     "kv_dtype": ("cache_type_k, cache_type_v", "f16"),
-    "prefix_caching": ("cache_prompt", "on"),
-    "chunked_prefill": ("n_batch", "on"),
-    "seed": ("sampling.seed", "random"),
+    "prefix_caching": ("cache_prompt", say("on")),
+    "chunked_prefill": ("n_batch", say("on")),
+    "seed": ("sampling.seed", say("random")),
 }
 CACHE_TYPES = {"auto": "f16", "float16": "f16", "bfloat16": "bf16"}
 MISSING = {
-    "dtype": "weights are computed as the GGUF file stores them",
-    "tensor_parallel_size": "the launcher starts one process on the CPU",
-    "kv_block_size": "the KV cache is not cut into blocks",
-    "gpu_memory_fraction": "there is no GPU; the KV cache holds every slot's full length",
-    "cuda_graphs": "there is no GPU",
+    "dtype": say("weights are computed as the GGUF file stores them"),
+    "tensor_parallel_size": say("the launcher starts one process on the CPU"),
+    "kv_block_size": say("the KV cache is not cut into blocks"),
+    "gpu_memory_fraction": say("there is no GPU; the KV cache holds every slot's full length"),
+    "cuda_graphs": say("there is no GPU"),
 }
 
 
@@ -72,8 +73,10 @@ def _native(setting: str, asked: Value | None, default: Value | None) -> NativeS
     if asked is not None:
         value, outcome, note = _told(setting, asked)
         return NativeSetting(setting, asked, name, value, outcome, note)
-    note = MISSING.get(setting) or f"llama.cpp's default: {words}"
-    return NativeSetting(setting, None, name, default, "default", note if default is None else "the launcher's default")
+    note = MISSING.get(setting) or say("llama.cpp's default: {value}", value=words)
+    return NativeSetting(
+        setting, None, name, default, "default", note if default is None else say("the launcher's default")
+    )
 
 
 def _told(setting: str, asked: Value) -> tuple[Value | None, Outcome, str]:
@@ -82,11 +85,11 @@ def _told(setting: str, asked: Value) -> tuple[Value | None, Outcome, str]:
         same = asked == {"tensor_parallel_size": 1, "cuda_graphs": False}.get(setting)
         return None, "honoured" if same else "not honoured", MISSING[setting]
     if setting == "chunked_prefill":
-        return None, "honoured" if asked else "not honoured", "a prompt is always cut at n_batch tokens"
+        return None, "honoured" if asked else "not honoured", say("a prompt is always cut at n_batch tokens")
     if setting == "max_tokens_per_step":
-        return asked, "differs", "n_batch limits a step, which is computed in parts of n_ubatch (512)"
+        return asked, "differs", say("n_batch limits a step, which is computed in parts of n_ubatch (512)")
     if setting != "kv_dtype":
         return asked, "honoured", ""
     if asked not in CACHE_TYPES:
-        return None, "not honoured", "llama.cpp has no FP8 KV cache; f16 is kept"
-    return CACHE_TYPES[str(asked)], "honoured", "llama.cpp's default for every model" if asked == "auto" else ""
+        return None, "not honoured", say("llama.cpp has no FP8 KV cache; f16 is kept")
+    return CACHE_TYPES[str(asked)], "honoured", say("llama.cpp's default for every model") if asked == "auto" else ""

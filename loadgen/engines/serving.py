@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union
 
 from loadgen.errors import UserError
+from loadgen.message import as_data
 
 Value = Union[bool, int, float, str]  # noqa: UP007 - evaluated at import, maybe by an image's Python 3.9
 Block = Mapping[str, Value]
@@ -77,4 +78,4 @@ def read_block(text: str) -> dict[str, Any]:
 
 def block_facts(settings: list[NativeSetting]) -> list[dict[str, Any]]:
     """The settings as a launch record holds them under `serving`."""
-    return [dataclasses.asdict(setting) for setting in settings]
+    return [dataclasses.asdict(setting) | {"note": as_data(setting.note)} for setting in settings]

@@ -7,27 +7,28 @@ from typing import Any
 
 from loadgen.engines.base import Engine
 from loadgen.engines.serving import SETTINGS, Block, NativeSetting, Value
+from loadgen.message import say
 
 # Read from vllm/engine/arg_utils.py and vllm/config/ of 0.32; (flag, its default in words).
 FLAGS = {
-    "dtype": ("--dtype", "auto, the model's own"),
+    "dtype": ("--dtype", say("auto, the model's own")),
     "tensor_parallel_size": ("--tensor-parallel-size", "1"),
-    "max_model_length": ("--max-model-len", "the model's own length"),
-    "max_batch_size": ("--max-num-seqs", "by GPU: 256, or 1024 from 70 GiB on"),
-    "max_tokens_per_step": ("--max-num-batched-tokens", "by GPU: 2048 to 16384"),
-    "kv_block_size": ("--block-size", "16, or what the attention backend wants"),
-    "kv_dtype": ("--kv-cache-dtype", "auto, the model's own"),
+    "max_model_length": ("--max-model-len", say("the model's own length")),
+    "max_batch_size": ("--max-num-seqs", say("by GPU: 256, or 1024 from 70 GiB on")),
+    "max_tokens_per_step": ("--max-num-batched-tokens", say("by GPU: 2048 to 16384")),
+    "kv_block_size": ("--block-size", say("16, or what the attention backend wants")),
+    "kv_dtype": ("--kv-cache-dtype", say("auto, the model's own")),
     "gpu_memory_fraction": ("--gpu-memory-utilization", "0.92"),
-    "prefix_caching": ("--enable-prefix-caching", "on"),
-    "chunked_prefill": ("--enable-chunked-prefill", "on"),
-    "cuda_graphs": ("--compilation-config", "on"),
+    "prefix_caching": ("--enable-prefix-caching", say("on")),
+    "chunked_prefill": ("--enable-chunked-prefill", say("on")),
+    "cuda_graphs": ("--compilation-config", say("on")),
     "seed": ("--seed", "0"),
 }
 NO_GRAPHS = '{"cudagraph_mode": "NONE"}'
 ON_CPU = {
-    "tensor_parallel_size": "the launcher starts one process on the CPU",
-    "gpu_memory_fraction": "there is no GPU; the launcher sets the KV cache's size so that every sequence fits",
-    "cuda_graphs": "there is no GPU",
+    "tensor_parallel_size": say("the launcher starts one process on the CPU"),
+    "gpu_memory_fraction": say("there is no GPU; the launcher sets the KV cache's size so that every sequence fits"),
+    "cuda_graphs": say("there is no GPU"),
 }
 
 
@@ -68,18 +69,19 @@ def translate(block: Block, defaults: Block | None = None, *, gpu: bool = True) 
 
 def _native(setting: str, asked: Value | None, default: Value | None, gpu: bool) -> NativeSetting:
     flag, words = FLAGS[setting]
+    note: str
     if asked is None:
-        note = f"vLLM's default: {words}" if default is None else "the launcher's default"
+        note = say("vLLM's default: {value}", value=words) if default is None else say("the launcher's default")
         return NativeSetting(setting, None, flag, default, "default", note)
     if not gpu and setting in ON_CPU:
         same = asked == {"tensor_parallel_size": 1, "cuda_graphs": False}.get(setting)
         return NativeSetting(setting, asked, flag, None, "honoured" if same else "not honoured", ON_CPU[setting])
     if setting == "cuda_graphs":
-        value, note = (None, "vLLM's default") if asked else (NO_GRAPHS, "")
+        value, note = (None, say("vLLM's default")) if asked else (NO_GRAPHS, "")
         return NativeSetting(setting, asked, flag, value, "honoured", note)
     note = ""
     if setting == "chunked_prefill" and not asked:
-        note = "vLLM warns that models are not tested without it"
+        note = say("vLLM warns that models are not tested without it")
     return NativeSetting(setting, asked, flag, asked, "honoured", note)
 
 

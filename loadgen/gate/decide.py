@@ -8,6 +8,7 @@ from typing import Literal
 
 from loadgen.errors import OK, THRESHOLD_FAILED, UNDECIDED
 from loadgen.gate.quantity import Quantity
+from loadgen.message import say
 from loadgen.scenario.threshold import Threshold
 
 Outcome = Literal["held", "failed", "undecided"]
@@ -91,17 +92,17 @@ def _decision(case: Case, failed: bool, level: float, alpha: float) -> Decision:
     ci95 = quantity.interval(1 - alpha) if quantity.interval is not None else None
     outcome: Outcome = "undecided"
     if not _decidable(case):
-        reason = quantity.problem or "no interval: too few requests"
+        reason = quantity.problem or say("no interval: too few requests")
     elif failed and quantity.within_floor:
-        reason = "the difference is less than the load generator's own error"
+        reason = say("the difference is less than the load generator's own error")
     elif failed:
-        outcome, reason = "failed", "the whole interval is beyond the limit"
+        outcome, reason = "failed", say("the whole interval is beyond the limit")
     elif quantity.doubt is not None:
         reason = quantity.doubt
     elif _within(case, 1 - alpha):
-        outcome, reason = "held", "the whole interval is within the limit"
+        outcome, reason = "held", say("the whole interval is within the limit")
     elif _beyond(case, 1 - alpha):
-        reason = "beyond the limit by itself, but among so many thresholds and cells it may be chance"
+        reason = say("beyond the limit by itself, but among so many thresholds and cells it may be chance")
     else:
-        reason = "the interval holds the limit: more repeats or requests would tell"
+        reason = say("the interval holds the limit: more repeats or requests would tell")
     return Decision(case, outcome, quantity.estimate, ci95, level, reason)

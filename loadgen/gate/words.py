@@ -6,11 +6,24 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadgen.gate.decide import Decision, Outcome, exit_code
+from loadgen.message import Message, joined, mark, say
 from loadgen.presentation.text import DASH, cell_words, number
 from loadgen.scenario.threshold import Threshold
 
 MARKS: dict[Outcome, str] = {"held": "✓", "failed": "✗", "undecided": "?"}
 ORDER: dict[Outcome, int] = {"failed": 0, "undecided": 1, "held": 2}
+OUTCOMES: dict[Outcome, Message] = {"held": say("held"), "failed": say("failed"), "undecided": say("undecided")}
+COUNTED: dict[Outcome, str] = {
+    "held": mark("{count} held"),
+    "failed": mark("{count} failed"),
+    "undecided": mark("{count} undecided"),
+}
+ENDS = {
+    0: mark("The thresholds hold: of {count} thresholds and cells, {verdicts}."),
+    3: mark("A threshold failed: of {count} thresholds and cells, {verdicts}."),
+    4: mark("Undecided: of {count} thresholds and cells, {verdicts}."),
+}
+"""By exit code."""
 
 
 def unit_of(threshold: Threshold) -> str:
@@ -40,26 +53,30 @@ def estimate_words(decision: Decision) -> str:
 def subject(decision: Decision) -> str:
     """Whose figure it is."""
     case = decision.case
-    return case.engine if case.against is None else f"{case.engine} against {case.against}"
+    return case.engine if case.against is None else say("{b} against {a}", a=case.against, b=case.engine)
 
 
-def sentence(decision: Decision) -> str:
+def sentence(decision: Decision) -> Message:
     """One decision as a line."""
     case = decision.case
-    return (
-        f"{decision.outcome}: {case.threshold} at {cell_words(case.cell)}, {subject(decision)}: "
-        f"{estimate_words(decision)}; {decision.reason}"
+    return say(
+        "{outcome}: {threshold} at {cell}, {subject}: {found}; {reason}",
+        outcome=OUTCOMES[decision.outcome],
+        threshold=str(case.threshold),
+        cell=cell_words(case.cell),
+        subject=subject(decision),
+        found=estimate_words(decision),
+        reason=decision.reason,
     )
 
 
-def headline(decisions: Sequence[Decision]) -> str:
+def headline(decisions: Sequence[Decision]) -> Message:
     """All decisions as one sentence."""
     if not decisions:
-        return "No threshold applies here."
+        return say("No threshold applies here.")
     counts = Counter(decision.outcome for decision in decisions)
-    outcome = {0: "The thresholds hold", 3: "A threshold failed", 4: "Undecided"}[exit_code(decisions)]
-    parts = [f"{counts[name]} {name}" for name in ORDER if counts[name]]
-    return f"{outcome}: of {len(decisions)} thresholds and cells, {', '.join(parts)}."
+    verdicts = [say(COUNTED[name], count=counts[name]) for name in ORDER if counts[name]]
+    return say(ENDS[exit_code(decisions)], count=len(decisions), verdicts=joined("{a}, {b}", verdicts))
 
 
 def gravest_first(decisions: Sequence[Decision]) -> list[Decision]:

@@ -18,6 +18,7 @@ from loadgen.errors import UserError
 from loadgen.hosts.base import Progress, known_cause, quoted, unknown_engine
 from loadgen.hosts.http_probe import accepts_connections, http_status
 from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, read_supervisor_stack
+from loadgen.message import say
 
 # Supervisor's process states (supervisor.states.ProcessStates).
 STARTING, RUNNING, BACKOFF, STOPPING = 10, 20, 30, 40
@@ -238,5 +239,5 @@ def _how_it_ended(state: Mapping[str, Any]) -> str:
     if status == 0 and state.get("spawnerr"):
         return str(state["spawnerr"])
     if status < 0 or status > 128:
-        return "a signal ended it, as the system does when memory runs out"
-    return f"it ended with exit status {status}"
+        return say("a signal ended it, as the system does when memory runs out")
+    return say("it ended with exit status {status}", status=status)

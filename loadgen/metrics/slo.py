@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from loadgen.message import joined, say
 from loadgen.metrics.definitions import NS_PER_MS, tpot_ms, ttft_from_intended_ms
 from loadgen.record import RequestRecord
 from loadgen.validation import Strict
@@ -43,7 +44,11 @@ class Slo(Strict):
     def text(self) -> str:
         """It in words, such as `95% of the requests with TTFT <= 500 ms and TPOT <= 50 ms`."""
         parts = [f"{name.removesuffix('_ms').upper()} <= {value:g} ms" for name, value in self.limits().items()]
-        return f"{self.percentile:g}% of the requests with {' and '.join(parts)}"
+        return say(
+            "{share} of the requests with {engines}",
+            share=f"{self.percentile:g}%",
+            engines=joined("{some} and {last}", parts),
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,20 +5,17 @@ The counter is read at both ends of every block's window, on a straight line bet
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from loadgen.files import atomic_write
 from loadgen.message import say
 from loadgen.metrics.summary import summarise
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
-from loadgen.presentation.run_words import of_run
+from loadgen.monitoring.snapshot import keep_snapshot, read_snapshot
 from loadgen.runs.folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"
@@ -74,15 +71,15 @@ def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str
     if not windows:
         return Energy(missing=say("Energy: no block was completed."))
     kept = _read(folder / SNAPSHOT)
-    if kept is None:
+    if not kept:
         if not prometheus_url:
             return Energy(missing=say("Energy: this report was made without a Prometheus."))
         try:
             kept = query_energy(prometheus_url, min(start for start, _ in windows), max(end for _, end in windows))
         except PrometheusError as error:
-            return Energy(missing=say("Energy: {problem}.", problem=of_run(str(error))))
+            return Energy(missing=say("Energy: {problem}.", problem=str(error)))
         if kept and ended:
-            _write(folder / SNAPSHOT, kept)
+            keep_snapshot(folder / SNAPSHOT, METRIC, energy_joules=kept)
     if not kept:
         return Energy(missing=say("Energy: Prometheus holds no {metric}, so no GPU told what it used.", metric=METRIC))
     return Energy(energy_rows(blocks, kept), len(kept))
@@ -142,15 +139,9 @@ def _span(block: BlockData) -> tuple[float, float] | None:
     return None if window is None or window.end_ns <= window.start_ns else (window.start_ns / 1e9, window.end_ns / 1e9)
 
 
-def _read(path: Path) -> dict[str, Samples] | None:
+def _read(path: Path) -> dict[str, Samples]:
+    kept = read_snapshot(path, "energy_joules")
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))["energy_joules"]
-        return {str(name): [(float(at), float(value)) for at, value in samples] for name, samples in kept.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _write(path: Path, gpus: dict[str, Samples]) -> None:
-    document = {"schema_version": 1, "metric": METRIC, "energy_joules": gpus}
-    with contextlib.suppress(OSError):  # the report itself does not depend on it
-        atomic_write(path, json.dumps(document, separators=(",", ":")) + "\n")
+        return {name: [(float(at), float(value)) for at, value in samples] for name, samples in kept.items()}
+    except (ValueError, TypeError):
+        return {}

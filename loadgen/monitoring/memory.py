@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.files import atomic_write
 from loadgen.message import say
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
-from loadgen.presentation.run_words import of_run
+from loadgen.monitoring.snapshot import keep_snapshot, read_snapshot
 from loadgen.runs.manifest import Manifest
 
 SNAPSHOT = "metrics.json"
@@ -52,7 +49,7 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
     if span[0] == span[1] or not names:
         return Memory(missing=[say("Engine memory: nothing ran, so there is no span of time to show.")])
     path = folder / SNAPSHOT
-    kept = _read_snapshot(path, names)
+    kept = _kept(path, names)
     if len(kept) == len(names):
         return Memory(kept, say("kept in {file}", file=SNAPSHOT))
     problem: str = say("this report was made without a Prometheus")
@@ -66,11 +63,13 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
                 metric=METRIC,
             )
         except PrometheusError as error:
-            problem = of_run(str(error))
+            problem = str(error)
     source = say("Prometheus at {url}", url=prometheus_url)
     if found and len(found) >= len(kept):
         if manifest.status != "running":
-            _write_snapshot(path, found, span, prometheus_url or "")
+            memory = {one.engine: one.samples for one in found}
+            asked = {"prometheus_url": prometheus_url or "", "start": span[0], "end": span[1]}
+            keep_snapshot(path, METRIC, **asked, memory_bytes=memory)
     else:
         found, source = kept, say("kept in {file}", file=SNAPSHOT)
     have = {series.engine for series in found}
@@ -101,23 +100,10 @@ def _samples(pairs: Sequence[Any]) -> list[tuple[float, float]]:
     return sorted((at, value) for at, value in samples if math.isfinite(at) and math.isfinite(value))
 
 
-def _read_snapshot(path: Path, names: Sequence[str]) -> list[MemorySeries]:
+def _kept(path: Path, names: Sequence[str]) -> list[MemorySeries]:
+    memory = read_snapshot(path, "memory_bytes")
     try:
-        memory = json.loads(path.read_text(encoding="utf-8"))["memory_bytes"]
         kept = [MemorySeries(name, _samples(memory[name])) for name in names if name in memory]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, TypeError):
         return []
     return [series for series in kept if series.samples]
-
-
-def _write_snapshot(path: Path, found: Sequence[MemorySeries], span: tuple[float, float], url: str) -> None:
-    document = {
-        "schema_version": 1,
-        "metric": METRIC,
-        "prometheus_url": url,
-        "start": span[0],
-        "end": span[1],
-        "memory_bytes": {series.engine: series.samples for series in found},
-    }
-    with contextlib.suppress(OSError):  # the report itself does not depend on it
-        atomic_write(path, json.dumps(document, separators=(",", ":")) + "\n")

@@ -12,6 +12,8 @@ from typing import Any
 
 import requests
 
+from loadgen.message import say
+
 TIMEOUT_S = 5.0
 PATIENCE = 3
 """Connections that may fail before a Prometheus is taken for gone: a page asks a hundred times."""
@@ -78,7 +80,7 @@ class Prometheus:
 
     def _get(self, path: str, parameters: Mapping[str, str | float]) -> Any:
         if self.gone:
-            raise PrometheusGone(f"Prometheus at {self.url} stopped answering")
+            raise PrometheusGone(say("Prometheus at {url} stopped answering", url=self.url))
         try:
             with requests.Session() as session:
                 session.trust_env = False  # a proxy for the outside world must not stand before a local Prometheus
@@ -87,13 +89,18 @@ class Prometheus:
             if body["status"] == "success":
                 return body["data"]
             raise PrometheusError(
-                f"Prometheus at {self.url} refused the query: {body.get('error') or answer.status_code}"
+                say(
+                    "Prometheus at {url} refused the query: {error}",
+                    url=self.url,
+                    error=body.get("error") or answer.status_code,
+                )
             )
         except requests.exceptions.JSONDecodeError:
-            raise self._stranger(f" (HTTP {answer.status_code})") from None
+            raise self._stranger(answer.status_code) from None
         except requests.RequestException as error:
             self._failures += 1
-            raise PrometheusGone(f"Prometheus at {self.url} does not answer ({type(error).__name__})") from None
+            text = say("Prometheus at {url} does not answer ({error})", url=self.url, error=type(error).__name__)
+            raise PrometheusGone(text) from None
         except (KeyError, TypeError, ValueError, AttributeError):
             raise self._stranger() from None
 
@@ -108,8 +115,9 @@ class Prometheus:
             raise self._stranger() from None
         return found
 
-    def _stranger(self, more: str = "") -> PrometheusError:
-        return PrometheusError(f"{self.url} answers, but not as a Prometheus does{more}")
+    def _stranger(self, status: int | None = None) -> PrometheusError:
+        text = say("{url} answers, but not as a Prometheus does", url=self.url)
+        return PrometheusError(text if status is None else say("{what} (HTTP {status})", what=text, status=status))
 
 
 def duration_seconds(text: str) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from loadgen.errors import PREFLIGHT_REFUSES, UserError
+from loadgen.message import Message, joined, mark, say
 from loadgen.preflight import protocol_checks, work_checks
 from loadgen.preflight.finding import Needs, Samples
 from loadgen.runs.manifest import ParityFact
@@ -38,17 +39,28 @@ def accept_findings(findings: Iterable[ParityFact], accepted: frozenset[str]) ->
     ]
 
 
-def summary_line(findings: Iterable[ParityFact]) -> str:
+def summary_line(findings: Iterable[ParityFact]) -> Message:
     """All findings in one line."""
     by_verdict: dict[str, list[str]] = {"equal": [], "unknown": [], "noted": [], "accepted": [], "blocking": []}
     for fact in findings:
         by_verdict["accepted" if fact.accepted else fact.verdict or "noted"].append(fact.name)
-    parts = [f"{len(by_verdict['equal'])} checks equal"]
-    told = {"noted": "noted", "unknown": "could not be told", "accepted": "accepted", "blocking": "blocking"}
-    for verdict, words in told.items():
-        if by_verdict[verdict]:
-            parts.append(f"{words}: {', '.join(by_verdict[verdict])}")
-    return "Preflight: " + "; ".join(parts)
+    verdicts = [
+        say(words, checks=joined("{a}, {b}", map(say, by_verdict[verdict])))
+        for verdict, words in VERDICTS.items()
+        if by_verdict[verdict]
+    ]
+    equal = len(by_verdict["equal"])
+    if not verdicts:
+        return say("Preflight: {count} checks equal", count=equal)
+    return say("Preflight: {count} checks equal; {verdicts}", count=equal, verdicts=joined("{a}; {b}", verdicts))
+
+
+VERDICTS = {
+    "noted": mark("noted: {checks}"),
+    "unknown": mark("could not be told: {checks}"),
+    "accepted": mark("accepted: {checks}"),
+    "blocking": mark("blocking: {checks}"),
+}
 
 
 def refuse_blocking(findings: Iterable[ParityFact]) -> None:

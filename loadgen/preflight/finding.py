@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from loadgen.message import joined, say
 from loadgen.preflight.names import BLOCKING
 from loadgen.preflight.sample import EngineSample
 from loadgen.runs.manifest import ParityFact, Verdict
 
-NOT_TOLD = "not told"
-NOT_ANSWERED = "not answered"
-CANNOT_TELL = "cannot tell"
-UNKNOWN = frozenset({NOT_TOLD, NOT_ANSWERED, CANNOT_TELL})
+NOT_TOLD = say("not told")
+NOT_ANSWERED = say("not answered")
+CANNOT_TELL = say("cannot tell")
+UNKNOWN: frozenset[str] = frozenset({NOT_TOLD, NOT_ANSWERED, CANNOT_TELL})
 """Values of engines of which a check learned nothing."""
 
 Samples = Sequence[EngineSample]
@@ -51,4 +52,9 @@ def compared(name: str, values: Mapping[str, object], detail: str, advice: str =
     return finding(name, verdict, detail, values, COULD_NOT_BE_TOLD if verdict == "unknown" else advice)
 
 
-COULD_NOT_BE_TOLD = "an engine does not show it: look at its settings"
+def all_of(engines: Iterable[str]) -> str:
+    """Some engines in words."""
+    return joined("{some} and {last}", engines)
+
+
+COULD_NOT_BE_TOLD = say("an engine does not show it: look at its settings")

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from loadgen.message import Message, say
 from loadgen.preflight.sample import Answer
 
 MIN_REPEATS = 6
@@ -49,34 +50,38 @@ def logprob_gaps(a: Answer, b: Answer) -> list[float]:
     return gaps
 
 
-def describe_divergences(found: Sequence[Divergence]) -> str:
-    """All of them in words."""
+def describe_divergences(found: Sequence[Divergence], engine: str | None) -> list[Message]:
+    """All of them in words; `engine` is whose they are, if that has to be said."""
     same = sum(each.same for each in found)
     parted = [each for each in found if not each.same]
-    words = f"{same} of {len(found)} texts are the same"
+    words = say("{same} of {all} texts are the same", same=same, all=len(found))
+    if parted:
+        at_start = sum(each.at_start for each in parted)
+        words = say("{what}, {first} part at the first token", what=words, first=at_start)
+    if engine is not None:
+        words = say("{engine}: {what}", engine=engine, what=words)
     if not parted:
-        return words
-    words += f", {sum(each.at_start for each in parted)} part at the first token; those that part share "
-    words += f"{statistics.median(each.characters for each in parted):g} characters"
+        return [words]
+    shared = say("{count} characters", count=f"{statistics.median(each.characters for each in parted):g}")
     tokens = [each.tokens for each in parted if each.tokens is not None]
     if tokens:
-        words += f" ({statistics.median(tokens):g} tokens)"
-    return words + " (median) before"
+        shared = say("{shared} ({tokens} tokens)", shared=shared, tokens=f"{statistics.median(tokens):g}")
+    return [words, say("those that part share {shared} (median) before", shared=shared)]
 
 
 def degenerate(answer: Answer) -> str | None:
     """What is wrong with a text, if it is no language at all: empty, or one token over and over."""
     text = answer.text.strip()
     if not text:
-        return "no text"
+        return say("no text")
     counted = Counter(token.text for token in answer.tokens)
     if counted and len(answer.tokens) >= MIN_REPEATS:
         token, times = counted.most_common(1)[0]
         if times >= SHARE * len(answer.tokens):
-            return f"{token!r} over and over"
+            return say("{token} over and over", token=repr(token))
         return None
     unit = repeated_unit(text)
-    return f"{unit!r} over and over" if unit is not None else None
+    return say("{token} over and over", token=repr(unit)) if unit is not None else None
 
 
 def repeated_unit(text: str) -> str | None:
@@ -104,11 +109,19 @@ def judge_texts(answers: Sequence[Answer]) -> str | None:
     wrong = Counter(filter(None, (degenerate(answer) for answer in answers)))
     if wrong.total() * 2 >= len(answers):
         kind, times = wrong.most_common(1)[0]
-        hint = " (token 0 of many vocabularies)" if kind.startswith(("'!'", "'<unk>'", "'<pad>'")) else ""
-        others = f", and other degenerate text in {wrong.total() - times}" if wrong.total() > times else ""
-        return f"{kind}{hint} in {times} of {len(answers)} texts{others}"
+        if kind.startswith(("'!'", "'<unk>'", "'<pad>'")):
+            kind = say("{kind} (token 0 of many vocabularies)", kind=kind)
+        if wrong.total() == times:
+            return say("{kind} in {count} of {all} texts", kind=kind, count=times, all=len(answers))
+        return say(
+            "{kind} in {count} of {all} texts, and other degenerate text in {others}",
+            kind=kind,
+            count=times,
+            all=len(answers),
+            others=wrong.total() - times,
+        )
     if len(answers) > 1 and len({answer.text for answer in answers}) == 1:
-        return f"the same text to all {len(answers)} prompts"
+        return say("the same text to all {count} prompts", count=len(answers))
     return None
 
 

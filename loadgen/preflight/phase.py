@@ -11,6 +11,7 @@ from loadgen.endpoints.tokens import make_recipe
 from loadgen.engines import Api, Engine, get_engine
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
+from loadgen.message import say
 from loadgen.preflight.compare import accept_findings, compare, refuse_blocking, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.sample import EngineSample
@@ -81,7 +82,7 @@ class Preflight:
             try:
                 found[name] = self._ask(name, on_progress)
             except UserError as error:
-                on_message(f"Preflight could not ask {name}: {error}")
+                on_message(say("Preflight could not ask {engine}: {problem}", engine=name, problem=error))
             except BaseException:
                 for other in found:
                     if self._keep_up:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
+from loadgen.message import say
 from loadgen.preflight.sample import PrefixProbe
 
 State = Literal["on", "off", "cannot tell"]
@@ -34,7 +35,7 @@ def judge_prefix_cache(probe: PrefixProbe | None) -> CacheVerdict:
     (other work on the machine only ever adds) must agree, so that a busy machine gives no answer and not a wrong one.
     """
     if probe is None:
-        return CacheVerdict("cannot tell", "not answered")
+        return CacheVerdict("cannot tell", say("not answered"))
     told = [count for count in probe.cached_tokens if count is not None]
     if told and len(told) == len(probe.cached_tokens):
         return _by_tokens(told, probe.prompt_tokens)
@@ -43,7 +44,11 @@ def judge_prefix_cache(probe: PrefixProbe | None) -> CacheVerdict:
 
 def _by_tokens(told: Sequence[int], prompt_tokens: int) -> CacheVerdict:
     cached = statistics.median(told)
-    words = f"{cached:g} of {prompt_tokens} repeated prompt tokens came from its cache, it says"
+    words = say(
+        "{cached} of {prompt} repeated prompt tokens came from its cache, it says",
+        cached=f"{cached:g}",
+        prompt=prompt_tokens,
+    )
     if 2 * cached >= prompt_tokens:
         return CacheVerdict("on", words)
     return CacheVerdict("cannot tell" if cached else "off", words)
@@ -51,17 +56,23 @@ def _by_tokens(told: Sequence[int], prompt_tokens: int) -> CacheVerdict:
 
 def _by_times(probe: PrefixProbe) -> CacheVerdict:
     short, fresh, again = (statistics.median(times) for times in (probe.short_ms, probe.fresh_ms, probe.again_ms))
-    words = f"{probe.prompt_tokens} tokens take {fresh:.1f} ms fresh, {again:.1f} ms again, and a few {short:.1f} ms"
+    words = say(
+        "{prompt} tokens take {fresh} ms fresh, {again} ms again, and a few {short} ms",
+        prompt=probe.prompt_tokens,
+        fresh=f"{fresh:.1f}",
+        again=f"{again:.1f}",
+        short=f"{short:.1f}",
+    )
     least = (min(probe.short_ms), min(probe.fresh_ms), min(probe.again_ms))
     saved = [_saved(*times) for times in ((short, fresh, again), least)]
     if None in saved:
-        return CacheVerdict("cannot tell", f"{words}: its length hardly matters")
+        return CacheVerdict("cannot tell", say("{times}: its length hardly matters", times=words))
     shares = [share for share in saved if share is not None]
     if min(shares) >= SAVED_ON:
         return CacheVerdict("on", words)
     if max(shares) <= SAVED_OFF:
         return CacheVerdict("off", words)
-    return CacheVerdict("cannot tell", f"{words}: neither the one nor the other")
+    return CacheVerdict("cannot tell", say("{times}: neither the one nor the other", times=words))
 
 
 def _saved(short: float, fresh: float, again: float) -> float | None:

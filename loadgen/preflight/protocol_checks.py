@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import statistics
 
-from loadgen.preflight.finding import CANNOT_TELL, NOT_ANSWERED, NOT_TOLD, Needs, Samples, compared, finding
+from loadgen.message import joined, mark, say
+from loadgen.preflight.finding import CANNOT_TELL, NOT_ANSWERED, NOT_TOLD, Needs, Samples, all_of, compared, finding
 from loadgen.preflight.prefix_cache import CacheVerdict, judge_prefix_cache
 from loadgen.preflight.sample import EngineSample, StreamAnswer
 from loadgen.runs.manifest import ParityFact
 
 PARAMETERS = {
-    "temperature": "whether temperature 1 gives other texts than temperature 0",
-    "seed": "whether the same seed gives the same text, and another seed another",
-    "top-p": "whether a tiny top_p gives the greedy text at temperature 1",
-    "stop": "whether a text ends before its stop string",
-    "max-tokens": "whether max_tokens alone limits an answer",
+    "temperature": say("whether temperature 1 gives other texts than temperature 0"),
+    "seed": say("whether the same seed gives the same text, and another seed another"),
+    "top-p": say("whether a tiny top_p gives the greedy text at temperature 1"),
+    "stop": say("whether a text ends before its stop string"),
+    "max-tokens": say("whether max_tokens alone limits an answer"),
 }
+
+STATES = {"on": mark("on ({why})"), "off": mark("off ({why})"), "cannot tell": mark("cannot tell ({why})")}
+"""Of a prefix cache."""
 
 
 def check_usage(samples: Samples, _: Needs) -> ParityFact:
     """Where a stream's usage is."""
-    values = {sample.engine: _streams(sample)[-1].usage if _streams(sample) else NOT_ANSWERED for sample in samples}
+    values = {
+        sample.engine: say(_streams(sample)[-1].usage) if _streams(sample) else NOT_ANSWERED for sample in samples
+    }
     return compared(
-        "usage", values, "which event of a stream carries usage", "read alike: Bakeoff takes it from any event"
+        "usage",
+        values,
+        say("which event of a stream carries usage"),
+        say("read alike: Bakeoff takes it from any event"),
     )
 
 
@@ -32,8 +41,8 @@ def check_tokens_per_event(samples: Samples, _: Needs) -> ParityFact:
     return compared(
         "tokens-per-event",
         values,
-        "output tokens for each event with text, in one stream alone",
-        "the verdict on TPOT allows for it; do not compare the gaps between events",
+        say("output tokens for each event with text, in one stream alone"),
+        say("the verdict on TPOT allows for it; do not compare the gaps between events"),
     )
 
 
@@ -46,14 +55,14 @@ def check_role_event(samples: Samples, _: Needs) -> ParityFact:
         leads = [stream.role_lead_ms for stream in streams if stream.role_lead_ms is not None]
         if streams:
             sent.add(bool(leads))
-        lead = f"{statistics.median(leads):.1f} ms before the text" if leads else "none"
+        lead = say("{lead} ms before the text", lead=f"{statistics.median(leads):.1f}") if leads else say("none")
         values[sample.engine] = lead if streams else NOT_ANSWERED
     return finding(
         "role-event",
         "noted" if len(sent) > 1 else "unknown" if NOT_ANSWERED in values.values() else "equal",
-        "an empty event that opens the stream; it is never taken for the first token",
+        say("an empty event that opens the stream; it is never taken for the first token"),
         values,
-        "other tools take it for the first token: their TTFT is not comparable",
+        say("other tools take it for the first token: their TTFT is not comparable"),
     )
 
 
@@ -62,9 +71,9 @@ def parameter_checks(samples: Samples, _: Needs) -> list[ParityFact]:
     return [
         compared(
             name,
-            {sample.engine: sample.parameters.get(name, CANNOT_TELL) for sample in samples},
+            {sample.engine: say(sample.parameters.get(name, CANNOT_TELL)) for sample in samples},
             detail,
-            "leave it out of what you compare; races decode greedily",
+            say("leave it out of what you compare; races decode greedily"),
         )
         for name, detail in PARAMETERS.items()
     ]
@@ -72,22 +81,23 @@ def parameter_checks(samples: Samples, _: Needs) -> list[ParityFact]:
 
 def check_unknown_fields(samples: Samples, _: Needs) -> ParityFact:
     """What becomes of a field that no server knows."""
-    values = {sample.engine: sample.unknown_fields for sample in samples}
+    values = {sample.engine: say(sample.unknown_fields) for sample in samples}
     return compared(
         "unknown-fields",
         values,
-        "a request with a field that no server knows",
-        "an engine that accepts it may ignore a field that the other honours, without a word",
+        say("a request with a field that no server knows"),
+        say("an engine that accepts it may ignore a field that the other honours, without a word"),
     )
 
 
 def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
     """Whether prefix caching is on, by probe, against each other and the scenario."""
     found = {sample.engine: judge_prefix_cache(sample.prefix) for sample in samples}
-    values = {engine: f"{verdict.state} ({verdict.why})" for engine, verdict in found.items()}
-    detail = "whether a prompt that was sent before is answered sooner"
+    values = {engine: say(STATES[verdict.state], why=verdict.why) for engine, verdict in found.items()}
+    detail: str = say("whether a prompt that was sent before is answered sooner")
     if needs.prefix_caching is not None:
-        detail += f"; the scenario declares it {_word(needs.prefix_caching)}"
+        declared = say("the scenario declares it {state}", state=_word(needs.prefix_caching))
+        detail = joined("{a}; {b}", [detail, declared])
     problem = _cache_problem(found, needs.prefix_caching)
     if problem:
         return finding("prefix-caching", "blocking", detail, values, problem)
@@ -97,17 +107,21 @@ def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
         "unknown" if CANNOT_TELL in states else "equal",
         detail,
         values,
-        "look at the engines' settings: the probe could not tell",
+        say("look at the engines' settings: the probe could not tell"),
     )
 
 
 def _cache_problem(found: dict[str, CacheVerdict], declared: bool | None) -> str | None:
     known = {engine: verdict.state for engine, verdict in found.items() if verdict.state != CANNOT_TELL}
     if len(set(known.values())) > 1:
-        return "set it alike on all engines (`serving: prefix_caching`)"
+        return say("set it alike on all engines (`serving: prefix_caching`)")
     if declared is not None and any(state != _word(declared) for state in known.values()):
-        engines = " and ".join(known)
-        return f"it is {_word(not declared)} at {engines}: start them as the scenario declares, or change the scenario"
+        engines = all_of(known)
+        return say(
+            "it is {state} at {engines}: start them as the scenario declares, or change the scenario",
+            state=_word(not declared),
+            engines=engines,
+        )
     return None
 
 
@@ -118,7 +132,7 @@ def _tokens_per_event(streams: list[StreamAnswer]) -> str:
 
 
 def _word(state: bool) -> str:
-    return "on" if state else "off"
+    return say("on") if state else say("off")
 
 
 def _streams(sample: EngineSample) -> list[StreamAnswer]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from loadgen.message import mark
+
 GREEDY_TEXTS = (
     "The capital of France is",
     "One, two, three, four,",
@@ -39,6 +41,17 @@ COUNTED_TEXTS = {
     "long": " ".join([_SENTENCE] * 12),
 }
 """Only counted: what kind of text it is, and the text."""
+
+TOLD = {
+    "word": mark("word {told}"),
+    "ASCII": mark("ASCII {told}"),
+    "Chinese": mark("Chinese {told}"),
+    "code": mark("code {told}"),
+    "figures": mark("figures {told}"),
+    "accents and emoji": mark("accents and emoji {told}"),
+    "long": mark("long {told}"),
+}
+"""By the kind of text, what is told of it."""
 
 OPEN_TEXT = "Write one surprising sentence about an animal:"
 """Has many continuations, so that sampling shows."""

@@ -7,9 +7,22 @@ from typing import Literal
 
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.engines import Api
+from loadgen.message import mark
 
 Honoured = Literal["honoured", "ignored", "refused", "cannot tell"]
 UsagePlace = Literal["event of its own", "finish event", "last content event", "every event", "nowhere"]
+ANSWERS = (
+    mark("honoured"),
+    mark("ignored"),
+    mark("refused"),
+    mark("accepted"),
+    mark("event of its own"),
+    mark("finish event"),
+    mark("last content event"),
+    mark("every event"),
+    mark("nowhere"),
+)
+"""What of these is shown to people."""
 
 
 class Refused(Exception):

@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from loadgen.message import joined, say
+from loadgen.preflight.finding import all_of
+from loadgen.preflight.questions import TOLD
+
 Cause = Literal["equal", "BOS", "chat template", "tokenizer", "not told"]
 
 
@@ -27,21 +31,33 @@ def explain_counts(
     """
     both = {text: (a[text], b[text]) for text in a if a[text] is not None and b.get(text) is not None}
     if len(both) < len(a):
-        silent = " and ".join(name for name, counts in ((name_a, a), (name_b, b)) if None in counts.values())
-        return CountDifference("not told", f"{silent or name_b} did not tell the prompt tokens of every text")
+        silent = all_of(name for name, counts in ((name_a, a), (name_b, b)) if None in counts.values())
+        text = say("{engines} did not tell the prompt tokens of every text", engines=silent or name_b)
+        return CountDifference("not told", text)
     more = {text: (theirs or 0) - (ours or 0) for text, (ours, theirs) in both.items()}
     sizes = set(more.values())
     if sizes == {0}:
-        return CountDifference("equal", f"the same for {len(more)} kinds of text")
+        return CountDifference("equal", say("the same for {count} kinds of text", count=len(more)))
     offset = max(sizes, key=abs)
     least = min(abs(size) for size in sizes)
     if len(sizes) == 1 or (max(sizes) - min(sizes) == 1 and least > 1):
         longer = name_b if offset > 0 else name_a
         if least == 1:
-            words = f"{longer} adds one token to every text: a BOS, most likely"
+            words = say("{engine} adds one token to every text: a BOS, most likely", engine=longer)
             return CountDifference("BOS", words)
-        amount = f"{abs(offset)}" if least == abs(offset) else f"{least} or {abs(offset)}"
-        words = f"{longer} adds {amount} tokens to every text, short or long: a chat template or system prompt"
+        most = abs(offset)
+        amount = most if least == most else say("{least} or {most}", least=least, most=most)
+        words = say(
+            "{engine} adds {count} tokens to every text, short or long: a chat template or system prompt",
+            engine=longer,
+            count=amount,
+        )
         return CountDifference("chat template", words)
-    told = ", ".join(f"{text} {offset:+d}" for text, offset in more.items())
-    return CountDifference("tokenizer", f"tokens of {name_b} over those of {name_a}: {told}: another tokenizer")
+    told = joined("{a}, {b}", [say(TOLD[text], told=f"{offset:+d}") for text, offset in more.items()])
+    text = say(
+        "tokens of {engine} over those of {other}: {counts}: another tokenizer",
+        engine=name_b,
+        other=name_a,
+        counts=told,
+    )
+    return CountDifference("tokenizer", text)

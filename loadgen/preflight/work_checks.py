@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 
 from loadgen.endpoints.prompts import PromptRecipe
-from loadgen.preflight.finding import NOT_TOLD, Needs, Samples, compared, finding
+from loadgen.message import joined, say
+from loadgen.preflight.finding import NOT_TOLD, Needs, Samples, all_of, compared, finding
 from loadgen.preflight.greedy import describe_divergences, divergence, judge_texts, logprob_gaps
-from loadgen.preflight.questions import GREEDY_TEXTS, GREEDY_TOKENS
+from loadgen.preflight.questions import GREEDY_TEXTS, GREEDY_TOKENS, TOLD
 from loadgen.preflight.sample import Answer, EngineSample
 from loadgen.preflight.token_counts import Cause, explain_counts
 from loadgen.runs.manifest import ParityFact, Verdict
@@ -36,16 +37,18 @@ def check_answers(samples: Samples, _: Needs) -> ParityFact:
     return finding(
         "answers",
         "blocking" if mute else "equal" if whole else "noted",
-        "questions that were answered, and the first refusal",
+        say("questions that were answered, and the first refusal"),
         values,
-        f"{' and '.join(mute) or 'an engine'} refuses requests: see its log",
+        say("{engines} refuses requests: see its log", engines=all_of(mute) or say("an engine")),
     )
 
 
 def check_model(samples: Samples, _: Needs) -> ParityFact:
     """The names under which the models are served."""
     values = {sample.engine: sample.model for sample in samples}
-    return compared("model", values, "the name that each engine serves", "see that both names mean the same weights")
+    return compared(
+        "model", values, say("the name that each engine serves"), say("see that both names mean the same weights")
+    )
 
 
 def check_context(samples: Samples, needs: Needs) -> ParityFact:
@@ -53,19 +56,24 @@ def check_context(samples: Samples, needs: Needs) -> ParityFact:
     lengths = {sample.engine: sample.context_length for sample in samples}
     values = {engine: NOT_TOLD if length is None else f"{length}" for engine, length in lengths.items()}
     short = [engine for engine, length in lengths.items() if length is not None and length < needs.context_tokens]
-    detail = "served context in tokens, as the engine says it"
+    detail: str = say("served context in tokens, as the engine says it")
     if needs.context_tokens:
-        detail += f"; the scenario needs {needs.context_tokens} at least"
+        detail = joined("{a}; {b}", [detail, say("the scenario needs {tokens} at least", tokens=needs.context_tokens)])
     if short:
-        advice = f"serve {' and '.join(short)} with a longer context, or race shorter prompts"
+        advice = say("serve {engines} with a longer context, or race shorter prompts", engines=all_of(short))
         return finding("context-length", "blocking", detail, values, advice)
-    return compared("context-length", values, detail, "a longer context may cost memory that the other engine uses")
+    return compared(
+        "context-length", values, detail, say("a longer context may cost memory that the other engine uses")
+    )
 
 
 def check_prompt_tokens(samples: Samples, _: Needs) -> ParityFact:
     """The same texts counted by every engine, and what a difference comes from."""
     values = {
-        sample.engine: ", ".join(f"{kind} {NOT_TOLD if n is None else n}" for kind, n in sample.prompt_tokens.items())
+        sample.engine: joined(
+            "{a}, {b}",
+            [say(TOLD[kind], told=NOT_TOLD if n is None else n) for kind, n in sample.prompt_tokens.items()],
+        )
         for sample in samples
     }
     first, *others = samples
@@ -76,12 +84,15 @@ def check_prompt_tokens(samples: Samples, _: Needs) -> ParityFact:
         details.append(found.words)
         verdict = _worse(verdict, COUNT_VERDICTS[found.cause])
     advice = (
-        "the models or their tokenizers differ: serve the same model on both"
+        say("the models or their tokenizers differ: serve the same model on both")
         if verdict == "blocking"
-        else "measured prompts are made exact for each engine, so this does not lengthen them"
+        else say("measured prompts are made exact for each engine, so this does not lengthen them")
     )
-    detail = f"tokens of some texts by the {first.text_api} API"
-    return finding("prompt-tokens", verdict, ": ".join(filter(None, (detail, "; ".join(details)))), values, advice)
+    detail = say("tokens of some texts by the {api} API", api=first.text_api)
+    if details:
+        words = joined("{a}; {b}", details)
+        detail = say("tokens of some texts by the {api} API: {words}", api=first.text_api, words=words)
+    return finding("prompt-tokens", verdict, detail, values, advice)
 
 
 def check_measured_prompts(samples: Samples, _: Needs) -> ParityFact:
@@ -91,9 +102,9 @@ def check_measured_prompts(samples: Samples, _: Needs) -> ParityFact:
     return finding(
         "measured-prompts",
         "equal" if len(alike) == 1 else "noted",
-        "whether the engines get the very same prompts in the race; their lengths are exact either way",
+        say("whether the engines get the very same prompts in the race; their lengths are exact either way"),
         values,
-        "prompts are equally long, but of other words",
+        say("prompts are equally long, but of other words"),
     )
 
 
@@ -103,8 +114,9 @@ def check_output_length(samples: Samples, _: Needs) -> ParityFact:
     verdict: Verdict = "equal"
     for sample in samples:
         told = {wanted: answer.output_tokens if answer else None for wanted, answer in sample.lengths.items()}
-        values[sample.engine] = ", ".join(
-            f"{wanted}: {NOT_TOLD if got is None else got}" for wanted, got in told.items()
+        values[sample.engine] = joined(
+            "{a}, {b}",
+            [say("{length}: {told}", length=n, told=NOT_TOLD if got is None else got) for n, got in told.items()],
         )
         for wanted, got in told.items():
             if got is None:
@@ -115,9 +127,12 @@ def check_output_length(samples: Samples, _: Needs) -> ParityFact:
     return finding(
         "output-length",
         verdict,
-        "output tokens asked for, and those generated",
+        say("output tokens asked for, and those generated"),
         values,
-        "requests of another length are other work: see that the engine honours ignore_eos, min_tokens and max_tokens",
+        say(
+            "requests of another length are other work: see that the engine honours ignore_eos, min_tokens and "
+            "max_tokens"
+        ),
     )
 
 
@@ -129,13 +144,13 @@ def check_degenerate(samples: Samples, _: Needs) -> ParityFact:
         problem = judge_texts([answer for answer in sample.greedy if answer is not None])
         if problem:
             broken.append(sample.engine)
-        values[sample.engine] = problem or "nothing wrong"
+        values[sample.engine] = problem or say("nothing wrong")
     return finding(
         "degenerate-text",
         "blocking" if broken else "equal",
-        "what is wrong with its greedy texts as a whole",
+        say("what is wrong with its greedy texts as a whole"),
         values,
-        f"{' and '.join(broken)} does not compute the model: look at its weights, dtype and log",
+        say("{engines} does not compute the model: look at its weights, dtype and log", engines=all_of(broken)),
     )
 
 
@@ -148,46 +163,61 @@ def check_greedy(samples: Samples, _: Needs) -> ParityFact:
         found = [divergence(ours, theirs) for ours, theirs in _pairs(first, other)]
         if not found:
             verdict = _worse(verdict, "unknown")
-            details.append(f"{other.engine}: no text to compare")
+            details.append(say("{engine}: no text to compare", engine=other.engine))
             continue
-        details.append((f"{other.engine}: " if len(others) > 1 else "") + describe_divergences(found))
+        details += describe_divergences(found, other.engine if len(others) > 1 else None)
         if 2 * sum(each.at_start for each in found) > len(found):
             verdict = _worse(verdict, "blocking")
         elif not all(each.same for each in found):
             verdict = _worse(verdict, "noted")
     advice = (
-        "the weights or the prompts differ: serve the same model on both, and see `prompt-tokens`"
+        say("the weights or the prompts differ: serve the same model on both, and see `prompt-tokens`")
         if verdict == "blocking"
-        else "quantisation, dtype or the order of sums; texts of the same weights part sooner or later"
+        else say("quantisation, dtype or the order of sums; texts of the same weights part sooner or later")
     )
     shown = _where_texts_part(samples)
     values = {sample.engine: _text(sample.greedy[shown]) for sample in samples}
-    details.append(f"shown: {GREEDY_TOKENS} tokens after {GREEDY_TEXTS[shown]!r}")
-    return finding("greedy-text", verdict, "; ".join(details), values, advice)
+    after = repr(GREEDY_TEXTS[shown])
+    details.append(say("shown: {count} tokens after {text}", count=GREEDY_TOKENS, text=after))
+    return finding("greedy-text", verdict, joined("{a}; {b}", details), values, advice)
 
 
 def check_logprobs(samples: Samples, _: Needs) -> ParityFact:
     """Log probabilities of the tokens that both engines chose."""
     first, *others = samples
-    values = {sample.engine: "given" if _gives_logprobs(sample) else "not given" for sample in samples}
+    values = {sample.engine: say("given") if _gives_logprobs(sample) else say("not given") for sample in samples}
     verdict: Verdict = "equal"
     details = []
     for other in others:
         gaps = [gap for ours, theirs in _pairs(first, other) for gap in logprob_gaps(ours, theirs)]
         if not gaps:
-            details.append("nothing to compare")
+            details.append(say("nothing to compare"))
             verdict = _worse(verdict, "unknown" if values[first.engine] == values[other.engine] else "noted")
             continue
         mean = statistics.fmean(gaps)
-        details.append(f"{mean:.3f} nats apart in the mean over {len(gaps)} tokens, {max(gaps):.3f} at most")
+        details.append(
+            say(
+                "{mean} nats apart in the mean over {count} tokens, {most} at most",
+                mean=f"{mean:.3f}",
+                count=len(gaps),
+                most=f"{max(gaps):.3f}",
+            )
+        )
         verdict = _worse(verdict, "equal" if mean <= LOGPROB_TOLERANCE else "noted")
-    detail = "; ".join(details) or "log probabilities of greedy tokens"
-    return finding("logprobs", verdict, detail, values, "weights stored or computed otherwise: quantisation, dtype")
+    detail = joined("{a}; {b}", details) or say("log probabilities of greedy tokens")
+    return finding(
+        "logprobs", verdict, detail, values, say("weights stored or computed otherwise: quantisation, dtype")
+    )
 
 
 def _prompts(recipe: PromptRecipe) -> str:
-    kind = "token ids" if recipe.mode == "ids" else "words"
-    return f"{kind}, {len(recipe.pieces)} pieces, {recipe.overhead} tokens of overhead"
+    kind = say("token ids") if recipe.mode == "ids" else say("words")
+    return say(
+        "{kind}, {pieces} pieces, {tokens} tokens of overhead",
+        kind=kind,
+        pieces=len(recipe.pieces),
+        tokens=recipe.overhead,
+    )
 
 
 def _worse(one: Verdict, other: Verdict) -> Verdict:
@@ -210,4 +240,4 @@ def _where_texts_part(samples: Samples) -> int:
 
 
 def _text(answer: Answer | None) -> str:
-    return repr(answer.text.strip()) if answer is not None else "no answer"
+    return repr(answer.text.strip()) if answer is not None else say("no answer")

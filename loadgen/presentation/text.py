@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.message import Message, counted, joined, say
-from loadgen.presentation.run_words import of_run
 from loadgen.scenario.model import Cell
 
 DASH = "–"
@@ -149,7 +148,7 @@ def load_words(cell: Cell) -> str:
 
 def _extras(cell: Cell) -> list[str]:
     """What a cell has beyond lengths and load, in words."""
-    texts = [of_run(text) for text in cell.extra_texts]
+    texts = list(cell.extra_texts)
     if cell.shared_percent:
         texts[0] = say("{percent}% shared prefix", percent=cell.shared_percent)
     return texts

@@ -107,5 +107,6 @@ class QuickResult:
                 "cpu_us_per_event": self.client.cpu_us_per_event,
                 "events": self.client.events,
                 **self.verdict.to_dict(),
+                "reasons": list(self.verdict.reasons),
             },
         }

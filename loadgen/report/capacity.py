@@ -10,7 +10,6 @@ from loadgen.capacity.search import Found
 from loadgen.capacity.steps import EngineSearch
 from loadgen.message import joined, say
 from loadgen.metrics.slo import Slo
-from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import DASH, number, ratio
 from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell, Scenario
@@ -135,7 +134,7 @@ def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
     if len({(row.prompt_tokens, row.output_tokens, row.shared_prefix) for row in rows}) > 1:
         return say(
             "The capacity at which {slo} is in the table, for {count} engines and shapes.",
-            slo=of_run(slo.text()),
+            slo=slo.text(),
             count=len(rows),
         )
     parts = [
@@ -145,7 +144,7 @@ def capacity_sentence(rows: Sequence[CapacityRow], slo: Slo) -> str:
         "At {prompt} prompt and {output} output tokens, {slo}: {engines}.",
         prompt=rows[0].prompt_tokens,
         output=rows[0].output_tokens,
-        slo=of_run(slo.text()),
+        slo=slo.text(),
         engines=joined("{a}, {b}", parts),
     )
     difference = compared(*rows) if len(rows) == 2 else None

@@ -8,7 +8,6 @@ from typing import Any
 
 from loadgen.message import joined, mark, say
 from loadgen.preflight.finding import UNKNOWN
-from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import DASH, command_line, gibibytes, number, plain
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import RunData
@@ -78,21 +77,21 @@ def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
 
 def _of_preflight(fact: ParityFact, engines: Sequence[str]) -> FairnessRow:
     """One finding of preflight. Of an engine alone, what is well is for the record: it equals nothing."""
-    parts: list[str] = [of_run(fact.detail)]
+    parts: list[str] = [fact.detail]
     if fact.verdict == "blocking":
         parts.append(say("accepted by name (`--accept`)") if fact.accepted else say("this stopped the race"))
     if fact.advice:
-        parts.append(of_run(fact.advice))
+        parts.append(fact.advice)
     unknown = fact.verdict == "unknown" or _not_shown(fact)
     equal = None if unknown or (fact.equal and len(engines) < 2) else fact.equal
-    values = {engine: of_run(fact.values.get(engine, DASH)) for engine in engines}
+    values = {engine: fact.values.get(engine, DASH) for engine in engines}
     return FairnessRow(fact.name or fact.check, equal, joined("{a}; {b}", parts), values, unknown)
 
 
 def _not_shown(fact: ParityFact) -> bool:
     """Whether an engine did not show it and no two others differ: manifests of before had no verdict for that."""
-    known = {value.split(" (")[0] for value in fact.values.values()}
-    return fact.verdict != "blocking" and bool(known & UNKNOWN) and len(known - UNKNOWN) < 2
+    known = set(fact.values.values())
+    return fact.verdict is None and bool(known & UNKNOWN) and len(known - UNKNOWN) < 2
 
 
 def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:

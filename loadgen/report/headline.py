@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from loadgen.analysis.samples import most_errors
-from loadgen.message import Message, counted, joined, say
-from loadgen.presentation.run_words import of_run
+from loadgen.message import Message, counted, joined, mark, say
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing, number
 from loadgen.report.capacity import capacity_sentence
@@ -258,7 +257,7 @@ def notices(data: ReportData) -> list[Notice]:
     if data.beyond_calibration is not None and data.comparisons:
         found.append(Notice("warn", data.beyond_calibration))
     found += bad_line_notices(data.bad_lines)
-    found += [Notice("info", of_run(message)) for message in manifest.messages]
+    found += [Notice("info", message) for message in manifest.messages]
     found += [Notice("info", text) for text in data.memory.missing]
     return found
 
@@ -274,9 +273,7 @@ def bad_line_notices(lines: Sequence[BadLine]) -> list[Notice]:
             numbers=listing(torn),
         )
         found.append(Notice("warn", text))
-    other = [
-        say("{number} ({problem})", number=line.number, problem=of_run(line.problem)) for line in lines if not line.torn
-    ]
+    other = [say("{number} ({problem})", number=line.number, problem=line.problem) for line in lines if not line.torn]
     if other:
         text = say(
             "{lines} of requests.jsonl cannot be read: {which}. Their requests are in no figure.",
@@ -292,7 +289,7 @@ def _limited_notice(block: BlockView, *, searched: bool) -> Notice:
         "engine": block.engine,
         "cell": cell_words(block.cell),
         "repeat": block.repeat,
-        "reasons": joined("{a}; {b}", list(map(of_run, block.client.reasons))) if block.client else "",
+        "reasons": joined("{a}; {b}", block.client.reasons) if block.client else "",
     }
     if searched:
         text = say("{engine} at {cell} is client-limited, and the search went by it: {reasons}.", **facts)
@@ -308,7 +305,7 @@ def _block_notice(block: BlockView, blocks: list[BlockView]) -> Notice:
         "failed": say("{engine} at {cell} (repeat {repeat}, attempt {attempt}) failed", **_block(block)),
     }[block.status]
     if block.reason:
-        what = say("{what}: {reason}", what=what, reason=of_run(block.reason.rstrip(".")))
+        what = say("{what}: {reason}", what=what, reason=block.reason)
     again = any(
         other.status == "complete"
         and (other.engine, other.cell, other.repeat) == (block.engine, block.cell, block.repeat)
@@ -324,7 +321,9 @@ def _block_notice(block: BlockView, blocks: list[BlockView]) -> Notice:
         )
     else:
         fate = say("It is in no figure.")
-    return Notice(level, say("{what}. {fate}", what=what, fate=fate))
+    # An error that is the reason may have a full stop of its own.
+    ended = mark("{a} {b}") if what.endswith(".") else mark("{a}. {b}")
+    return Notice(level, say(ended, a=what, b=fate))
 
 
 def _block(block: BlockView) -> dict[str, object]:

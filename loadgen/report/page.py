@@ -11,7 +11,6 @@ from loadgen.message import Message, counted, mark, say
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language
-from loadgen.presentation.run_words import of_run
 from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
@@ -63,7 +62,6 @@ def environment(*, autoescape: bool, language: Language = ENGLISH) -> jinja2.Env
         ratio=text.ratio,
         ratio_interval=text.ratio_interval,
         interval=text.interval,
-        of_run=of_run,
         short_ids=text.short_ids,
         p_value=text.p_value,
         moment=text.moment,
@@ -80,7 +78,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "data": data,
         "manifest": manifest,
         "title": manifest.scenario.get("name") or manifest.run_id,
-        "question": of_run(manifest.scenario.get("question") or ""),
+        "question": say(manifest.scenario.get("question") or ""),
         "headline": headline(data),
         "basis": basis(data),
         "notices": sorted(notices(data), key=lambda notice: ORDER[notice.level]),

@@ -8,7 +8,6 @@ from typing import Any
 from loadgen.client.floor import floor_words
 from loadgen.client.verdict import ClientVerdict
 from loadgen.message import mark, say
-from loadgen.presentation.run_words import of_run
 from loadgen.presentation.text import DASH, count, duration, gibibytes, moment, number, plain
 from loadgen.report.data import ReportData
 
@@ -70,7 +69,7 @@ def client_facts(data: ReportData) -> Facts:
         (mark("of these ended by the load generator itself at the end of a block"), count(client.aborted)),
         (mark("content events received"), count(client.events)),
         (mark("connections opened, never counted in TTFT"), opened),
-        (mark("client floor on this host"), of_run(floor_words(data.manifest.floor))),
+        (mark("client floor on this host"), floor_words(data.manifest.floor)),
     ]
 
 

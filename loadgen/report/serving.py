@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.engines.serving import SETTINGS, plain
-from loadgen.message import mark
+from loadgen.message import mark, of_data
 from loadgen.presentation.text import DASH
 from loadgen.runs.manifest import EngineFacts, Manifest
 
@@ -67,7 +67,7 @@ def _of_engine(facts: EngineFacts) -> dict[str, ServingValue]:
     settings = facts.launch.get("serving")
     for entry in settings if isinstance(settings, list) else []:
         if isinstance(entry, dict):
-            text = {key: str(entry.get(key) or "") for key in ("setting", "name", "outcome", "note")}
+            text = {key: str(of_data(entry.get(key)) or "") for key in ("setting", "name", "outcome", "note")}
             found[text["setting"]] = ServingValue(
                 _told(text["name"], entry.get("value")), text["outcome"], text["note"]
             )

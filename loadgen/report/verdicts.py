@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from loadgen.message import Message, counted, mark, say
-from loadgen.presentation.run_words import of_run
+from loadgen.message import Message, counted, say
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words
 from loadgen.report.data import ReportData
@@ -106,13 +105,13 @@ def left_out_rows(data: ReportData) -> list[LeftOutRow]:
         names = {"a": statistics.a, "b": statistics.b}
         for cell in statistics.cells:
             for block in cell.left_out:
-                reason = say(ALONE) if block.reason is None else of_run(block.reason)
+                reason = ALONE if block.reason is None else block.reason
                 row = LeftOutRow(names[block.engine], cell.id, block.repeat, reason)
                 found.setdefault((row.engine, row.cell, row.repeat, str(reason)), row)
     return list(found.values())
 
 
-ALONE = mark("the other engine has no valid block of this repeat")
+ALONE = say("the other engine has no valid block of this repeat")
 
 
 def drift_lines(data: ReportData) -> list[Message]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from loadgen.errors import UserError
 from loadgen.files import write_file
 from loadgen.metrics.window import CutRule
+from loadgen.validation import Words
 
 if TYPE_CHECKING:
     from loadgen.endpoints.endpoint import Endpoint
     from loadgen.endpoints.prompts import PromptRecipe
+    from loadgen.scenario.cell import Cell
 
 SCHEMA_VERSION = 1
 
@@ -65,14 +67,14 @@ class ParityFact(_Model):
 
     check: str
     equal: bool
-    detail: str
-    values: dict[str, str] = Field(default_factory=dict)
+    detail: Words
+    values: dict[str, Words] = Field(default_factory=dict)
     name: str = ""
     """Stable name of preflight's check; empty in runs from before there was one."""
     verdict: Verdict | None = None
     accepted: bool = False
     """Whether a blocking finding was accepted by name."""
-    advice: str = ""
+    advice: Words = ""
     """What to do about it; empty where nothing is to be done."""
 
 
@@ -95,14 +97,30 @@ class BlockFacts(_Model):
     arrivals: int | None = None
     """Of an open loop's schedule that ends (a trace), how many it has."""
     status: BlockStatus = "running"
-    reason: str | None = None
+    reason: Words | None = None
     started_at: float
     """Seconds since the Unix epoch."""
     ended_at: float | None = None
-    ended_early: str | None = None
+    ended_early: Words | None = None
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: dict[str, Any] | None = None
     """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
+
+    @classmethod
+    def begun(cls, block_id: str, engine: str, cell: Cell, *, attempt: int = 1, repeat: int = 1, **more: Any) -> Self:
+        """Facts of a block that begins now; `more` are its requests and arrivals, as they are called here."""
+        return cls(
+            id=block_id,
+            record_id=block_id if attempt == 1 else f"{block_id}.a{attempt}",
+            engine=engine,
+            cell=cell.id,
+            repeat=repeat,
+            attempt=attempt,
+            users=cell.concurrency,
+            rate=cell.rate,
+            started_at=time.time(),
+            **more,
+        )
 
     @property
     def cut_rule(self) -> CutRule:
@@ -143,7 +161,7 @@ class Manifest(_Model):
     engines: list[EngineFacts] = Field(default_factory=list)
     parity: list[ParityFact] = Field(default_factory=list)
     blocks: list[BlockFacts] = Field(default_factory=list)
-    messages: list[str] = Field(default_factory=list)
+    messages: list[Words] = Field(default_factory=list)
     """What happened on the way, in words: engines that died, workers that were lost, an interrupt."""
     prometheus_url: str | None = None
     stack: dict[str, Any] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ from types import NoneType
 import orjson
 
 from loadgen.errors import UserError
+from loadgen.message import mark, say
 from loadgen.record import PER_EVENT, RequestRecord
 
 
@@ -61,6 +62,14 @@ def _line(record: RequestRecord) -> bytes:
         return json.dumps(record.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
+def _record(line: bytes) -> RequestRecord:
+    """Raises ValueError (`json.JSONDecodeError` where it is not JSON), TypeError or AttributeError: it is no record."""
+    try:
+        return RequestRecord.from_dict(orjson.loads(line))
+    except (ValueError, TypeError, AttributeError):  # what orjson does not take, and mistakes, in Python's own words
+        return RequestRecord.from_dict(json.loads(line))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class BadLine:
     """A line that is no record."""
@@ -88,14 +97,14 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
                 if not line.strip():
                     continue
                 try:
-                    record = RequestRecord.from_dict(json.loads(line))
+                    record = _record(line)
                     problem = mistyped(record)
                 except (json.JSONDecodeError, UnicodeDecodeError):
-                    problem = "it is not JSON"
+                    problem = say("it is not JSON")
                     if not line.rstrip().endswith(b"}"):
                         cut[len(bad)] = len(records)
                 except (ValueError, TypeError, AttributeError):
-                    problem = "it is no request record"
+                    problem = say("it is no request record")
                 if problem is None:
                     records.append(record)
                 else:
@@ -130,10 +139,12 @@ def mistyped(record: RequestRecord) -> str | None:
     for name, kinds in CHECKED.items():
         value = getattr(record, name)
         if type(value) not in kinds:
-            wanted = "a whole number" if int in kinds else "text"
-            return f"{name} is {json.dumps(value)[:40]}, not {wanted}"
+            wanted = mark("{field} is {value}, not text")
+            if int in kinds:
+                wanted = mark("{field} is {value}, not a whole number")
+            return say(wanted, field=name, value=json.dumps(value)[:40])
         if type(value) is int and abs(value) >= (2**63 if name.startswith("t_") or name.endswith("_ns") else 2**31):
-            return f"{name} is {value}, which is too large"
+            return say("{field} is {value}, which is too large", field=name, value=value)
     return None
 
 
@@ -160,5 +171,5 @@ class RecordTail:
         for line in lines:
             self._read += len(line)
             with contextlib.suppress(ValueError, TypeError, AttributeError):
-                records.append(RequestRecord.from_dict(orjson.loads(line)))
+                records.append(_record(line))
         return records

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.errors import UserError
+from loadgen.message import say
 from loadgen.runs.folder import MANIFEST, RunFolder
 from loadgen.runs.manifest import EngineFacts, Manifest, Session, load_manifest
 from loadgen.scenario.file import load_scenario
@@ -48,19 +49,29 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
     written = folder.manifest_path.stat().st_mtime
     for facts in manifest.blocks:
         if facts.status == "running":
-            facts.status, facts.reason, facts.ended_at = "interrupted", "the process that ran it was killed", written
+            facts.status, facts.reason, facts.ended_at = (
+                "interrupted",
+                say("the process that ran it was killed"),
+                written,
+            )
     former = manifest.sessions or [Session(started_at=manifest.started_at, ended_at=manifest.ended_at)]
     if former[-1].ended_at is None:
         former[-1].ended_at = written
     began = time.time()
     manifest.messages.append(
-        f"Resumed after a gap of {_span(began - former[-1].ended_at)}, with "
-        f"{len(manifest.complete_blocks())} blocks complete."
+        say(
+            "Resumed after a gap of {span}, with {count} blocks complete.",
+            span=_span(began - former[-1].ended_at),
+            count=len(manifest.complete_blocks()),
+        )
     )
     if git.get("commit") != manifest.git.get("commit"):
         manifest.messages.append(
-            f"Bakeoff itself has changed since this run began (commit {manifest.git.get('commit')}, now "
-            f"{git.get('commit')})."
+            say(
+                "Bakeoff itself has changed since this run began (commit {before}, now {now}).",
+                before=manifest.git.get("commit"),
+                now=git.get("commit"),
+            )
         )
     manifest.sessions = [*former, Session(started_at=began, command=command, git=git)]
     manifest.status, manifest.ended_at = "running", None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from loadgen.message import say
 from loadgen.validation import Strict
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -46,7 +47,12 @@ class Step(Strict):
     @property
     def text(self) -> str:
         """In words."""
-        return f"x {self.factor:g} from {self.at_s:g} s for {self.for_s:g} s"
+        return say(
+            "x {factor} from {at} s for {seconds} s",
+            factor=f"{self.factor:g}",
+            at=f"{self.at_s:g}",
+            seconds=f"{self.for_s:g}",
+        )
 
     def arrivals_until_end(self, rate: float) -> float:
         """How many arrivals are expected until it ends, at `rate` outside of it."""
@@ -92,8 +98,11 @@ class Conversation(Strict):
     @property
     def text(self) -> str:
         """In words."""
-        pause = f", {self.think_s:g} s of thought" if self.think_s else ""
-        return f"conversations of {self.turns} turns{pause}"
+        if not self.think_s:
+            return say("conversations of {count} turns", count=self.turns)
+        return say(
+            "conversations of {count} turns, {seconds} s of thought", count=self.turns, seconds=f"{self.think_s:g}"
+        )
 
     def prompt_tokens(self, first: int, output_tokens: int, turn: int) -> int:
         """Tokens of the prompt of turn `turn`, from 0, when the first turn's has `first`."""

@@ -14,13 +14,11 @@ from tests.prometheus.test_recorded import DATA, RisingPage
 __all__ = ["prometheus_binary"]
 
 
-@contextlib.contextmanager
-def llamacpp(folder: Path) -> Iterator[list[Seat]]:
-    """The real llama.cpp, if it is set up."""
+def llamacpp(folder: Path) -> Program | None:
+    """The real llama.cpp, which starts, if it is set up."""
     paths = Paths(CHECKOUT)
     if not setup.is_ready(paths, "llamacpp"):
-        yield []
-        return
+        return None
     (port,) = low_ports(1)
     (folder / "state").mkdir()
     command = [
@@ -28,19 +26,21 @@ def llamacpp(folder: Path) -> Iterator[list[Seat]]:
         *("--model", str(paths.gguf), "--served-name", setup.SERVED_NAME),
         *("--port", str(port), "--cpus", "0", "--context-tokens", "512", "--parallel", "4"),
         *("--state-dir", str(folder / "state"), "--record", str(folder / "launch.json")),
-        *("--serving", str(folder / "serving.json")),
     ]
-    program = Program(command, f"http://127.0.0.1:{port}", folder / "llamacpp.log")
-    try:
-        program.wait("/health")
-        yield [Seat(name="llamacpp", kind="llamacpp", base_url=program.url, model=setup.SERVED_NAME, api="completions")]
-    finally:
-        program.kill()
+    return Program(command, f"http://127.0.0.1:{port}", folder / "llamacpp.log")
 
 
 @pytest.fixture(scope="session")
 def live_stack(prometheus_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     folder = tmp_path_factory.mktemp("live")
     gpu = RisingPage((DATA / "h200-1024mib.metrics.txt").read_text(encoding="utf-8"))
-    with llamacpp(folder) as engines, LiveStack(folder, prometheus_binary, gpu, engines=engines) as stack:
+    program, engines = llamacpp(folder), list[Seat]()
+    with contextlib.ExitStack() as ends:
+        if program:
+            ends.callback(program.kill)
+            of_it = {"base_url": program.url, "model": setup.SERVED_NAME, "api": "completions"}
+            engines = [Seat(name="llamacpp", kind="llamacpp", **of_it)]
+        stack = ends.enter_context(LiveStack(folder, prometheus_binary, gpu, engines=engines))
+        if program:
+            program.wait("/health")
         yield stack

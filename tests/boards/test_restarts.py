@@ -24,10 +24,11 @@ WINDOW_S = 30.0
 """That of the rules' rates."""
 LOOKBACK_S = 15.0
 AWAY_S = LOOKBACK_S + 8.0
-RAN_IN_S = 12.0
+RAN_IN_S = 10.0
 SETTLED_S = 15.0
 """So long after an outage a rate of 10 s still has something of it."""
 CALM_S = 5.0
+OF_A_BUSY_MACHINE = ("ClientLimited", "TtftObjectiveMissed", "TpotObjectiveMissed")
 
 
 @dataclasses.dataclass
@@ -73,6 +74,11 @@ def firing(stack):
     }
 
 
+def quiet(stack):
+    """Whether no alert fires, but those that a busy machine gives."""
+    return not [name for name, _ in firing(stack) if name not in OF_A_BUSY_MACHINE]
+
+
 def outage(stack, names, health, expected):
     """Kill these until the expected alerts fire, start them again and wait until none does."""
     with stack.without(*names) as (begin, back):
@@ -89,7 +95,7 @@ def story(live_stack):
     stack = live_stack
     stack.block("sim-vllm", run_id="first")
     wait_for(lambda: len(stack.instant("up == 1")) == len(stack.instant("up")) >= 6, "that all is scraped", LIMIT_S)
-    wait_for(lambda: not firing(stack), "that no alert fires", LIMIT_S)
+    wait_for(lambda: quiet(stack), "that no alert fires", LIMIT_S)
     begin = time.time()
     time.sleep(RAN_IN_S)
     engine = outage(
@@ -111,12 +117,17 @@ def story(live_stack):
     exporter = outage(
         stack, ("engine-exporter",), [("engine-exporter", "/healthz")], {("ScrapeStale", "engine-exporter")}
     )
+    # What Prometheus knew last is told for a while after it has gone.
+    memory = "count by (engine) (bakeoff_engine_memory_bytes)"
+    seats = len(stack.seats)
+    wait_for(lambda: len(stack.instant(memory)) == seats, "that the exporter has looked at all engines", LIMIT_S)
+    wait_for(lambda: quiet(stack), "that no alert fires", LIMIT_S)
     with stack.without("prometheus") as (away, back):
         time.sleep(AWAY_S)
     stack.wait("prometheus", "/-/ready")
     prometheus = Outage(("prometheus",), away, back[0], time.time())
     wait_for(lambda: len(stack.instant("up == 1")) == len(stack.instant("up")) >= 6, "that all is scraped", LIMIT_S)
-    time.sleep(2 * EDGE_S)
+    time.sleep(max(EDGE_S, prometheus.back + 2 * EDGE_S - time.time()))
     assert stack.locust.status().state == "running", "the block is to outlast all of it"
     stack.locust.stop()
     return Story(stack, begin, time.time(), engine, pusher, exporter, prometheus)
@@ -211,7 +222,6 @@ CEILINGS = {
     "engine:prefix_cache_hits:ratio": 1,
     "client:requests_failed:ratio": 1,
 }
-OF_A_BUSY_MACHINE = ("ClientLimited", "TtftObjectiveMissed", "TpotObjectiveMissed")
 CPUS = os.cpu_count() * 1.2
 RESIDUAL = "engine:ttft_residual_seconds:mean"
 

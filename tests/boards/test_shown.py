@@ -44,6 +44,8 @@ LACKING_HERE: dict[tuple[str, str], dict[str, str]] = {
     ("bakeoff-gpu", "GPU memory by engine"): dict.fromkeys(("ksana", "llamacpp"), "the fixture's GPU has one process"),
 }
 """Kinds of engine that a panel lacks here, and why; the reasons are this test's and not the boards'."""
+MAY_LACK = {("bakeoff", "Alerts that fire"): {"llamacpp"}}
+"""Kinds of which it depends on the machine: llama.cpp misses an alert's objective where it is slow."""
 
 
 @dataclasses.dataclass
@@ -79,7 +81,7 @@ def wait_until_told(asked: Callable[[tuple[str, str]], Answer], name: str, kind:
         for place, panel in PANELS.items()
         if any("{{engine}}" in query.legend for query in panel.queries)
         and place not in LEAST_IS_LEFT_OUT
-        and kind not in silent_kinds(place)
+        and kind not in silent_kinds(place) | MAY_LACK.get(place, set())
         and not any((*place, ref) in EMPTY for ref, _ in panel.lettered())
     }
 
@@ -103,7 +105,8 @@ def shown(live_stack):
             return ask(PANELS[place], prometheus, make_span(begin, time.time(), 1.0), {}, [])
 
         for name, kind in kinds.items():
-            live_stack.block(name, run_id=RUN)
+            # Real inference on a busy machine: few tokens are enough.
+            live_stack.block(name, run_id=RUN, output_tokens=4 if kind == "llamacpp" else 16)
             wait_until_told(asked, name, kind)
             live_stack.locust.stop()
         live_stack.block(live_stack.seats[0].name, run_id=RUN, rate=8)
@@ -129,7 +132,7 @@ def test_every_panel_has_all_engines_but_those_that_do_not_tell(shown):
     wrong = []
     for place, answer in shown.answers.items():
         told = engines_of(answer)
-        lacking = {shown.kinds[name] for name in shown.kinds.keys() - told}
+        lacking = {shown.kinds[name] for name in shown.kinds.keys() - told} - MAY_LACK.get(place, set())
         listed = silent_kinds(place) & here
         if told & shown.kinds.keys() and place not in LEAST_IS_LEFT_OUT and lacking != listed:
             wrong.append(f"{place} lacks {sorted(lacking)}, and listed are {sorted(listed)}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.record import FIELD_NAMES, ErrorKind, RequestRecord
+from loadgen.record import FIELD_NAMES, REJECTIONS, ErrorKind, RequestRecord
 from tests.loadgen.records import any_record, record
 
 
@@ -63,3 +65,9 @@ def test_ok_and_aborted():
     assert (record().ok, record().aborted) == (True, False)
     assert (record(error="stall").ok, record(error="stall").aborted) == (False, False)
     assert (record(error=ErrorKind.ABORTED).ok, record(error=ErrorKind.ABORTED).aborted) == (False, True)
+
+
+def test_every_error_kind_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "methodology.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(\w+)`", text))
+    assert {*ErrorKind, *REJECTIONS} - {"http_503"} <= documented

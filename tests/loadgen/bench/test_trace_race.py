@@ -28,6 +28,7 @@ def test_a_race_replays_a_trace(tmp_path):
     sent = []
     for block in run.blocks:
         assert (block.facts.status, len(block.measured)) == ("complete", 20)
+        assert block.cut.complete, "the schedule ends with the last measured request: nothing comes behind it"
         records = sorted(block.records, key=lambda r: r.index)
         assert [r.index for r in records] == list(range(24))
         assert {r.worker for r in records} != {records[0].worker}, "both workers sent some"

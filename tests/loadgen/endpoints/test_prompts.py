@@ -132,15 +132,3 @@ def test_bos_opens_an_ids_prompt_only_where_there_is_room_for_it():
 def test_too_few_pieces_are_refused():
     with pytest.raises(UserError, match="Only 15 one-token words were found"):
         PromptFactory(text_recipe(count=15), prompt_tokens=64, seed="s")
-
-
-@given(recipes)
-def test_a_recipe_survives_json(recipe):
-    assert PromptRecipe.from_json(recipe.to_json()) == recipe
-    assert recipe.facts()["distinct_pieces"] == len(recipe.pieces)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "7", "null", "{}", '{"mode":"ids"}', '{"mode":1,"pieces":7}', "{"])
-def test_what_is_no_recipe_is_a_value_error(text):
-    with pytest.raises(ValueError):
-        PromptRecipe.from_json(text)

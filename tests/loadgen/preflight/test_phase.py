@@ -54,9 +54,9 @@ class Stage:
         ]
         self.preflight = Preflight(seats, self.host, needs or Needs(), frozenset(accepted), keep_up=keep_up)
 
-    def sample(self, endpoint, recipe, *, text_api, nonce, say):
+    def sample(self, endpoint, recipe, *, text_api, nonce, tell):
         assert endpoint.base_url == f"http://here/{endpoint.name}", "asked where this machine reaches it"
-        say("something")
+        tell("something")
         self.asked[endpoint.name] = text_api
         self.nonces.add(nonce)
         sample = self.samples.get(endpoint.name, SAMPLE)

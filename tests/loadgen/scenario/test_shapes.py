@@ -53,17 +53,7 @@ def test_the_id_of_any_cell_reads_back(cell):
 @settings(deadline=None)
 @given(cells)
 def test_a_plan_carries_its_cell(cell):
-    made = plan(
-        prompt_tokens=cell.prompt_tokens,
-        output_tokens=cell.output_tokens,
-        users=cell.concurrency,
-        rate=cell.rate,
-        shared_percent=cell.shared_percent,
-        step=cell.step,
-        conversation=cell.conversation,
-        trace_digest=cell.trace,
-    )
-    assert BlockPlan.from_json(made.to_json()).cell == cell
+    assert BlockPlan.from_json(plan(cell=cell).model_dump_json()).cell == cell
 
 
 @pytest.mark.parametrize(
