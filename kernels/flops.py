@@ -77,11 +77,11 @@ def textbook_bytes(shape: Shape, element: int = 2, score: int = 4) -> int:
 
     Args:
         shape: the whole square is written and read, causal or not.
-        element: bytes of one number of Q, K, V, P and the output.
-        score: bytes of one number of S.
+        element: bytes of one number of Q, K, V and the output.
+        score: bytes of one number of S and of P.
     """
     pairs = shape.batch * shape.heads * shape.queries * shape.keys
-    return tiled_bytes(shape, element) + 2 * pairs * (score + element)
+    return tiled_bytes(shape, element) + 4 * pairs * score
 
 
 def intensity(shape: Shape, element: int = 2) -> float:

@@ -58,7 +58,7 @@ def test_bytes_of_known_sizes():
     shape = square(4, 16, 4096, 128)
     assert flops.tiled_bytes(shape) == 4 * (4 * 16 * 4096 * 128) * 2  # Q, K, V and the output, 64 MiB each
     scores = 4 * 16 * 4096 * 4096
-    assert flops.textbook_bytes(shape) == flops.tiled_bytes(shape) + scores * (4 + 4 + 2 + 2)
+    assert flops.textbook_bytes(shape) == flops.tiled_bytes(shape) + scores * 16
     assert flops.textbook_bytes(shape, score=2) == flops.tiled_bytes(shape) + scores * 8
     grouped = Shape(4, 16, 4096, 4096, 128, kv_heads=4)
     assert flops.tiled_bytes(grouped) == (2 + 2 / 4) * (4 * 16 * 4096 * 128) * 2

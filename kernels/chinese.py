@@ -1,0 +1,3 @@
+"""The Chinese of the page's pictures and tables, by the English text."""
+
+CHINESE: dict[str, str] = {}
