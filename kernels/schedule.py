@@ -34,7 +34,8 @@ def in_turn(tiles: int, *, copy: float, work: float) -> list[Work]:
 
 def two_buffers(tiles: int, *, copy: float, work: float) -> list[Work]:
     """Step 4: the copy of a tile begins with the work on the one before, into the buffer that has become free."""
-    found, copied, worked = [], 0.0, 0.0
+    found: list[Work] = []
+    copied = worked = 0.0
     for tile in range(1, tiles + 1):
         buffer = (tile - 1) % 2
         begin = max(copied, found[-1].begin if found else 0.0)
