@@ -25,7 +25,7 @@ __device__ void tile_product(float (&c)[4][4], int depth, FA a_at, FB b_at) {
 }
 
 template <typename T, int DIM, bool CAUSAL>
-__global__ void scores(AttentionArgs a) {
+__global__ void textbook_scores(AttentionArgs a) {
     int bh = blockIdx.z, h = bh % a.heads, kv_head = h / (a.heads / a.kv_heads);
     Sequence s = sequence_of(a, bh / a.heads);
     int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
@@ -62,7 +62,7 @@ __device__ float block_reduce(float value, F op) {
 }
 
 // One block a row: maximum, sum of exponentials, division.
-__global__ void softmax(AttentionArgs a) {
+__global__ void textbook_softmax(AttentionArgs a) {
     float *row = static_cast<float *>(a.scratch) + (static_cast<size_t>(blockIdx.y) * a.seq_q + blockIdx.x) * a.seq_k;
     float m = -INFINITY, sum = 0;
     for (int i = threadIdx.x; i < a.seq_k; i += 256) m = fmaxf(m, row[i]);
@@ -75,7 +75,7 @@ __global__ void softmax(AttentionArgs a) {
 }
 
 template <typename T, int DIM>
-__global__ void weighted_values(AttentionArgs a) {
+__global__ void textbook_values(AttentionArgs a) {
     int bh = blockIdx.z, h = bh % a.heads, kv_head = h / (a.heads / a.kv_heads);
     Sequence s = sequence_of(a, bh / a.heads);
     int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
@@ -100,9 +100,9 @@ template <typename T, int DIM, bool CAUSAL>
 struct Step0 {
     static int run(const AttentionArgs &a) {
         int bh = a.batch * a.heads, rows = ceil_div(a.seq_q, TILE);
-        int e = launch(scores<T, DIM, CAUSAL>, dim3(ceil_div(a.seq_k, TILE), rows, bh), 256, 0, a.stream, a);
-        if (!e) e = launch(softmax, dim3(a.seq_q, bh), 256, 0, a.stream, a);
-        if (!e) e = launch(weighted_values<T, DIM>, dim3(DIM / TILE, rows, bh), 256, 0, a.stream, a);
+        int e = launch(textbook_scores<T, DIM, CAUSAL>, dim3(ceil_div(a.seq_k, TILE), rows, bh), 256, 0, a.stream, a);
+        if (!e) e = launch(textbook_softmax, dim3(a.seq_q, bh), 256, 0, a.stream, a);
+        if (!e) e = launch(textbook_values<T, DIM>, dim3(DIM / TILE, rows, bh), 256, 0, a.stream, a);
         return e;
     }
 };

@@ -10,7 +10,7 @@ namespace {
 constexpr int ROWS = 64, KEYS = 64, SIDE = 16;  // 16 x 16 threads; a thread holds 4 rows x 4 keys of S
 
 template <typename T, int DIM, bool CAUSAL>
-__global__ void __launch_bounds__(256) kernel(AttentionArgs a) {
+__global__ void __launch_bounds__(256) online_softmax(AttentionArgs a) {
     constexpr int STRIDE = DIM + 1;  // one float more: 16 threads read 16 rows of K, each from another bank
     extern __shared__ float shared[];
     float *q = shared, *k = q + ROWS * STRIDE, *v = k + KEYS * STRIDE, *p = v + KEYS * STRIDE;
@@ -87,7 +87,7 @@ struct Step1 {
     static int run(const AttentionArgs &a) {
         int bytes = (3 * ROWS * (DIM + 1) + ROWS * KEYS) * sizeof(float);
         dim3 grid(ceil_div(a.seq_q, ROWS), a.heads, a.batch);
-        return launch(kernel<T, DIM, CAUSAL>, grid, 256, bytes, a.stream, a);
+        return launch(online_softmax<T, DIM, CAUSAL>, grid, 256, bytes, a.stream, a);
     }
 };
 

@@ -19,7 +19,7 @@ __device__ inline void load_x4_transposed(uint32_t (&r)[4], uint32_t at) {
 }
 
 template <typename T, int DIM, bool CAUSAL>
-__global__ void __launch_bounds__(WARPS * 32, 2) kernel(AttentionArgs a) {
+__global__ void __launch_bounds__(WARPS * 32, 2) swizzle(AttentionArgs a) {
     extern __shared__ __align__(128) unsigned char shared[];
     unsigned char *q_tile = shared, *k_tile = q_tile + ROWS * DIM * 2, *v_tile = k_tile + KEYS * DIM * 2;
     uint32_t q = shared_address(q_tile), k = shared_address(k_tile), v = shared_address(v_tile);
@@ -81,7 +81,7 @@ template <typename T, int DIM, bool CAUSAL>
 struct Step3 {
     static int run(const AttentionArgs &a) {
         int bytes = (ROWS + 2 * KEYS) * DIM * 2;
-        return launch(kernel<T, DIM, CAUSAL>, dim3(ceil_div(a.seq_q, ROWS), a.heads, a.batch), WARPS * 32, bytes,
+        return launch(swizzle<T, DIM, CAUSAL>, dim3(ceil_div(a.seq_q, ROWS), a.heads, a.batch), WARPS * 32, bytes,
                       a.stream, a);
     }
 };

@@ -33,7 +33,7 @@ __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;");
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_group 0;"); }
 
 template <typename T, int DIM, bool CAUSAL>
-__global__ void __launch_bounds__(WARPS * 32, 2) kernel(AttentionArgs a) {
+__global__ void __launch_bounds__(WARPS * 32, 2) pipelined(AttentionArgs a) {
     constexpr int ROW = DIM * 2, TILE = KEYS * ROW;  // bytes
     extern __shared__ __align__(256) unsigned char shared[];
     uint32_t q = shared_address(shared), kv = q + ROWS * ROW;  // kv: K, V, and the other K, V
@@ -113,7 +113,7 @@ template <typename T, int DIM, bool CAUSAL>
 struct Step4 {
     static int run(const AttentionArgs &a) {
         int bytes = (ROWS + 4 * KEYS) * DIM * 2;
-        return launch(kernel<T, DIM, CAUSAL>, dim3(ceil_div(a.seq_q, ROWS), a.heads, a.batch), WARPS * 32, bytes,
+        return launch(pipelined<T, DIM, CAUSAL>, dim3(ceil_div(a.seq_q, ROWS), a.heads, a.batch), WARPS * 32, bytes,
                       a.stream, a);
     }
 };

@@ -224,6 +224,7 @@ __device__ void consume(const AttentionArgs &a, int section, uint32_t shared, vo
         };
 
         if (t.blocks == 0) {
+            __syncwarp();  // every lane has read the slot
             release(bar.q_empty());
         } else {
             int n = t.blocks - 1;
@@ -283,7 +284,7 @@ __device__ void consume(const AttentionArgs &a, int section, uint32_t shared, vo
 
 template <class S>
 __global__ void __launch_bounds__(S::THREADS, 1)
-    kernel(AttentionArgs a, const __grid_constant__ Maps maps, int tiles, int section) {
+    hopper(AttentionArgs a, const __grid_constant__ Maps maps, int tiles, int section) {
     extern __shared__ __align__(1024) unsigned char shared_bytes[];
     uint32_t shared = shared_address(shared_bytes);
     volatile int *tile_slot = reinterpret_cast<int *>(shared_bytes + S::TILE);
@@ -326,7 +327,7 @@ int run_shape(const AttentionArgs &a) {
     int tiles = ceil_div(a.seq_q, S::ROWS) * a.batch * a.heads;
     double kv_bytes = 4.0 * a.seq_k * S::DIM * a.kv_heads / a.heads;  // of one query head
     int section = std::max(1, std::min(a.batch * a.heads, static_cast<int>(32e6 / kv_bytes)));
-    return launch(kernel<S>, dim3(std::min(tiles, processors)), S::THREADS, S::BYTES, a.stream, a, maps, tiles,
+    return launch(hopper<S>, dim3(std::min(tiles, processors)), S::THREADS, S::BYTES, a.stream, a, maps, tiles,
                   section);
 }
 
