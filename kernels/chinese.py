@@ -90,7 +90,7 @@ CHINESE: dict[str, str] = {
     "Bytes through device memory by length, 16 heads of 128": "各长度进出显存的字节数，16 个 128 维的 head",
     "textbook, worked out: O(N²)": "教科书写法，推算：O(N²)",
     "least there can be: O(N)": "下限：O(N)",
-    "what the card counts: not measured yet": "卡的计数：尚未测量",
+    "counted: not measured yet": "计数：尚未测量",
     "{kernel}, counted": "{kernel}，计数",
     "MiB of one sequence": "一条序列的 MiB 数",
     # tables

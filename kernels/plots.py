@@ -162,7 +162,7 @@ def traffic(measured: Measured, say: Language) -> str:
                     label=say("{kernel}, counted", kernel=label(kernel, say)),
                 )
         if not measured.counters:
-            axes.plot([], [], linestyle="none", label=say("what the card counts: not measured yet"))
+            axes.plot([], [], linestyle="none", label=say("counted: not measured yet"))
         _length_axis(axes, list(LENGTHS), say)
         _log(axes.yaxis)
         axes.set_ylabel(say("MiB of one sequence"), color=INK["muted"])

@@ -109,7 +109,7 @@ def test_the_online_softmax_ends_where_softmax_does():
 def test_plots_say_that_nothing_was_measured():
     for name in ("speed", "roofline"):
         assert "not measured yet" in PLOTS[name](Measured(), ENGLISH)
-    assert "what the card counts: not measured yet" in PLOTS["traffic"](Measured(), ENGLISH)
+    assert "counted: not measured yet" in PLOTS["traffic"](Measured(), ENGLISH)
 
 
 def test_plots_are_the_same_each_time():
