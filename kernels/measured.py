@@ -62,7 +62,24 @@ class Counters:
     kernel: str
     seqlen: int
     causal: bool
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Any]
+    """By the names of `profile.COUNTERS`."""
+
+    def count(self, metric: str) -> float | None:
+        """One counter; None where it was not counted."""
+        value = self.metrics.get(metric)
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def dram_bytes(self) -> float | None:
+        """Bytes read from device memory and written to it."""
+        read, written = self.count("dram_read_bytes"), self.count("dram_write_bytes")
+        return None if read is None or written is None else read + written
+
+    @property
+    def stalls(self) -> Mapping[str, float]:
+        """Warps that wait while one issues, by what they wait for."""
+        return dict(self.metrics.get("stalls") or {})
 
 
 @dataclass(frozen=True)
@@ -131,12 +148,15 @@ class Measured:
     cases: tuple[Case, ...] | None = None
     counters: tuple[Counters, ...] | None = None
 
-    def count(self, kernel: str, metric: str, *, seqlen: int, causal: bool = False) -> float | None:
-        """One counter of one kernel; None where it was not counted."""
-        for row in self.counters or ():
-            if (row.kernel, row.seqlen, row.causal) == (kernel, seqlen, causal):
-                return row.metrics.get(metric)
-        return None
+    def counted(self, kernel: str, seqlen: int, *, causal: bool = False) -> Counters | None:
+        """The counters of one kernel at one size; None where it was not profiled."""
+        rows = (row for row in self.counters or () if (row.kernel, row.seqlen, row.causal) == (kernel, seqlen, causal))
+        return next(rows, None)
+
+    def moved(self, kernel: str, seqlen: int) -> float | None:
+        """Bytes through device memory without a mask; None where they were not counted."""
+        found = self.counted(kernel, seqlen)
+        return None if found is None else found.dram_bytes
 
 
 def read(folder: Path = FOLDER) -> Measured:

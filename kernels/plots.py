@@ -122,7 +122,7 @@ def _roof_points(measured: Measured) -> dict[str, tuple[float, float, Look]]:
     """FLOPs a counted byte and TFLOP/s of each kernel that has both."""
     found = {}
     for kernel, look in LOOKS.items():
-        moved = measured.count(kernel, "dram_bytes", seqlen=HEADLINE)
+        moved = measured.moved(kernel, HEADLINE)
         got = measured.bench.speed(kernel, HEADLINE, causal=False) if measured.bench else None
         if moved and got is not None:
             found[kernel] = (flops.flops(paper_shape(HEADLINE)) / moved, got.median, look)
@@ -147,11 +147,7 @@ def traffic(measured: Measured, say: Language) -> str:
             )
         for kernel in (*NAMES, *LIBRARIES):
             look = LOOKS[kernel]
-            found = [
-                (n, _one_sequence(moved, n))
-                for n in LENGTHS
-                if (moved := measured.count(kernel, "dram_bytes", seqlen=n)) is not None
-            ]
+            found = [(n, _one_sequence(moved, n)) for n in LENGTHS if (moved := measured.moved(kernel, n)) is not None]
             if found:
                 axes.plot(
                     *zip(*found, strict=True),

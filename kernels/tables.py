@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kernels import emulation, flops
-from kernels.measured import BETTER, DIM, DTYPE, Case, Measured, Spread
+from kernels.measured import BETTER, DIM, DTYPE, Case, Counters, Measured, Spread
 from kernels.steps import NAMES
 from kernels.style import LIBRARIES, LOOKS
 from kernels.words import Language
@@ -23,6 +23,11 @@ HEADLINE = 4096
 TOKENS, WIDTH = 16384, 2048
 """The paper's sizes: batch x length, heads x head dim."""
 NOTHING = "–"
+SHARED = (
+    *("shared_load_wavefronts", "shared_load_bank_conflicts"),
+    *("shared_store_wavefronts", "shared_store_bank_conflicts"),
+)
+"""Counters of shared memory: trips, and those of them that a conflict made necessary."""
 MIB = 1 << 20
 
 
@@ -222,15 +227,17 @@ def _input(case: Case) -> tuple[object, ...]:
 
 
 def conflicts(measured: Measured, say: Language) -> str:
-    """Trips to shared memory that one 8 x 8 read and one row's store take, worked out, and conflicts as counted."""
+    """Trips to shared memory that one 8 x 8 read and one row's store take, worked out, and trips as counted."""
     rows = []
     for kernel, layout in (("tensor-cores", emulation.plain(DIM)), ("swizzle", emulation.swizzled(DIM))):
         read = emulation.trips(emulation.matrix_read(layout, 0, 0), emulation.CHUNK)
         store = emulation.trips(emulation.row_store(layout, 0, 0), emulation.CHUNK)
-        counted = [measured.count(kernel, f"bank_conflicts_{what}", seqlen=HEADLINE) for what in ("loads", "stores")]
+        found = measured.counted(kernel, HEADLINE)
+        counted = [None if found is None else found.count(name) for name in SHARED]
         rows.append([label(kernel, say), f"{read}", f"{store}", *map(whole, counted)])
     head = [say("step"), say("trips of one 8 × 8 read"), say("trips of one row's store")]
-    return table([*head, say("conflicts counted, loads"), say("conflicts counted, stores")], rows)
+    head += [say("read trips counted"), say("of them conflicts")]
+    return table([*head, say("store trips counted"), say("of them conflicts")], rows)
 
 
 def traffic(measured: Measured, say: Language) -> str:
@@ -243,7 +250,7 @@ def traffic(measured: Measured, say: Language) -> str:
         one = flops.square(1, WIDTH // DIM, length, DIM)
         row = [f"{length:,}", mib(flops.textbook_bytes(one)), mib(flops.tiled_bytes(one))]
         for name in counted:
-            moved = measured.count(name, "dram_bytes", seqlen=length)
+            moved = measured.moved(name, length)
             row.append(mib(None if moved is None else moved / paper_shape(length).batch))
         rows.append(row)
     note = "" if counted else "\n\n" + say("*What the card counts is not measured yet.*")
@@ -259,26 +266,33 @@ def counters(measured: Measured, say: Language) -> str:
                 [
                     label(row.kernel, say),
                     say("causal") if row.causal else say("not causal"),
-                    share(row.metrics.get("tensor_pipe_pct")),
-                    share(row.metrics.get("occupancy_pct")),
-                    mib(row.metrics.get("dram_bytes")),
-                    whole(row.metrics.get("bank_conflicts_loads")),
-                    whole(row.metrics.get("bank_conflicts_stores")),
-                    stalls(row.metrics, say),
+                    *(share(row.count(name)) for name in BUSY),
+                    whole(row.count("registers")),
+                    whole(row.count("shared_load_bank_conflicts")),
+                    mib(row.dram_bytes),
+                    waits(row),
                 ]
             )
     if not rows:
         return not_yet(say)
-    head = [say("kernel"), say("mask"), say("tensor pipe"), say("occupancy"), say("device memory")]
-    head += [say("conflicts, loads"), say("conflicts, stores"), say("warps wait most for")]
+    head = [say("kernel"), say("mask"), *map(say, BUSY.values()), say("registers")]
+    head += [say("read conflicts"), say("device memory"), say("warps wait most for")]
     return table(head, rows)
 
 
-def stalls(metrics: object, say: Language, most: int = 3) -> str:
-    """The largest reasons for which warps waited, in cycles an instruction."""
-    found = {k.removeprefix("stall_"): v for k, v in dict(metrics).items() if k.startswith("stall_")}  # type: ignore[call-overload]
-    top = sorted(found.items(), key=lambda item: -item[1])[:most]
-    return ", ".join(f"{say(name.replace('_', ' '))} {value:.1f}" for name, value in top) or NOTHING
+BUSY = {
+    "tensor_pipe_pct": "tensor pipe",
+    "issue_slots_pct": "issue slots",
+    "exp_unit_pct": "exp unit",
+    "occupancy_pct": "occupancy",
+}
+"""Counters that are a share of what the card could do, and their heads."""
+
+
+def waits(row: Counters, most: int = 3) -> str:
+    """The largest reasons for which warps waited, by their names in ncu: how many wait while one issues."""
+    top = sorted(row.stalls.items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"`{name}` {value:.1f}" for name, value in top) or NOTHING
 
 
 def paper_shape(length: int, *, dim: int = DIM, causal: bool = False) -> flops.Shape:

@@ -39,13 +39,17 @@ COUNTERS = tuple(
         length,
         False,
         {
-            "dram_bytes": float((1 << 20) * 1000 * (length if kernel == "textbook" else 1)),
+            "dram_read_bytes": float((1 << 20) * 900 * (length if kernel == "textbook" else 1)),
+            "dram_write_bytes": float((1 << 20) * 100 * (length if kernel == "textbook" else 1)),
             "tensor_pipe_pct": 60.04,
+            "issue_slots_pct": 45.0,
             "occupancy_pct": 12.5,
-            "bank_conflicts_loads": 0.0 if kernel == "swizzle" else 1234567.0,
-            "bank_conflicts_stores": 0.0,
-            "stall_long_scoreboard": 2.0,
-            "stall_barrier": 3.0,
+            "registers": 168,
+            "shared_load_wavefronts": 2345678.0,
+            "shared_load_bank_conflicts": 0.0 if kernel == "swizzle" else 1234567.0,
+            "shared_store_wavefronts": 5.0,
+            "shared_store_bank_conflicts": 0.0,
+            "stalls": {"long_scoreboard": 2.0, "barrier": 3.0, "wait": 1.0, "gmma": 0.5},
         },
     )
     for kernel in ("textbook", "tensor-cores", "swizzle", "hopper")

@@ -45,6 +45,16 @@ def test_a_tool_that_fails_leaves_the_measurements_as_they_were(monkeypatch, tmp
     assert "kernels.nothing_of_that_name ended with exit status 1" in capfd.readouterr().err
 
 
+def test_without_a_profiler_the_rest_is_kept(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(command, "why_not", lambda: None)
+    monkeypatch.setattr(command, "TOOLS", (("nothing_of_that_name", "profile.json", ()),))
+    monkeypatch.setattr(command, "OPTIONAL", ("nothing_of_that_name",))
+    (tmp_path / "profile.json").write_text("of another run")
+    assert command.measure(tmp_path) == 0
+    assert not (tmp_path / "profile.json").exists()
+    assert "the page will do without profile.json" in capfd.readouterr().err
+
+
 def test_a_page_is_written_once(tmp_path):
     for name in ("README.md", "README.zh.md"):
         (tmp_path / name).write_text("<!-- table: setup -->\n<!-- end -->\n")

@@ -68,9 +68,9 @@ def test_correctness_takes_the_worst():
 
 def test_conflicts_worked_out_and_counted():
     made = tables.conflicts(MEASURED, ENGLISH)
-    assert row(made, "2 tensor-cores") == ["2 tensor-cores", "8", "1", "1,234,567", "0"]
-    assert row(made, "3 swizzle") == ["3 swizzle", "1", "1", "0", "0"]
-    assert row(tables.conflicts(Measured(), ENGLISH), "2 tensor-cores")[1:] == ["8", "1", "–", "–"]
+    assert row(made, "2 tensor-cores") == ["2 tensor-cores", "8", "1", "2,345,678", "1,234,567", "5", "0"]
+    assert row(made, "3 swizzle") == ["3 swizzle", "1", "1", "2,345,678", "0", "5", "0"]
+    assert row(tables.conflicts(Measured(), ENGLISH), "2 tensor-cores")[1:] == ["8", "1", "–", "–", "–", "–"]
 
 
 def test_traffic_is_of_one_sequence():
@@ -82,8 +82,18 @@ def test_traffic_is_of_one_sequence():
 
 def test_counters_name_the_longest_waits():
     made = row(tables.counters(MEASURED, ENGLISH), "5 hopper")
-    assert made[2:4] == ["60.0%", "12.5%"]
-    assert made[-1] == "barrier 3.0, long scoreboard 2.0"
+    assert made[2:] == [
+        *(
+            "60.0%",
+            "45.0%",
+            "–",
+            "12.5%",
+            "168",
+            "1,234,567",
+            "1,000 MiB",
+            "`barrier` 3.0, `long_scoreboard` 2.0, `wait` 1.0",
+        )
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in tables.TABLES if name not in ("conflicts", "traffic")])
@@ -163,14 +173,17 @@ def test_reading_what_the_tools_write(tmp_path):
     case = {"kernel": "hopper", "dtype": "float16", "dim": 64, "causal": False, "batch": 1, "seqlen": 1, "heads": 2}
     case |= {"kv_heads": 2, "kind": "one row", "max_abs": 0.1, "rel_l2": 0.2, "library_rel_l2": None, "ok": False}
     (tmp_path / "correctness.json").write_text(json.dumps({"cases": [case]}))
-    counted = {"kernel": "swizzle", "seqlen": 4096, "causal": False, "metrics": {"dram_bytes": 5.0}}
+    counted = {"kernel": "swizzle", "seqlen": 4096, "causal": False, "launches": 1}
+    counted["metrics"] = {"dram_read_bytes": 5.0, "dram_write_bytes": 2, "stalls": {"wait": 1.0}}
     (tmp_path / "profile.json").write_text(json.dumps({"rows": [counted]}))
     found = measured.read(tmp_path)
     assert found.bench.speed("hopper", 512, True) == Spread(400.0, 400.0, 400.0, 1)
     assert found.bench.speed("hopper", 512, False) is None
     assert not found.cases[0].ok
-    assert found.count("swizzle", "dram_bytes", seqlen=4096) == 5.0
-    assert found.count("swizzle", "nothing", seqlen=4096) is None
+    assert found.moved("swizzle", 4096) == 7.0
+    assert found.moved("swizzle", 512) is None
+    assert found.counted("swizzle", 4096).count("registers") is None
+    assert found.counted("swizzle", 4096).count("stalls") is None
 
 
 @pytest.mark.parametrize(
