@@ -153,6 +153,10 @@ def main() -> int:
         print(f"{result.source}: {'compiles' if result.ok else 'FAILS'} ({result.seconds} s{used})")
         if not result.ok:
             print(result.words)
+        for line in dict.fromkeys(
+            re.findall(r"^.*(?:Potential Performance Loss|warning).*$", result.words, re.MULTILINE)
+        ):
+            print(f"  {line.strip()}")
     return 0 if all(result.ok for result in results) else 1
 
 
