@@ -150,6 +150,8 @@ CHINESE: dict[str, str] = {
     "device memory": "显存",
     "issue slots": "发射槽",
     "exp unit": "exp 单元",
+    "fp32 pipe": "fp32 流水线",
+    "device memory's speed": "显存带宽",
     "registers": "寄存器",
     "read conflicts": "读冲突",
     "warps wait most for": "warp 主要在等",

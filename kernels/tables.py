@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kernels import emulation, flops
+from kernels.cards import card_of
 from kernels.measured import BETTER, DIM, DTYPE, Case, Counters, Measured, Spread
 from kernels.steps import NAMES
 from kernels.style import LIBRARIES, LOOKS
@@ -266,7 +267,8 @@ def counters(measured: Measured, say: Language) -> str:
                 [
                     label(row.kernel, say),
                     say("causal") if row.causal else say("not causal"),
-                    *(share(row.count(name)) for name in BUSY),
+                    *busy(row, measured),
+                    share(row.count("occupancy_pct")),
                     whole(row.count("registers")),
                     whole(row.count("shared_load_bank_conflicts")),
                     mib(row.dram_bytes),
@@ -275,18 +277,30 @@ def counters(measured: Measured, say: Language) -> str:
             )
     if not rows:
         return not_yet(say)
-    head = [say("kernel"), say("mask"), *map(say, BUSY.values()), say("registers")]
-    head += [say("read conflicts"), say("device memory"), say("warps wait most for")]
+    head = [say("kernel"), say("mask"), *map(say, BUSY.values()), say("device memory's speed"), say("occupancy")]
+    head += [say("registers"), say("read conflicts"), say("device memory"), say("warps wait most for")]
     return table(head, rows)
 
 
 BUSY = {
     "tensor_pipe_pct": "tensor pipe",
-    "issue_slots_pct": "issue slots",
     "exp_unit_pct": "exp unit",
-    "occupancy_pct": "occupancy",
+    "fma_pipe_pct": "fp32 pipe",
+    "issue_slots_pct": "issue slots",
 }
-"""Counters that are a share of what the card could do, and their heads."""
+"""Counters that are a share of what a processor could do, and their heads."""
+
+
+def busy(row: Counters, measured: Measured) -> list[str]:
+    """How busy each part of the card was, that of device memory by its data sheet last; the busiest is bold."""
+    shares = [row.count(name) for name in BUSY]
+    card, milliseconds = card_of(measured.bench.card if measured.bench else ""), row.count("ms")
+    speed = None
+    if card is not None and milliseconds and row.dram_bytes is not None:
+        speed = row.dram_bytes / (milliseconds * 1e-3) / (card.tbytes_a_s * 1e12) * 100
+    shares.append(speed)
+    most = max((value for value in shares if value is not None), default=None)
+    return [f"**{share(value)}**" if value is not None and value == most else share(value) for value in shares]
 
 
 def waits(row: Counters, most: int = 3) -> str:

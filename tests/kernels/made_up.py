@@ -44,6 +44,7 @@ COUNTERS = tuple(
             "tensor_pipe_pct": 60.04,
             "issue_slots_pct": 45.0,
             "occupancy_pct": 12.5,
+            "ms": 1.0,
             "registers": 168,
             "shared_load_wavefronts": 2345678.0,
             "shared_load_bank_conflicts": 0.0 if kernel == "swizzle" else 1234567.0,
