@@ -63,4 +63,12 @@ def test_the_page_reads_counters_that_the_profiler_writes():
     from kernels import tables
 
     written = {name for name, _ in profile.COUNTERS.values()}
-    assert {*tables.BUSY, *tables.SHARED, "registers", "dram_read_bytes", "dram_write_bytes"} <= written
+    assert {
+        *tables.BUSY,
+        *tables.SHARED,
+        "registers",
+        "ms",
+        "occupancy_pct",
+        "dram_read_bytes",
+        "dram_write_bytes",
+    } <= written
