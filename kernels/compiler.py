@@ -98,7 +98,7 @@ def compile_source(source: Path, *, quick: bool, nvcc: Path) -> Compiled:
         source.name,
         done.returncode == 0,
         round(time.monotonic() - began, 1),
-        "" if done.returncode == 0 and not quick else words,
+        "" if done.returncode == 0 and quick else words,
         max((used for used, _ in found), default=None),
         max((spilled for _, spilled in found), default=None),
     )
