@@ -46,13 +46,7 @@ def attention(
         raise ValueError(f"kernel {kernel!r} takes no cu_seqlens; 'pipelined' and 'hopper' do")
     if scale is not None and not scale > 0:
         raise ValueError(f"scale must be above 0, is {scale}")
-    if not torch.cuda.is_available():
-        raise RuntimeError("no CUDA card: these kernels run on one (compute capability 9.0)")
-    if torch.cuda.get_device_capability(q.device) != (9, 0):
-        raise RuntimeError(f"{torch.cuda.get_device_name(q.device)} is no Hopper card (compute capability 9.0)")
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        if not x.is_cuda or not x.is_contiguous():
-            raise ValueError(f"{name} must be a contiguous tensor on the card")
+    _check_card(torch, q, k, v)
 
     heads, dim = q.shape[-2:]
     if packed:
@@ -119,6 +113,18 @@ def _check(torch: Any, q: Tensor, k: Tensor, v: Tensor, packed: bool) -> None:
         raise ValueError(f"q holds {q.shape[0]} sequences, k holds {k.shape[0]}")
     if q.device != k.device or q.device != v.device:
         raise ValueError("q, k and v must lie on one card")
+
+
+def _check_card(torch: Any, *tensors: Tensor) -> None:
+    """RuntimeError without a Hopper card, ValueError unless the tensors lie on it, contiguous."""
+    if not torch.cuda.is_available():
+        raise RuntimeError("no CUDA card: these kernels run on one (compute capability 9.0)")
+    for name, x in zip("qkv", tensors, strict=True):
+        if not x.is_cuda or not x.is_contiguous():
+            raise ValueError(f"{name} must be a contiguous tensor on the card")
+    if torch.cuda.get_device_capability(tensors[0].device) != (9, 0):
+        name = torch.cuda.get_device_name(tensors[0].device)
+        raise RuntimeError(f"{name} is no Hopper card (compute capability 9.0)")
 
 
 def _offsets(torch: Any, name: str, cu: Tensor, longest: int | None) -> tuple[int, int]:

@@ -3,7 +3,8 @@
     python -m kernels.bench --out bench.json
 
 The paper's sizes: batch x length = 16k tokens, heads x dim = 2048, lengths 512 to 16k. Each row is the median of CUDA
-events around one call, after warm-ups; within a shape the kernels take turns, so that all meet the same clocks.
+events around one call, after warm-ups; within a shape the kernels take turns in random order, so that all meet the
+same clocks.
 FLOPs are 4 x batch x heads x length^2 x dim, halved under a causal mask, as the libraries' authors count.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -76,9 +78,13 @@ def flops(dim: int, seqlen: int, causal: bool) -> float:
 def time_interleaved(calls: dict[str, Any], limit: float) -> dict[str, list[float]]:
     """Milliseconds of each repeat of each call; a call slower than `limit` ms is repeated a third as often."""
     times: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    draw = random.Random(0)
     for turn in range(WARM_UPS + REPEATS):
         pairs = {}
-        for name, call in calls.items():
+        draw.shuffle(order)  # nobody always follows the one that heats the card most, or least
+        for name in order:
+            call = calls[name]
             slow = times[name] and times[name][0] > limit
             if slow and turn >= 2 and turn % 3:
                 continue

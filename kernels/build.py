@@ -39,8 +39,8 @@ def find_nvcc() -> Path:
         if candidate and Path(candidate).is_file():
             return Path(candidate)
     raise BuildError(
-        "no nvcc found: install CUDA 12.4 or later, or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl`"
-        " and set NVCC to the nvcc it brings"
+        "no nvcc found: install CUDA 12.5 or later, or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime "
+        "nvidia-cuda-cccl nvidia-nvvm` and set NVCC to the nvcc it brings"
     )
 
 

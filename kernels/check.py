@@ -66,6 +66,9 @@ def cases(random_cases: int, large: bool) -> Iterator[Case]:
                 yield Case("fewer queries", dtype, dim, causal, 1, 100, 4, 2, seqlen_k=417)
                 yield Case("fewer keys", dtype, dim, causal, 1, 300, 2, 2, seqlen_k=70)
                 yield Case("packed", dtype, dim, causal, 5, 400, 4, 2, lengths=(1, 400, 129, 64, 255))
+                yield Case("long tail", dtype, dim, causal, 1, 2500, 2, 1)  # step 5 takes taller tiles from 2k on
+                yield Case("long, fewer queries", dtype, dim, causal, 1, 2100, 2, 2, seqlen_k=2690)
+                yield Case("long packed", dtype, dim, causal, 4, 2305, 2, 1, lengths=(700, 1, 2305, 191))
     draw = random.Random(19)
     for _ in range(random_cases):
         kv_heads = draw.choice((1, 2, 3))
@@ -89,12 +92,14 @@ def cases(random_cases: int, large: bool) -> Iterator[Case]:
                 yield Case("large tail", dtype, dim, causal, 1, 8191, 8, 2)
 
 
-def few() -> Iterator[Case]:
+def few(long: bool) -> Iterator[Case]:
     """Shapes with tails, masks, groups and packing, small enough for a checker that slows everything down."""
     for dim in (64, 128):
         for causal in (False, True):
             yield Case("gqa", "float16", dim, causal, 1, 300, 4, 2)
             yield Case("packed", "bfloat16", dim, causal, 3, 200, 2, 1, lengths=(1, 200, 129))
+            if long and dim == 128:
+                yield Case("long packed", "bfloat16", dim, causal, 2, 2100, 2, 1, lengths=(100, 2100))
 
 
 def inputs(case: Case, device: str = "cuda") -> tuple[Any, Any, Any]:
@@ -196,7 +201,7 @@ def main() -> int:
     steps = [step for step in STEPS if step.name in options.kernels]
     others = {} if options.few else libraries()
     rows: list[dict[str, Any]] = []
-    for case in few() if options.few else cases(options.random, not options.small):
+    for case in few(options.kernels == ["hopper"]) if options.few else cases(options.random, not options.small):
         rows.extend(check_case(case, steps, others))
     for name in [step.name for step in steps] + list(others):
         mine = [row for row in rows if row["kernel"] == name]

@@ -25,7 +25,10 @@ def _scaled_dot_product(backend: str) -> Attend:
 
 
 def _flash_attention_3() -> tuple[Attend, str] | None:
-    for module, package in (("flash_attn_interface", "flash-attn-3"), ("fa3_fwd_interface", "fa3-fwd")):
+    for module, packages in (
+        ("flash_attn_interface", ("flash-attn-3", "tokenspeed-fa3")),
+        ("fa3_fwd_interface", ("fa3-fwd",)),
+    ):
         try:
             function = import_module(module).flash_attn_func
         except (ImportError, OSError):
@@ -35,7 +38,7 @@ def _flash_attention_3() -> tuple[Attend, str] | None:
             out = function(q, k, v, causal=causal)
             return out[0] if isinstance(out, tuple) else out
 
-        return attend, _version(package, module)
+        return attend, _version(*packages, module)
     return None
 
 

@@ -82,57 +82,49 @@ __device__ inline void hold(float (&x)[N]) {
     for (int i = 0; i < N; ++i) asm volatile("" : "+f"(x[i])::"memory");
 }
 
-// A tile in shared memory for wgmma: 128-byte rows, swizzled; `next_8` bytes from 8 rows to the next 8 is always 1024;
-// `slab` bytes from 64 columns to the next 64, which only the transposed operand (V) uses.
+// A tile in shared memory for wgmma: 128-byte rows, swizzled, 1024 bytes from 8 rows to the next 8; `slab` bytes from
+// 64 columns to the next 64, which only the transposed operand (V) uses.
 __device__ inline uint64_t descriptor(uint32_t at, int slab) {
     return uint64_t(at >> 4) | uint64_t(slab >> 4) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
 }
 
+// The operands of the accumulator: 32, 40 or 64 floats a thread for 64, 80 or 128 columns.
 // clang-format off
-#define LIST32 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define LIST32 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15" \
+    ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define LIST40 LIST32 ", %32, %33, %34, %35, %36, %37, %38, %39"
-#define LIST48 LIST40 ", %40, %41, %42, %43, %44, %45, %46, %47"
-#define LIST64 LIST32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define LIST80 LIST64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
-#define LIST72 LIST64 ", %64, %65, %66, %67, %68, %69, %70, %71"
-#define LIST88 LIST80 ", %80, %81, %82, %83, %84, %85, %86, %87"
-#define F8(x, i) "+f"(x[i]), "+f"(x[i+1]), "+f"(x[i+2]), "+f"(x[i+3]), "+f"(x[i+4]), "+f"(x[i+5]), "+f"(x[i+6]), "+f"(x[i+7])
+#define LIST64 LIST32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
+    ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define F8(x, i) \
+    "+f"(x[i]), "+f"(x[i+1]), "+f"(x[i+2]), "+f"(x[i+3]), "+f"(x[i+4]), "+f"(x[i+5]), "+f"(x[i+6]), "+f"(x[i+7])
 #define F32(x) F8(x, 0), F8(x, 8), F8(x, 16), F8(x, 24)
-#define F64(x) F32(x), F8(x, 32), F8(x, 40), F8(x, 48), F8(x, 56)
 #define F40(x) F32(x), F8(x, 32)
-#define F48(x) F40(x), F8(x, 40)
-#define F72(x) F64(x), F8(x, 64)
-#define F80(x) F64(x), F8(x, 64), F8(x, 72)
-#define F88(x) F80(x), F8(x, 80)
+#define F64(x) F32(x), F8(x, 32), F8(x, 40), F8(x, 48), F8(x, 56)
 // clang-format on
 
-// c (64 x N floats) = or += A (64 x 16) B (16 x N), A and B in shared memory, rows along the 16.
+// shared: c (64 x N floats) = A (64 x 16) B (16 x N), or += with `add`; A and B in shared memory, rows along the 16.
+// registers: c += A B with A in registers and the rows of B along N, the transposed operand.
 template <typename T>
 struct Wgmma {};
-// c (64 x N floats) += A B, A in registers, B (16 x N) in shared memory, rows along N: the transposed operand.
-#define WGMMA_SS(N, COUNT, A, B, P, NAME)                                                                             \
-    static __device__ void shared(float(&c)[COUNT], uint64_t a, uint64_t b, int add) {                                \
-        asm volatile("{.reg .pred p; setp.ne.b32 p, %" P ", 0;\n"                                                     \
-                     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" LIST##COUNT "}, %" A ", %" B   \
-                     ", p, 1, 1, 0, 0;}" : F##COUNT(c) : "l"(a), "l"(b), "r"(add));                                   \
+#define WGMMA_SS(N, COUNT, A, B, P, NAME)                                                                 \
+    static __device__ void shared(float(&c)[COUNT], uint64_t a, uint64_t b, int add) {                    \
+        asm volatile("{.reg .pred p; setp.ne.b32 p, %" P ", 0;\n"                                         \
+                     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" LIST##COUNT "}" \
+                     ", %" A ", %" B ", p, 1, 1, 0, 0;}" : F##COUNT(c) : "l"(a), "l"(b), "r"(add));       \
     }
-#define WGMMA_RS(N, COUNT, A, B, NAME)                                                                                \
-    static __device__ void registers(float(&c)[COUNT], const uint32_t(&a)[4], uint64_t b) {                           \
-        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" LIST##COUNT "}, {" A "}, %" B  \
-                     ", 1, 1, 1, 1;" : F##COUNT(c) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));             \
+#define WGMMA_RS(N, COUNT, A, B, NAME)                                                                    \
+    static __device__ void registers(float(&c)[COUNT], const uint32_t(&a)[4], uint64_t b) {               \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" LIST##COUNT "}" \
+                     ", {" A "}, %" B ", 1, 1, 1, 1;" : F##COUNT(c)                                       \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                               \
     }
-#define WGMMA(T, NAME)                                                                                                \
-    template <>                                                                                                       \
-    struct Wgmma<T> {                                                                                                 \
-        WGMMA_SS(64, 32, "32", "33", "34", NAME)                                                                      \
-        WGMMA_SS(80, 40, "40", "41", "42", NAME)                                                                      \
-        WGMMA_SS(96, 48, "48", "49", "50", NAME)                                                                      \
-        WGMMA_SS(144, 72, "72", "73", "74", NAME)                                                                     \
-        WGMMA_SS(128, 64, "64", "65", "66", NAME)                                                                     \
-        WGMMA_SS(160, 80, "80", "81", "82", NAME)                                                                     \
-        WGMMA_SS(176, 88, "88", "89", "90", NAME)                                                                     \
-        WGMMA_RS(64, 32, "%32, %33, %34, %35", "36", NAME)                                                            \
-        WGMMA_RS(128, 64, "%64, %65, %66, %67", "68", NAME)                                                           \
+#define WGMMA(T, NAME)                                         \
+    template <>                                                \
+    struct Wgmma<T> {                                          \
+        WGMMA_SS(80, 40, "40", "41", "42", NAME)               \
+        WGMMA_SS(128, 64, "64", "65", "66", NAME)              \
+        WGMMA_RS(64, 32, "%32, %33, %34, %35", "36", NAME)     \
+        WGMMA_RS(128, 64, "%64, %65, %66, %67", "68", NAME)    \
     };
 WGMMA(half, "f16")
 WGMMA(bf16, "bf16")

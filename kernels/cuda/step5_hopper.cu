@@ -19,7 +19,8 @@ struct Shape {
     static constexpr int DIM = DIM_, KEYS = KEYS_, GROUPS = GROUPS_, STAGES = STAGES_;
     static constexpr bool CAUSAL = CAUSAL_;
     static constexpr int ROWS = GROUPS * 64, THREADS = (GROUPS + 1) * 128;
-    static constexpr int PRODUCER_REGISTERS = 32, CONSUMER_REGISTERS = GROUPS == 2 ? 240 : 160;
+    // Together no more than the block starts with, or taking waits for ever: 168 or 128 a thread.
+    static constexpr int PRODUCER_REGISTERS = GROUPS == 2 ? 24 : 32, CONSUMER_REGISTERS = GROUPS == 2 ? 240 : 160;
     // Shared memory, in bytes from its start: two Q tiles, rings of K and V tiles, barriers, a slot for each Q tile.
     static constexpr int Q_BYTES = ROWS * DIM * 2, KV_BYTES = KEYS * DIM * 2;
     static constexpr int K = 2 * Q_BYTES, V = K + STAGES * KV_BYTES, BARRIERS = V + STAGES * KV_BYTES;
@@ -51,27 +52,31 @@ struct Ring {
     }
 };
 
-// The rows of one head that a block works on, and the blocks of keys they see.
+// The rows of one head that a block works on, and the blocks of keys they see. Tiles are counted from the end of the
+// sequence, so that the one that is cut short is the first: under a causal mask it has the fewest keys.
 template <class S>
 struct Tile {
-    int row0, b, h;
+    int level, b, h, row0;
     Sequence s;
-    __device__ Tile(const AttentionArgs &a, int row0, int b, int h) : row0(row0), b(b), h(h), s(sequence_of(a, b)) {}
+    __device__ Tile(const AttentionArgs &a, int level, int b, int h)
+        : level(level), b(b), h(h), s(sequence_of(a, b)) {
+        row0 = s.nq - (level + 1) * S::ROWS;
+    }
     // At least one: rows that see no key get a block that is masked as a whole, and come out as zeros.
     __device__ int blocks() const {
-        return max(1, (s.last_key(min(row0 + S::ROWS, s.nq) - 1, S::CAUSAL) + S::KEYS) / S::KEYS);
+        return max(1, (s.last_key(row0 + S::ROWS - 1, S::CAUSAL) + S::KEYS) / S::KEYS);
     }
-    __device__ int full() const { return max(0, s.last_key(row0, S::CAUSAL) + 1) / S::KEYS; }  // seen by every row
+    __device__ int full() const { return max(0, s.last_key(max(row0, 0), S::CAUSAL) + 1) / S::KEYS; }  // by every row
 };
 
 // Tiles go by sections of heads whose K and V fit the L2 cache together, and inside a section from the last rows (the
-// longest, under a causal mask) to the first.
+// longest, under a causal mask) to the first. Without a mask a section is one head: its tiles run side by side.
 template <class S>
 __device__ Tile<S> tile_at(const AttentionArgs &a, int index, int section) {
     int levels = (a.seq_q + S::ROWS - 1) / S::ROWS, first = index / (levels * section) * section;
     int width = min(section, a.batch * a.heads - first), inside = index - first * levels;
     int bh = first + inside % width;
-    return Tile<S>(a, (levels - 1 - inside / width) * S::ROWS, bh / a.heads, bh % a.heads);
+    return Tile<S>(a, inside / width, bh / a.heads, bh % a.heads);
 }
 
 template <class S>
@@ -100,12 +105,12 @@ __device__ void produce(const AttentionArgs &a, const Maps &maps, int tiles, int
     for (int index = blockIdx.x, next; index < tiles; index = next) {
         next = S::CAUSAL ? gridDim.x + atomicAdd(static_cast<int *>(a.scratch), 1) : index + gridDim.x;
         Tile<S> t = tile_at<S>(a, index, section);
-        if (t.row0 >= t.s.nq) continue;  // a sequence shorter than the longest
+        if (t.row0 + S::ROWS <= 0) continue;  // a sequence shorter than the longest
         bool packed = a.cu_q != nullptr;
         int batch = packed ? 0 : t.b, q_row = (packed ? t.s.q0 : 0) + t.row0, k_row = packed ? t.s.k0 : 0;
         int i = q_ring.stage;
         barrier_wait(bar.q_empty(i), q_ring.parity ^ 1);
-        slots[4 * i] = t.row0, slots[4 * i + 1] = t.b, slots[4 * i + 2] = t.h;
+        slots[4 * i] = t.level, slots[4 * i + 1] = t.b, slots[4 * i + 2] = t.h;
         barrier_expect(bar.q_full(i), S::Q_BYTES);
         load_tile(shared + i * S::Q_BYTES, maps.q, bar.q_full(i), q_row, t.h, batch);
         q_ring.step();
@@ -177,10 +182,10 @@ __device__ inline bool softmax(float (&s)[N], float (&m)[2], float (&l)[2], floa
 }
 
 // Divides a warp's 16 rows by their sums and writes them, through `stage` (16 rows of each slab of a Q tile, no longer
-// needed) so that a row leaves in whole 128-byte lines.
+// needed, and free from here on) so that a row leaves in whole 128-byte lines.
 template <class S>
 __device__ inline void write_out(const AttentionArgs &a, const Tile<S> &t, const float (&o)[S::DIM / 2], float (&l)[2],
-                                 uint32_t stage, int first_row) {
+                                 uint32_t stage, uint32_t empty, int first_row) {
     using T = typename S::T;
     const int lane = threadIdx.x % 32;
     float inverse[2];
@@ -199,19 +204,23 @@ __device__ inline void write_out(const AttentionArgs &a, const Tile<S> &t, const
                      "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
     }
     __syncwarp();
-    T *to = static_cast<T *>(a.o) + offset_of(t.s.q0 + first_row, a.heads, t.h, S::DIM);
+    uint4 x[S::DIM / 16];
 #pragma unroll
     for (int i = 0; i < S::DIM / 16; ++i) {
-        int r = i % 4 * 4 + lane / 8, c = lane % 8, slab = i / 4;
-        uint4 x;
+        int r = i % 4 * 4 + lane / 8, at = stage + i / 4 * (S::ROWS * 128) + r * 128 + (lane % 8 ^ r % 8) * 16;
         asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-                     : "r"(stage + slab * (S::ROWS * 128) + r * 128 + (c ^ r % 8) * 16) : "memory");
-        if (first_row + r < t.s.nq)
-            *reinterpret_cast<uint4 *>(to + static_cast<size_t>(r) * a.heads * S::DIM + slab * 64 + c * 8) = x;
+                     : "=r"(x[i].x), "=r"(x[i].y), "=r"(x[i].z), "=r"(x[i].w) : "r"(at) : "memory");
     }
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the next copy comes through the other proxy
     __syncwarp();
+    if (lane == 0) barrier_arrive(empty);
+#pragma unroll
+    for (int i = 0; i < S::DIM / 16; ++i) {
+        int row = first_row + i % 4 * 4 + lane / 8;
+        if (row < 0) continue;
+        T *to = static_cast<T *>(a.o) + offset_of(t.s.q0 + row, a.heads, t.h, S::DIM) + i / 4 * 64 + lane % 8 * 8;
+        *reinterpret_cast<uint4 *>(to) = x[i];
+    }
 }
 
 template <class S>
@@ -297,7 +306,7 @@ __device__ void consume(const AttentionArgs &a, uint32_t shared, volatile int *s
     };
 
     Tile<S> t = fetch();
-    if (t.row0 < 0) return;
+    if (t.level < 0) return;
     if (group == S::GROUPS - 1) group_pass(1, 256);  // the first turn is group 0's
     clear();
     start_scores();
@@ -317,7 +326,7 @@ __device__ void consume(const AttentionArgs &a, uint32_t shared, volatile int *s
         float sums[2];
         q_ring.step();
         const Tile<S> next = fetch();
-        if (next.row0 >= 0) {
+        if (next.level >= 0) {
             products([&] {
                 for (int i = 0; i < 2; ++i) sums[i] = l[i];
                 clear();
@@ -330,9 +339,9 @@ __device__ void consume(const AttentionArgs &a, uint32_t shared, volatile int *s
             hold(o);
             group_wait(1 + S::GROUPS + group, 128);  // every warp is done with this Q
         }
-        write_out<S>(a, t, o, sums, shared + q_stage * S::Q_BYTES + my_row * 128, t.row0 + my_row);
-        release(bar.q_empty(q_stage));
-        if (next.row0 < 0) return;
+        write_out<S>(a, t, o, sums, shared + q_stage * S::Q_BYTES + my_row * 128, bar.q_empty(q_stage),
+                     t.row0 + my_row);
+        if (next.level < 0) return;
         t = next;
     }
 }
@@ -368,8 +377,9 @@ __global__ void __launch_bounds__(S::THREADS, 1)
     }
 }
 
+// `section_bytes`: K and V of the heads that are worked on at a time under a causal mask; the L2 cache is 50 to 60 MB.
 template <class S>
-int run_shape(const AttentionArgs &a) {
+int run_shape(const AttentionArgs &a, int section_bytes) {
     Maps maps;
     bool packed = a.cu_q != nullptr;
     int batch = packed ? 1 : a.batch, rows_q = packed ? a.total_q : a.seq_q, rows_k = packed ? a.total_k : a.seq_k;
@@ -382,8 +392,10 @@ int run_shape(const AttentionArgs &a) {
     if (!e && S::CAUSAL) e = cudaMemsetAsync(a.scratch, 0, sizeof(int), static_cast<cudaStream_t>(a.stream));
     if (e) return e;
     int tiles = ceil_div(a.seq_q, S::ROWS) * a.batch * a.heads;
+    // Sections of like size: a narrow last one would leave its longest tiles to a few blocks at the end.
     double kv_bytes = 4.0 * a.seq_k * S::DIM * a.kv_heads / a.heads;  // of one query head
-    int section = std::max(1, std::min(a.batch * a.heads, static_cast<int>(32e6 / kv_bytes)));
+    int heads = a.batch * a.heads, most = S::CAUSAL ? std::max(1, static_cast<int>(section_bytes / kv_bytes)) : 1;
+    int section = ceil_div(heads, ceil_div(heads, most));
     return launch(hopper<S>, dim3(std::min(tiles, processors)), S::THREADS, S::BYTES, a.stream, a, maps, tiles,
                   section);
 }
@@ -391,8 +403,13 @@ int run_shape(const AttentionArgs &a) {
 template <typename T, int DIM, bool CAUSAL>
 struct Step5 {
     static int run(const AttentionArgs &a) {
-        if constexpr (DIM == 64) return run_shape<Shape<T, DIM, CAUSAL, 128, 3, 2>>(a);
-        else return run_shape<Shape<T, DIM, CAUSAL, CAUSAL ? 128 : 160, 2, 2>>(a);
+        constexpr int MIB = 1 << 20;
+        if constexpr (DIM == 64) {
+            return run_shape<Shape<T, DIM, CAUSAL, 128, 3, 2>>(a, 32 * MIB);
+        } else {  // 192 rows use a key half as often again; short sequences would waste the tile that is cut short
+            if (a.seq_q > (CAUSAL ? 2048 : 2047)) return run_shape<Shape<T, DIM, CAUSAL, 80, 3, 2>>(a, 64 * MIB);
+            return run_shape<Shape<T, DIM, CAUSAL, 128, 2, 2>>(a, 32 * MIB);
+        }
     }
 };
 

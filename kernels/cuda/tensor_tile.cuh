@@ -93,8 +93,8 @@ __device__ inline void write_out(RowState<DIM> &r, const AttentionArgs &a, const
     }
 }
 
-// Copies rows first + at ... of one head into a tile, 16 bytes a thread; rows from `count` on become zero. `place` gives
-// the byte of chunk c (16 bytes) of row r: where it goes is what step 3 changes.
+// Copies rows first + at ... of one head into a tile, 16 bytes a thread; rows from `count` on become zero. `place`
+// gives the byte of chunk c (16 bytes) of row r: where it goes is what step 3 changes.
 template <typename T, int DIM, int COUNT, typename Place>
 __device__ inline void copy_tile(unsigned char *tile, const void *from, int first, int at, int count, int heads, int h,
                                  Place place) {
