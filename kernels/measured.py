@@ -167,7 +167,7 @@ def read(folder: Path = FOLDER) -> Measured:
     """
     return Measured(
         _read(folder / "bench.json", _bench),
-        _read(folder / "correctness.json", lambda data: tuple(_rows(data, "cases", Case))),
+        _read(folder / "correctness.json", lambda data: tuple(_rows(data, "cases", Case, causal=False))),
         _read(folder / "profile.json", lambda data: tuple(_rows(data, "rows", Counters))),
     )
 
@@ -192,7 +192,7 @@ def _bench(data: Mapping[str, Any]) -> Bench:
     for entry in _list(data, "runs"):
         if not isinstance(entry, dict) or "run" not in entry:
             raise ValueError("an entry of runs lacks 'run'")
-        timings += [Timing(**row) for row in _fields(entry, "rows", Timing, run=entry["run"])]
+        timings += [Timing(**row) for row in _fields(entry, "rows", Timing, {"run": entry["run"]})]
     return Bench(
         str(data.get("card", "?")),
         str(data.get("driver", "?")),
@@ -202,14 +202,15 @@ def _bench(data: Mapping[str, Any]) -> Bench:
     )
 
 
-def _rows(data: Mapping[str, Any], key: str, kind: Callable[..., Made]) -> Iterator[Made]:
-    return (kind(**row) for row in _fields(data, key, kind))
+def _rows(data: Mapping[str, Any], key: str, kind: Callable[..., Made], **left_out: Any) -> Iterator[Made]:
+    """A row each; `left_out` is what stands for fields that the tool leaves out."""
+    return (kind(**row) for row in _fields(data, key, kind, left_out))
 
 
-def _fields(data: Mapping[str, Any], key: str, kind: Any, **known: Any) -> Iterator[dict[str, Any]]:
+def _fields(data: Mapping[str, Any], key: str, kind: Any, known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The fields that `kind` has, of each row; a row may hold more. Raises ValueError for one that lacks some."""
     for number, entry in enumerate(_list(data, key), 1):
-        row = {**entry, **known} if isinstance(entry, dict) else known
+        row = {**known, **entry} if isinstance(entry, dict) else known
         lacking = [field.name for field in fields(kind) if field.name not in row and field.default is MISSING]
         if lacking:
             raise ValueError(f"row {number} of {key} lacks {', '.join(lacking)}")

@@ -19,7 +19,7 @@ from kernels.cards import card_of
 from kernels.measured import Bench, Measured
 from kernels.steps import NAMES
 from kernels.style import COLOURS, FONTS, LIBRARIES, LOOKS, Look, colour, style_sheet
-from kernels.tables import HEADLINE, MIB, label, paper_shape
+from kernels.tables import HEADLINE, LENGTHS, MIB, label, paper_shape
 from kernels.words import Language
 
 SETTINGS: Any = {
@@ -34,7 +34,6 @@ SETTINGS: Any = {
 }
 INK = {name: f"#0a0b{place:02x}" for place, name in enumerate(COLOURS, 1)}
 """Colours that stand for CSS variables until the SVG is finished."""
-LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 
 
 def speed(measured: Measured, say: Language) -> str:

@@ -22,7 +22,8 @@ OPENING = "<!-- table:"
 HEADLINE = 4096
 """The length that the page's first table is of."""
 TOKENS, WIDTH = 16384, 2048
-"""The paper's sizes: batch x length, heads x head dim."""
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
+"""The paper's sizes: batch x length, heads x head dim, and its lengths."""
 NOTHING = "–"
 SHARED = (
     *("shared_load_wavefronts", "shared_load_bank_conflicts"),
@@ -87,10 +88,20 @@ def setup(measured: Measured, say: Language) -> str:
         return not_yet(say)
     rows = [[say("card"), bench.card], [say("driver"), bench.driver]]
     rows += [[str(name), str(version)] for name, version in bench.versions.items()]
-    clocks = bench.clocks if isinstance(bench.clocks, dict) else {"": bench.clocks}
-    words = ", ".join(f"{name} {value}".strip() for name, value in clocks.items() if value is not None)
-    rows.append([say("clocks"), words or NOTHING])
+    clocks = bench.clocks if isinstance(bench.clocks, dict) else {}
+    rows += [[say(CLOCKS.get(str(name), str(name))), f"{value}"] for name, value in clocks.items() if value is not None]
     return table([say("what"), say("value")], rows)
+
+
+CLOCKS = {
+    "max_sm": "processors' clock at most",
+    "max_memory": "memory's clock at most",
+    "power_limit": "power at most",
+    "clocks.sm": "processors' clock, median, MHz",
+    "power.draw": "power, median, W",
+    "temperature.gpu": "temperature, median, °C",
+}
+"""Words for what `bench` tells of the card's clocks."""
 
 
 def ladder(measured: Measured, say: Language) -> str:
@@ -243,11 +254,10 @@ def conflicts(measured: Measured, say: Language) -> str:
 
 def traffic(measured: Measured, say: Language) -> str:
     """Bytes through device memory of one sequence by length: worked out, and counted."""
-    lengths = sorted({row.seqlen for row in measured.counters or ()}) or [512, 1024, 2048, 4096, 8192, 16384]
     counted = [name for name in (*NAMES, *LIBRARIES) if any(row.kernel == name for row in measured.counters or ())]
     head = [say("length"), say("textbook, worked out"), say("least there can be"), *(label(n, say) for n in counted)]
     rows = []
-    for length in lengths:
+    for length in LENGTHS:
         one = flops.square(1, WIDTH // DIM, length, DIM)
         row = [f"{length:,}", mib(flops.textbook_bytes(one)), mib(flops.tiled_bytes(one))]
         for name in counted:

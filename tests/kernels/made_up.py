@@ -26,7 +26,7 @@ TIMINGS = tuple(
     for dtype in ("float16", "bfloat16")
 )
 KINDS = ("whole tiles", "one row", "tail", "gqa", "large logits", "equal rows", "fewer queries", "fewer keys")
-KINDS += ("packed", "random", "random packed", "large", "large tail")
+KINDS += ("packed", "random", "random packed", "large", "large tail", "long tail", "long, fewer queries", "long packed")
 CASES = tuple(
     Case(kernel, dtype, 128, False, 2, 256 + place, 4, 2, kind, 1e-3, (place + 1) * 1e-5, 3e-5)
     for kernel in ("swizzle", "hopper")
@@ -57,5 +57,13 @@ COUNTERS = tuple(
     for length in LENGTHS
 )
 MEASURED = Measured(
-    Bench("NVIDIA H200", "570.1", {"torch": "2.11.0"}, {"max_sm": "1980 MHz"}, TIMINGS), CASES, COUNTERS
+    Bench(
+        "NVIDIA H200",
+        "570.1",
+        {"torch": "2.11.0"},
+        {"max_sm": "1980 MHz", "max_memory": "1 MHz", "power_limit": "700 W", "clocks.sm": 1980.0},
+        TIMINGS,
+    ),
+    CASES,
+    COUNTERS,
 )
