@@ -155,12 +155,10 @@ CHINESE: dict[str, str] = {
     "least there can be": "下限",
     "tensor pipe": "Tensor 流水线",
     "occupancy": "占用率",
-    "device memory": "显存",
+    "device memory": "显存带宽",
     "issue slots": "发射槽",
     "exp unit": "exp 单元",
     "fp32 pipe": "fp32 流水线",
-    "device memory's speed": "显存带宽",
     "registers": "寄存器",
-    "read conflicts": "读冲突",
     "warps wait most for": "warp 主要在等",
 }

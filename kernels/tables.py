@@ -268,28 +268,23 @@ def traffic(measured: Measured, say: Language) -> str:
     return table(head, rows) + note
 
 
-def counters(measured: Measured, say: Language) -> str:
+def counters(measured: Measured, say: Language, *, causal: bool = False) -> str:
     """Nsight Compute's figures of each kernel at the headline's size."""
-    rows = []
-    for row in measured.counters or ():
-        if row.seqlen == HEADLINE:
-            rows.append(
-                [
-                    label(row.kernel, say),
-                    say("causal") if row.causal else say("not causal"),
-                    *busy(row, measured),
-                    share(row.count("occupancy_pct")),
-                    whole(row.count("registers")),
-                    whole(row.count("shared_load_bank_conflicts")),
-                    mib(row.dram_bytes),
-                    waits(row),
-                ]
-            )
+    rows = [
+        [
+            label(row.kernel, say),
+            *busy(row, measured),
+            share(row.count("occupancy_pct")),
+            whole(row.count("registers")),
+            waits(row),
+        ]
+        for row in measured.counters or ()
+        if row.seqlen == HEADLINE and row.causal == causal
+    ]
     if not rows:
         return not_yet(say)
-    head = [say("kernel"), say("mask"), *map(say, BUSY.values()), say("device memory's speed"), say("occupancy")]
-    head += [say("registers"), say("read conflicts"), say("device memory"), say("warps wait most for")]
-    return table(head, rows)
+    head = [say("causal") if causal else say("not causal"), *map(say, BUSY.values()), say("device memory")]
+    return table([*head, say("occupancy"), say("registers"), say("warps wait most for")], rows)
 
 
 BUSY = {
@@ -313,7 +308,7 @@ def busy(row: Counters, measured: Measured) -> list[str]:
     return [f"**{share(value)}**" if value is not None and value == most else share(value) for value in shares]
 
 
-def waits(row: Counters, most: int = 3) -> str:
+def waits(row: Counters, most: int = 2) -> str:
     """The largest reasons for which warps waited, by their names in ncu: how many wait while one issues."""
     top = sorted(row.stalls.items(), key=lambda item: -item[1])[:most]
     return ", ".join(f"`{name}` {value:.1f}" for name, value in top) or NOTHING
@@ -365,5 +360,6 @@ TABLES: dict[str, Callable[[Measured, Language], str]] = {
     "conflicts": conflicts,
     "traffic": traffic,
     "counters": counters,
+    "counters-causal": lambda measured, say: counters(measured, say, causal=True),
 }
 """By the name in the marker."""
