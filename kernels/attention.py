@@ -31,8 +31,9 @@ def attention(
     q is (batch, seq_q, heads, dim), k and v are (batch, seq_k, kv_heads, dim): fp16 or bf16, contiguous, on one card,
     dim 64 or 128, heads a multiple of kv_heads. With `cu_seqlens` (batch + 1 offsets, int32, on the card) they are
     (total, heads, dim), one sequence after another, and `max_seqlen` is the longest; `cu_seqlens_k` and
-    `max_seqlen_k` say the same of k and v where it differs. `scale` is 1 / sqrt(dim) when not given. A causal mask is
-    aligned to the end: query i of n sees keys up to i + seq_k - n; a row that sees none comes back as zeros.
+    `max_seqlen_k` say the same of k and v where it differs. ("hopper" reads whole tiles, so the first rows of the next
+    sequence too, and weighs them with zero: they must be finite.) `scale` is 1 / sqrt(dim) when not given. A causal
+    mask is aligned to the end: query i of n sees keys up to i + seq_k - n; a row that sees none comes back as zeros.
 
     ValueError or TypeError for arguments that do not fit, build.BuildError where nvcc is missing, RuntimeError where
     there is no Hopper card or the kernel failed to start.

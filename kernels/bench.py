@@ -23,11 +23,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from kernels import build
 from kernels.attention import attention
 from kernels.libraries import libraries, versions
 from kernels.steps import NAMES
+
+try:
+    import torch
+except ModuleNotFoundError:  # main says so
+    torch = None
 
 TOKENS, WIDTH = 16384, 2048
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -153,6 +157,9 @@ def main() -> int:
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
     parser.add_argument("--slow", type=float, default=20, help="ms from which a call is repeated a third as often")
     options = parser.parse_args()
+    if reason := build.why_not():
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
     shapes = list(product(options.dtypes, options.dims, (False, True), options.lengths))
     result: dict[str, Any] = {"runs": []}
     if options.out and options.out.exists():

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -96,5 +97,25 @@ def load() -> ctypes.CDLL:
     return library
 
 
+def why_not() -> str | None:
+    """Why the kernels cannot run here, and what would help; None when they can (they are built then)."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return "no PyTorch here: install it (pip install torch) on a machine with an H100 or H200"
+    if not torch.cuda.is_available():
+        return "no CUDA card here: these kernels run on an H100 or H200"
+    if torch.cuda.get_device_capability() != (9, 0):
+        return f"{torch.cuda.get_device_name()} is no Hopper card (compute capability 9.0): use an H100 or H200"
+    try:
+        build()
+    except BuildError as problem:
+        return str(problem)
+    return None
+
+
 if __name__ == "__main__":
-    print(build())
+    try:
+        print(build())
+    except BuildError as problem:
+        sys.exit(f"error: {problem}")

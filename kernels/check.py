@@ -16,14 +16,19 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from kernels import build
 from kernels.attention import attention
 from kernels.libraries import Attend, libraries, versions
 from kernels.steps import STEPS, Step
+
+try:
+    import torch
+except ModuleNotFoundError:  # main says so
+    torch = None
 
 # Largest relative error (L2) let through: a 16-bit output alone has 2^-11 / sqrt(3) (fp16), 2^-8 / sqrt(3) (bf16) at
 # worst, and P is rounded to 16 bits before PV in every tensor-core kernel, the libraries' too.
@@ -170,7 +175,7 @@ def errors(out: Any, reference: Any) -> tuple[float, float]:
 def check_case(case: Case, steps: list[Step], others: dict[str, Attend]) -> Iterator[dict[str, Any]]:
     """One row a kernel and a library: what was tried and how far off it was."""
     q, k, v = inputs(case)
-    reference = over_sequences(case, lambda *x: exact(*x, case.causal), q, k, v)
+    reference = over_sequences(case, partial(exact, causal=case.causal), q, k, v)
     library: dict[str, tuple[float, float]] = {}
     aligned = not case.causal or case.keys == case.seqlen  # elsewhere the libraries align the mask to the start
     for name, attend in others.items() if aligned else ():
@@ -199,6 +204,9 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="leave the large shapes out")
     parser.add_argument("--few", action="store_true", help="a few small shapes, no library: for compute-sanitizer")
     options = parser.parse_args()
+    if reason := build.why_not():
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
     steps = [step for step in STEPS if step.name in options.kernels]
     others = {} if options.few else libraries()
     rows: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from kernels import build
 from kernels.steps import NAMES
 
 # Counter of ncu -> our name and the factor to our unit.
@@ -148,9 +149,12 @@ def main() -> int:
     if options.inside:
         launch_all(options.kernels, options.lengths, options.dim)
         return 0
-    if shutil.which("ncu") is None:
-        print("profile: no ncu on the PATH; install Nsight Compute (it comes with CUDA)", file=sys.stderr)
-        return 1
+    reason = build.why_not()
+    if not reason and shutil.which("ncu") is None:
+        reason = "no ncu on the PATH: install Nsight Compute (it comes with CUDA)"
+    if reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
     metrics = [*COUNTERS, *(STALL.format(reason) for reason in STALLS)]
     inside = [sys.executable, "-m", "kernels.profile", "--inside", "--dim", str(options.dim), "--kernels"]
     inside += [*options.kernels, "--lengths", *map(str, options.lengths)]
@@ -158,7 +162,7 @@ def main() -> int:
     command += ["--profile-from-start", "off", "--metrics", ",".join(metrics), *inside]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        print(f"profile: ncu failed:\n{(result.stdout + result.stderr)[-2000:]}", file=sys.stderr)
+        print(f"error: ncu failed:\n{(result.stdout + result.stderr)[-2000:]}", file=sys.stderr)
         return 1
     rows = assign(shapes(options.kernels, options.lengths), read(result.stdout))
     for row in rows:
