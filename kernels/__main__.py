@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from kernels import build
 
 DATA = Path(__file__).parent.parent / "docs" / "attention" / "data"
 RUNS = 3
@@ -27,11 +28,8 @@ def why_not() -> str | None:
     cards = shutil.which("nvidia-smi")
     if cards is None or subprocess.run([cards, "-L"], capture_output=True, check=False).returncode:
         return f"no NVIDIA card here, so nothing is measured; {instead}"
-    if importlib.util.find_spec("torch") is None:
-        return (
-            f"{sys.executable} has no torch, which the measurements need: name another with TORCH_PYTHON=...; {instead}"
-        )
-    return None
+    reason = build.why_not()
+    return None if reason is None else f"{reason}; {instead}"
 
 
 def measure(folder: Path) -> int:

@@ -147,6 +147,8 @@ class Measured:
     bench: Bench | None = None
     cases: tuple[Case, ...] | None = None
     counters: tuple[Counters, ...] | None = None
+    others: tuple[Bench, ...] = ()
+    """Timings on other cards."""
 
     def counted(self, kernel: str, seqlen: int, *, causal: bool = False) -> Counters | None:
         """The counters of one kernel at one size; None where it was not profiled."""
@@ -160,7 +162,7 @@ class Measured:
 
 
 def read(folder: Path = FOLDER) -> Measured:
-    """Read the three files; one that is not there leaves its part None.
+    """Read the three files, and `bench-*.json` of other cards; one that is not there leaves its part None.
 
     Raises:
         ValueError: a file is not of the form that its tool writes; says which, where and what.
@@ -169,6 +171,7 @@ def read(folder: Path = FOLDER) -> Measured:
         _read(folder / "bench.json", _bench),
         _read(folder / "correctness.json", lambda data: tuple(_rows(data, "cases", Case, causal=False))),
         _read(folder / "profile.json", lambda data: tuple(_rows(data, "rows", Counters))),
+        tuple(found for file in sorted(folder.glob("bench-*.json")) if (found := _read(file, _bench)) is not None),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kernels import emulation, flops
 from kernels.cards import card_of
-from kernels.measured import BETTER, DIM, DTYPE, Case, Counters, Measured, Spread
+from kernels.measured import BETTER, DIM, DTYPE, Bench, Case, Counters, Measured, Spread
 from kernels.steps import NAMES
 from kernels.style import LIBRARIES, LOOKS
 from kernels.words import Language
@@ -106,9 +106,19 @@ CLOCKS = {
 
 def ladder(measured: Measured, say: Language) -> str:
     """TFLOP/s of every kernel at the headline's size, and its share of the libraries'."""
-    bench = measured.bench
-    if bench is None:
-        return not_yet(say)
+    return not_yet(say) if measured.bench is None else _ladder(measured.bench, say)
+
+
+def other_cards(measured: Measured, say: Language) -> str:
+    """The same on other cards, with what they were measured with."""
+    parts = []
+    for bench in measured.others:
+        versions = ", ".join(f"{name} {version}" for name, version in bench.versions.items())
+        parts.append(f"{bench.card}, {say('driver')} {bench.driver}, {versions}\n\n{_ladder(bench, say)}")
+    return "\n\n".join(parts) or not_yet(say)
+
+
+def _ladder(bench: Bench, say: Language) -> str:
     head = [say("kernel")]
     for mask in (say("not causal"), say("causal")):
         head += [f"{mask}: TFLOP/s", say("of FlashAttention-2"), say("of the better of cuDNN and FlashAttention-3")]
@@ -351,6 +361,7 @@ def mib(value: float | None) -> str:
 
 TABLES: dict[str, Callable[[Measured, Language], str]] = {
     "setup": setup,
+    "other-cards": other_cards,
     "ladder": ladder,
     "goals": goals,
     "speeds": speeds,

@@ -32,8 +32,9 @@ def test_a_card_without_torch(monkeypatch, tmp_path):
     tool.write_text("#!/bin/sh\nexit 0\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda _: None)
-    assert "has no torch" in command.why_not()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert command.why_not().startswith("no PyTorch here: install it")
+    assert "`make attention-page`" in command.why_not()
 
 
 def test_a_tool_that_fails_leaves_the_measurements_as_they_were(monkeypatch, tmp_path, capfd):

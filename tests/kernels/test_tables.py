@@ -28,6 +28,12 @@ def test_the_ladder_tells_speeds_and_shares_of_the_libraries():
     assert row(made, "FlashAttention-3")[1:4] == ["600", "200.0%", "100.0%"]
 
 
+def test_other_cards_have_a_ladder_of_their_own():
+    made = tables.other_cards(MEASURED, ENGLISH)
+    assert made.startswith("NVIDIA H100, driver 570.2, torch 2.11.0\n")
+    assert row(made, "5 hopper")[1:4] == ["540", "180.0%", "90.0%"]
+
+
 def test_goals_are_judged_by_the_median_and_show_the_runs():
     made = rows(tables.goals(MEASURED, ENGLISH))
     assert made[1] == ["3 swizzle", "not causal", "60% of FlashAttention-2", "80.0%", "80.0% … 80.0% (3)", "yes"]
@@ -168,7 +174,9 @@ def test_reading_what_the_tools_write(tmp_path):
     counted = {"kernel": "swizzle", "seqlen": 4096, "causal": False, "launches": 1}
     counted["metrics"] = {"dram_read_bytes": 5.0, "dram_write_bytes": 2, "stalls": {"wait": 1.0}}
     (tmp_path / "profile.json").write_text(json.dumps({"rows": [counted]}))
+    (tmp_path / "bench-h100.json").write_text(json.dumps(bench_file(card="NVIDIA H100")))
     found = measured.read(tmp_path)
+    assert [bench.card for bench in found.others] == ["NVIDIA H100"]
     assert found.bench.speed("hopper", 512, True) == Spread(400.0, 400.0, 400.0, 1)
     assert found.bench.speed("hopper", 512, False) is None
     assert not found.cases[0].ok
