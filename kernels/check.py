@@ -184,7 +184,7 @@ def check_case(case: Case, steps: list[Step], others: dict[str, Attend]) -> Iter
             library[name] = errors(out, reference)
         except RuntimeError as problem:  # a library that does not take this shape or type
             print(f"  {name} left out ({case.kind}): {str(problem).splitlines()[0][:100]}", file=sys.stderr)
-    shape = {key: value for key, value in asdict(case).items() if value not in (0, ())}
+    shape = {key: value for key, value in asdict(case).items() if value is False or value not in (0, ())}
     for step in steps:
         if not case.lengths or step.varlen:
             worst, relative = errors(run_kernel(case, step, q, k, v), reference)
