@@ -40,8 +40,7 @@ def find_nvcc() -> Path:
         if candidate and Path(candidate).is_file():
             return Path(candidate)
     raise BuildError(
-        "no nvcc found: install CUDA 12.5 or later, or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime "
-        "nvidia-cuda-cccl nvidia-nvvm` and set NVCC to the nvcc it brings"
+        "no nvcc found: install CUDA 12.5 or later, set NVCC to one, or run `make kernels`, which brings it as wheels"
     )
 
 
