@@ -19,6 +19,7 @@ from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
+from loadgen.runs import manifest as manifest_module
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.scenario.model import Scenario
 from loadgen.traffic.plan import BlockRequest
@@ -122,7 +123,7 @@ class Race:
         self.inspected: list[str] = []
         listener = Listener()
         listener.message = self.messages.append  # type: ignore[method-assign]
-        for each in (module, block_driver, block_watch):
+        for each in (module, block_driver, block_watch, manifest_module):
             monkeypatch.setattr(each, "time", self.clock)
         monkeypatch.setattr(module, "make_recipe", lambda endpoint: RECIPE)
         seats = [Seat(name=name, base_url=f"http://{name}:8000", local_url=f"http://127.0.0.1/{name}") for name in "ab"]
