@@ -7,6 +7,8 @@ SCENARIO ?= smoke
 S ?= locust-master
 RUN ?=
 ARGS ?=
+# The Python that measures attention on a GPU needs torch, which .venv has not.
+TORCH_PYTHON ?= python3
 export BAKEOFF_WORKERS := $(or $(WORKERS),$(BAKEOFF_WORKERS))
 
 SHELL := /bin/bash
@@ -25,15 +27,16 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
-        test test-docker coverage pin lint dist lock clean
+        test test-docker coverage kernels attention attention-page pin lint dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|processes, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up),'
-	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), ARGS="..." (options of'
-	@echo '           up, bench, dashboards, calibrate, bench-client, test; try ARGS=--help). Ports: .env.example'
+	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), TORCH_PYTHON=python3'
+	@echo '           (attention), ARGS="..." (options of up, bench, dashboards, calibrate, bench-client, kernels,'
+	@echo '           test; try ARGS=--help). Ports: .env.example'
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 
@@ -109,8 +112,18 @@ test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, install
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
 coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, package by package (ARGS=...)
-	@$(EMBEDDED) setup --engine llamacpp
+	@$(STACK) setup --runtime processes --engine llamacpp
 	@$(PY) -m pytest --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
+
+kernels: $(STAMP) ## Compile the CUDA sources, without a GPU too; installs nvcc from wheels where there is none
+	@$(PY) -m kernels.compiler --install $(ARGS)
+
+attention: $(STAMP) ## On an H100 or H200: check, time and profile the attention kernels, and write docs/attention
+	@$(TORCH_PYTHON) -m kernels measure
+	@$(PY) -m kernels page
+
+attention-page: $(STAMP) # the figures and tables of docs/attention, from docs/attention/data
+	@$(PY) -m kernels page
 
 lint: $(STAMP) ## Check style, types, imports, boards and catalogues
 	@$(PY) -m ruff check .

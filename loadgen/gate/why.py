@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from loadgen.analysis.samples import lost_repeats
-from loadgen.message import say
+from loadgen.message import Message, say
 from loadgen.scenario.threshold import Threshold
 from loadgen.statistics.metrics import BlockSample
 
@@ -52,6 +52,15 @@ def no_block_counts(*sides: Sequence[BlockSample]) -> str:
     reasons = [block.invalid for blocks in sides for block in blocks if block.invalid is not None]
     if not reasons:
         return say("no repeat has a block of both engines")
+    first = _in_short(reasons[0])
     if len(reasons) == 1:
-        return say("no block counts: {why}", why=reasons[0])
-    return say("no block counts: {why}, and {more} more left out", why=reasons[0], more=len(reasons) - 1)
+        return say("no block counts: {why}", why=first)
+    return say("no block counts: {why}, and {more} more left out", why=first, more=len(reasons) - 1)
+
+
+def _in_short(reason: str) -> str:
+    """A reason with the first only of what it lists."""
+    if not isinstance(reason, Message):
+        return reason
+    values = {name: _in_short(value) if isinstance(value, str) else value for name, value in reason.values.items()}
+    return str(values["a"]) if reason.code == "{a}; {b}" else Message(reason.code, values, reason.many)

@@ -101,7 +101,7 @@ def test_nothing_is_written_of_nothing(points, checkout, run, fake):
 
 def test_a_page_that_cannot_be_written_is_an_error(checkout, run, fake):
     with pytest.raises(UserError, match="cannot be written"):
-        dashboards_of_run(checkout, run, holds(fake, 5), run.path / "nowhere" / "x.html")
+        dashboards_of_run(checkout, run, holds(fake, 5), run.manifest_path / "x.html")  # a file, and no folder
 
 
 def test_the_prometheus_is_the_given_one_the_runs_or_the_stacks(checkout, run, fake):

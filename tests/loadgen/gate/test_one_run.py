@@ -14,6 +14,7 @@ from loadgen.cli.app import app
 from loadgen.errors import UserError
 from loadgen.gate.decide import Case, decide, exit_code
 from loadgen.gate.quantity import difference_quantity, limit_quantity
+from loadgen.message import joined, say
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.threshold import parse_threshold
 from loadgen.statistics.metrics import BlockSample, CellSample
@@ -173,7 +174,8 @@ def test_limits_need_two_blocks_and_enough_requests():
     assert judged() == "no block of this cell was run"
 
 
-LIMITED = "the load generator was the limit: TTFT may be off by up to 9.0 ms; it used 98% of a core"
+REASONS = ("TTFT may be off by up to 9.0 ms", "it used 98% of a core")
+LIMITED = say("the load generator was the limit: {reasons}", reasons=joined("{a}; {b}", REASONS))
 
 
 @pytest.mark.parametrize("text", ["errors > 1%", "ttft.p50 > 90ms", "requests_per_s < 3"])
