@@ -121,6 +121,7 @@ kernels: $(STAMP) ## Compile the CUDA sources, without a GPU too; installs nvcc 
 attention: $(STAMP) ## On an H100 or H200: check, time and profile the attention kernels, and write docs/attention
 	@$(TORCH_PYTHON) -m kernels measure
 	@$(PY) -m kernels page
+	@$(PY) -m kernels.speeds
 
 attention-page: $(STAMP) # the figures and tables of docs/attention, from docs/attention/data
 	@$(PY) -m kernels page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +20,13 @@ def report(
     prometheus_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Prometheus to ask (default: the one of the run).")
     ] = None,
+    model_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The model's config.json, for attention's part of TTFT (default: what the launchers recorded).",
+        ),
+    ] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
     lang: Language = LanguageChoice.en,
     fail_if: FailIf = None,
@@ -32,6 +40,7 @@ def report(
     Prometheus answers. Exit code: 0 written, and all thresholds hold, 2 not written, 3 a threshold failed, 4 none
     failed, but one is undecided.
     """
+    from loadgen.analysis.attention import read_config
     from loadgen.boards.write import show_dashboards
     from loadgen.report import terminal_table, write_report
     from loadgen.runs.folder import RunFolder
@@ -40,7 +49,8 @@ def report(
     gate = Gate(fail_if, junit, markdown, github_summary)
     folder = RunFolder.find(runs_dir or options.default_runs_dir(), run_name)
     url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
-    paths = write_report(folder, prometheus_url=url, language=lang.value)
+    config = None if model_config is None else read_config(model_config)
+    paths = write_report(folder, prometheus_url=url, language=lang.value, model_config=config)
     console = open_console()
     if not brief:
         console.print(terminal_table(paths.data))

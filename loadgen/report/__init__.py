@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from loadgen.errors import UserError
 from loadgen.monitoring.energy import engine_energy
@@ -37,7 +39,13 @@ def report_data(folder: RunFolder, *, prometheus_url: str | None) -> ReportData:
     return _report_data(folder, folder.load(), prometheus_url)
 
 
-def write_report(folder: RunFolder, *, prometheus_url: str | None, language: str = "en") -> ReportPaths:
+def write_report(
+    folder: RunFolder,
+    *,
+    prometheus_url: str | None,
+    language: str = "en",
+    model_config: Mapping[str, Any] | None = None,
+) -> ReportPaths:
     """Write the report of a run into its folder; also `requests.parquet` when it is missing or out of date.
 
     A language other than English has its code in the files' names (`report.zh.html`); `summary.json` is always English.
@@ -47,6 +55,7 @@ def write_report(folder: RunFolder, *, prometheus_url: str | None, language: str
         prometheus_url: where the engines' memory can be asked for; without it, or when it does not answer, the
             snapshot in the folder is used, and failing that the report says what is missing.
         language: `en` or `zh`.
+        model_config: as `loadgen.analysis.attention.read_config` gives it; without it, that of the launch records.
 
     Raises:
         UserError: the folder's manifest or records cannot be read, the report cannot be written, or there is none in
@@ -60,7 +69,7 @@ def write_report(folder: RunFolder, *, prometheus_url: str | None, language: str
     run = folder.load()
     if _parquet_is_stale(folder):
         write_parquet(folder, run)
-    data = _report_data(folder, run, prometheus_url)
+    data = _report_data(folder, run, prometheus_url, model_config)
     name = "report" if told is ENGLISH else f"report.{told.code}"
     paths = ReportPaths(folder.path / f"{name}.html", folder.path / f"{name}.md", folder.path / "summary.json", data)
     try:
@@ -76,10 +85,13 @@ def write_report(folder: RunFolder, *, prometheus_url: str | None, language: str
     return paths
 
 
-def _report_data(folder: RunFolder, run: RunData, prometheus_url: str | None) -> ReportData:
+def _report_data(
+    folder: RunFolder, run: RunData, prometheus_url: str | None, model_config: Mapping[str, Any] | None = None
+) -> ReportData:
     ended = run.manifest.status != "running"
     energy = engine_energy(folder.path, run.blocks, prometheus_url, ended=ended)
-    return build_report_data(run, engine_memory(folder.path, run.manifest, prometheus_url), energy)
+    memory = engine_memory(folder.path, run.manifest, prometheus_url)
+    return build_report_data(run, memory, energy, model_config=model_config)
 
 
 def _parquet_is_stale(folder: RunFolder) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from loadgen.analysis.comparison import comparisons
 from loadgen.analysis.floors import beyond_calibration
@@ -15,6 +16,7 @@ from loadgen.metrics.slo import Slo
 from loadgen.monitoring.energy import Energy
 from loadgen.monitoring.memory import Memory
 from loadgen.presentation.style import LOOKS, looks_of
+from loadgen.report.attention import Attention, attention_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell
 from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column
@@ -78,6 +80,8 @@ class ReportData:
     energy: Energy = dataclasses.field(default_factory=Energy)
     prefill: list[PrefillFit] = dataclasses.field(default_factory=list)
     """By engine; empty where the run has fewer than two prompt lengths."""
+    attention: Attention | None = None
+    """Attention's part of that; None where no GPU is known to have raced, or two runs are compared."""
     beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
 
@@ -171,12 +175,14 @@ def build_report_data(
     energy: Energy | None = None,
     compared: Sequence[Statistics] | None = None,
     slo: Slo | None = None,
+    model_config: Mapping[str, Any] | None = None,
 ) -> ReportData:
     """Work out everything the report shows from a run's records and manifest.
 
     Args:
         compared: the statistics, where they are not those of the engines of one run, block by block.
         slo: what requests are held against, where it is not the scenario's.
+        model_config: what `attention_config` keeps of the model's config, where launch records lack it.
     """
     engines, scenario = _engine_names(run), _scenario(run.manifest)
     if scenario is not None:
@@ -190,6 +196,8 @@ def build_report_data(
         entries = {engine: engine_cell(engine, blocks.get(engine, []), slo) for engine in engines}
         views.append(CellView(cell_id, read_cell(cell_id), entries))
     used = {block for view in views for entry in view.engines.values() for block in entry.blocks}
+    found = _compared(run, engines, scenario, slo) if compared is None else list(compared)
+    fits = prefill_fits(run.blocks, engines, used)
     return ReportData(
         manifest=run.manifest,
         engines=engines,
@@ -203,9 +211,10 @@ def build_report_data(
         client=client_facts(run.blocks),
         memory=memory,
         bad_lines=run.bad_lines,
-        comparisons=_compared(run, engines, scenario, slo) if compared is None else list(compared),
+        comparisons=found,
         energy=energy or Energy(),
-        prefill=prefill_fits(run.blocks, engines, used),
+        prefill=fits,
+        attention=attention_of(run.manifest, fits, views, found, model_config) if compared is None else None,
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
     )
 

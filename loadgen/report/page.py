@@ -102,6 +102,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "drift": drift_lines(data),
         "drift_summary": drift_summary(data),
         "prefill": prefill_rows(data),
+        "attention": attention_rows(data),
         "energy": energy_rows(data),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,
@@ -196,6 +197,36 @@ def prefill_rows(data: ReportData) -> list[dict[str, Any]]:
 def rate_text(fit: PrefillFit) -> str:
     """A prefill rate; where TTFT may not grow with the prompt at all, no more than its least."""
     return text.number(fit.rate) if fit.least is None else say("at least {rate}", rate=text.number(fit.least))
+
+
+def attention_rows(data: ReportData) -> list[dict[str, Any]]:
+    """What attention alone takes of each prompt length, beside the engines' TTFT."""
+    return [
+        {
+            "tokens": text.count(row.prompt_tokens),
+            "measured": text.number(row.measured_ms),
+            "limit": text.number(row.limit_ms),
+            "engines": [
+                {"ttft": text.number(row.ttft_ms.get(engine)), "shares": _shares(row.shares(engine))}
+                for engine in data.engines
+            ],
+        }
+        for row in (data.attention.rows if data.attention else ())
+    ]
+
+
+def _shares(found: tuple[float | None, float] | None) -> str:
+    """Attention's parts of a TTFT: `4.2%, limit 2.9%`."""
+    if found is None:
+        return text.DASH
+    measured, limit = (None if share is None else _percent(share) for share in found)
+    if measured is None:
+        return say("limit {limit}", limit=limit)
+    return say("{share}, limit {limit}", share=measured, limit=limit)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else "< 0.1%"
 
 
 def energy_rows(data: ReportData) -> list[dict[str, Any]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loadgen.analysis.prefill import PrefillFit
 from loadgen.files import atomic_write
 from loadgen.monitoring.energy import EnergyRow
+from loadgen.report.attention import Attention
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.headline import basis, headline, notices, tiles
@@ -40,6 +42,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         },
         "statistics": [found.model_dump(mode="json") for found in data.comparisons],
         "prefill": [_prefill(fit) for fit in data.prefill],
+        "attention": None if data.attention is None else _attention(data.attention, data.engines),
         "energy": [_energy(row) for row in data.energy.rows],
         "slo": data.slo.model_dump() if data.slo is not None else None,
         "capacity": [dataclasses.asdict(row) for row in data.capacity],
@@ -81,6 +84,19 @@ def _prefill(fit: PrefillFit) -> dict[str, Any]:
         "fixed_ci95": fit.fixed_ci95,
         "ms_a_token": fit.ms_a_token,
     }
+
+
+def _attention(found: Attention, engines: Sequence[str]) -> dict[str, Any]:
+    rows = []
+    for row in found.rows:
+        shares = {engine: row.shares(engine) or (None, None) for engine in engines}
+        told = {
+            engine: {"ttft_p50_ms": row.ttft_ms.get(engine), "measured_share": measured, "limit_share": limit}
+            for engine, (measured, limit) in shares.items()
+        }
+        rows.append({**dataclasses.asdict(row), "engines": told})
+        del rows[-1]["ttft_ms"]  # each engine's is in `engines`
+    return dataclasses.asdict(found) | {"rows": rows, "basis": found.basis}
 
 
 def _energy(row: EnergyRow) -> dict[str, Any]:

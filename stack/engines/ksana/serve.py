@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.ksana import configuration, model_dtype, to_yaml, translate
+from loadgen.engines.model_config import attention_config
 from loadgen.errors import UserError
 from stack.engines.launching import (
     Launch,
@@ -79,6 +80,7 @@ def main() -> NoReturn:
         "yaml": text,
         "model_path": str(model),
         "model_type": config.get("model_type"),
+        "model_config": attention_config(config),
         "packages": versions(("ksana_llm", "torch", "transformers", "tokenizers")),
         "source_commit": commit_of(server.parent),
     }

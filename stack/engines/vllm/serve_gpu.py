@@ -14,6 +14,7 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+from loadgen.engines.model_config import attention_config
 from loadgen.engines.vllm import arguments, translate
 from loadgen.errors import UserError
 from stack.engines.launching import (
@@ -38,8 +39,7 @@ def main() -> NoReturn:
     if importlib.util.find_spec("vllm") is None:
         raise UserError(f"This image holds no vLLM for {sys.executable}: set VLLM_IMAGE to one that does.")
     model = need_model()
-    if is_folder_name(model):
-        read_model(Path(model))
+    config = read_model(Path(model)) if is_folder_name(model) else {}  # a hub's model is fetched by vLLM itself
     settings = translate(read_serving())
     served_name = os.environ.get("BAKEOFF_SERVED_NAME")
     argv = [
@@ -56,6 +56,7 @@ def main() -> NoReturn:
     facts = {
         "cwd": str(cwd),
         "model_path": model,
+        "model_config": attention_config(config),
         "packages": versions(("vllm", "torch", "transformers", "tokenizers")),
     }
     launch = Launch(argv, ENVIRONMENT, settings, facts, secrets=hub_token())

@@ -60,6 +60,7 @@ def test_vllm_without_settings_is_started_as_ever(place):
     ]
     assert "serving" not in place.record
     assert (place.record["context_tokens"], place.record["parallel_sequences"]) == (5120, 16)
+    assert place.record["model_config"] == {"model_type": "qwen2", "torch_dtype": "bfloat16"}
 
 
 def test_vllm_on_a_cpu_honours_what_it_can(place):

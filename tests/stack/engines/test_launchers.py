@@ -201,3 +201,16 @@ def test_a_metrics_url_with_a_password_is_refused(place):
 
 def test_a_record_that_cannot_be_written_is_told(place):
     refused(place, "vllm", "BAKEOFF_LAUNCH_RECORD", BAKEOFF_LAUNCH_RECORD="/proc/nowhere/launch.json")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "ksana"])
+def test_what_decides_attention_is_recorded_of_the_models_config_and_no_more(place, engine):
+    sizes = {"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}
+    place.model(QWEN | sizes | {"vocab_size": 152064, "sliding_window": None})
+    assert place.launch(engine).returncode == 0
+    assert place.record["model_config"] == {"model_type": "qwen2", "torch_dtype": "bfloat16", **sizes}
+
+
+def test_a_hubs_model_has_no_config_to_record(place):
+    place.launch("vllm", BAKEOFF_MODEL="Qwen/Qwen2.5-7B-Instruct")
+    assert place.record["model_config"] == {}

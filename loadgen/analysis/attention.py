@@ -1,21 +1,24 @@
-"""How much of a prompt's time to first token its attention can be: FLOPs from the model's config, seconds at a speed.
+"""How long the attention of a prompt takes: FLOPs from the model's config, time at a speed.
 
-FLOPs are counted as the speeds are (`flops.flops`): half the square when causal, so that FLOPs over TFLOP/s is a time.
-Only Q K^T and P V grow with the square of the prompt; projections and the MLP are not in it.
+FLOPs are counted as speeds of kernels are: half the square when causal, so that FLOPs over TFLOP/s is a time. Only
+Q K^T and P V grow with the square of the prompt; projections and the MLP are not in it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kernels.flops import FLOPS_A_PAIR
+from loadgen.engines.model_config import attention_config
+from loadgen.errors import UserError
 
+FLOPS_A_PAIR = 4
+"""Of one query, one key and one dimension: a multiply and an add in Q K^T, and in P V. Softmax is not counted."""
 FULL, WINDOW = "full_attention", "sliding_attention"
 NO_ATTENTION = ("linear_attention", "mamba", "conv", "recurrent")
 """Layers whose work does not grow with the square."""
@@ -23,7 +26,7 @@ FULL_EVERY = {"gemma2": 2, "gemma3_text": 6}
 """Older configs of these do not say which layers are full: every so many-th is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Model:
     """What of a model decides the size of its attention."""
 
@@ -37,56 +40,38 @@ class Model:
     """Layers in which a query sees the last `window` tokens only."""
     window: int = 0
 
-
-@dataclass(frozen=True)
-class Share:
-    """A prompt's attention beside its measured time to first token."""
-
-    prompt_tokens: int
-    flops: float
-    measured_s: float
-    """At the speed that the kernel was measured at."""
-    limit_s: float
-    """At the limit of the card."""
-    ttft_s: float
-
     @property
-    def measured_share(self) -> float:
-        """Part of the TTFT that attention takes at the measured speed; above 1 the engine's kernel was faster."""
-        return self.measured_s / self.ttft_s
-
-    @property
-    def limit_share(self) -> float:
-        """The same at the card's limit: no engine spends less on it."""
-        return self.limit_s / self.ttft_s
+    def layers(self) -> int:
+        """All layers with attention whose work is counted."""
+        return self.full_layers + self.window_layers
 
 
-def read_model(config: Path) -> Model:
-    """Read a Hugging Face `config.json`.
-
-    Raises:
-        ValueError: not such a file; says what it lacks.
-        OSError: it cannot be read.
-    """
+def read_config(path: Path) -> dict[str, Any]:
+    """Read what decides attention from a Hugging Face `config.json`. Raises UserError for what is none."""
     try:
-        found = json.loads(config.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}. Name the model's config.json.") from None
     except ValueError as error:
-        raise ValueError(f"{config} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{config} holds no JSON object")
+        raise UserError(f"{path} is not JSON: {error}. Name the model's config.json.") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds no JSON object. Name the model's config.json.")
+    kept = attention_config(config)
     try:
-        return model_of(found)
+        model_of(kept)
     except ValueError as error:
-        raise ValueError(f"{config}: {error}") from error
+        raise UserError(f"{path}: {error}. Name the config.json of the model that was raced.") from None
+    return kept
 
 
 def model_of(config: Mapping[str, Any]) -> Model:
-    """Read a config; that of the text model where there are several.
+    """Read a config, as `attention_config` keeps it.
 
     Raises:
-        ValueError: a size is missing or below 1, or a kind of layer is not known.
+        ValueError: a size is missing or below 1, or a kind of attention is not known.
     """
-    config = config.get("text_config") or config
+    if config.get("index_topk") is not None:
+        raise ValueError("sparse attention (index_topk), whose work is not known here")
     layers = _size(config, "num_hidden_layers")
     heads = _size(config, "num_attention_heads")
     if config.get("qk_nope_head_dim") is not None:
@@ -110,7 +95,7 @@ def model_of(config: Mapping[str, Any]) -> Model:
 def _kinds(config: Mapping[str, Any], layers: int) -> list[str]:
     """The kind of each layer."""
     named = config.get("layer_types")
-    if named:
+    if isinstance(named, list) and named:
         unknown = sorted({str(kind) for kind in named if kind not in (FULL, WINDOW, *NO_ATTENTION)})
         if unknown:
             raise ValueError(f"layers of a kind whose attention is not known here: {', '.join(unknown)}")
@@ -119,15 +104,16 @@ def _kinds(config: Mapping[str, Any], layers: int) -> list[str]:
         return [FULL] * layers
     every = config.get("sliding_window_pattern") or FULL_EVERY.get(str(config.get("model_type")))
     if every:
+        every = _size({"sliding_window_pattern": every}, "sliding_window_pattern")
         return [WINDOW if (layer + 1) % every else FULL for layer in range(layers)]
-    first = config.get("max_window_layers") if config.get("use_sliding_window") else 0
-    return [WINDOW if layer >= (first or 0) else FULL for layer in range(layers)]
+    first = _size(config, "max_window_layers", least=0) if config.get("use_sliding_window") else 0
+    return [WINDOW if layer >= first else FULL for layer in range(layers)]
 
 
-def _size(config: Mapping[str, Any], key: str) -> int:
+def _size(config: Mapping[str, Any], key: str, least: int = 1) -> int:
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{key} must be a whole number of at least 1, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{key} must be a whole number of at least {least}, not {value!r}")
     return value
 
 
@@ -142,11 +128,11 @@ def attention_flops(model: Model, prompt_tokens: int) -> float:
     return model.heads * a_pair * (model.full_layers * full + model.window_layers * within)
 
 
-def attention_seconds(model: Model, prompt_tokens: int, tflops: float, *, cards: int = 1) -> float:
-    """Seconds that the attention of one prompt takes at a speed.
+def attention_ms(model: Model, prompt_tokens: int, tflops: float, *, cards: int = 1) -> float:
+    """Milliseconds that the attention of one prompt takes at a speed.
 
     Args:
-        model: from `read_model`.
+        model: from `model_of`.
         prompt_tokens: the prompt's length.
         tflops: TFLOP/s of one card.
         cards: cards that share the heads (tensor parallel).
@@ -158,7 +144,7 @@ def attention_seconds(model: Model, prompt_tokens: int, tflops: float, *, cards:
         raise ValueError(f"a speed is a positive number of TFLOP/s, not {tflops}")
     if cards < 1:
         raise ValueError(f"there is at least 1 card, not {cards}")
-    return attention_flops(model, prompt_tokens) / (tflops * 1e12 * cards)
+    return attention_flops(model, prompt_tokens) / (tflops * 1e9 * cards)
 
 
 def speed_at(speeds: Mapping[int, float], length: int) -> float:
@@ -177,34 +163,3 @@ def speed_at(speeds: Mapping[int, float], length: int) -> float:
             part = math.log2(length / low) / math.log2(high / low)
             return speeds[low] + part * (speeds[high] - speeds[low])
     return speeds[known[-1]]
-
-
-def shares(
-    model: Model, ttft_s: Mapping[int, float], speeds: Mapping[int, float], limit: float, *, cards: int = 1
-) -> Sequence[Share]:
-    """Attention beside the measured TTFT of each prompt length, shortest first.
-
-    Args:
-        model: from `read_model`.
-        ttft_s: seconds by prompt tokens.
-        speeds: TFLOP/s of a causal kernel with the model's head dim, by length.
-        limit: TFLOP/s that the card can reach at most.
-        cards: cards that share the heads.
-
-    Raises:
-        ValueError: a TTFT that is not positive, and what the functions above raise.
-    """
-    found = []
-    for tokens, ttft in sorted(ttft_s.items()):
-        if not ttft > 0:
-            raise ValueError(f"the TTFT of {tokens} tokens must be positive, not {ttft}")
-        found.append(
-            Share(
-                tokens,
-                attention_flops(model, tokens),
-                attention_seconds(model, tokens, speed_at(speeds, tokens), cards=cards),
-                attention_seconds(model, tokens, limit, cards=cards),
-                ttft,
-            )
-        )
-    return found

@@ -1,4 +1,4 @@
-"""Attention's part of a prefill, from configs like those of real models."""
+"""How long attention takes, from configs like those of real models."""
 
 import json
 
@@ -6,15 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.prefill_share import (
-    Model,
-    attention_flops,
-    attention_seconds,
-    model_of,
-    read_model,
-    shares,
-    speed_at,
-)
+from loadgen.analysis.attention import Model, attention_flops, attention_ms, model_of, read_config, speed_at
+from loadgen.engines.model_config import attention_config
+from loadgen.errors import UserError
 
 LLAMA_8B = {
     "num_hidden_layers": 32,
@@ -29,13 +23,24 @@ def test_a_llama():
     assert model == Model(heads=32, qk_dim=128, v_dim=128, full_layers=32)
     # 32 layers x 32 heads x 4 x 4096^2 x 128 / 2
     assert attention_flops(model, 4096) == 4_398_046_511_104
-    assert attention_seconds(model, 4096, 400) == pytest.approx(0.010995, rel=1e-4)
-    assert attention_seconds(model, 4096, 400, cards=2) == pytest.approx(0.0054976, rel=1e-4)
+    assert attention_ms(model, 4096, 400) == pytest.approx(10.995, rel=1e-4)
+    assert attention_ms(model, 4096, 400, cards=2) == pytest.approx(5.4976, rel=1e-4)
+
+
+def test_a_qwen_worked_out_by_hand():
+    """Qwen2.5-7B: 28 layers x 28 heads x 4 x 4096^2 x 128 / 2 = 3.37e12 FLOPs, 5.1 ms at 660 TFLOP/s."""
+    model = model_of(
+        {"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}
+        | {"sliding_window": 131072, "use_sliding_window": False, "max_window_layers": 28}
+    )
+    assert attention_flops(model, 4096) == pytest.approx(3.37e12, rel=1e-3)
+    assert attention_ms(model, 4096, 660) == pytest.approx(5.102, rel=1e-3)
+    assert attention_ms(model, 4096, 989) == pytest.approx(3.405, rel=1e-3)
 
 
 def test_a_head_dim_of_its_own_and_a_text_model_inside():
     config = {"text_config": {"num_hidden_layers": 2, "num_attention_heads": 3, "head_dim": 256, "hidden_size": 640}}
-    assert model_of(config) == Model(3, 256, 256, full_layers=2)
+    assert model_of(attention_config(config)) == Model(3, 256, 256, full_layers=2)
 
 
 def test_latent_attention_has_two_dims():
@@ -82,6 +87,8 @@ def test_a_window_costs_what_its_pairs_cost(tokens, window):
         ({"head_dim": True}, "head_dim must be"),
         ({"layer_types": ["chunked_attention"] * 32}, "not known here: chunked_attention"),
         ({"layer_types": ["sliding_attention"] * 32}, "sliding_window must be"),
+        ({"sliding_window": 512, "sliding_window_pattern": "6"}, "sliding_window_pattern must be .* not '6'"),
+        ({"index_topk": 2048}, "sparse attention"),
     ],
 )
 def test_a_config_that_lacks_something(change, words):
@@ -91,12 +98,14 @@ def test_a_config_that_lacks_something(change, words):
 
 def test_reading_a_file(tmp_path):
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(LLAMA_8B))
-    assert read_model(file) == model_of(LLAMA_8B)
+    file.write_text(json.dumps(LLAMA_8B | {"vocab_size": 128256, "torch_dtype": "bfloat16"}))
+    assert read_config(file) == LLAMA_8B | {"torch_dtype": "bfloat16"}
     for text, words in (("{", "is not JSON"), ("[]", "no JSON object"), ("{}", "config.json: num_hidden_layers")):
         file.write_text(text)
-        with pytest.raises(ValueError, match=words):
-            read_model(file)
+        with pytest.raises(UserError, match=words):
+            read_config(file)
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_config(tmp_path / "none.json")
 
 
 def test_speed_between_lengths():
@@ -106,24 +115,13 @@ def test_speed_between_lengths():
         speed_at({}, 512)
 
 
-def test_shares_of_the_ttft():
-    model = model_of(LLAMA_8B)
-    short, long = shares(model, {4096: 0.1, 512: 0.02}, {512: 200.0, 4096: 400.0}, 989.0)
-    assert (short.prompt_tokens, long.prompt_tokens) == (512, 4096)
-    assert long.flops == attention_flops(model, 4096)
-    assert long.measured_share == pytest.approx(4_398_046_511_104 / 400e12 / 0.1)
-    assert long.limit_share == pytest.approx(4_398_046_511_104 / 989e12 / 0.1)
-    assert short.measured_s == pytest.approx(4_398_046_511_104 / 64 / 200e12)
-
-
 def test_what_cannot_be_is_refused():
     model = model_of(LLAMA_8B)
     for call, words in (
         (lambda: attention_flops(model, 0), "at least 1 token"),
-        (lambda: attention_seconds(model, 1, 0), "positive number of TFLOP/s"),
-        (lambda: attention_seconds(model, 1, float("nan")), "positive number of TFLOP/s"),
-        (lambda: attention_seconds(model, 1, 1, cards=0), "at least 1 card"),
-        (lambda: shares(model, {512: 0.0}, {512: 1.0}, 1.0), "TTFT of 512 tokens must be positive"),
+        (lambda: attention_ms(model, 1, 0), "positive number of TFLOP/s"),
+        (lambda: attention_ms(model, 1, float("nan")), "positive number of TFLOP/s"),
+        (lambda: attention_ms(model, 1, 1, cards=0), "at least 1 card"),
     ):
         with pytest.raises(ValueError, match=words):
             call()

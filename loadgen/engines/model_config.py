@@ -1,0 +1,23 @@
+"""What of a model's config.json decides the size of its attention: what launchers record of it, and reports read.
+
+Standard library only, as is all of `loadgen/engines/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KEYS = (
+    *("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size"),
+    *("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "index_topk"),
+    *("layer_types", "sliding_window", "use_sliding_window", "sliding_window_pattern", "max_window_layers"),
+    *("dtype", "torch_dtype"),
+)
+
+
+def attention_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those keys of a config that it has; of the text model where there are several models."""
+    inner = config.get("text_config")
+    inner = inner if isinstance(inner, Mapping) else {}
+    return {key: value for key in KEYS if (value := inner.get(key, config.get(key))) is not None}
