@@ -95,6 +95,8 @@ def _report_data(
 
 
 def _parquet_is_stale(folder: RunFolder) -> bool:
+    if not folder.records_path.exists():
+        return False  # it may be all there is of the records
     try:
         made = folder.parquet_path.stat().st_mtime_ns
         return any(p.stat().st_mtime_ns > made for p in (folder.records_path, folder.manifest_path) if p.exists())

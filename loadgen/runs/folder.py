@@ -121,10 +121,15 @@ class RunFolder:
     def load(self) -> RunData:
         """Read the manifest and all records, and cut every block into its phases.
 
+        Records come from `requests.jsonl`, or from `requests.parquet` where that is all there is.
         Records of a block that the manifest does not know (a crash between the two) are left out of the blocks.
         """
         manifest = load_manifest(self.manifest_path)
         records, bad = read_records(self.records_path)
+        if not self.records_path.exists() and self.parquet_path.exists():
+            from loadgen.runs.parquet import read_parquet  # here, because polars is slow to load
+
+            records = read_parquet(self.parquet_path)
         by_block: dict[str, list[RequestRecord]] = {}
         for record in records:
             by_block.setdefault(record.block, []).append(record)

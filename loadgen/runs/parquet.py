@@ -1,4 +1,7 @@
-"""`requests.parquet` of a run folder: one row a request, with its phase; written when a run is closed."""
+"""`requests.parquet` of a run folder: one row a request, with its phase; written when a run is closed.
+
+A folder that was handed on may hold it alone: all that a record holds is in it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
-from loadgen.record import FIELD_NAMES
+from loadgen.record import FIELD_NAMES, RequestRecord
 from loadgen.runs.folder import JSONL, RunData, RunFolder
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -50,6 +54,15 @@ def write_parquet(folder: RunFolder, data: RunData | None = None) -> Path:
     except OSError as error:
         raise cannot_be_written(path, error, f"The records are safe in {JSONL}.") from None
     return path
+
+
+def read_parquet(path: Path) -> list[RequestRecord]:
+    """Read the records back. Raises UserError: it cannot be read, or holds something else."""
+    try:
+        return [RequestRecord.from_dict(row) for row in pl.read_parquet(path).iter_rows(named=True)]
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        what = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a readable file of records: {what}. It goes with {JSONL}.") from None
 
 
 def _storable(value: Any) -> Any:

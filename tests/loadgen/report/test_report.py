@@ -144,6 +144,14 @@ def test_parquet_is_made_when_missing_or_older(tmp_path: Path) -> None:
     write_report(folder, prometheus_url=None)
     assert folder.parquet_path.stat().st_mtime_ns == before
 
+    folder.records_path.unlink()
+    folder.manifest_path.touch()  # newer, as after a copy
+    told = json.loads(write_report(folder, prometheus_url=None).summary.read_text())
+    assert told["cells"][0]["engines"]["vllm"]["summary"]["requests"] == 4, (
+        "a folder that was handed on with the parquet alone"
+    )
+    assert folder.parquet_path.stat().st_mtime_ns == before
+
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_failed_block_is_shown_but_not_counted_when_another_attempt_completed(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_parquet_holds_every_field_of_every_record(tmp_path_factory, records):
     phases = [row.pop("phase") for row in rows]
     assert rows == [r.to_dict() for r in records]
     assert phases == folder.load().blocks[0].cut.phases if records else phases == []
+    folder.records_path.unlink()
+    assert folder.load().blocks[0].records == records, "where the parquet is all there is, it is read back"
+
+
+def test_a_parquet_of_something_else_is_told(tmp_path):
+    folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
+    for write_other in (lambda p: p.write_bytes(b"no parquet"), pl.DataFrame({"a": [1]}).write_parquet):
+        write_other(folder.parquet_path)
+        with pytest.raises(UserError, match=r"requests\.parquet: not a readable file of records: "):
+            folder.load()
 
 
 def test_phases_in_the_parquet_by_hand(tmp_path):
