@@ -30,7 +30,7 @@ def llamacpp(folder: Path) -> Program | None:
     return Program(command, f"http://127.0.0.1:{port}", folder / "llamacpp.log")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live_stack(prometheus_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     folder = tmp_path_factory.mktemp("live")
     gpu = RisingPage((DATA / "h200-1024mib.metrics.txt").read_text(encoding="utf-8"))
