@@ -90,8 +90,8 @@ def _of_preflight(fact: ParityFact, engines: Sequence[str]) -> FairnessRow:
 
 def _not_shown(fact: ParityFact) -> bool:
     """Whether an engine did not show it and no two others differ: manifests of before had no verdict for that."""
-    known = set(fact.values.values())
-    return fact.verdict is None and bool(known & UNKNOWN) and len(known - UNKNOWN) < 2
+    known = {value.split(" (")[0] for value in fact.values.values()}
+    return fact.verdict != "blocking" and bool(known & UNKNOWN) and len(known - UNKNOWN) < 2
 
 
 def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
