@@ -53,7 +53,9 @@ def explain_counts(
             count=amount,
         )
         return CountDifference("chat template", words)
-    told = joined("{a}, {b}", [say(TOLD.get(text, f"{text} {{told}}"), told=f"{offset:+d}") for text, offset in more.items()])
+    told = joined(
+        "{a}, {b}", [say(TOLD.get(text, f"{text} {{told}}"), told=f"{offset:+d}") for text, offset in more.items()]
+    )
     text = say(
         "tokens of {engine} over those of {other}: {counts}: another tokenizer",
         engine=name_b,

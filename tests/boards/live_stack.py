@@ -285,10 +285,10 @@ class LiveStack:
             for row in answer["data"]["result"]
         }
 
-    def block(self, engine: str, *, run_id: str, rate: float = 0.0) -> None:
-        """Start a block without an end: four users, or a rate; 64 prompt and 16 output tokens."""
+    def block(self, engine: str, *, run_id: str, rate: float = 0.0, output_tokens: int = 16) -> None:
+        """Start a block without an end: four users, or a rate; 64 prompt tokens."""
         self.locust.wait_for_workers(1, START_LIMIT_S)
-        cell = Cell(64, 16, 0 if rate else 4, rate)
+        cell = Cell(64, output_tokens, 0 if rate else 4, rate)
         self.locust.start_block(
             BlockRequest(
                 run_id=run_id,
