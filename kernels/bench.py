@@ -25,6 +25,7 @@ from typing import Any
 
 from kernels import build
 from kernels.attention import attention
+from kernels.flops import flops, square
 from kernels.libraries import libraries, versions
 from kernels.steps import NAMES
 
@@ -74,11 +75,6 @@ def tensors(dtype: str, dim: int, seqlen: int) -> tuple[Any, Any, Any]:
     return tuple(torch.randn(shape, device="cuda", dtype=getattr(torch, dtype)) for _ in range(3))
 
 
-def flops(dim: int, seqlen: int, causal: bool) -> float:
-    """FLOPs of one forward call at the paper's size."""
-    return 4 * TOKENS * seqlen * WIDTH / (2 if causal else 1)
-
-
 def time_interleaved(calls: dict[str, Any], limit: float) -> dict[str, list[float]]:
     """Milliseconds of each repeat of each call; a call slower than `limit` ms is repeated a third as often."""
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -120,6 +116,7 @@ def bench(names: list[str], shapes: list[tuple[str, int, bool, int]], clocks: Cl
     rows = []
     for dtype, dim, causal, seqlen in shapes:
         q, k, v = tensors(dtype, dim, seqlen)
+        work = flops(square(TOKENS // seqlen, WIDTH // dim, seqlen, dim, causal=causal))
         calls: dict[str, Any] = {}
         for name in names:
             if name in NAMES:
@@ -136,7 +133,7 @@ def bench(names: list[str], shapes: list[tuple[str, int, bool, int]], clocks: Cl
             row = {"kernel": name, "dtype": dtype, "dim": dim, "causal": causal, "seqlen": seqlen}
             row |= {"batch": q.shape[0], "heads": q.shape[2], "repeats": len(ms), "ms_median": round(median, 4)}
             row |= {
-                "tflops": round(flops(dim, seqlen, causal) / median / 1e9, 1),
+                "tflops": round(work / median / 1e9, 1),
                 "sm_clock_mhz": clock.get("clocks.sm"),
             }
             rows.append(row | {"power_w": clock.get("power.draw")})
