@@ -24,7 +24,7 @@ class ReadlineUser(StreamingUser, FastHttpUser):
 
     def answer(self, headers: dict[str, str], prompt: str) -> Iterator[tuple[bool, int]]:
         """The events of one request."""
-        options = {"headers": headers, "stream": True, "catch_response": True}
+        options: dict[str, Any] = {"headers": headers, "stream": True, "catch_response": True}
         with self.client.post(PATH, json=body(prompt), **options) as response:
             yield from events(iter(lambda: response.stream.readline(b"\n"), b""), b"data: {")
             response.success()
