@@ -157,6 +157,8 @@ class QualityResult(_Model):
     engines: list[EngineQuality] = Field(default_factory=list)
     pairs: list[PairQuality] = Field(default_factory=list)
     """The first engine against each other one."""
+    complete: bool = True
+    """Whether every engine was asked to the end."""
     answers: list[dict[str, Any]] = Field(default_factory=list)
     """Prompts and what each engine said, where they are not all the same or not all right."""
 

@@ -113,7 +113,7 @@ def compare_logprobs(prompts: Iterable[Sequence[Place]], *, whole_texts: bool, n
     gaps = [[_gap(place, scaled=any(scaled)) for place in places] for places in told]
     known = [[gap for gap in each if gap is not None] for each in gaps]
     known = [each for each in known if each]
-    notes = [
+    notes: list[str] = [
         say(
             "{engine} lists probabilities that it scaled up to 1 after a cut, so both are compared as such", engine=name
         )
@@ -121,7 +121,8 @@ def compare_logprobs(prompts: Iterable[Sequence[Place]], *, whole_texts: bool, n
         if is_scaled
     ]
     if not known:
-        return Logprobs(notes=[*notes, say("no token has a log probability on both engines")])
+        notes.append(say("no token has a log probability on both engines"))
+        return Logprobs(notes=notes)
     every = np.concatenate([np.array(each) for each in known])
     kl = [found for places in told for place in places if (found := divergence(place, scaled=any(scaled))) is not None]
     if not kl:
