@@ -129,7 +129,7 @@ class Answers(_Strict):
         default=None, description="prompted: one token in so many is another..."
     )
     swap_over: Annotated[int, Field(ge=0)] = Field(
-        default=2, description="...in an answer that begins while so many others are under way"
+        default=1, description="...in an answer that begins while so many others are under way"
     )
     rounding_nats: NonNegative = Field(default=0.0, description="prompted: logits are off by this deviation")
     rounding_seed: int = Field(default=0, description="other arithmetic, which rounds otherwise")

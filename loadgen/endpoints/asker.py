@@ -65,7 +65,7 @@ class Asker:
         """Ask for a whole answer. `fields` go into the request's body as they are."""
         began = time.perf_counter()
         with self._refusals():
-            reply = self._create(prompt, fields, stream=False).to_dict(warnings=False)
+            reply = self._whole(self._create(prompt, fields, stream=False, raw=True))
         elapsed_ms = (time.perf_counter() - began) * 1000
         choice = _first_choice(reply)
         usage = reply.get("usage")
@@ -88,11 +88,11 @@ class Asker:
             if self.api == "chat":
                 turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": continuation}]
                 fields |= {"add_generation_prompt": False, "continue_final_message": True}
-                reply = self._client.chat.completions.create(messages=turns, model=self.model, extra_body=fields)
+                chat = self._client.chat.completions.with_raw_response
+                reply = self._whole(chat.create(messages=turns, model=self.model, extra_body=fields))
             else:
-                reply = self._create(prompt + continuation, fields, stream=False)
-            told = reply.to_dict(warnings=False)
-        entries = told.get("prompt_logprobs") or _first_choice(told).get("prompt_logprobs")
+                reply = self._whole(self._create(prompt + continuation, fields, stream=False, raw=True))
+        entries = reply.get("prompt_logprobs") or _first_choice(reply).get("prompt_logprobs")
         return tuple(_scored(entry) for entry in entries if entry) if isinstance(entries, list) else ()
 
     def stream(self, prompt: Prompt, fields: dict[str, Any]) -> StreamAnswer:
@@ -120,14 +120,23 @@ class Asker:
         place: UsagePlace = "nowhere" if not places else places[0] if len(places) == 1 else "every event"
         return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead)
 
-    def _create(self, prompt: Prompt, fields: dict[str, Any], *, stream: bool) -> Any:
+    @staticmethod
+    def _whole(response: Any) -> dict[str, Any]:
+        """An answer as it came: what the SDK makes of hundreds of log probabilities takes as long as the answer."""
+        reply = response.http_response.json()
+        if not isinstance(reply, dict):
+            raise TypeError(f"the answer is no JSON object but {type(reply).__name__}")
+        return reply
+
+    def _create(self, prompt: Prompt, fields: dict[str, Any], *, stream: bool, raw: bool = False) -> Any:
         common = {"model": self.model, "stream": stream, "extra_body": fields}
+        chat, completions = self._client.chat.completions, self._client.completions
         if self.api == "chat":
             messages = [{"role": "user", "content": prompt}]
-            return self._client.chat.completions.create(messages=messages, **common)
+            return (chat.with_raw_response if raw else chat).create(messages=messages, **common)
         # Not as the argument: the SDK looks at every single token id of it, for tens of ms.
         common["extra_body"] = {"prompt": prompt, **fields}
-        return self._client.completions.create(prompt="", **common)
+        return (completions.with_raw_response if raw else completions).create(prompt="", **common)
 
 
 def _first_choice(event: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from loadgen.quality.said import Answers, EngineAnswers
 
 TOP = 10
 """Likeliest tokens that are asked for at each place."""
+BUSY_SHARE = 0.8
+"""A core that is this busy with asking does not keep all the requests under way that it is to."""
 Tell = Callable[[str], None]
 
 
@@ -46,6 +48,11 @@ class Asked:
         tasks = [p for p, question in enumerate(self.questions) if question.rule and p not in self.from_file]
         pairs = itertools.zip_longest(self.prompts, tasks)
         return [place for pair in pairs for place in pair if place is not None]
+
+    @property
+    def by_length(self) -> list[int]:
+        """The same, long answers first: short ones would leave fewer under way at once."""
+        return sorted(self.mixed, key=lambda place: -self.questions[place].tokens)
 
 
 def ask_engine(
@@ -78,7 +85,7 @@ def ask_engine(
         tell(say("answers, 1 of 4, one at a time"))
         session.one_by_one(asked.mixed, said.first, say("prompts and tasks, one at a time"))
         tell(say("answers, 2 of 4, {count} at once", count=asked.concurrency))
-        session.at_once(asked.mixed, say("prompts and tasks under load"))
+        session.at_once(asked.by_length, say("prompts and tasks under load"))
         tell(say("answers, 3 of 4, one at a time again"))
         session.one_by_one(asked.prompts, said.again, say("prompts again, one at a time"))
         session.score(earlier)
@@ -103,6 +110,8 @@ class _Session:
         self._clock = clock
         self._lock = threading.Lock()
         self._more: dict[str, Any] = {}
+        self._less: dict[str, Any] = {}
+        """What asks for log probabilities without a list: the first answers have it, and under load time is dear."""
 
     def find_logprobs(self) -> None:
         """Find out how log probabilities are to be had: with a list of likely tokens, without, or not at all."""
@@ -115,7 +124,7 @@ class _Session:
             except Refused:
                 continue
             if any(token.logprob is not None for token in answer.tokens):
-                self._more, self._said.logprobs = fields, True
+                self._more, self._less, self._said.logprobs = fields, ways[-1], True
                 return
 
     def one_by_one(self, places: Sequence[int], into: Answers, what: str) -> None:
@@ -123,20 +132,21 @@ class _Session:
         for place in places:
             if self._is_over():
                 break
-            self._ask(place, into)
+            self._ask(place, into, self._more if into is self._said.first else self._less)
         self._note_left(places, into, what)
 
     def at_once(self, places: Sequence[int], what: str) -> None:
         """Ask so many at a time, the next whenever one is answered."""
         into = self._said.loaded
         left = iter(places)
+        began, busy = time.perf_counter(), time.process_time()
         pool = ThreadPoolExecutor(self._asked.concurrency, thread_name_prefix="quality")
         pending: set[Future[None]] = set()
         try:
             while True:
                 room = self._asked.concurrency - len(pending)
                 fresh = [] if self._is_over() else list(itertools.islice(left, room))
-                pending |= {pool.submit(self._ask, place, into) for place in fresh}
+                pending |= {pool.submit(self._ask, place, into, self._less) for place in fresh}
                 if not pending:
                     break
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -148,6 +158,15 @@ class _Session:
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        took, busy = time.perf_counter() - began, time.process_time() - busy
+        if busy > BUSY_SHARE * took:
+            self._said.missing.append(
+                say(
+                    "{what}: this machine was too slow to keep {count} under way",
+                    what=what,
+                    count=self._asked.concurrency,
+                )
+            )
         self._note_left(places, into, what)
 
     def score(self, earlier: Mapping[str, EngineAnswers]) -> None:
@@ -164,10 +183,10 @@ class _Session:
                     prompt = self._asked.questions[place].prompt
                     found[place] = self._asker.score(prompt, answer.text, TOP)
 
-    def _ask(self, place: int, into: Answers) -> None:
+    def _ask(self, place: int, into: Answers, more: dict[str, Any]) -> None:
         question = self._asked.questions[place]
         try:
-            answer = self._asker.ask(question.prompt, {**self._fields(question.tokens), **self._more})
+            answer = self._asker.ask(question.prompt, {**self._fields(question.tokens), **more})
         except Refused as refused:
             with self._lock:
                 words = str(refused)[:160]
