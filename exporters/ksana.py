@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from aiohttp import http_exceptions, web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -128,7 +128,7 @@ class Exporter:
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics`, `/healthz` and the paths for pushes."""
         # Bodies are unpacked by gunzip(), which knows a limit.
-        options = {"client_max_size": MAX_BODY, "handler_args": {"auto_decompress": False}}
+        options: dict[str, Any] = {"client_max_size": MAX_BODY, "handler_args": {"auto_decompress": False}}
         app = application(self.receiver, "Bakeoff KsanaLLM exporter", rows=self._rows, **options)
         app.router.add_post("/v1/metrics", self._push)
         app.router.add_post("/{engine}/v1/metrics", self._push)
