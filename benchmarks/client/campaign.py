@@ -76,7 +76,7 @@ class Campaign:
         ready = []
         for peer in peers:
             try:
-                python = peer.environment().ensure()
+                python = peer.environment.ensure()
                 basis = {**self.machine, **versions(python, peer.packages), **_commit(peer)}
             except (UserError, OSError) as error:
                 self._console.print(f"{peer.title}: left out: {error}", style="yellow", markup=False)
@@ -105,7 +105,7 @@ class Campaign:
 
 def _commit(peer: Peer) -> dict[str, str]:
     """The last commit of the load generator's code, for the peer that comes from this checkout."""
-    if not isinstance(peer.environment(), OwnEnvironment):
+    if not isinstance(peer.environment, OwnEnvironment):
         return {}
     git = ["git", "-C", str(CHECKOUT)]
     try:

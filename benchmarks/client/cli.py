@@ -22,6 +22,7 @@ from benchmarks.client.loads import BLAST, Load
 from benchmarks.client.peers import PEERS
 from benchmarks.client.results import Store
 from benchmarks.client.table import rows, terminal_table
+from benchmarks.simulated import cores
 from loadgen.calibration.pinned_process import may_realtime
 from loadgen.errors import UserError
 from loadgen.files import write_result
@@ -98,12 +99,12 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     chosen = chosen or list(PEERS)
     kind = "self" if args.self_only else "quick" if args.quick else "full"
     repeats = args.repeats or (REPEATS if kind == "full" else 1)
-    usable = sorted(os.sched_getaffinity(0))
-    cores, realtime = (usable[0], usable[-1]), len(usable) > 1 and may_realtime()
+    pair = cores()
+    realtime = pair[0] != pair[1] and may_realtime()
     store = Store(args.results or RESULTS / kind)
-    campaign = Campaign(store, _basis(cores), cores, realtime, console)
+    campaign = Campaign(store, _basis(pair), pair, realtime, console)
     wanted = {peer.name: _loads(args, kind, peer.blast_rounds) for peer in chosen}
-    for note in _notes(cores, realtime):
+    for note in _notes(pair, realtime):
         console.print(f"Note: {note}.", style="yellow")
     began = time.monotonic()
     interrupted = not campaign.measure(chosen, wanted, repeats, resume=args.resume)
@@ -143,7 +144,7 @@ def _loads(args: argparse.Namespace, kind: str, blast_rounds: int) -> list[Load]
     return [known_loads.blast(rounds) if name == BLAST else known_loads.paced(int(name), quick=quick) for name in names]
 
 
-def _basis(cores: tuple[int, int]) -> dict[str, str]:
+def _basis(pair: tuple[int, int]) -> dict[str, str]:
     """What makes figures comparable: the machine, and the cores in use."""
     facts = host_facts()
     kernel = re.match(r"[\d.]+", platform.release())
@@ -153,12 +154,12 @@ def _basis(cores: tuple[int, int]) -> dict[str, str]:
         "cores": str(facts["cpus"]),
         "memory": f"{facts['memory_bytes'] / 2**30:.0f} GiB",
         "kernel": kernel.group() if kernel else platform.release(),
-        "pinned": f"{cores[0]} and {cores[1]}",
+        "pinned": f"{pair[0]} and {pair[1]}",
     }
 
 
-def _notes(cores: tuple[int, int], realtime: bool) -> list[str]:
-    if cores[0] == cores[1]:
+def _notes(pair: tuple[int, int], realtime: bool) -> list[str]:
+    if pair[0] == pair[1]:
         return ["there is one core only, so server and tools share it: the figures are pessimistic"]
     busy = os.getloadavg()[0]
     notes = [] if realtime else ["SCHED_FIFO is not permitted (needs root), so other processes can disturb the server"]

@@ -45,17 +45,14 @@ class Peer(ABC):
     """How it is used and how it stamps, for the document: half a sentence."""
     packages: ClassVar[tuple[str, ...]]
     """Whose versions are told; the first is the tool's own."""
+    environment: ClassVar[Environment]
+    """Its Python environment."""
     blast_rounds: ClassVar[int] = 20
     """Requests of each stream in blast: so many that it takes a few seconds."""
-
     start_s: ClassVar[float] = 5.0
     """About what a run takes beside its load."""
     good_exits: ClassVar[tuple[int, ...]] = (0,)
     """Exit codes of a run that went well."""
-
-    @abstractmethod
-    def environment(self) -> Environment:
-        """Its Python environment."""
 
     @abstractmethod
     def command(self, python: Path, job: Job) -> list[str]:

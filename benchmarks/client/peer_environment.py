@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,7 @@ from pathlib import Path
 from loadgen.errors import UserError
 from loadgen.machine import ROOT as CHECKOUT
 from loadgen.settings import Paths
-from stack.commands import failure, need_disk, run_logged, say
-from stack.setup import NETWORK_ADVICE, TORCH, ensure_venv, install_torch, supported
+from stack.setup import BASE_PYTHON, TORCH, ensure_venv, make_venv, supported
 
 STATE = CHECKOUT / ".bakeoff" / "peers"
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
@@ -31,16 +28,8 @@ print(json.dumps(found))
 """
 
 
-class Environment(ABC):
-    """A Python that has a peer installed."""
-
-    @abstractmethod
-    def ensure(self) -> Path:
-        """Return the interpreter, made if need be. Raises UserError: it cannot be had here, and why."""
-
-
 @dataclass(frozen=True)
-class OwnEnvironment(Environment):
+class OwnEnvironment:
     """Bakeoff's own."""
 
     def ensure(self) -> Path:
@@ -49,13 +38,13 @@ class OwnEnvironment(Environment):
 
 
 @dataclass(frozen=True)
-class EngineEnvironment(Environment):
+class EngineEnvironment:
     """The one that an engine runs in as a plain process."""
 
     engine: str
 
     def ensure(self) -> Path:
-        """Make it as `python -m stack setup` does, without the model."""
+        """Make it as `python -m stack setup` does, without the model. Raises UserError: it cannot be had here."""
         if reason := supported(self.engine):
             raise UserError(reason)
         paths = Paths(CHECKOUT)
@@ -64,7 +53,7 @@ class EngineEnvironment(Environment):
 
 
 @dataclass(frozen=True)
-class PeerEnvironment(Environment):
+class PeerEnvironment:
     """One from `requirements/NAME.txt`."""
 
     name: str
@@ -76,29 +65,25 @@ class PeerEnvironment(Environment):
     """Needs torch; its CPU build will do."""
 
     def ensure(self) -> Path:
-        """Make it with venv and pip, unless it is there and of the present requirements."""
-        requirements = REQUIREMENTS / f"{self.name}.txt"
-        base = _interpreter((3, 12)) if self.newest else Path(getattr(sys, "_base_executable", sys.executable))
-        venv, log = STATE / self.name, STATE / f"{self.name}.log"
-        python, stamp = venv / "bin" / "python", venv / "bakeoff.stamp"
-        # Its scripts name the interpreter by its path: one that was moved is made anew.
-        made_of = f"{requirements.read_text(encoding='utf-8')}\n{TORCH if self.torch else ''}\n{base}\n{venv}"
-        key = hashlib.sha256(made_of.encode()).hexdigest()
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == key and python.exists():
-            return python
-        need_disk(STATE, self.gigabytes, f"setting up {self.name}")
-        say(f"{self.name}: making its environment, once (details in {log.relative_to(CHECKOUT)})")
-        shutil.rmtree(venv, ignore_errors=True)
-        log.unlink(missing_ok=True)
-        if not run_logged([str(base), "-m", "venv", str(venv)], what="venv", log=log):
-            raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
-        pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
-        if self.torch:
-            install_torch([*pip, "--no-deps"], log)
-        if not run_logged([*pip, "-r", str(requirements)], what=f"installing {self.name}", log=log):
-            raise failure(f"Installing {self.name}", log, NETWORK_ADVICE)
-        stamp.write_text(key, encoding="utf-8")
-        return python
+        """Make it, unless it is there and of the present requirements. Raises UserError: it cannot be had here."""
+        requirements, venv = REQUIREMENTS / f"{self.name}.txt", STATE / self.name
+        python = _interpreter((3, 12)) if self.newest else BASE_PYTHON
+        make_venv(
+            venv,
+            # Its scripts name the interpreter by its path: one that was moved is made anew.
+            f"{requirements.read_text(encoding='utf-8')}\n{TORCH if self.torch else ''}\n{python}\n{venv}",
+            ("-r", str(requirements)),
+            title=self.name,
+            log=STATE / f"{self.name}.log",
+            gigabytes=self.gigabytes,
+            torch=self.torch,
+            python=python,
+        )
+        return venv / "bin" / "python"
+
+
+Environment = OwnEnvironment | EngineEnvironment | PeerEnvironment
+"""A Python that has a peer installed; `ensure` returns its interpreter, made if need be."""
 
 
 def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
@@ -109,10 +94,10 @@ def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
     return told
 
 
-def _interpreter(oldest: tuple[int, int]) -> Path:
+def _interpreter(oldest: tuple[int, int]) -> str:
     """A Python of at least this version: our own, one on PATH, or one that pyenv has. Raises UserError."""
     if sys.version_info >= oldest:
-        return Path(getattr(sys, "_base_executable", sys.executable))
+        return BASE_PYTHON
     for path in _candidates(oldest[1]):
         code = f"import sys, venv, ensurepip; sys.exit(sys.version_info < {oldest})"
         try:
@@ -120,7 +105,7 @@ def _interpreter(oldest: tuple[int, int]) -> Path:
         except (OSError, subprocess.TimeoutExpired):
             continue
         if done.returncode == 0:
-            return path
+            return str(path)
     wanted = ".".join(map(str, oldest))
     raise UserError(f"it needs Python {wanted} or newer, and there is none on PATH or in ~/.pyenv/versions")
 

@@ -10,15 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.files import atomic_write, cannot_be_written
 
-FIGURES = (
-    "ttft_p50_ms",
-    "ttft_p99_ms",
-    "tpot_p50_percent",
-    "tpot_p99_percent",
-    "tpot_mean_percent",
-    "cpu_us_per_event",
-    "peak_mb",
-)
+FIGURES = {
+    "ttft_p50_ms": ("TTFT p50", ".3f"),
+    "ttft_p99_ms": ("TTFT p99", ".3f"),
+    "tpot_p50_percent": ("TPOT p50", ".3f"),
+    "tpot_p99_percent": ("TPOT p99", ".3f"),
+    "tpot_mean_percent": ("TPOT mean", "+.3f"),
+    "cpu_us_per_event": ("us/event", ".1f"),
+    "peak_mb": ("MB", ".0f"),
+}
+"""The figures of a run: their headings, and how they are written."""
 
 
 class _Model(BaseModel):

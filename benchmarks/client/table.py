@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 
 from benchmarks.client.loads import BLAST
-from benchmarks.client.results import PeerResult, medians
+from benchmarks.client.results import FIGURES, PeerResult, medians
 
-HEADINGS = ("TTFT p50", "TTFT p99", "TPOT p50", "TPOT p99", "TPOT mean", "us/event", "MB")
+HEADINGS = tuple(heading for heading, _ in FIGURES.values())
 LATE = "*"
 
 
@@ -42,40 +42,17 @@ def rows(results: Sequence[PeerResult], titles: dict[str, str]) -> list[Row]:
                 continue
             good = [run for run in runs if run.error is None]
             late = sum(not run.oracle_valid for run in good) > len(good) / 2
-            found.append(
-                Row(
-                    load,
-                    title + LATE * late,
-                    _cells(medians(good)) if good else ("-",) * len(HEADINGS),
-                    "" if good else next(run.error for run in runs if run.error is not None),
-                    _rate(medians(good)["cpu_us_per_event"]),
-                )
-            )
+            figures = medians(good)
+            cells = ((figures[name], form) for name, (_, form) in FIGURES.items())
+            texts = tuple("-" if value is None else format(value, form) for value, form in cells)
+            cost = figures["cpu_us_per_event"]
+            note = "" if good else next(run.error for run in runs if run.error is not None)
+            found.append(Row(load, title + LATE * late, texts, note, f"{1e6 / cost:,.0f}" if cost else "-"))
     return found
 
 
 def _order(load: str) -> tuple[bool, int]:
     return load == BLAST, int(load) if load.isdigit() else 0
-
-
-def _cells(figures: dict[str, float | None]) -> tuple[str, ...]:
-    return (
-        _number(figures["ttft_p50_ms"], ".3f"),
-        _number(figures["ttft_p99_ms"], ".3f"),
-        _number(figures["tpot_p50_percent"], ".3f"),
-        _number(figures["tpot_p99_percent"], ".3f"),
-        _number(figures["tpot_mean_percent"], "+.3f"),
-        _number(figures["cpu_us_per_event"], ".1f"),
-        _number(figures["peak_mb"], ".0f"),
-    )
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _rate(us_per_event: float | None) -> str:
-    return "-" if not us_per_event else f"{1e6 / us_per_event:,.0f}"
 
 
 def terminal_table(shown: Sequence[Row]) -> Table:

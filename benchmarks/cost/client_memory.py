@@ -9,10 +9,8 @@ when the worker's peak is above `--limit-mb`, or its memory grows in the second 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from loadgen.calibration.pinned_process import running_simulator
+from benchmarks.simulated import command_line, race_command, simulator
 from loadgen.errors import CLIENT_LIMITED, OK
 from loadgen.machine import ROOT
 
@@ -77,20 +75,18 @@ def find_locusts(bench: psutil.Process) -> dict[str, psutil.Process]:
 
 def measure(args: argparse.Namespace, url: str, folder: Path) -> tuple[dict[str, Samples], bool]:
     """Run the bench and sample it until it ends; return the samples by role, and whether it failed."""
-    scenario = folder / "memory.yaml"
-    fields = {
+    scenario = {
         **{"name": "memory", "question": "Does memory grow?", "prompt_tokens": [16], "output_tokens": [TOKENS]},
         **{"load": {"concurrency": [args.streams]}, "requests": args.requests, "warmup_requests": 0},
     }
-    scenario.write_text(json.dumps(fields))
-    command = [sys.executable, "-m", "loadgen", "bench", str(scenario), "--runs-dir", str(folder / "runs")]
-    log = folder / "bench.log"
-    counter = LineCounter(folder / "runs")
+    runs, log = folder / "runs", folder / "bench.log"
+    command = race_command(folder, scenario, {"sim": url}, runs)
+    counter = LineCounter(runs)
     samples = {"master": Samples(), "worker": Samples()}
     deadline = time.monotonic() + args.limit_s
     said = 0
     with log.open("wb") as out:
-        bench = psutil.Popen([*command, "--engine", f"sim={url}"], cwd=ROOT, stdout=out, stderr=out)
+        bench = psutil.Popen(command, cwd=ROOT, stdout=out, stderr=out)
     try:
         while bench.poll() is None:
             if time.monotonic() > deadline:
@@ -121,7 +117,7 @@ def measure(args: argparse.Namespace, url: str, folder: Path) -> tuple[dict[str,
 
 def main() -> None:
     """Parse options, measure, judge."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--ttft-ms", type=float, default=1700, help="sets the pace: streams / (TTFT + 70 ms) [1700]")
@@ -131,14 +127,11 @@ def main() -> None:
     )
     parser.add_argument("--limit-s", type=float, default=420, help="give up after so many seconds [420]")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: nothing is left running
     timing = ["--ttft-ms", str(args.ttft_ms), "--tpot-ms", str(TPOT_MS), "--ttft-jitter", "uniform:200"]
     print(f"load average {os.getloadavg()[0]:.2f}")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="client-memory-") as name:
-        folder = Path(name)
-        with running_simulator(folder, None, timing, realtime=False) as url:
-            samples, failed = measure(args, url, folder)
+    with tempfile.TemporaryDirectory(prefix="client-memory-") as name, simulator(*timing, core=None) as url:
+        samples, failed = measure(args, url, Path(name))
     seconds = time.monotonic() - began
     if failed or not samples["worker"].mb:
         raise SystemExit("the bench failed")

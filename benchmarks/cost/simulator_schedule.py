@@ -8,49 +8,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import json
 import os
 import select
 import socket
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from loadgen.calibration.pinned_process import running_simulator
+from benchmarks.simulated import ask, command_line, simulator
 
 END = b"\r\n0\r\n\r\n"
 
 
-@contextlib.contextmanager
-def simulator(args: argparse.Namespace, *options: str) -> Iterator[int]:
-    """The simulator on its core; gives its port."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_simulator(
-            Path(folder), args.server_cpu, [*options, *args.options], realtime=args.realtime and not args.blast
-        ) as url,
-    ):
-        yield int(url.rpartition(":")[2])
+def running(args: argparse.Namespace, *options: str) -> contextlib.AbstractContextManager[str]:
+    """The simulator on its core; gives its URL."""
+    return simulator(*options, *args.options, core=args.server_cpu, realtime=args.realtime and not args.blast)
 
 
-def ask(port: int, method: str, path: str) -> dict[str, Any]:
-    """Ask a control route until all streams are closed."""
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request(method, path)
-        reply = connection.getresponse()
-        body = reply.read()
-        connection.close()
-        if reply.status == 200:
-            answer: dict[str, Any] = json.loads(body)
-            return answer
-        time.sleep(0.1)
-
-
-def drive(port: int, streams: int, requests: int, tokens: int) -> float:
+def drive(url: str, streams: int, requests: int, tokens: int) -> float:
     """Run `requests` on each of `streams` connections, one after another; return the seconds it took."""
     body = json.dumps({"model": "simulated", "prompt": "one two three", "max_tokens": tokens, "stream": True,
                        "stream_options": {"include_usage": True}}).encode()  # fmt: skip
@@ -61,7 +35,7 @@ def drive(port: int, streams: int, requests: int, tokens: int) -> float:
     epoll = select.epoll()
     sockets = {}
     for _ in range(streams):
-        sock = socket.create_connection(("127.0.0.1", port))
+        sock = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sockets[sock.fileno()] = sock
         epoll.register(sock.fileno(), select.EPOLLIN)
@@ -98,11 +72,11 @@ def schedule(args: argparse.Namespace) -> None:
     print(" ".join(f"{name:>8}" for name in names), "verdict")
     for streams in args.streams:
         for repeat in range(args.repeats):
-            with simulator(args) as port:
-                drive(port, streams, 1, 16)
-                ask(port, "POST", "/truth/reset")
-                took = drive(port, streams, args.requests, args.tokens)
-                found = ask(port, "GET", "/truth/summary")
+            with running(args) as url:
+                drive(url, streams, 1, 16)
+                ask(f"{url}/truth/reset", "POST")
+                took = drive(url, streams, args.requests, args.tokens)
+                found = json.loads(ask(f"{url}/truth/summary"))
             lag, read, seconds = found["lag_ms"], found["request_read_lag_ms"], found["lag_p99_by_second_ms"]
             events = streams * args.requests * args.tokens
             counts = f"{streams:>8} {repeat:>8} {events / took:>8.0f}"
@@ -113,15 +87,15 @@ def schedule(args: argparse.Namespace) -> None:
 def blast(args: argparse.Namespace) -> None:
     """Print events a second with everything at once."""
     for repeat in range(args.repeats):
-        with simulator(args, "--ttft-ms", "0", "--tpot-ms", "0") as port:
-            drive(port, 16, 1, 1024)
-            took = drive(port, 16, args.requests, 1024)
+        with running(args, "--ttft-ms", "0", "--tpot-ms", "0") as url:
+            drive(url, 16, 1, 1024)
+            took = drive(url, 16, args.requests, 1024)
         print(f"blast {repeat}: {16 * args.requests * 1024 / took:,.0f} events/s, 16 streams of 1,024 tokens")
 
 
 def main() -> None:
     """Parse options and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--requests", type=int, default=5, help="requests of each stream [5]")
     parser.add_argument("--tokens", type=int, default=128)

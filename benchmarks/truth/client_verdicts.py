@@ -8,7 +8,6 @@ was told and was not. A block in which the simulator itself was late is dropped.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -20,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -29,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.simulated import ask, command_line, cores, simulator
 from loadgen.calibration.calibrate import compare
-from loadgen.calibration.pinned_process import pinned_process, running_simulator
+from loadgen.calibration.pinned_process import pinned_process
 from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE, TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE
 from loadgen.errors import CLIENT_LIMITED, OK
 from loadgen.metrics.window import CutRule
@@ -128,17 +127,6 @@ class Block:
         if self.told == self.wrong:
             return "ok"
         return "false alarm" if self.told else "miss"
-
-
-def ask(url: str, method: str = "GET") -> bytes:
-    """Ask a control route of the simulator, until all streams are closed."""
-    for _ in range(100):
-        with contextlib.suppress(urllib.error.HTTPError):
-            request = urllib.request.Request(url, method=method)  # noqa: S310
-            with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
-                return bytes(reply.read())
-        time.sleep(0.05)
-    raise SystemExit(f"{url} does not answer")
 
 
 def stop_now_and_then(process: subprocess.Popen[bytes], condition: Condition, rng: random.Random) -> int:
@@ -260,7 +248,7 @@ def show(blocks: Sequence[Block]) -> None:
 
 def main() -> None:
     """Parse options, run the blocks in turn, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--blocks", type=int, default=4, help="blocks of each load and condition [4]")
     parser.add_argument("--streams", type=int, nargs="+", help="loads to run [1 8 64]")
     parser.add_argument("--only", help="conditions whose name holds this")
@@ -271,18 +259,17 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write every block to this file")
     args = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
+    server, own = cores()
+    if server == own:
         raise SystemExit("two cores are needed")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: nothing is left running, the table is shown
     # Beside the client, not the simulator: one that spins with SCHED_FIFO would hold up the SIGCONTs.
-    os.sched_setaffinity(0, {cores[1]})
+    os.sched_setaffinity(0, {own})
     if args.isolate:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(20))
     rng = random.Random(args.seed)
     realtime = os.geteuid() == 0 and not args.no_realtime
     print(f"{platform.platform()}, Python {platform.python_version()}, load average {os.getloadavg()[0]:.2f}")
-    print(f"simulator on core {cores[0]}{' (SCHED_FIFO)' if realtime else ''}, client on core {cores[1]}"
+    print(f"simulator on core {server}{' (SCHED_FIFO)' if realtime else ''}, client on core {own}"
           f"{' (SCHED_FIFO, busy loops apart)' if args.isolate else ''}")  # fmt: skip
     began = time.monotonic()
     blocks: list[Block] = []
@@ -291,14 +278,11 @@ def main() -> None:
             if args.streams and load.streams not in args.streams:
                 continue
             timing = ["--ttft-ms", str(TTFT_MS), "--tpot-ms", str(load.tpot_ms)]
-            with (
-                tempfile.TemporaryDirectory(prefix="verdict-rates-") as folder,
-                running_simulator(Path(folder), cores[0], timing, realtime=realtime) as url,
-            ):
+            with simulator(*timing, core=server, realtime=realtime) as url:
                 for _ in range(args.blocks):
                     for condition in CONDITIONS:
                         if args.only is None or args.only in condition.name:
-                            blocks.append(run_block(load, condition, url, cores[1], rng, isolate=args.isolate))
+                            blocks.append(run_block(load, condition, url, own, rng, isolate=args.isolate))
                             print(".", end="", flush=True)
     finally:
         show(blocks)

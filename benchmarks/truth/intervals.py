@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal, stats
 
+from benchmarks.simulated import command_line
 from loadgen.statistics.interval import all_but_one, halves, jackknife_error, t_quantile
 
 Floats = npt.NDArray[np.float64]
@@ -149,7 +150,7 @@ def rows(args: argparse.Namespace) -> Iterator[str]:
 
 def main() -> None:
     """Parse options, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--trials", type=int, default=2000, help="runs drawn for each line [2000]")
     parser.add_argument("--bootstraps", type=int, default=200, help="of these, bootstrapped as well [200]")
     parser.add_argument("--requests", type=int, default=100, help="requests a block [100]")

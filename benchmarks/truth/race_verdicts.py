@@ -10,19 +10,16 @@ a minute: `difference` is one, `drift` five; Linux.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.simulated import command_line, cores, race_command, simulator
 from loadgen.analysis.samples import cell_samples
-from loadgen.calibration.pinned_process import running_simulator
 from loadgen.errors import CLIENT_LIMITED, NOT_WHOLE, OK
 from loadgen.machine import ROOT
 from loadgen.runs.folder import RunFolder
@@ -35,7 +32,7 @@ HEADLINE_TPOT, HEADLINE_TTFT = "tpot_ms.mean", "ttft_ms.mean"
 
 def main() -> int:
     """Run what is asked for; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("what", choices=("difference", "equal", "drift"))
     parser.add_argument("--runs", type=int, default=40, help="of `equal` (default 40)")
     parser.add_argument("--repeats", type=int, default=4)
@@ -51,7 +48,7 @@ def main() -> int:
 
 def difference(folder: Path, repeats: int) -> int:
     """TPOT 10.0 and 10.5 ms, TTFT 50 ms."""
-    with simulator("--tpot-ms", "10") as a, simulator("--tpot-ms", "10.5") as b:
+    with known("--tpot-ms", "10") as a, known("--tpot-ms", "10.5") as b:
         found = judge(bench(folder, {"a": a, "b": b}, repeats, seed=1))
     tpot, ttft = found.overall[HEADLINE_TPOT], found.overall[HEADLINE_TTFT]
     low, high = (tpot.ratio.ci95 if tpot.ratio else None) or (0.0, 0.0)
@@ -65,7 +62,7 @@ def equal(folder: Path, runs: int, repeats: int) -> int:
     alarms = 0
     jitter = ("--tpot-jitter", "normal:1", "--ttft-jitter", "exponential:10")
     for number in range(1, runs + 1):
-        with simulator(*jitter, "--seed", str(2 * number)) as a, simulator(*jitter, "--seed", str(2 * number + 1)) as b:
+        with known(*jitter, "--seed", str(2 * number)) as a, known(*jitter, "--seed", str(2 * number + 1)) as b:
             found = judge(bench(folder, {"a": a, "b": b}, repeats, seed=number))
         won = [cell for cell in found.cells if cell.verdict in ("a", "b")]
         alarm = found.verdict in ("a", "b") or bool(won)
@@ -80,14 +77,14 @@ def drift(folder: Path, repeats: int) -> int:
     wrong = 0
     # From the first block to the end of the last, and not in the checks before: at its start nothing differs.
     before = time.time()
-    with simulator() as a, simulator() as b:
+    with known() as a, known() as b:
         blocks = bench(folder, {"a": a, "b": b}, repeats, seed=1).load().manifest.blocks
     start = blocks[0].started_at - before
     seconds = (blocks[-1].ended_at or time.time()) - blocks[0].started_at
     slowing = ("--drift-per-minute", str(0.2 / (seconds / 60)), "--set", f"drift_from_s={start}")
     print(f"a run's blocks take {seconds:.0f} s, from second {start:.0f} on: in that time engines slow down by 20%")
     # A plain run: all of A, then all of B, on a machine on which everything slows down meanwhile.
-    with simulator(*slowing) as a, simulator(*slowing) as b:
+    with known(*slowing) as a, known(*slowing) as b:
         first = bench(folder, {"a": a}, repeats, seed=2)
         second = bench(folder, {"b": b}, repeats, seed=2)
         one_by_one = [*first.load().blocks, *second.load().blocks]
@@ -99,9 +96,9 @@ def drift(folder: Path, repeats: int) -> int:
             f"with the drift check: {sentence(naive)}"
         )
         wrong += low <= 1.0 or naive.verdict in ("a", "b")
-    with simulator(*slowing) as a, simulator(*slowing) as b:
+    with known(*slowing) as a, known(*slowing) as b:
         wrong += told("A B B A, both slowing", judge(bench(folder, {"a": a, "b": b}, repeats, seed=3)))
-    with simulator() as a, simulator(*slowing) as b:
+    with known() as a, known(*slowing) as b:
         wrong += told("A B B A, b slowing", judge(bench(folder, {"a": a, "b": b}, repeats, seed=4)))
     return int(wrong > 0)
 
@@ -120,6 +117,11 @@ def told(what: str, found: Statistics) -> int:
     return int(found.overall[HEADLINE_TPOT].verdict in ("a", "b") or not words)
 
 
+def known(*options: str) -> contextlib.AbstractContextManager[str]:
+    """A simulator on its core; gives its URL."""
+    return simulator(*options, core=cores()[0], realtime=os.geteuid() == 0)
+
+
 def judge(run: RunFolder) -> Statistics:
     """The comparison of a run's two engines."""
     return compare("a", "b", cell_samples(run.load().blocks, "a", "b"))
@@ -127,33 +129,14 @@ def judge(run: RunFolder) -> Statistics:
 
 def bench(folder: Path, engines: dict[str, str], repeats: int, seed: int) -> RunFolder:
     """Race endpoints over one small cell. Raises SystemExit where the race fails."""
-    scenario = folder / "known.yaml"
-    fields = {"name": "known", "question": "Is the verdict right?", "prompt_tokens": [32], "output_tokens": [32]}
-    scenario.write_text(json.dumps({**fields, "load": {"concurrency": [4]}, "requests": 40, "repeats": repeats}))
+    cell = {"name": "known", "question": "Is the verdict right?", "prompt_tokens": [32], "output_tokens": [32]}
+    scenario = {**cell, "load": {"concurrency": [4]}, "requests": 40, "repeats": repeats}
     runs = folder / f"runs-{time.monotonic_ns()}"
-    command = ["taskset", "-c", str(cores()[1]), sys.executable, "-m", "loadgen", "bench", str(scenario)]
-    command += ["--runs-dir", str(runs), "--seed", str(seed)]
-    command += [word for name, url in engines.items() for word in ("--engine", f"{name}={url}")]
+    command = ["taskset", "-c", str(cores()[1]), *race_command(folder, scenario, engines, runs), "--seed", str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode not in (OK, NOT_WHOLE, CLIENT_LIMITED):
         raise SystemExit(f"the race failed:\n{done.stdout}{done.stderr}")
     return RunFolder.find(runs, None)
-
-
-@contextlib.contextmanager
-def simulator(*options: str) -> Iterator[str]:
-    """A simulator; gives its URL."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_simulator(Path(folder), cores()[0], options, realtime=os.geteuid() == 0) as url,
-    ):
-        yield url
-
-
-def cores() -> tuple[int, int]:
-    """The simulators' core, and that of the traffic: the first and the last that this process may use."""
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[0], usable[-1]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadgen.analysis.floors import floors_ms
-from loadgen.analysis.samples import block_sample, most_errors, paired, samples_by_cell
+from loadgen.analysis.samples import block_sample, most_errors, paired, samples_by_cell, with_starts
 from loadgen.metrics.slo import Slo, meets
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import Manifest
@@ -33,7 +33,8 @@ def comparisons(run: RunData, engines: Sequence[str], slo: Slo | None = None) ->
         floors_ms=floors_ms([(run.manifest, run.blocks)]),
     )
     metrics = METRICS if slo is None else WITH_SLO
-    own = {engine: samples_by_cell(run.blocks, engine, most, slo) for engine in engines}
+    blocks = with_starts(run.manifest, run.blocks)
+    own = {engine: samples_by_cell(blocks, engine, most, slo) for engine in engines}
     return [compare(first, b, paired(own[first], own[b], run.blocks), settings, metrics) for b in others]
 
 

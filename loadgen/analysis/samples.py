@@ -68,6 +68,16 @@ def samples_by_cell(
     return found
 
 
+def with_starts(manifest: Manifest, blocks: Sequence[BlockData]) -> list[BlockData]:
+    """The blocks with the start that each ran on: manifests that did not count had one for each turn, or kept one."""
+    if manifest.scenario.get("between_blocks") != "restart" or any(block.facts.start is not None for block in blocks):
+        return list(blocks)
+    return [
+        dataclasses.replace(block, facts=block.facts.model_copy(update={"start": block.facts.repeat}))
+        for block in blocks
+    ]
+
+
 def judged_sample(block: BlockData, most: float = MOST_ERRORS, slo: Slo | None = None) -> BlockSample:
     """One block's raw values. Failures are known also of a block that decides nothing because so many failed."""
     sample = block_sample(block, why_invalid(block, most), slo)
@@ -92,6 +102,7 @@ def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) 
     return BlockSample(
         repeat=block.facts.repeat,
         started_at=block.facts.started_at,
+        start=block.facts.start,
         requests={key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {},
         totals=totals,
         event_bias=_event_bias(good),

@@ -63,6 +63,10 @@ class Campaign:
         """Whether all engines stay up between their turns."""
         self._lost: dict[str, str] = {}
         """Engines that were to stay up and could not be started, and why."""
+        self._starts: dict[str, int] = {}
+        """Which of its starts in this run each engine is at, those counted that blocks ran on."""
+        self._up: int | None = None
+        """The group of repeats that the engines which stay up were started for."""
         self.blocks = list(scenario.blocks([seat.name for seat in seats]))
 
     def run(self, further: Callable[[int], int] | None = None) -> bool:
@@ -101,6 +105,8 @@ class Campaign:
     def _compare_engines(self) -> None:
         """Preflight, before any load. Raises UserError for engines that cannot be compared as they are."""
         left = self._left()
+        if self._keep and self.manifest.blocks:
+            self._stop_all()  # what a killed session left up would be taken for a start of its own
         if self._preflight is not None and (left or not self.blocks):  # a search for capacity makes its blocks later
             first = left[0][1].engine if left else next(iter(self.seats))
             if not self._keep:
@@ -114,17 +120,13 @@ class Campaign:
 
     def _run_blocks(self, further: Callable[[int], int] | None) -> None:
         try:
-            if self._keep:
-                for engine in dict.fromkeys(block.engine for _, block in self._left()):
-                    self._try_start(engine)
             self._run_left()
             while further is not None and (more := further(self.scenario.repeats)):
                 self._extend(more)
                 self._run_left()
         finally:
             if self._keep:
-                for engine in self.seats:
-                    self.host.stop(engine)
+                self._stop_all()
 
     def _left(self) -> list[tuple[int, Block]]:
         """Blocks that are not complete, with their numbers."""
@@ -132,14 +134,42 @@ class Campaign:
         return [item for item in enumerate(self.blocks, start=1) if item[1].id not in complete]
 
     def _run_left(self) -> None:
-        for (engine, _), turn in itertools.groupby(self._left(), key=lambda item: (item[1].engine, item[1].repeat)):
-            self._run_turn(engine, list(turn))
+        for start, blocks in itertools.groupby(self._left(), key=lambda item: self._group(item[1].repeat)):
+            group = list(blocks)
+            if self._keep and start != self._up:
+                self._start_all(start, list(dict.fromkeys(block.engine for _, block in group)))
+            for (engine, _), turn in itertools.groupby(group, key=lambda item: (item[1].engine, item[1].repeat)):
+                self._run_turn(engine, list(turn))
+
+    def _group(self, repeat: int) -> int:
+        return self.scenario.start_of(repeat) if self._keep else 1
+
+    def _start_all(self, start: int, engines: Sequence[str]) -> None:
+        """Start the engines that are to stay up; those of an earlier group of repeats are stopped first."""
+        if self._up is not None:
+            self._note(
+                say(
+                    "All engines are started afresh: start {start} of {starts}.",
+                    start=start,
+                    starts=self.scenario.starts,
+                )
+            )
+            self._stop_all()
+        self._up = start
+        for engine in engines:
+            self._try_start(engine)
+
+    def _stop_all(self) -> None:
+        for engine in self.seats:
+            self.host.stop(engine)
 
     def _extend(self, more: int) -> None:
         """Put further repeats behind those of the scenario, in the manifest too, so that they can be resumed."""
         done = self.scenario.repeats
-        self.scenario = self.scenario.model_copy(update={"repeats": done + more})
-        self.manifest.scenario["repeats"] = done + more
+        starts = max(1, self.scenario.starts * (done + more) // done) if self.scenario.starts > 1 else 1
+        changed = {"repeats": done + more, "starts": starts}
+        self.scenario = self.scenario.model_copy(update=changed)
+        self.manifest.scenario |= changed
         self.blocks += self.scenario.blocks(list(self.seats), range(done + 1, done + more + 1))
         self._note(say("Undecided after {done} repeats: {more} more are run.", done=done, more=more))
 
@@ -186,7 +216,7 @@ class Campaign:
             self._lost[engine] = lost if first == problem else say(lost.code, engine=engine, problem=first)
 
     def _start_engine(self, engine: str) -> None:
-        self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
+        self._bring_up(engine)
         seat = self.seats[engine]
         endpoint = seat.inspect_here()
         recipe = make_recipe(endpoint)
@@ -198,6 +228,11 @@ class Campaign:
         # In the order of the seats, whoever was started last: the first is what the others are compared with.
         self.manifest.engines = [known.pop(name) for name in self.seats if name in known] + list(known.values())
         self._save()
+
+    def _bring_up(self, engine: str) -> None:
+        self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
+        former = max((facts.start or 0 for facts in self.manifest.blocks if facts.engine == engine), default=0)
+        self._starts[engine] = former + 1 if self.host.restarts else 1
 
     def _leave_out(self, endpoint: Endpoint) -> None:
         """Leave out the cells that an engine cannot hold. Raises UserError when it can hold none."""
@@ -256,7 +291,7 @@ class Campaign:
         """Make ready for another attempt: the engine up, a worker there. Returns whether that worked."""
         try:
             if not self.host.is_up(engine):
-                self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
+                self._bring_up(engine)
             self._driver.wait_for_workers()
         except UserError as error:
             self._note(say("{engine} could not be brought back: {problem}", engine=engine, problem=error))
@@ -270,6 +305,7 @@ class Campaign:
             *(block.id, block.engine, block.cell),
             attempt=attempt,
             repeat=block.repeat,
+            start=self._starts.get(block.engine),
             warmup_requests=self.scenario.warmup,
             measured_requests=block.requests or self.scenario.requests,
             arrivals=trace.requests if trace is not None else None,
@@ -280,7 +316,7 @@ class Campaign:
 
     def _skip(self, block: Block, number: int, reason: str) -> None:
         facts = self._new_facts(block)
-        facts.status, facts.reason, facts.ended_at = "failed", reason, time.time()
+        facts.status, facts.reason, facts.ended_at, facts.start = "failed", reason, time.time(), None
         self.listener.block_ended(block, number, self._total(), facts)
 
     def _note(self, text: str) -> None:

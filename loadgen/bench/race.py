@@ -76,6 +76,11 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
         scenario = _override(find_scenario(order.scenario), order.overrides)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
+    if engines is not None and scenario.starts > 1:
+        raise UserError(
+            f"`starts: {scenario.starts}` needs engines that Bakeoff starts itself, and --engine names some that run "
+            "already. Race the stack's own engines, or give --starts 1."
+        )
     if engines is not None or order.runs_dir is not None:
         check_folder(old.path.parent if old else order.own_runs_dir)
     stack = None if engines is not None else open_stack(checkout)

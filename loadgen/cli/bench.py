@@ -39,6 +39,10 @@ def bench(
         int | None, typer.Option(min=1, metavar="N", help="Measured requests a block, over the scenario's.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, metavar="N", help="Repeats, over the scenario's.")] = None,
+    starts: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Starts of the engines, over the scenario's."),
+    ] = None,
     until_decided: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +73,7 @@ def bench(
     seats = endpoints.seats(workers=workers)
     if seats is not None:
         gate.check_engines(len(seats))
-    overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "seed": seed}
+    overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "starts": starts, "seed": seed}
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if resume is not None and (scenario is not None or overrides):
         raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from loadgen.analysis.comparison import margin
 from loadgen.analysis.floors import floors_ms
-from loadgen.analysis.samples import judged_sample, most_errors
+from loadgen.analysis.samples import judged_sample, most_errors, with_starts
 from loadgen.compare.manifests import Difference, check, differences
 from loadgen.compare.sides import Cells, Side, common_cells
 from loadgen.errors import UserError
@@ -85,7 +85,7 @@ def scenario_slo(manifest: Manifest) -> Slo | None:
 
 def _samples(side: Side, cell: str, slo: Slo | None) -> list[BlockSample]:
     most = most_errors(side.manifest)
-    return [judged_sample(block, most, slo) for block in blocks_of(side, [cell])]
+    return [judged_sample(block, most, slo) for block in with_starts(side.manifest, blocks_of(side, [cell]))]
 
 
 def _merged(a: Side, b: Side, cells: Cells) -> RunData:

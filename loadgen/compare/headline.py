@@ -79,7 +79,7 @@ def _one_start(comparison: RunComparison) -> list[Notice]:
     text = say(
         "In {runs} the engine stayed up from block to block, so each such run is one start of it. No interval here "
         "holds how much one start differs from the next: equal engines can look different. Repeat the whole comparison "
-        "with engines started afresh, or race with `between_blocks: restart`.",
+        "with engines started afresh, or race with `between_blocks: restart` or `starts`.",
         runs=runs,
     )
     return [Notice("warn", text)]
@@ -87,7 +87,9 @@ def _one_start(comparison: RunComparison) -> list[Notice]:
 
 def _stayed_up(side: Side) -> bool:
     manifest = side.manifest
-    return manifest.source == "web-ui" or manifest.scenario.get("between_blocks") == "keep"
+    started_afresh = len({facts.start for facts in manifest.blocks if facts.start is not None}) > 1
+    kept = manifest.source == "web-ui" or manifest.scenario.get("between_blocks") == "keep"
+    return kept and not started_afresh
 
 
 def _these(cells: list[str]) -> Message:

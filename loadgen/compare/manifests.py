@@ -86,6 +86,7 @@ def _of_load(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
         rows += _row("arrival", "refuse", say("shape of the load: {key}", key=key), *shapes)
     for key in SCENARIO:
         rows += _row("scenario", "warn", say("scenario: {key}", key=key), a.get(key), b.get(key))
+    rows += _row("scenario", "warn", say("scenario: {key}", key="starts"), *_both(a, b, "starts", 1))
     return rows
 
 

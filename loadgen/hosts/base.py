@@ -24,6 +24,9 @@ CAUSES = (
 class EngineHost(Protocol):
     """Who starts and stops engines: a stack, or nobody."""
 
+    restarts: bool
+    """Whether it does so at all: then what was stopped and started again is another process."""
+
     def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
         """Start an engine and wait until it is healthy. `alone`: the other engines are stopped first.
 

@@ -52,6 +52,8 @@ START_ADVICE = (
 class DockerHost:
     """Engines of one Compose project. One serves at a time, as on a single GPU: starting one stops the others."""
 
+    restarts = True
+
     def __init__(self, client: docker.DockerClient, project: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
         self.project = project

@@ -16,6 +16,8 @@ PATH_LIMIT_S = 5
 class ExternalHost:
     """Endpoints that someone else runs: starting checks that one answers, stopping leaves it alone."""
 
+    restarts = False
+
     def __init__(self, endpoints: Mapping[str, str]) -> None:
         """`endpoints` are base URLs by engine name; a trailing `/v1` is accepted."""
         self._urls = {name: url.rstrip("/").removesuffix("/v1") for name, url in endpoints.items()}

@@ -31,6 +31,8 @@ class SupervisorHost:
     One engine serves at a time, as on a single GPU, unless it is said that others may run beside it.
     """
 
+    restarts = True
+
     def __init__(self, stack: SupervisorStack) -> None:
         self.stack = stack
         # Where in its log each engine's latest start begins: an earlier start's end is not this one's cause.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from loadgen.endpoints.answers import Answer, Refused
 from loadgen.preflight.questions import LIMIT_TOKENS, OPEN_TOKENS
-from loadgen.preflight.sample import Answer, Honoured, Refused
+from loadgen.preflight.sample import Honoured
 
 
 class AskPlainly(Protocol):

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from loadgen.endpoints.answers import Answer
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.preflight.prefix_cache import MIN_PREFILL_MS
-from loadgen.preflight.sample import Answer, PrefixProbe
+from loadgen.preflight.sample import PrefixProbe
 
 LONG_PROMPTS = (256, 1024, 4096)
 """Tokens beyond the overhead: as few as make a prompt's length felt."""

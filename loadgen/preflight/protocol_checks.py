@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 
+from loadgen.endpoints.answers import StreamAnswer
 from loadgen.message import joined, mark, say
 from loadgen.preflight.finding import CANNOT_TELL, NOT_ANSWERED, NOT_TOLD, Needs, Samples, all_of, compared, finding
 from loadgen.preflight.prefix_cache import CacheVerdict, judge_prefix_cache
-from loadgen.preflight.sample import EngineSample, StreamAnswer
+from loadgen.preflight.sample import EngineSample
 from loadgen.runs.manifest import ParityFact
 
 PARAMETERS = {

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from loadgen.endpoints.answers import Answer, Refused, StreamAnswer
+from loadgen.endpoints.asker import Asker, Prompt
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import Api
-from loadgen.preflight.asker import Asker, Prompt
 from loadgen.preflight.parameters import ask_parameters
 from loadgen.preflight.prefix_probe import probe_prefix_cache
 from loadgen.preflight.questions import (
@@ -23,7 +24,7 @@ from loadgen.preflight.questions import (
     OPEN_TEXT,
     UNKNOWN_FIELD,
 )
-from loadgen.preflight.sample import Answer, EngineSample, Refused, StreamAnswer
+from loadgen.preflight.sample import EngineSample
 
 Tell = Callable[[str], None]
 

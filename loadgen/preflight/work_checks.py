@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 
+from loadgen.endpoints.answers import Answer
+from loadgen.endpoints.greedy import describe_divergences, divergence, judge_texts, logprob_gaps
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.message import joined, say
 from loadgen.preflight.finding import NOT_TOLD, Needs, Samples, all_of, compared, finding
-from loadgen.preflight.greedy import describe_divergences, divergence, judge_texts, logprob_gaps
 from loadgen.preflight.questions import GREEDY_TEXTS, GREEDY_TOKENS, TOLD
-from loadgen.preflight.sample import Answer, EngineSample
+from loadgen.preflight.sample import EngineSample
 from loadgen.preflight.token_counts import Cause, explain_counts
 from loadgen.runs.manifest import ParityFact, Verdict
 

@@ -11,6 +11,7 @@ from loadgen.errors import UserError
 from loadgen.monitoring.energy import engine_energy
 from loadgen.monitoring.memory import engine_memory
 from loadgen.presentation.language import ENGLISH, language_of
+from loadgen.quality.result import load_quality
 from loadgen.report.data import ReportData, build_report_data
 from loadgen.report.summary import write_summary
 from loadgen.report.table import terminal_table
@@ -91,7 +92,7 @@ def _report_data(
     ended = run.manifest.status != "running"
     energy = engine_energy(folder.path, run.blocks, prometheus_url, ended=ended)
     memory = engine_memory(folder.path, run.manifest, prometheus_url)
-    return build_report_data(run, memory, energy, model_config=model_config)
+    return build_report_data(run, memory, energy, model_config=model_config, quality=load_quality(folder.path))
 
 
 def _parquet_is_stale(folder: RunFolder) -> bool:

@@ -16,6 +16,7 @@ from loadgen.metrics.slo import Slo
 from loadgen.monitoring.energy import Energy
 from loadgen.monitoring.memory import Memory
 from loadgen.presentation.style import LOOKS, looks_of
+from loadgen.quality.result import QualityResult
 from loadgen.report.attention import Attention, attention_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell
@@ -82,6 +83,8 @@ class ReportData:
     """By engine; empty where the run has fewer than two prompt lengths."""
     attention: Attention | None = None
     """Attention's part of that; None where no GPU is known to have raced, or two runs are compared."""
+    quality: QualityResult | None = None
+    """Whether the engines' answers are the same; None where nobody asked."""
     beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
 
@@ -176,6 +179,7 @@ def build_report_data(
     compared: Sequence[Statistics] | None = None,
     slo: Slo | None = None,
     model_config: Mapping[str, Any] | None = None,
+    quality: QualityResult | None = None,
 ) -> ReportData:
     """Work out everything the report shows from a run's records and manifest.
 
@@ -183,6 +187,7 @@ def build_report_data(
         compared: the statistics, where they are not those of the engines of one run, block by block.
         slo: what requests are held against, where it is not the scenario's.
         model_config: what `attention_config` keeps of the model's config, where launch records lack it.
+        quality: what the check of answers has found; None where there was none.
     """
     engines, scenario = _engine_names(run), _scenario(run.manifest)
     if scenario is not None:
@@ -216,6 +221,7 @@ def build_report_data(
         prefill=fits,
         attention=attention_of(run.manifest, fits, views, found, model_config) if compared is None else None,
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
+        quality=quality,
     )
 
 

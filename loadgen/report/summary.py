@@ -46,6 +46,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "energy": [_energy(row) for row in data.energy.rows],
         "slo": data.slo.model_dump() if data.slo is not None else None,
         "capacity": [dataclasses.asdict(row) for row in data.capacity],
+        "quality": None if data.quality is None else data.quality.model_dump(mode="json", exclude={"answers"}),
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
         "errors": [dataclasses.asdict(row) for row in data.errors],

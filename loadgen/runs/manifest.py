@@ -97,6 +97,9 @@ class BlockFacts(_Model):
     cell: str
     repeat: int
     attempt: int = 1
+    start: int | None = None
+    """Which start of its engine it ran on, counted from 1 over the run; always 1 for endpoints that someone else
+    starts. None where it never ran, or nobody counted."""
     users: int
     """Users of a closed loop; 0 in an open one."""
     rate: float = 0.0

@@ -115,6 +115,11 @@ class Scenario(Strict):
         description="restart: one engine at a time, started afresh for each of its turns; keep: all stay up, where "
         "they fit, and take turns cell by cell",
     )
+    starts: Positive = Field(
+        default=1,
+        description="with `between_blocks: keep`: the repeats are divided into so many groups, and all engines are "
+        "started afresh between these",
+    )
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
     serving: Serving | None = Field(default=None, description="how the engines are to be set up")
@@ -137,6 +142,7 @@ class Scenario(Strict):
         self._check_prefix()
         self._check_shapes()
         self._check_capacity()
+        self._check_starts()
         if not self.cells():
             least = min(map(self.tokens_needed, self.matrix()))
             key, length = "max_context", self.max_context
@@ -199,6 +205,18 @@ class Scenario(Strict):
                 "`slo` must limit `ttft_ms` or `e2e_ms`: an engine beyond its capacity lets requests wait, and TPOT "
                 "does not show that"
             )
+
+    def _check_starts(self) -> None:
+        if self.starts > 1 and self.between_blocks == "restart":
+            raise ValueError(
+                "`starts` goes with `between_blocks: keep`: with `restart` every turn is a start of its own"
+            )
+        if self.starts > self.repeats:
+            raise ValueError(f"`starts` ({self.starts}) are more than `repeats` ({self.repeats})")
+
+    def start_of(self, repeat: int) -> int:
+        """Which start of the engines a repeat falls to, both counted from 1: in equal groups, or sizes one apart."""
+        return 1 + (repeat - 1) * self.starts // self.repeats
 
     def matrix(self) -> list[Cell]:
         """Return all cells, shortest prompts and lowest load first. A search has one for each shape, without a load."""

@@ -28,6 +28,7 @@ from loadgen.statistics.result import (
     Statistics,
     Verdict,
 )
+from loadgen.statistics.starts import units
 from loadgen.statistics.verdict import Evidence, Judgement, combine, judge
 
 Key = tuple[str | None, str]
@@ -59,11 +60,16 @@ def compare(
     paired = {cell.id: pair(cell) for cell in cells}
     if len(paired) < len(cells):
         raise ValueError("two cells have the same id")
+    known = units(cells)
     found: dict[Key, Measured] = {
-        (cell, metric.key): measure(metric, pairs.blocks) for cell, pairs in paired.items() for metric in metrics
+        (cell, metric.key): measure(metric, pairs.blocks, known.of_repeat)
+        for cell, pairs in paired.items()
+        for metric in metrics
     }
     means = {metric.key: mean_over_cells([found[cell, metric.key] for cell in paired]) for metric in metrics}
-    return conclude(a, b, {cell: pairs.left_out for cell, pairs in paired.items()}, found, means, settings, metrics)
+    return conclude(
+        a, b, {cell: pairs.left_out for cell, pairs in paired.items()}, found, means, settings, metrics, known.starts
+    )
 
 
 def conclude(
@@ -74,6 +80,7 @@ def conclude(
     means: Mapping[str, Mean],
     settings: Settings,
     metrics: Sequence[Metric],
+    starts: int = 1,
 ) -> Statistics:
     """Give the verdicts on what was measured, paired or not, under one family of comparisons.
 
@@ -85,6 +92,7 @@ def conclude(
         means: each metric over all cells.
         settings: what the verdicts go by.
         metrics: what is compared.
+        starts: independent starts of both engines.
     """
     judging = _Judging(settings, _tests(found, means, settings))
     results = [
@@ -107,6 +115,8 @@ def conclude(
         a=a,
         b=b,
         settings=settings,
+        scope="starts" if starts > 1 else "processes",
+        starts=starts,
         family=len(judging.adjusted),
         verdict=verdict,
         reason=reason,
@@ -129,7 +139,7 @@ def _tests(found: Mapping[Key, Measured], means: Mapping[str, Mean], settings: S
     tests: dict[Key, float] = {
         (cell, key): one.ratio.p_value
         for (cell, key), one in found.items()
-        if key in settings.headline and one.problem is None and len(one.repeats) > 1 and one.ratio is not None
+        if key in settings.headline and one.problem is None and len(one.units) > 1 and one.ratio is not None
     }
     for key, mean in means.items():
         if key in settings.headline and mean.cells > 1 and mean.ratio is not None:
@@ -154,6 +164,7 @@ class _Judging:
         evidence = Evidence(
             better=metric.better,
             repeats=len(one.repeats),
+            units=len(one.units),
             ratio=one.ratio,
             p_value=self.adjusted.get(key, one.ratio.p_value if one.ratio else 1.0),
             problem=one.problem,
@@ -177,7 +188,7 @@ class _Judging:
     def overall(self, metric: Metric, mean: Mean, cells: Sequence[tuple[Measured, Comparison]]) -> Overall:
         """The verdict on one metric over all cells; of a single one, its own."""
         counts: dict[Verdict, int] = dict(Counter(comparison.verdict for _, comparison in cells))
-        several = [(one, comparison) for one, comparison in cells if one.ratio is not None and len(one.repeats) > 1]
+        several = [(one, comparison) for one, comparison in cells if one.ratio is not None and len(one.units) > 1]
         counting = [(one, comparison) for one, comparison in several if not one.problem]
         if len(cells) == 1 or len(counting) == 1:
             alone = (counting or cells)[0][1]
@@ -187,6 +198,7 @@ class _Judging:
         evidence = Evidence(
             better=metric.better,
             repeats=mean.repeats,
+            units=mean.units,
             ratio=mean.ratio,
             p_value=self.adjusted.get((None, metric.key), mean.ratio.p_value if mean.ratio else 1.0),
             problem=_shared_problem([one for one, _ in cells]),
@@ -202,7 +214,7 @@ class _Judging:
     def _judged(self, key: Key, metric: Metric, evidence: Evidence, log_ratio: float | None) -> dict[str, Any]:
         verdict, reason = judge(evidence, self.settings)
         ratio, level = evidence.ratio, self.levels.get(key, self.settings.alpha)
-        tested = ratio is not None and evidence.repeats > 1
+        tested = ratio is not None and evidence.units > 1
         estimate = None if log_ratio is None else _ratio(log_ratio, ratio)
         return {
             "metric": metric.key,
@@ -213,6 +225,7 @@ class _Judging:
             "ratio": estimate,
             "p_value": ratio.p_value if ratio is not None and tested else None,
             "p_adjusted": self.adjusted.get(key),
+            "freedom": ratio.freedom if ratio is not None else None,
             "verdict": verdict,
             "reason": reason,
             "faster": _faster(ratio) if ratio is not None and verdict in ("a", "b") else None,
@@ -225,13 +238,15 @@ class _Judging:
         ratio = evidence.ratio
         if ratio is None:
             return None
-        return further_repeats(
+        units = max(evidence.units, 1)
+        more = further_repeats(
             ratio.estimate,
-            ratio.error * math.sqrt(evidence.repeats),
-            evidence.repeats,
+            ratio.error * math.sqrt(units),
+            units,
             alpha=level,
             reach=math.log1p(self.settings.margin),
         )
+        return None if more is None else more * math.ceil(evidence.repeats / units)
 
     def _floor(self, metric: Metric, one: Measured) -> tuple[bool, bool]:
         """Whether the difference lies within the client's own error with its whole interval, and by itself."""

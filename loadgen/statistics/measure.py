@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -72,8 +72,10 @@ class Measured:
     b: Spread | None = None
     ratio: Spread | None = None
     difference: Spread | None = None
+    units: tuple[int, ...] = ()
+    """What leaving out goes by: the repeats, or the starts of the engines where there are several."""
     ratio_without: Floats | None = None
-    """log(b / a) without each repeat, in the order of `repeats`; None with fewer than two."""
+    """log(b / a) without each unit, in the order of `units`; None with fewer than two."""
     drift: DriftFacts | None = None
     event_bias: float = 0.0
     """What of the ratio may be due to the engines' numbers of tokens in an event, as a logarithm."""
@@ -99,19 +101,32 @@ def within_block(metric: Metric, unit: Floats) -> Spread | None:
     return jackknife(math.log(whole), np.log(without)) if (without > 0).all() else None
 
 
-def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -> Measured:
+def measure(
+    metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]], of_repeat: Mapping[int, int] | None = None
+) -> Measured:
     """Work out one metric from the pairs of blocks.
 
-    With two pairs or more the scatter is that of the figure without each pair, and for percentiles that of half of the
-    pairs (jackknife on the log scale, n - 1 degrees of freedom): for a mean, nearly the paired t-interval on the
-    blocks' logarithms. With one pair it is the scatter within the blocks.
+    With two units or more the scatter is that of the figure without each unit, and for percentiles that of half of the
+    units (jackknife on the log scale, n - 1 degrees of freedom): for a mean, nearly the paired t-interval on the
+    units' logarithms. With one unit it is the scatter within it.
+
+    Args:
+        metric: which figure.
+        blocks: a's and b's block of each repeat.
+        of_repeat: the unit of each repeat (`starts.units`); None: the repeat itself.
     """
     found = [(x, metric.unit_of(x), y, metric.unit_of(y)) for x, y in blocks]
     pairs = [(x, u, y, v) for x, u, y, v in found if u is not None and v is not None]
     if not pairs:
         return Measured([], None, None, "not_measured" if blocks else "no_valid_pair")
-    units = [u for _, u, _, _ in pairs], [v for _, _, _, v in pairs]
     repeats = [x.repeat for x, _, _, _ in pairs]
+    places: dict[int, list[int]] = {}
+    for place, repeat in enumerate(repeats):
+        places.setdefault(repeat if of_repeat is None else of_repeat[repeat], []).append(place)
+    units = (
+        [metric.joined([pairs[place][1] for place in own]) for own in places.values()],
+        [metric.joined([pairs[place][3] for place in own]) for own in places.values()],
+    )
     requests = None if metric.figure == "rate" else (sum(map(len, units[0])), sum(map(len, units[1])))
     figures = metric.pooled(units[0]), metric.pooled(units[1])
     if min(figures) <= 0:
@@ -119,9 +134,9 @@ def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -
     problem: Reason | None = None
     if requests is not None and not isinstance(metric.figure, str) and min(requests) * (100 - metric.figure) < 100:
         problem = "few_requests"
-    if len(pairs) == 1:
+    if len(places) == 1:
         return _within(metric, repeats, requests, figures, problem, units)
-    n = len(pairs)
+    n = len(places)
     without = _of_choices(metric, units, all_but_one(n))
     of_halves = None if isinstance(metric.figure, str) else _of_choices(metric, units, halves(n))
     if min(float(values.min()) for values in (without, without if of_halves is None else of_halves)) <= 0:
@@ -133,7 +148,10 @@ def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -
             return jackknife(estimate, scale(without))
         return half_jackknife(estimate, scale(of_halves), n)
 
-    started = np.array([x.started_at for x, *_ in pairs]), np.array([y.started_at for _, _, y, _ in pairs])
+    started = (
+        np.array([np.mean([pairs[place][0].started_at for place in own]) for own in places.values()]),
+        np.array([np.mean([pairs[place][2].started_at for place in own]) for own in places.values()]),
+    )
     contributions = pseudo_values(log_figures[0], logs[0]), pseudo_values(log_figures[1], logs[1])
     return Measured(
         repeats=repeats,
@@ -144,6 +162,7 @@ def measure(metric: Metric, blocks: Sequence[tuple[BlockSample, BlockSample]]) -
         b=spread(log_figures[1], lambda values: np.log(values[1])),
         ratio=spread(log_figures[1] - log_figures[0], lambda values: np.log(values[1]) - np.log(values[0])),
         difference=spread(figures[1] - figures[0], lambda values: values[1] - values[0]),
+        units=tuple(places),
         ratio_without=logs[1] - logs[0],
         drift=drift_facts(metric, units, started, contributions),
         event_bias=event_bias(metric, [y for _, _, y, _ in pairs]) - event_bias(metric, [x for x, *_ in pairs]),

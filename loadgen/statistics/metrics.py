@@ -36,6 +36,8 @@ class BlockSample:
     """Why this block decides nothing (client-limited, not complete, ...); None when it counts."""
     failed: bool = False
     """Whether it broke off, so that nobody knows how many of its requests would have failed."""
+    start: int | None = None
+    """Which start of the engine it ran on, counted from 1; None where nobody knows."""
     event_bias: float = 0.0
     """Logarithm of TPOT over the true time a token, if the first event holds as many tokens as events do on average."""
 
@@ -76,6 +78,12 @@ class Metric:
             return float(amount / seconds)
         values = np.concatenate(units)
         return float(values.mean() if self.figure == "mean" else np.percentile(values, self.figure))
+
+    def joined(self, units: Sequence[Floats]) -> Floats:
+        """Several blocks' raw values as those of one."""
+        if len(units) == 1:
+            return units[0]
+        return np.sum(units, axis=0) if self.figure == "rate" else np.concatenate(units)
 
     def pooled_choices(self, units: Sequence[Floats], choices: Sequence[Sequence[int]]) -> Floats:
         """`pooled` of each choice of units, by their places, shape (choices,): sorts or sums each unit once for all."""

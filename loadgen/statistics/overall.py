@@ -17,6 +17,8 @@ class Mean:
 
     cells: int
     repeats: int
+    units: int
+    """What its scatter goes by: the repeats, or the starts where there are several."""
     log_ratio: float | None
     """None where no cell has a ratio."""
     ratio: Spread | None
@@ -37,15 +39,17 @@ def mean_over_cells(cells: Sequence[Measured]) -> Mean:
     if not usable:
         ratios = [one.log_ratio for one in cells if one.log_ratio is not None]
         mean = float(np.mean(ratios)) if ratios else None
-        return Mean(len(ratios), max((len(one.repeats) for one in cells), default=0), mean, None, None, 0.0)
-    repeats = sorted({repeat for one in usable for repeat in one.repeats})
+        return Mean(len(ratios), max((len(one.repeats) for one in cells), default=0), 1, mean, None, None, 0.0)
+    repeats = {repeat for one in usable for repeat in one.repeats}
+    units = sorted({unit for one in usable for unit in one.units})
     estimate = float(np.mean([one.ratio.estimate for one in usable if one.ratio is not None]))
-    without = np.mean([_without(one, repeats) for one in usable], axis=0)
-    trend = slope(np.arange(len(repeats), dtype=np.float64), pseudo_values(estimate, without))
-    steps = len(repeats) - 1
+    without = np.mean([_without(one, units) for one in usable], axis=0)
+    trend = slope(np.arange(len(units), dtype=np.float64), pseudo_values(estimate, without))
+    steps = len(units) - 1
     return Mean(
         cells=len(usable),
         repeats=len(repeats),
+        units=len(units),
         log_ratio=estimate,
         ratio=jackknife(estimate, without),
         trend=Spread(trend.estimate * steps, trend.error * steps, trend.freedom) if trend is not None else None,
@@ -53,9 +57,9 @@ def mean_over_cells(cells: Sequence[Measured]) -> Mean:
     )
 
 
-def _without(one: Measured, repeats: Sequence[int]) -> list[float]:
-    """A cell's log ratio without each of the repeats."""
+def _without(one: Measured, units: Sequence[int]) -> list[float]:
+    """A cell's log ratio without each of the units."""
     if one.ratio is None or one.ratio_without is None:
         raise ValueError("a cell without an interval is in no mean of intervals")
-    known = dict(zip(one.repeats, one.ratio_without.tolist(), strict=True))
-    return [known.get(repeat, one.ratio.estimate) for repeat in repeats]
+    known = dict(zip(one.units, one.ratio_without.tolist(), strict=True))
+    return [known.get(unit, one.ratio.estimate) for unit in units]

@@ -16,6 +16,8 @@ from loadgen.validation import Strict
 SCHEMA_VERSION = 1
 
 Side = Literal["a", "b"]
+Scatter = Literal["shared", "own"]
+Scope = Literal["processes", "starts"]
 Verdict = Literal["a", "b", "none", "undecided", "invalid"]
 Reason = Literal[
     "difference",
@@ -93,6 +95,15 @@ class Judged(Strict):
     ratio: Estimate | None = Field(description="b over a")
     p_value: float | None
     p_adjusted: float | None = Field(description="by Holm; null outside the family")
+    scatter: Scatter = Field(
+        default="own",
+        description="shared: its scatter is estimated with that of the other cells; own: from its own repeats alone",
+    )
+    freedom: float | None = Field(
+        default=None,
+        description="degrees of freedom that its interval is worth: of the Student's t that is as wide for this "
+        "standard error; null without an interval",
+    )
     verdict: Verdict
     reason: Reason
     faster: Estimate | None = Field(description="by which share the winner is faster; null without a winner")
@@ -143,6 +154,17 @@ class Statistics(Strict):
     a: str
     b: str
     settings: Settings
+    scope: Scope = Field(
+        default="processes",
+        description="what the verdict is true of: processes: the two processes that were measured; starts: any start "
+        "of these engines on this machine, because they were started several times",
+    )
+    starts: int = Field(
+        default=1, ge=1, description="starts of both engines that the verdict rests on, independent of each other"
+    )
+    scatter: Scatter = Field(
+        default="own", description="shared: where the headline metrics of at least one cell or of all have it so"
+    )
     family: int = Field(description="comparisons among which Holm's correction was made")
     verdict: Verdict = Field(description="over the headline metrics of `overall`")
     reason: Reason

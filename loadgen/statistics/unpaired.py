@@ -20,6 +20,7 @@ from loadgen.statistics.measure import Measured, event_bias, within_block
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Metric
 from loadgen.statistics.overall import Mean
 from loadgen.statistics.result import LeftOut, Reason, Settings, Side, Statistics
+from loadgen.statistics.starts import units_alone
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Alone:
 
     repeats: tuple[int, ...]
     """Of the blocks that have values."""
+    units: tuple[int, ...]
+    """What leaving out goes by: each block, or each start of the engine where there are several."""
     requests: int | None
     """Values pooled; None for rates."""
     figure: float | None
@@ -39,41 +42,46 @@ class Alone:
     moved: tuple[float, Spread | None] | None = None
     """How far it moved from its first block to its last (`drift.first_to_last`); None with fewer than two."""
     without: Floats | None = None
-    """The figure's logarithm without each block, in the order of `repeats`; None with fewer than two."""
+    """The figure's logarithm without each unit, in the order of `units`; None with fewer than two."""
     event_bias: float = 0.0
     """As of `BlockSample`, the mean of the blocks."""
 
 
-def alone(metric: Metric, blocks: Sequence[BlockSample]) -> Alone:
-    """Work out one metric of one engine from its valid blocks."""
+def alone(metric: Metric, blocks: Sequence[BlockSample], of_repeat: Mapping[int, int] | None = None) -> Alone:
+    """Work out one metric of one engine from its valid blocks; `of_repeat` is the unit of each repeat, None: itself."""
     found = [(block, unit) for block in blocks if (unit := metric.unit_of(block)) is not None]
     if not found:
-        return Alone((), None, None, "not_measured" if blocks else "no_valid_pair")
-    repeats, units = tuple(block.repeat for block, _ in found), [unit for _, unit in found]
+        return Alone((), (), None, None, "not_measured" if blocks else "no_valid_pair")
+    repeats = tuple(block.repeat for block, _ in found)
+    own: dict[int, list[Floats]] = {}
+    for place, (block, unit) in enumerate(found):  # a repeat may occur twice where runs were put together
+        own.setdefault(place if of_repeat is None else of_repeat[block.repeat], []).append(unit)
+    names, units = tuple(own), [metric.joined(parts) for parts in own.values()]
     requests = None if metric.figure == "rate" else sum(map(len, units))
     figure = metric.pooled(units)
     problem: Reason | None = None
     if requests is not None and not isinstance(metric.figure, str) and requests * (100 - metric.figure) < 100:
         problem = "few_requests"
     if figure <= 0:
-        return Alone(repeats, requests, figure, "not_positive")
+        return Alone(repeats, names, requests, figure, "not_positive")
     if len(units) == 1:
-        return Alone(repeats, requests, figure, problem, within_block(metric, units[0]))
+        return Alone(repeats, names, requests, figure, problem, within_block(metric, units[0]))
     n = len(units)
     without = metric.pooled_choices(units, all_but_one(n))
     of_halves = None if isinstance(metric.figure, str) else metric.pooled_choices(units, halves(n))
     if min(float(values.min()) for values in (without, without if of_halves is None else of_halves)) <= 0:
-        return Alone(repeats, requests, figure, "not_positive")
+        return Alone(repeats, names, requests, figure, "not_positive")
     logs, log_figure = np.log(without), math.log(figure)
     spread = jackknife(log_figure, logs) if of_halves is None else half_jackknife(log_figure, np.log(of_halves), n)
-    moved = first_to_last(metric, units, np.array([block.started_at for block, _ in found]))
+    moved = first_to_last(metric, [unit for _, unit in found], np.array([block.started_at for block, _ in found]))
     bias = event_bias(metric, [block for block, _ in found])
-    return Alone(repeats, requests, figure, problem, spread, moved, logs, bias)
+    return Alone(repeats, names, requests, figure, problem, spread, moved, logs, bias)
 
 
 def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
     """Put two engines' figures side by side. `repeats` of the result are as many as the side with fewer blocks has."""
     repeats = list(range(1, min(len(a.repeats), len(b.repeats)) + 1))
+    units = tuple(range(min(len(a.units), len(b.units))))
     if a.figure is None or b.figure is None:
         return Measured([], None, None, a.problem if a.figure is None else b.problem)
     figures = a.figure, b.figure
@@ -89,6 +97,7 @@ def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
         problem=problem,
         a=a.spread,
         b=b.spread,
+        units=units,
         ratio=difference(b.spread, a.spread),
         difference=difference(plain[1], plain[0]),
         drift=_moved(a, b),
@@ -114,21 +123,22 @@ def mean_unpaired(cells: Sequence[tuple[Alone, Alone]]) -> Mean:
         pairs = [(a.figure, b.figure) for a, b in cells if a.figure and b.figure and a.figure > 0 and b.figure > 0]
         ratios = [math.log(b / a) for a, b in pairs]
         most = max((min(len(a.repeats), len(b.repeats)) for a, b in cells), default=0)
-        return Mean(len(ratios), most, float(np.mean(ratios)) if ratios else None, None, None, 0.0)
+        return Mean(len(ratios), most, 1, float(np.mean(ratios)) if ratios else None, None, None, 0.0)
     of_a, of_b = _side_mean([a for a, _ in usable]), _side_mean([b for _, b in usable])
     ratio = difference(of_b, of_a)
     repeats = min(len({repeat for one in side for repeat in one.repeats}) for side in zip(*usable, strict=True))
-    return Mean(len(usable), repeats, ratio.estimate, ratio, None, 0.0)
+    units = min(len({unit for one in side for unit in one.units}) for side in zip(*usable, strict=True))
+    return Mean(len(usable), repeats, units, ratio.estimate, ratio, None, 0.0)
 
 
 def _side_mean(cells: Sequence[Alone]) -> Spread:
     """One engine's mean of logarithms over cells, with its scatter from repeat to repeat."""
-    repeats = sorted({repeat for one in cells for repeat in one.repeats})
+    units = sorted({unit for one in cells for unit in one.units})
     whole = [one.spread.estimate if one.spread is not None else math.nan for one in cells]
     without = []
     for one, estimate in zip(cells, whole, strict=True):
-        known = dict(zip(one.repeats, one.without.tolist(), strict=True)) if one.without is not None else {}
-        without.append([known.get(repeat, estimate) for repeat in repeats])
+        known = dict(zip(one.units, one.without.tolist(), strict=True)) if one.without is not None else {}
+        without.append([known.get(unit, estimate) for unit in units])
     return jackknife(float(np.mean(whole)), np.mean(without, axis=0))
 
 
@@ -147,8 +157,12 @@ def compare_unpaired(
     settings = settings or Settings()
     if len({cell.id for cell in cells}) < len(cells):
         raise ValueError("two cells have the same id")
+    known = [units_alone([block for cell in cells for block in side(cell)]) for side in (_of_a, _of_b)]
     sides = {
-        (cell.id, metric.key): (alone(metric, valid(cell.a)), alone(metric, valid(cell.b)))
+        (cell.id, metric.key): (
+            alone(metric, valid(cell.a), known[0].of_repeat),
+            alone(metric, valid(cell.b), known[1].of_repeat),
+        )
         for cell in cells
         for metric in metrics
     }
@@ -158,7 +172,16 @@ def compare_unpaired(
         for metric in metrics
     }
     means = {metric.key: mean_unpaired([sides[cell.id, metric.key] for cell in cells]) for metric in metrics}
-    return conclude(a, b, {cell.id: _left_out(cell) for cell in cells}, found, means, settings, metrics)
+    starts = min(side.starts for side in known)
+    return conclude(a, b, {cell.id: _left_out(cell) for cell in cells}, found, means, settings, metrics, starts)
+
+
+def _of_a(cell: CellSample) -> Sequence[BlockSample]:
+    return cell.a
+
+
+def _of_b(cell: CellSample) -> Sequence[BlockSample]:
+    return cell.b
 
 
 def valid(blocks: Sequence[BlockSample]) -> list[BlockSample]:

@@ -21,6 +21,8 @@ class Evidence:
 
     better: Better
     repeats: int
+    units: int
+    """What the ratio's scatter goes by: the repeats, or the starts of the engines where there are several."""
     ratio: Spread | None
     """None where there is no interval."""
     p_value: float
@@ -51,7 +53,7 @@ def judge(evidence: Evidence, settings: Settings) -> Judgement:
     ratio = evidence.ratio
     if evidence.problem is not None:
         return ("undecided" if evidence.problem == "few_requests" else "invalid"), evidence.problem
-    if evidence.repeats < 2 or ratio is None:
+    if evidence.units < 2 or ratio is None:
         return "undecided", "one_repeat"
     low, high = ratio.interval()
     margin = math.log1p(settings.margin)

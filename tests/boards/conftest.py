@@ -10,6 +10,7 @@ from stack import setup
 from tests.boards.live_stack import CHECKOUT, LiveStack, Program, low_ports
 from tests.prometheus.conftest import prometheus_binary
 from tests.prometheus.test_recorded import DATA, RisingPage
+from tests.stack.set_up import has_llamacpp
 
 __all__ = ["prometheus_binary"]
 
@@ -17,7 +18,7 @@ __all__ = ["prometheus_binary"]
 def llamacpp(folder: Path) -> Program | None:
     """The real llama.cpp, which starts, if it is set up."""
     paths = Paths(CHECKOUT)
-    if not setup.is_ready(paths, "llamacpp"):
+    if not has_llamacpp(CHECKOUT):
         return None
     (port,) = low_ports(1)
     (folder / "state").mkdir()

@@ -4,8 +4,7 @@ from benchmarks.client.peer import Peer
 from benchmarks.client.peers.bakeoff import Bakeoff, BakeoffInStep
 from benchmarks.client.peers.guidellm import GuideLLM
 from benchmarks.client.peers.inference_perf import InferencePerf
-from benchmarks.client.peers.locust_fasthttp import LocustIterLines, LocustReadline
-from benchmarks.client.peers.openai_sdk import OpenAISdk
+from benchmarks.client.peers.locust_users import LocustIterLines, LocustReadline, OpenAISdk
 from benchmarks.client.peers.vllm_bench import VllmBench
 
 PEERS: tuple[Peer, ...] = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.client.errors import Measured
 from benchmarks.client.loads import PROMPT_TOKENS
 from benchmarks.client.peer import Job, Peer
-from benchmarks.client.peer_environment import Environment, OwnEnvironment
+from benchmarks.client.peer_environment import OwnEnvironment
 from loadgen.errors import CLIENT_LIMITED, OK
 from loadgen.runs.record_file import read_records
 
@@ -19,14 +19,11 @@ class Bakeoff(Peer):
     title = "Bakeoff"
     what = "`bakeoff run`, one process; stamps by the kernel's receive time; its warm-up parts the streams"
     packages = ("bakeoff", "locust", "gevent", "httptools")
+    environment = OwnEnvironment()
     start_s = 4.0
     good_exits = (OK, CLIENT_LIMITED)
     blast_rounds = 60
     warmup_requests = 1
-
-    def environment(self) -> Environment:
-        """This one."""
-        return OwnEnvironment()
 
     def command(self, python: Path, job: Job) -> list[str]:
         """Each user's warm-up request is one of its rounds."""

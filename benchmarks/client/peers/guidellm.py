@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.client.errors import Measured
 from benchmarks.client.peer import Job, Peer
-from benchmarks.client.peer_environment import Environment, PeerEnvironment
+from benchmarks.client.peer_environment import PeerEnvironment
 
 
 class GuideLLM(Peer):
@@ -17,12 +17,9 @@ class GuideLLM(Peer):
     title = "GuideLLM"
     what = "asyncio and httpx, one worker process beside the main one; stamps when it has split off a line"
     packages = ("guidellm", "httpx")
+    environment = PeerEnvironment("guidellm", gigabytes=3.0, torch=True)
     start_s = 11.0
     blast_rounds = 5
-
-    def environment(self) -> Environment:
-        """It needs torch."""
-        return PeerEnvironment(self.name, gigabytes=3.0, torch=True)
 
     def variables(self, job: Job) -> dict[str, str]:
         """By itself it would start up to ten workers, each importing torch, on that one core."""

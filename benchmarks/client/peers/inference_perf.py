@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from benchmarks.client.errors import Measured
 from benchmarks.client.loads import PROMPT_TOKENS
 from benchmarks.client.peer import Job, Peer
-from benchmarks.client.peer_environment import Environment, PeerEnvironment
+from benchmarks.client.peer_environment import PeerEnvironment
 
 
 class InferencePerf(Peer):
@@ -24,12 +24,8 @@ class InferencePerf(Peer):
         "configuration is in benchmarks/client/peers/inference_perf.py"
     )
     packages = ("inference-perf", "aiohttp")
+    environment = PeerEnvironment("inference-perf", gigabytes=1.5, newest=True)
     start_s = 9.0
-    blast_rounds = 20
-
-    def environment(self) -> Environment:
-        """It needs Python 3.12."""
-        return PeerEnvironment(self.name, gigabytes=1.5, newest=True)
 
     def command(self, python: Path, job: Job) -> list[str]:
         """Everything is in a configuration file."""

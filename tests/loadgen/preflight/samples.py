@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from loadgen.endpoints.answers import Answer, StreamAnswer, Token
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.preflight.questions import COUNTED_TEXTS, GREEDY_TEXTS, LENGTHS
-from loadgen.preflight.sample import Answer, EngineSample, PrefixProbe, StreamAnswer, Token
+from loadgen.preflight.sample import EngineSample, PrefixProbe
 
 
 def answer(text: str, logprob: float | None = None) -> Answer:

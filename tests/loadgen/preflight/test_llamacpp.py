@@ -22,16 +22,14 @@ from loadgen.preflight.questions import COUNTED_TEXTS
 from loadgen.preflight.sampling import sample_engine
 from loadgen.preflight.token_counts import explain_counts
 from loadgen.settings import Paths
-from stack import setup
 from tests.loadgen.bench.races import TOP
+from tests.stack.set_up import has_llamacpp
 
 PATHS = Paths(TOP)
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(1200),  # it computes: on a busy machine for long
-    pytest.mark.skipif(
-        not setup.is_ready(PATHS, "llamacpp"), reason="run `python -m stack setup --engine llamacpp` first"
-    ),
+    pytest.mark.skipif(not has_llamacpp(TOP), reason="run `python -m stack setup --engine llamacpp` first"),
 ]
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadgen.endpoints.answers import Answer, Refused
 from loadgen.preflight.parameters import ask_parameters, judge_stop, stop_string
-from loadgen.preflight.sample import Answer, Refused
 
 ALL = ("temperature", "seed", "top-p", "stop", "max-tokens")
 

@@ -107,6 +107,29 @@ def test_engines_that_are_kept_up_alternate_cell_by_cell(write):
     assert len({b.id for b in blocks}) == len(blocks)
 
 
+@pytest.mark.parametrize(
+    ("repeats", "starts", "expected"),
+    [(4, 1, [1, 1, 1, 1]), (4, 2, [1, 1, 2, 2]), (3, 3, [1, 2, 3]), (5, 2, [1, 1, 1, 2, 2])],
+)
+def test_repeats_are_divided_among_the_starts(write, repeats, starts, expected):
+    text = f"repeats: {repeats}\nbetween_blocks: keep\nstarts: {starts}\n"
+    scenario = load_scenario(write(GOOD + text))
+    assert [scenario.start_of(repeat) for repeat in range(1, repeats + 1)] == expected
+
+
+@given(st.integers(1, 50), st.data())
+def test_every_start_has_as_many_repeats_as_the_others_or_one_more(repeats, data):
+    starts = data.draw(st.integers(1, repeats))
+    fields = {"name": "x", "question": "?", "prompt_tokens": [4], "output_tokens": [2], "requests": 1}
+    fields |= {"load": {"concurrency": [1]}, "repeats": repeats, "starts": starts, "between_blocks": "keep"}
+    scenario = Scenario.model_validate(fields)
+    groups = [scenario.start_of(repeat) for repeat in range(1, repeats + 1)]
+    sizes = [groups.count(start) for start in range(1, starts + 1)]
+    assert groups == sorted(groups)
+    assert sum(sizes) == repeats
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_further_repeats_go_on_in_the_same_order(write):
     scenario = load_scenario(write(GOOD + "repeats: 6\n"))
     whole = list(scenario.blocks(["a", "b"]))
@@ -202,6 +225,8 @@ def test_what_is_no_cell_id(text):
         (GOOD.replace("name: mine", "name: Mine Own"), 1, ["`name`", "small letters"]),
         (GOOD + "timeouts: {total_s: .inf}\n", 9, ["`timeouts.total_s`", "finite"]),
         (GOOD + "timeouts: {stall_s: -1}\n", 9, ["`timeouts.stall_s`", "more than 0"]),
+        (GOOD + "starts: 2\nrepeats: 4\n", 9, ["`starts` goes with `between_blocks: keep`"]),
+        (GOOD + "between_blocks: keep\nstarts: 3\nrepeats: 2\n", 10, ["`starts` (3) are more than `repeats` (2)"]),
         (GOOD + "requests: 6\n", 9, ["not valid YAML", 'duplicate key "requests"']),
         (GOOD + "seed: [1\n", 10, ["not valid YAML"]),
         (GOOD + "\tseed: 1\n", 9, ["not valid YAML"]),

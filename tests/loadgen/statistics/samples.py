@@ -18,11 +18,11 @@ def places(repeats: int, order: str = "abba") -> list[tuple[int, int]]:
     return [(i, repeats + i) for i in range(repeats)]
 
 
-def block(repeat, values=None, *, at=0.0, rate=None, invalid=None, source="tpot_ms"):
+def block(repeat, values=None, *, at=0.0, rate=None, invalid=None, source="tpot_ms", start=None):
     """A block whose requests have these values, and that had this many output tokens a second for 10 s."""
     requests = {} if values is None else {source: np.asarray(values, dtype=np.float64)}
     totals = {} if rate is None else {"output_tokens": Total(rate * 10.0, 10.0)}
-    return BlockSample(repeat, at, requests, totals, invalid)
+    return BlockSample(repeat, at, requests, totals, invalid, start=start)
 
 
 def cell(a, b, *, id="p0512-o0128-c004", order="abba", source="tpot_ms"):

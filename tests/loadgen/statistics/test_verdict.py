@@ -12,7 +12,7 @@ from loadgen.statistics.result import Settings
 from loadgen.statistics.verdict import Evidence, combine, judge
 
 SETTINGS = Settings(margin=0.02)
-CLEAR = Evidence("lower", repeats=4, ratio=Spread(0.05, 0.002, 3), p_value=0.001)
+CLEAR = Evidence("lower", repeats=4, units=4, ratio=Spread(0.05, 0.002, 3), p_value=0.001)
 
 
 def verdict(**changes):
@@ -27,8 +27,8 @@ def test_who_is_ahead():
 
 
 def test_one_repeat_decides_nothing_however_clear():
-    assert verdict(repeats=1, ratio=Spread(0.5, 0.0001, 18)) == ("undecided", "one_repeat")
-    assert verdict(repeats=1, ratio=None) == ("undecided", "one_repeat")
+    assert verdict(repeats=1, units=1, ratio=Spread(0.5, 0.0001, 18)) == ("undecided", "one_repeat")
+    assert verdict(repeats=1, units=1, ratio=None) == ("undecided", "one_repeat")
 
 
 def test_the_margin_is_held_by_the_whole_interval():
@@ -82,7 +82,7 @@ def test_a_shared_level_is_why_an_interval_without_1_decides_nothing():
 
 def test_figures_that_allow_no_verdict():
     assert verdict(problem="not_measured") == ("invalid", "not_measured")
-    assert verdict(problem="no_valid_pair", ratio=None, repeats=0) == ("invalid", "no_valid_pair")
+    assert verdict(problem="no_valid_pair", ratio=None, repeats=0, units=0) == ("invalid", "no_valid_pair")
     assert verdict(problem="few_requests") == ("undecided", "few_requests")
 
 

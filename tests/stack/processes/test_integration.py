@@ -20,19 +20,16 @@ import pytest
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.settings import Paths
-from stack import setup
 from stack.processes import strays
 from tests.loadgen.test_settings import settings_of as given_settings
+from tests.stack.set_up import has_llamacpp
 
 HERE = Path(__file__).resolve().parents[3]
 PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        not setup.is_ready(Paths(HERE), "llamacpp"),
-        reason="run `python -m stack setup --engine llamacpp` first",
-    ),
+    pytest.mark.skipif(not has_llamacpp(HERE), reason="run `python -m stack setup --engine llamacpp` first"),
 ]
 
 

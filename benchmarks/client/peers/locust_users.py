@@ -1,4 +1,4 @@
-"""Plain Locust users, in the two ways that people read a stream with FastHttpUser."""
+"""Locust users: FastHttpUser in the two ways that people read a stream with it, and the openai SDK."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import ClassVar
 
 from benchmarks.client.errors import Measured
 from benchmarks.client.peer import HERE, Job, Peer
-from benchmarks.client.peer_environment import Environment, PeerEnvironment
+from benchmarks.client.peer_environment import PeerEnvironment
 
 
 class LocustPeer(Peer):
     """`locust --headless` with one of our locustfiles, in one process."""
 
-    locustfile: ClassVar[str]
+    locustfile: ClassVar[str] = "fasthttp.py"
+    user: ClassVar[str]
+    """The class in it."""
+    environment = PeerEnvironment("locust", gigabytes=0.5)
 
     def command(self, python: Path, job: Job) -> list[str]:
         """All users start at once, and the last one to finish ends the run."""
         command = [str(python.with_name("locust")), "--headless", "--only-summary", "--loglevel", "WARNING"]
-        command += ["--host", job.url, "--locustfile", str(HERE / "programs" / self.locustfile)]
+        command += ["--host", job.url, "--locustfile", str(HERE / "programs" / self.locustfile), self.user]
         return [*command, "--users", str(job.load.streams), "--spawn-rate", str(job.load.streams)]
 
     def variables(self, job: Job) -> dict[str, str]:
@@ -46,12 +49,7 @@ class LocustReadline(LocustPeer):
     what = "gevent; lines read from the response as they come, stamped when parsed"
     packages = ("locust", "gevent", "geventhttpclient")
     start_s = 3.0
-    blast_rounds = 20
-    locustfile = "fasthttp_readline.py"
-
-    def environment(self) -> Environment:
-        """Locust."""
-        return PeerEnvironment("locust", gigabytes=0.5)
+    user = "ReadlineUser"
 
 
 class LocustIterLines(LocustReadline):
@@ -60,4 +58,16 @@ class LocustIterLines(LocustReadline):
     name = "locust-iter-lines"
     title = "Locust FastHttpUser, iter_lines"
     what = "gevent; Locust's streaming helper, which waits for 1 KB at a time; stamped when parsed"
-    locustfile = "fasthttp_iter_lines.py"
+    user = "IterLinesUser"
+
+
+class OpenAISdk(LocustPeer):
+    """The openai SDK: one client that all users share."""
+
+    name = "openai-sdk"
+    title = "openai SDK under Locust"
+    what = "gevent; the SDK's synchronous client, shared by all users; stamped when it hands over an event"
+    packages = ("openai", "httpx2", "locust", "gevent")
+    blast_rounds = 4
+    locustfile, user = "openai_sdk.py", "SdkUser"
+    environment = PeerEnvironment("openai-sdk", gigabytes=0.5)

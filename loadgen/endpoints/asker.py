@@ -13,9 +13,9 @@ from typing import Any
 
 import openai
 
+from loadgen.endpoints.answers import Answer, Refused, StreamAnswer, Token, UsagePlace
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint
 from loadgen.engines import Api
-from loadgen.preflight.sample import Answer, Refused, StreamAnswer, Token, UsagePlace
 from loadgen.record import token_count
 
 Prompt = str | list[int]

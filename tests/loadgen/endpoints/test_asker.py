@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from loadgen.endpoints.answers import Refused
+from loadgen.endpoints.asker import Asker
 from loadgen.endpoints.endpoint import Endpoint
-from loadgen.preflight.asker import Asker
-from loadgen.preflight.sample import Refused
 from tests.fault_server import FaultServer
 
 
@@ -90,7 +90,7 @@ def test_broken_streams_are_refusals(server, fault):
 
 
 def test_an_engine_that_hangs_is_asked_once(server, monkeypatch):
-    monkeypatch.setattr("loadgen.preflight.asker.ANSWER_LIMIT_S", 0.2)
+    monkeypatch.setattr("loadgen.endpoints.asker.ANSWER_LIMIT_S", 0.2)
     hung = asker(server, "slow_head?seconds=2")
     before = len(server.served)
     for _ in range(3):

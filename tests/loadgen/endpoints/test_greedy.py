@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.preflight.greedy import degenerate, divergence, judge_texts, logprob_gaps, repeated_unit
-from loadgen.preflight.sample import Answer, Token
+from loadgen.endpoints.answers import Answer, Token
+from loadgen.endpoints.greedy import degenerate, divergence, judge_texts, logprob_gaps, repeated_unit
 from tests.loadgen.preflight.samples import answer
 
 WORDS = st.text("abc", min_size=1, max_size=4)

@@ -7,8 +7,8 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from loadgen.endpoints.answers import Answer
 from loadgen.message import Message, say
-from loadgen.preflight.sample import Answer
 
 MIN_REPEATS = 6
 """So many of the same in a row may be a model's own doing less than they may be a broken engine's."""
