@@ -1,0 +1,190 @@
+"""How often do intervals that share their scatter hold the truth, and how wide are they?
+
+    python -m benchmarks.truth.shared_scatter                  # the table of docs/statistics.md (16 cores: minutes)
+    python -m benchmarks.truth.shared_scatter --runs 50 --cells 16 --repeats 2
+
+Runs are drawn whose truth is known: requests that are correlated as a queue's are, blocks with effects of their own,
+repeats and starts with effects that all cells share. Three metrics a run, equal engines. `old` is the t-interval of
+each cell's own repeats. Printed of each law: how many 95% intervals of cells, and of all cells, hold the truth; in how
+many runs Holm's correction over the whole family calls a difference; and the middle width of new over old.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import multiprocessing.pool
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import signal, stats
+
+from loadgen.statistics import holm
+from loadgen.statistics.interval import t_quantile
+from loadgen.statistics.mixture import Mixture
+from loadgen.statistics.scatter import PROCESSES, STARTS, Priors, shared_scatter
+from loadgen.statistics.within import log_variance
+
+Floats = npt.NDArray[np.float64]
+METRICS = 3
+REQUESTS, NEIGHBOURS = 24, 0.6
+REQUEST, BLOCK = 0.03, 0.01
+"""Standard deviations of the logarithm of one request, and of a block."""
+SIGMA = float(np.sqrt(2 * (BLOCK**2 + REQUEST**2 * (1 + NEIGHBOURS) / (1 - NEIGHBOURS) / REQUESTS)))
+"""Of the log ratio of one pair of blocks."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """How the cells of a run scatter."""
+
+    name: str
+    spread: float = 0.0
+    """Standard deviation of the logarithm of the cells' scatter."""
+    growth: float = 1.0
+    """Scatter of the last cell over the first."""
+    seen: bool = True
+    """Whether a cell's requests scatter as its blocks do; else only the blocks, which then are all of it."""
+    tails: float | None = None
+    """Degrees of freedom of Student's t that blocks follow; None: normal."""
+    disturbed: float = 1.0
+    """Scatter of one repeat over that of the others."""
+    shifted: float = 0.0
+    """Standard deviation of what one repeat has in all cells, in SIGMA."""
+    common: float = 0.0
+    """Standard deviation of what each repeat has in all cells, in SIGMA."""
+    priors: Priors = PROCESSES
+
+
+LAWS = (
+    Law("equal scatter"),
+    Law("unequal (0.7), requests scatter alike", spread=0.7),
+    Law("unequal (0.7), unseen within blocks", spread=0.7, seen=False),
+    Law("growing fourfold with load", growth=4.0),
+    Law("tails of t3", seen=False, tails=3),
+    Law("one repeat scatters fourfold", disturbed=4.0),
+    Law("one repeat shifted by 3", shifted=3.0),
+    Law("blocks of a repeat correlated by 0.5", common=1.0),
+    Law("starts differ by 1", common=1.0, priors=STARTS),
+    Law("starts differ by 3", common=3.0, priors=STARTS),
+)
+
+
+def draw(rng: np.random.Generator, law: Law, cells: int, repeats: int) -> tuple[Floats, Floats]:
+    """Log ratios of a metric, shape (cells, repeats), and what requests tell of their variance, (cells,)."""
+    scale = np.exp(law.spread * rng.standard_normal(cells)) * np.geomspace(1, law.growth, cells)
+    scale = scale[:, None] * np.ones(repeats)
+    at = rng.integers(repeats)
+    scale[:, at] *= law.disturbed
+    shape = (2, cells, repeats)
+    request, block = (REQUEST, BLOCK) if law.seen else (REQUEST / 10, SIGMA / np.sqrt(2))
+    noise = rng.standard_normal((*shape, REQUESTS))
+    noise[..., 1:] *= np.sqrt(1 - NEIGHBOURS**2)
+    within = request * signal.lfilter([1.0], [1.0, -NEIGHBOURS], noise, axis=-1)
+    own = (
+        rng.standard_normal(shape)
+        if law.tails is None
+        else rng.standard_t(law.tails, shape) / np.sqrt(law.tails / (law.tails - 2))
+    )
+    request_scale = scale if law.seen else np.ones_like(scale)
+    values = np.exp(request_scale[None, ..., None] * within + (scale * block * own)[..., None])
+    effects = SIGMA * law.common * rng.standard_normal(repeats)
+    effects[at] += SIGMA * law.shifted * rng.standard_normal()
+    y = np.log(values[1].mean(axis=-1)) - np.log(values[0].mean(axis=-1)) + effects
+    return y, np.array(
+        [log_variance([values[side, cell, r] for side in (0, 1) for r in range(repeats)]) for cell in range(cells)]
+    )
+
+
+def old(y: Floats) -> tuple[Floats, Floats]:
+    """Half-width of each row's t-interval, and its p-value."""
+    n = y.shape[1]
+    error = y.std(axis=1, ddof=1) / np.sqrt(n)
+    return t_quantile(0.975, n - 1) * error, 2 * stats.t.sf(np.abs(y.mean(axis=1)) / error, n - 1)
+
+
+def one_run(rng: np.random.Generator, law: Law, cells: int, repeats: int) -> list[float]:
+    """Shares and flags of one run, in the order of `COLUMNS`."""
+    family: dict[str, list[float]] = {"new": [], "old": []}
+    shares = []
+    for _ in range(METRICS):
+        y, within = draw(rng, law, cells, repeats)
+        found = shared_scatter(y, within, law.priors)
+        each = [
+            Mixture(float(row.mean()), v / repeats, w)
+            for row, v, w in zip(y, found.variances, found.weights, strict=True)
+        ]
+        whole = Mixture(float(y.mean()), found.overall[0][0] / repeats, found.overall[1][0])
+        p = np.array([one.p_value for one in each])
+        half, p_old = old(y)
+        half_whole, p_whole = old(y.mean(axis=0)[None])
+        width = np.median([one.reach(0.05) for one in each]) / np.median(half)
+        shares.append([np.mean(p > 0.05), whole.p_value > 0.05, width, whole.reach(0.05) / half_whole[0]])
+        shares[-1] += [np.mean(p_old > 0.05), p_whole[0] > 0.05]
+        family["new"] += [*p, whole.p_value]
+        family["old"] += [*p_old, *p_whole]
+    alarms = [float(holm.adjusted(values).min() <= 0.05) for values in family.values()]
+    cell, mean, *rest = np.mean(shares, axis=0).tolist()
+    return [cell, mean, alarms[0], *rest, alarms[1]]
+
+
+COLUMNS = (
+    "cells",
+    "all cells",
+    "false alarms",
+    "width",
+    "width of all",
+    "old cells",
+    "old all cells",
+    "old false alarms",
+)
+
+
+def line(task: tuple[int, int, int, int, int]) -> Floats:
+    """The mean of a line's runs: of this law, cells, repeats, runs and seed."""
+    law, cells, repeats, runs, seed = task
+    rng = np.random.default_rng([seed, law, cells, repeats])
+    found = np.array([one_run(rng, LAWS[law], cells, repeats) for _ in range(runs)])
+    widths = np.median(found[:, 3:5], axis=0)
+    return np.concatenate([found[:, :3].mean(axis=0), widths, found[:, 5:].mean(axis=0)])
+
+
+def rows(args: argparse.Namespace, pool: multiprocessing.pool.Pool) -> Iterator[str]:
+    """The lines of the table, as they are found."""
+    yield "| law | cells | repeats | " + " | ".join(COLUMNS) + " |"
+    yield "|" + " --- |" * (3 + len(COLUMNS))
+    parts = max(1, args.runs // 50)
+    tasks = list(itertools.product(range(len(LAWS)), args.cells, args.repeats))
+    split = [(*task, args.runs // parts, args.seed + part) for task in tasks for part in range(parts)]
+    found = pool.imap(line, split)
+    for law, cells, repeats in tasks:
+        mean = np.mean([next(found) for _ in range(parts)], axis=0)
+        shown = [
+            f"{value:.2f}" if name.startswith("width") else f"{value:.1%}"
+            for name, value in zip(COLUMNS, mean, strict=True)
+        ]
+        yield f"| {LAWS[law].name} | {cells} | {repeats} | " + " | ".join(shown) + " |"
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Parse options, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=600, help="runs drawn for each line [600]")
+    parser.add_argument("--cells", type=int, nargs="+", default=[4, 16, 48])
+    parser.add_argument("--repeats", type=int, nargs="+", default=[2, 3, 4, 6])
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(given)
+    began = time.monotonic()
+    with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
+        for text in rows(args, pool):
+            print(text, flush=True)
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The scatter of all cells of a metric, estimated together.
+
+The log ratio of cell c in unit r is y_cr = delta_c + u_r + e_cr with u_r ~ N(0, tau^2), common to all cells of the
+unit, and e_cr ~ N(0, sigma_c^2). With two units a cell has one degree of freedom for sigma_c; all cells together know
+well what is usual. So log sigma_c^2 is drawn from a law around a common level (the moderated t of Smyth, Linear models
+and empirical Bayes methods for assessing differential expression, 2004), with tails heavy enough that a wild cell keeps
+its own scatter (the aim of Phipson et al., Robust hyperparameter estimation protects against hypervariable genes,
+2016).
+The level and the spread of the law are not known either: they are integrated over, and so is tau, whence a p-value
+and an interval hold what is not known of them (Gelman et al., Bayesian Data Analysis, 2013, ch. 5). What the requests
+within the blocks say of each cell's scatter moves the level of that cell, as much as the data ask for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from loadgen.statistics.metrics import Floats
+from loadgen.statistics.mixture import binned
+
+Truths = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+FEWEST_CELLS = 4
+OMEGAS = np.array([0.1, 0.3, 0.5, 0.75, 1.0, 1.3, 1.7, 2.2, 3.0])
+OMEGA_SCALE = 1.0
+TAIL = 5.0
+SLOPES = np.array([0.0, 0.5, 1.0])
+SLOPE_PRIOR = np.array([0.3, 0.2, 0.5])
+_STEP = 0.1
+_LEVELS = 25
+_SHRINK = 3.0
+_WIDEST = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """Prior of tau over the usual sigma, k: density 1 / (1 + (k / scale))^power, cut off beyond `most`."""
+
+    scale: float
+    power: float
+    most: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Priors:
+    """Of what is common to all cells: for single cells, and for their mean, which has little other scatter."""
+
+    cells: Common
+    overall: Common
+
+
+PROCESSES = Priors(Common(0.25, 2.0, 20.0), Common(0.25, 1.2, 20.0))
+STARTS = Priors(Common(0.25, 1.2, 20.0), Common(0.25, 1.2, 20.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scatter:
+    """Distributions of the variance of one unit: rows of nodes with their weights."""
+
+    variances: Floats
+    """Of each cell, shape (cells, nodes)."""
+    weights: Floats
+    overall: tuple[Floats, Floats]
+    """Of the mean over cells, shape (1, nodes) each."""
+
+
+def shared_scatter(contributions: Floats, within: Floats | None, priors: Priors) -> Scatter:
+    """Estimate the scatter of all cells.
+
+    Args:
+        contributions: what each unit contributes to each cell's log ratio, shape (cells, units); nan where a cell
+            lacks it. Each cell has two at least.
+        within: logarithm of each cell's variance as its requests tell it, shape (cells,); None where unknown.
+        priors: of what is common to all cells of a unit.
+    """
+    there = ~np.isnan(contributions)
+    units = there.sum(axis=1)
+    deviations = np.where(there, contributions - np.nanmean(contributions, axis=1, keepdims=True), 0.0)
+    trust = _first_trust(deviations, there, units)
+    _, squares, freedom = _residuals(deviations, there, units, trust)
+    grid, posterior, level_sd = _posterior(squares, freedom, within)
+    precision = (posterior / grid).sum(axis=1)
+    common, _, _ = _residuals(deviations, there, units, precision)
+    of_mean = 1 / precision.sum()
+    usual = np.sqrt(of_mean * len(units))
+    tau = _common(common, of_mean, level_sd, usual, priors.cells)
+    tau_variance, tau_weight = tau[0].ravel(), tau[1].sum(axis=1)
+    variances = grid[:, :, None] + tau_variance
+    weights = posterior[:, :, None] * tau_weight
+    nodes, node_weights = binned(variances.reshape(len(units), -1), weights.reshape(len(units), -1))
+    plain = (posterior * grid).sum(axis=1)
+    of_plain = float(plain.mean()) / len(units)
+    mean = deviations.mean(axis=0)
+    t2, weight, own = _common(mean, of_plain, level_sd, usual, priors.overall)
+    whole = (t2[:, None] + own[None, :]).reshape(1, -1)
+    return Scatter(nodes, node_weights, binned(whole, weight.reshape(1, -1)))
+
+
+def _first_trust(deviations: Floats, there: Truths, units: Counts) -> Floats:
+    """Rough precisions, to tell what is common: each cell's own variance, held to the middle one."""
+    centred = deviations - np.where(there, np.median(deviations, axis=0), 0)
+    own = (centred**2).sum(axis=1) / (units - 1)
+    middle = 2 * max(float(np.median(own)), 1e-300)
+    return np.asarray((units - 1 + _SHRINK) / (own * (units - 1) + middle * _SHRINK))
+
+
+def _residuals(deviations: Floats, there: Truths, units: Counts, trust: Floats) -> tuple[Floats, Floats, Floats]:
+    """What is common to all cells in each unit, and the sum of squares that is left of each cell with its freedom."""
+    weights = there * trust[:, None]
+    common = (weights * deviations).sum(axis=0) / weights.sum(axis=0)
+    left = np.where(there, deviations - common, 0.0)
+    left -= np.where(there, left.sum(axis=1, keepdims=True) / units[:, None], 0.0)
+    return common - common.mean(), (left**2).sum(axis=1), (units - 1) * (1 - trust / trust.sum())
+
+
+def _posterior(squares: Floats, freedom: Floats, within: Floats | None) -> tuple[Floats, Floats, float]:
+    """Distribution of each cell's variance: nodes and weights, shape (cells, nodes), and the level's own spread."""
+    middle = float(np.median(squares / freedom)) / (1 - 2 / (9 * float(np.median(freedom)))) ** 3
+    rough = max(middle, float(np.mean(squares / freedom)) * 1e-3, 1e-300)
+    spread = float(np.sqrt((special.polygamma(1, freedom.mean() / 2) + 2) / len(squares)))
+    levels = np.linspace(-4, 4, _LEVELS) * spread
+    ends = levels[-1] + 7.0
+    steps = np.arange(-ends, ends + _STEP / 2, _STEP)
+    density = _law((steps[None, None, :] - levels[:, None, None]) / OMEGAS[None, :, None])
+    density = (density / density.sum(axis=2, keepdims=True)).reshape(-1, len(steps))
+    prior = np.gradient(OMEGAS) * np.exp(-0.5 * (OMEGAS / OMEGA_SCALE) ** 2)
+    slopes, slope_prior = (SLOPES, SLOPE_PRIOR) if within is not None else (np.zeros(1), np.ones(1))
+    centred = np.zeros(len(squares)) if within is None else np.clip(within - np.median(within), -_WIDEST, _WIDEST)
+    parts, logs = [], []
+    for slope, how_likely in zip(slopes, slope_prior, strict=True):
+        shift = slope * centred
+        shift = shift - shift.mean()
+        variance = rough * np.exp(steps[:, None] + shift)
+        likelihood = -freedom / 2 * (steps[:, None] + shift) - squares / (2 * variance)
+        likelihood = np.exp(likelihood - likelihood.max(axis=0))
+        top = (-freedom / 2 * (steps[:, None] + shift) - squares / (2 * variance)).max(axis=0).sum()
+        marginal = density @ likelihood
+        log = np.log(np.maximum(marginal, 1e-300)).sum(axis=1) + np.tile(np.log(prior / prior.sum()), _LEVELS)
+        parts.append((variance, likelihood, marginal))
+        logs.append(log + np.log(how_likely) + top)
+    weights = np.exp(np.array(logs) - np.max(logs))
+    weights /= weights.sum()
+    nodes = [variance.T for variance, _, _ in parts]
+    found = [
+        ((weight[:, None] / np.maximum(marginal, 1e-300)).T @ density) * likelihood.T
+        for weight, (_, likelihood, marginal) in zip(weights, parts, strict=True)
+    ]
+    grid, posterior = np.concatenate(nodes, axis=1), np.concatenate(found, axis=1)
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    by_level = weights.sum(axis=0).reshape(_LEVELS, -1).sum(axis=1)
+    level_sd = float(np.sqrt(by_level @ levels**2 - (by_level @ levels) ** 2))
+    variances, posterior = binned(grid, posterior, 64)
+    return variances, posterior, level_sd
+
+
+def _law(z: Floats) -> Floats:
+    return (1 + z**2 / TAIL) ** (-(TAIL + 1) / 2)
+
+
+def _common(
+    common: Floats, variance: float, level_sd: float, usual: float, prior: Common
+) -> tuple[Floats, Floats, Floats]:
+    """tau^2 (taus,), weights (taus, variances), and the variances of the cells' mean (variances,)."""
+    points, weights = np.polynomial.hermite_e.hermegauss(5)
+    own = variance * np.exp(points * level_sd)
+    ratios = np.concatenate([[0.0], np.geomspace(0.02, 4 * prior.most, 40)])
+    density = (1 + ratios / prior.scale) ** -prior.power * (1 + (ratios / prior.most) ** 2) ** -((4 - prior.power) / 2)
+    mass = density * np.gradient(ratios)
+    squared = (ratios * usual) ** 2
+    total = squared[:, None] + own
+    log = -(len(common) - 1) / 2 * np.log(total) - (common**2).sum() / (2 * total)
+    found = np.exp(log - log.max()) * mass[:, None] * weights
+    return squared, found / found.sum(), own
