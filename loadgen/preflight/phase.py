@@ -58,7 +58,7 @@ class Preflight:
         self._seats = {seat.name: seat for seat in seats}
         self._host = host
         self._needs = needs
-        self._accepted = accepted
+        self.accepted = accepted
         self._keep_up = keep_up
         self._also = also
         self._nonce = secrets.token_hex(8)
@@ -97,7 +97,7 @@ class Preflight:
                 if name not in found or (name != last and not self._keep_up):
                     self._host.stop(name)
         samples = [found[name] for name in self._seats if name in found]
-        findings = accept_findings(compare(samples, self._needs), self._accepted) if samples else []
+        findings = accept_findings(compare(samples, self._needs), self.accepted) if samples else []
         if findings:
             on_message(summary_line(findings))
         return findings

@@ -43,8 +43,12 @@ PARTING = mark(
     "twice alone."
 )
 BUT_FOR_ROUNDING = mark(
-    "{engine} says the same alone and under load but for rounding: {loaded} of {all} answers part from its own under "
-    "load, {once} when asked twice alone."
+    "Load changes the answers of {engine} by no more than rounding: {loaded} of {all} part from its own under load, "
+    "{once} when asked twice alone."
+)
+NO_MORE = mark(
+    "Load changes no more answers of {engine} than asking again does: {loaded} of {all} part from its own under load, "
+    "{once} when asked twice alone."
 )
 
 
@@ -69,11 +73,12 @@ def of_engine(
     changed = _changed_texts(engine, [(alone[p], under[p]) for p in places]) or _worse_tasks(engine, tasks)
     if changed is not None:
         return "differ", changed
-    counts = _counts([(not alone[p].parted.same, not under[p].parted.same) for p in places])
-    if counts["once"] or counts["loaded"]:
-        return "same", say(BUT_FOR_ROUNDING, engine=engine, **counts)
+    parted = [(not alone[p].parted.same, not under[p].parted.same) for p in places]
+    if any(map(any, parted)):
+        sentence = BUT_FOR_ROUNDING if _more_under_load(parted) > 0 else NO_MORE
+        return "same", say(sentence, engine=engine, **_counts(parted))
     return "same", say(
-        "{engine} says the same alone and under load, in {all} of {all} answers.", engine=engine, **counts
+        "{engine} says the same alone and under load, in {all} of {all} answers.", engine=engine, all=len(places)
     )
 
 
