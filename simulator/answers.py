@@ -6,6 +6,8 @@ from. What it solves is written in pieces of `WORD_BYTES` characters, for every 
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import math
 import random
@@ -143,18 +145,22 @@ def _words(cfg: Answers, prompt: str, output: int) -> Saying:
 def _likely(cfg: Answers, prompt: str, before: str) -> dict[str, float]:
     """The candidates for the next token and their log probabilities, likeliest first."""
     seed = zlib.crc32(f"{prompt.strip()}\0{before}\0{cfg.first_word}".encode())
-    rng = random.Random(seed)
-    words = rng.sample(WORDS, CANDIDATES)
-    score, scores = 0.0, []
-    for _ in words:
-        scores.append(score)
-        score -= rng.expovariate(1 / LEAD_NATS) if len(scores) == 1 else rng.expovariate(1.0)
+    words, scores = _candidates(seed)
     if cfg.rounding_nats:
         noise = random.Random(f"{seed}/{cfg.rounding_seed}")
-        scores = [each + noise.gauss(0, cfg.rounding_nats) for each in scores]
+        scores = tuple(each + noise.gauss(0, cfg.rounding_nats) for each in scores)
     total = math.log(sum(math.exp(each) for each in scores)) - math.log(1 - REST)
-    found = {word.decode(): each - total for word, each in zip(words, scores, strict=True)}
+    found = {word: each - total for word, each in zip(words, scores, strict=True)}
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _candidates(seed: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The candidates in a place, likeliest first, and how far each is behind the first, in nats."""
+    rng = random.Random(seed)
+    words = tuple(word.decode() for word in rng.sample(WORDS, CANDIDATES))
+    steps = [0.0, rng.expovariate(1 / LEAD_NATS), *(rng.expovariate(1.0) for _ in words[2:])]
+    return words, tuple(-behind for behind in itertools.accumulate(steps))
 
 
 def _told(rated: dict[str, float]) -> dict[str, Any]:

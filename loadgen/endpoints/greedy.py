@@ -89,13 +89,13 @@ def degenerate(answer: Answer) -> str | None:
 
 
 def short_cycle(tokens: Sequence[str], between: str) -> str | None:
-    """The few tokens that a text of many goes round in from its beginning; None if it does not."""
+    """The few tokens that a text of many goes round in, but for its first tenth; None if it does not."""
     if len(tokens) < MIN_CYCLED:
         return None
     for size in range(1, MOST_OF_A_CYCLE + 1):
-        same = sum(token == tokens[place % size] for place, token in enumerate(tokens))
-        if same >= SHARE * len(tokens):
-            return between.join(tokens[:size])
+        same = sum(token == former for token, former in zip(tokens[size:], tokens, strict=False))
+        if same >= SHARE * (len(tokens) - size):
+            return between.join(tokens[-size:])
     return None
 
 

@@ -102,7 +102,7 @@ def _logprobs(asked: Asked, a: EngineAnswers, b: EngineAnswers) -> Logprobs:
     silent = [each.engine for each in (a, b) if not each.logprobs]
     if silent:
         names = joined("{some} and {last}", silent)
-        return Logprobs(notes=[say("no log probabilities: {engines} gives none", engines=names)])
+        return Logprobs(notes=[say("log probabilities are not given by {engines}", engines=names)])
     for rater, writer in ((b, a), (a, b)):
         told = rater.scored.get(writer.engine, {})
         places = [scored_places(writer.first[p], told[p]) for p in sorted(told) if p in writer.first]
