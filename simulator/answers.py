@@ -20,7 +20,7 @@ from simulator.config import Answers
 from simulator.errors import BadRequestError
 from simulator.tokenizer import WORD_BYTES, WORDS
 
-CANDIDATES = 12
+CANDIDATES = 8
 REST = 0.02
 """Share of all tokens that are no candidates."""
 UNLIKELY = math.log(REST / len(WORDS))
@@ -144,23 +144,22 @@ def _words(cfg: Answers, prompt: str, output: int) -> Saying:
 
 def _likely(cfg: Answers, prompt: str, before: str) -> dict[str, float]:
     """The candidates for the next token and their log probabilities, likeliest first."""
-    seed = zlib.crc32(f"{prompt.strip()}\0{before}\0{cfg.first_word}".encode())
-    words, scores = _candidates(seed)
-    if cfg.rounding_nats:
-        noise = random.Random(f"{seed}/{cfg.rounding_seed}")
-        scores = tuple(each + noise.gauss(0, cfg.rounding_nats) for each in scores)
-    total = math.log(sum(math.exp(each) for each in scores)) - math.log(1 - REST)
-    found = {word: each - total for word, each in zip(words, scores, strict=True)}
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+    place = zlib.crc32(f"{prompt.strip()}\0{before}\0{cfg.first_word}".encode())
+    return _rated(place, cfg.rounding_nats, cfg.rounding_seed)
 
 
 @functools.lru_cache(maxsize=65_536)
-def _candidates(seed: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """The candidates in a place, likeliest first, and how far each is behind the first, in nats."""
-    rng = random.Random(seed)
-    words = tuple(word.decode() for word in rng.sample(WORDS, CANDIDATES))
+def _rated(place: int, rounding_nats: float, rounding_seed: int) -> dict[str, float]:
+    rng = random.Random(place)
+    words = [word.decode() for word in rng.sample(WORDS, CANDIDATES)]
     steps = [0.0, rng.expovariate(1 / LEAD_NATS), *(rng.expovariate(1.0) for _ in words[2:])]
-    return words, tuple(-behind for behind in itertools.accumulate(steps))
+    scores = [-behind for behind in itertools.accumulate(steps)]
+    if rounding_nats:
+        noise = random.Random(f"{place}/{rounding_seed}")
+        scores = [each + noise.gauss(0, rounding_nats) for each in scores]
+    total = math.log(sum(map(math.exp, scores))) - math.log(1 - REST)
+    found = {word: each - total for word, each in zip(words, scores, strict=True)}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def _told(rated: dict[str, float]) -> dict[str, Any]:

@@ -12,18 +12,19 @@ from loadgen.quality.result import Weights
 from loadgen.scenario.quality import Quality
 from tests.loadgen.quality.speakers import FEW, asked, speak, without
 
+QUICK = Quality(prompts=15, output_tokens=20, tasks=4, long_words=60)
 ROUNDED = {"rounding_nats": 0.05}
 
 
 @pytest.mark.parametrize("logprobs", [True, False])
 def test_an_engine_is_the_same_as_itself_for_every_seed(logprobs):
     for seed in range(20):
-        what = asked(seed)
+        what = asked(seed, QUICK)
         a, b = (speak(name, what, logprobs=logprobs) for name in "ab")
         result = judge(what, [a, b], {})
         assert result.verdict == "same", result.sentence
         assert result.sentence == (
-            "a and b give the same answers: 20 of 20 greedy texts are the same; both got 24 of 24 tasks right."
+            "a and b give the same answers: 15 of 15 greedy texts are the same; both got 4 of 4 tasks right."
         )
         assert result.notes == [] and result.answers == []
 
@@ -32,7 +33,7 @@ def test_two_engines_that_round_otherwise_are_the_same_for_every_seed():
     """Also under load, where batches round otherwise: texts part, and never where an engine was sure."""
     parted = 0
     for seed in range(20):
-        what = asked(seed)
+        what = asked(seed, QUICK)
         a = speak("a", what, **ROUNDED, rounding_seed=1, under_load={"rounding_seed": 11})
         b = speak("b", what, **ROUNDED, rounding_seed=2, under_load={"rounding_seed": 12})
         result = judge(what, [a, b], {})
@@ -41,7 +42,7 @@ def test_two_engines_that_round_otherwise_are_the_same_for_every_seed():
         parted += pair.agreement.same.total - pair.agreement.same.count
         assert pair.agreement.clear == 0
         assert pair.logprobs.mean < 0.06 and not pair.logprobs.whole_texts
-    assert parted > 40, "else nothing was tried"
+    assert parted > 30, "else nothing was tried"
 
 
 @pytest.mark.parametrize(("logprobs", "seeds"), [(True, 20), (False, 5)])
