@@ -69,10 +69,11 @@ def compare(
         for metric in metrics
     }
     means = {}
+    names = sorted(paired)  # so that the order of cells changes no digit
     for metric in metrics:
-        own = [found[cell, metric.key] for cell in paired]
+        own = [found[cell, metric.key] for cell in names]
         shared, means[metric.key] = share(own, mean_over_cells(own), known.starts)
-        found |= {(cell, metric.key): one for cell, one in zip(paired, shared, strict=True)}
+        found |= {(cell, metric.key): one for cell, one in zip(names, shared, strict=True)}
     left_out = {cell: pairs.left_out for cell, pairs in paired.items()}
     return conclude(a, b, left_out, found, means, settings, metrics, known.starts)
 
