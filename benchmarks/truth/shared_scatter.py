@@ -178,7 +178,7 @@ H200_SIGMA = 0.018
 
 
 def found_shares(task: tuple[float, int, int, int, int]) -> Floats:
-    """Share of cells, and of runs by their mean, in which a difference of one metric of three is found: new, then old."""
+    """Share of cells, and of runs by their mean, in which a difference in one metric is found: new, then old."""
     difference, cells, repeats, runs, seed = task
     rng = np.random.default_rng([seed, cells, repeats])
     total = np.zeros(4)

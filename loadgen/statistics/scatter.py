@@ -25,9 +25,13 @@ from loadgen.statistics.mixture import binned
 Truths = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 FEWEST_CELLS = 4
+"""Fewer cells know little more than each by itself."""
 OMEGAS = np.array([0.1, 0.3, 0.5, 0.75, 1.0, 1.3, 1.7, 2.2, 3.0])
-OMEGA_SCALE = 1.0
-TAIL = 5.0
+"""Spreads of log sigma^2 that are integrated over: 0.1 is hardly any, 1.4 is a sigma that differs by a factor of 2."""
+OMEGA_SCALE = 1.2
+"""Of their half-normal prior. A smaller one calls false winners where cells differ and there are three repeats."""
+TAIL = 4.0
+"""Degrees of freedom of the law of log sigma^2, a Student's t."""
 SLOPES = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
 SLOPE_PRIOR = np.array([0.3, 0.15, 0.35, 0.1, 0.1])
 _STEP = 0.1
@@ -55,9 +59,9 @@ class Priors:
     overall: Common
 
 
-PROCESSES = Priors(Common(0.25, 2.0, 20.0), Common(0.25, 1.35, 20.0))
+PROCESSES = Priors(Common(0.25, 2.0, 8.0), Common(0.25, 1.35, 20.0))
 """Repeats of the same processes, minutes apart, seldom differ in all cells by more than they scatter in one."""
-STARTS = Priors(Common(0.25, 1.1, 20.0, least=0.05), Common(0.25, 1.1, 50.0, least=0.05))
+STARTS = Priors(Common(0.25, 1.1, 15.0, least=0.05), Common(0.25, 1.1, 50.0, least=0.05))
 """Starts do: on an H200 two starts of one engine differed by 0.5% in every cell, their repeats by 0.05 to 0.3%."""
 
 

@@ -55,7 +55,7 @@ def test_vllm_is_ahead_by_a_known_share_over_all_and_in_nearly_every_cell(found,
 
 
 def test_ttft_is_called_nowhere_that_the_records_do_not_tell(found):
-    """At 1 user KsanaLLM is ahead in each cell, by 7 to 56%; at 16 the two are about equal. Neither is told for sure."""
+    """At 1 user KsanaLLM is ahead in each cell, by 7 to 56%, at 16 the two are about equal: neither beyond chance."""
     ratios = {cell.id[-4:] + cell.id[:5]: cell.metrics[TTFT].ratio.estimate for cell in found.cells}
     assert all(ratio < 0.94 for name, ratio in ratios.items() if name.startswith("c001"))
     assert np.median([ratio for name, ratio in ratios.items() if name.startswith("c016")]) == pytest.approx(1, abs=0.02)
