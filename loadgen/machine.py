@@ -13,7 +13,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 """What holds our packages: the checkout, or wherever they are installed. Processes of ours start there."""
-HOME = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
+IN_CHECKOUT = (ROOT / "pyproject.toml").is_file()
+"""Whether there is a Makefile to speak of."""
+HOME = ROOT if IN_CHECKOUT else Path.cwd()
 """Where `.env`, `.bakeoff/` and `runs/` lie: the checkout; without one, the working directory."""
 PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prometheus-client", "pydantic")
 

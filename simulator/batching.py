@@ -30,6 +30,7 @@ class Sequence:
     admitted: int = -1
     preemptions: int = 0
     gone: bool = False
+    """Nobody waits for it any more: it leaves when the next step is made up."""
 
     @property
     def pending(self) -> int:
@@ -90,10 +91,6 @@ class BatchingModel:
     def add(self, sequence: Sequence) -> None:
         """Queue an arrival. Arrivals must come in the order of `arrived`."""
         self.waiting.append(sequence)
-
-    def abort(self, sequence: Sequence) -> None:
-        """Drop a sequence. A running one leaves when the next step is made up."""
-        sequence.gone = True
 
     @property
     def usage(self) -> float:

@@ -198,17 +198,13 @@ class Config(_Strict):
 SECTIONS = (Config, FixedTiming, BatchingTiming, StreamShape, Tokens, Answers, PrefixCaching, Fault, Jitter)
 
 
-def _known_keys(model: type[BaseModel]) -> set[str]:
-    return set(model.model_fields)
-
-
 def _explain(error: ValidationError, source: str) -> str:
     """One line for the first thing wrong, with a hint for a misspelt key."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = set().union(*(_known_keys(m) for m in SECTIONS))
+        known = {key for section in SECTIONS for key in section.model_fields}
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         message = "unknown key" + (f", did you mean {close[0]}?" if close else "")
     return f"{source}: {where + ': ' if where else ''}{message}"

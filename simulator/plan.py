@@ -124,17 +124,6 @@ def content_due(
     return result
 
 
-def last_kinds(shape: Shape) -> tuple[int, int]:
-    """Return the kinds of the last content event and of the tail that follows it in a write of its own."""
-    if shape.usage == "last":
-        return CONTENT | FINISH | USAGE, DONE
-    if shape.usage == "finish":
-        return CONTENT, FINISH | USAGE | DONE
-    if shape.usage == "own":
-        return CONTENT | FINISH, USAGE | DONE
-    return CONTENT | FINISH, DONE
-
-
 def fixed_plan(
     cfg: FixedTiming, shape: Shape, personality: str, prompt: int, output: int, anchor: int, factor: float,
     rng: np.random.Generator,
@@ -156,11 +145,14 @@ def fixed_plan(
 
 
 def closing(shape: Shape, personality: str) -> tuple[int, int]:
-    """Return `last_kinds` as the personality has them: KsanaLLM always finishes with an event of its own."""
-    last, tail = last_kinds(shape)
-    if personality == "ksana" and shape.usage in ("none", "own"):
-        return CONTENT, FINISH | tail
-    return last, tail
+    """Return the kinds of the last content event and of the tail that follows it in a write of its own."""
+    if shape.usage == "last":
+        return CONTENT | FINISH | USAGE, DONE
+    usage = USAGE if shape.usage in ("own", "finish") else 0
+    # KsanaLLM always finishes with an event of its own.
+    if personality == "ksana" or shape.usage == "finish":
+        return CONTENT, FINISH | usage | DONE
+    return CONTENT | FINISH, usage | DONE
 
 
 class FaultedWrites:

@@ -133,7 +133,7 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
     if not measured or (wanted is not None and len(measured) < wanted):
         short = say("only {count} of {wanted} requests were measured", count=len(measured), wanted=wanted)
         return short if wanted else say("no request was measured")
-    client = block.client
+    client = facts.client
     if client is not None and client.limited:
         return say("the load generator was the limit: {reasons}", reasons=joined("{a}; {b}", client.reasons))
     missed = sum(record.error in LENGTHS for record in measured)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Self, cast
 
 from loadgen.bench.listener import Listener
-from loadgen.distributed.messages import BlockStatus
+from loadgen.distributed.status import BlockStatus
 from loadgen.runs.manifest import BlockFacts, Manifest
 from loadgen.scenario.model import Block
 

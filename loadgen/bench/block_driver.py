@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from loadgen.bench.block_watch import BlockFailed, BlockWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
-from loadgen.distributed.messages import BlockStatus
+from loadgen.distributed.status import BlockStatus
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say

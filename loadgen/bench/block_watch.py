@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from loadgen.distributed.messages import BlockStatus
+from loadgen.distributed.status import BlockStatus
 from loadgen.hosts.base import EngineHost
 from loadgen.message import Message, say
 from loadgen.record import REJECTIONS

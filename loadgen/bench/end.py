@@ -45,7 +45,7 @@ def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console
     """Print what there is of a run that broke off, and how to see it and go on; `resume` is the command for that."""
     lines = [
         f"What was measured is in {folder.path}",
-        f"See it with `make report RUN={folder.path}`; go on with `{resume}`.",
+        f"See it with `{folder.report_command}`; go on with `{resume}`.",
     ]
     with contextlib.suppress(UserError):
         data = report_data(folder, prometheus_url=prometheus)

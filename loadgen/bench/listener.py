@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loadgen.distributed.messages import BlockStatus
+from loadgen.distributed.status import BlockStatus
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block
 

@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 
 from loadgen.bench.listener import Listener
-from loadgen.distributed.messages import BlockStatus
+from loadgen.distributed.status import BlockStatus
 from loadgen.presentation.progress import StatusLine
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block

@@ -9,19 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import (
-    Accept,
-    Api,
-    ApiKeyEnv,
-    EngineUrls,
-    Model,
-    RunsDir,
-    Tokenizer,
-    default_runs_dir,
-    read_seats,
-)
+from loadgen.cli.options import Accept, Endpoints, RunsDir, default_runs_dir, with_groups
 from loadgen.errors import UserError
-from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.gate.options import Gate
 from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
 
@@ -30,7 +20,9 @@ MOST_REPEATS = "16"
 DEFAULT_SCENARIO = "smoke"
 
 
+@with_groups
 def bench(
+    *,
     scenario: Annotated[
         str | None,
         typer.Argument(
@@ -41,11 +33,7 @@ def bench(
         str | None,
         typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
     ] = None,
-    engine: EngineUrls = None,
-    api: Api = None,
-    model: Model = None,
-    tokenizer: Tokenizer = None,
-    api_key_env: ApiKeyEnv = None,
+    endpoints: Endpoints,
     runs_dir: RunsDir = None,
     requests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Measured requests a block, over the scenario's.")
@@ -70,10 +58,7 @@ def bench(
         int | None, typer.Option(min=1, max=64, metavar="N", help="Locust workers, with --engine (default 1).")
     ] = None,
     accept: Accept = None,
-    fail_if: FailIf = None,
-    junit: Junit = None,
-    markdown: MarkdownFile = None,
-    github_summary: GithubSummary = False,
+    gate: Gate,
 ) -> None:
     """Race engines over a scenario, into a run folder.
 
@@ -85,8 +70,7 @@ def bench(
     from loadgen.bench.race import run_bench
     from loadgen.runs.resume import find_scenario
 
-    gate = Gate(fail_if, junit, markdown, github_summary)
-    seats = read_seats(engine, api=api, model=model, tokenizer=tokenizer, api_key_env=api_key_env, workers=workers)
+    seats = endpoints.seats(workers=workers)
     if seats is not None:
         gate.check_engines(len(seats))
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "starts": starts, "seed": seed}

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Language, LanguageChoice, RunsDir, default_runs_dir
+from loadgen.cli.options import Language, LanguageChoice, RunsDir, default_runs_dir, with_groups
 from loadgen.errors import UserError
-from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile, scenario_thresholds
+from loadgen.gate.options import Gate, scenario_thresholds
 
 
+@with_groups
 def compare(
+    *,
     run_a: Annotated[str, typer.Argument(metavar="RUN_A", help="The run to compare with: its id or folder.")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B", help="The run that is judged.")],
     engine: Annotated[str | None, typer.Option(metavar="NAME", help="Engine of both (default: that of both).")] = None,
@@ -27,10 +29,7 @@ def compare(
             "shared-prefix, arrival.",
         ),
     ] = None,
-    fail_if: FailIf = None,
-    junit: Junit = None,
-    markdown: MarkdownFile = None,
-    github_summary: GithubSummary = False,
+    gate: Gate,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write it (default: RUN_B/compare-<id of RUN_A>).")
     ] = None,
@@ -51,7 +50,6 @@ def compare(
 
     if engine is not None and (a is not None or b is not None):
         raise UserError("Give either --engine for both runs, or --a and --b.")
-    gate = Gate(fail_if, junit, markdown, github_summary)
     folder_a, folder_b = (RunFolder.find(runs_dir or default_runs_dir(), name) for name in (run_a, run_b))
     side_a, side_b = load_sides(folder_a, folder_b, a or engine, b or engine)
     thresholds = gate.thresholds(scenario_thresholds(side_b.manifest.scenario))

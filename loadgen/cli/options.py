@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import functools
 import os
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -44,22 +48,6 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file (- for stdout).")
 ]
 
-EngineUrls = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--engine",
-        metavar="NAME=URL",
-        help="Endpoint that already runs (repeatable); without it, the stack's engines.",
-    ),
-]
-Api = Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")]
-Model = Annotated[str | None, typer.Option(metavar="NAME", help="Model name for every --engine.")]
-Tokenizer = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Folder with the model's tokenizer.json, for --engine.")
-]
-ApiKeyEnv = Annotated[
-    str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the API key, for --engine.")
-]
 Accept = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,57 +57,81 @@ Accept = Annotated[
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Endpoints:
+    """Engines that run already, and what holds for all of them."""
+
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=URL", help="Endpoint that already runs (repeatable); without it, the stack's engines."
+        ),
+    ] = None
+    api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model name for every --engine.")] = None
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder with the model's tokenizer.json, for --engine.")
+    ] = None
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the API key, for --engine.")
+    ] = None
+
+    def seats(self, **more: object) -> list[Seat] | None:
+        """The endpoints to race; None for the stack's engines. `more` are options that go with endpoints too.
+
+        Raises:
+            UserError: one is malformed, or an option for endpoints is given without any.
+        """
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engine"}
+        if not self.engine:
+            for name in (name for name, value in {**shared, **more}.items() if value is not None):
+                raise UserError(
+                    f"--{name.replace('_', '-')} goes with --engine NAME=URL; without it the stack's engines are raced "
+                    "as they are."
+                )
+            return None
+        from loadgen.endpoints.endpoint import normalise_url
+        from loadgen.endpoints.seats import Seat
+
+        read_api_key(self.api_key_env)
+        seats: list[Seat] = []
+        for item in self.engine:
+            name, equals, url = item.partition("=")
+            if not equals or not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+                raise UserError(f"--engine {item!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
+            if any(seat.name == name for seat in seats):
+                raise UserError(f"--engine {item!r}: the name {name!r} is taken twice.")
+            seats.append(Seat(name=name, base_url=normalise_url(url), **shared))
+        return seats
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Let parameters of a command be groups of options: dataclasses, whose fields stand on the command line."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{option: given.pop(option) for option in signature(kind).parameters})
+        command(**given)
+
+    parameters: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        parameters += signature(groups[name]).parameters.values() if name in groups else [parameter]
+        hints |= get_type_hints(groups[name], include_extras=True) if name in groups else {}
+    run.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
+    run.__signature__ = Signature(  # type: ignore[attr-defined]
+        [each.replace(annotation=hints[each.name], kind=Parameter.KEYWORD_ONLY) for each in parameters]
+    )
+    return run
+
+
 def default_runs_dir() -> Path:
     """Where runs are kept: BAKEOFF_RUNS_DIR from the environment or `.env`, else `runs`; from `HOME`."""
     from loadgen.settings import load_settings
 
     return HOME / load_settings(HOME).runs_dir
-
-
-def read_seats(
-    engines: list[str] | None,
-    *,
-    api: ApiChoice | None,
-    model: str | None,
-    tokenizer: str | None,
-    api_key_env: str | None,
-    **more: object,
-) -> list[Seat] | None:
-    """The endpoints to race, from the options above; None for the stack's engines.
-
-    Args:
-        engines: `NAME=URL` each.
-        api: of all of them.
-        model: of all of them.
-        tokenizer: of all of them.
-        api_key_env: name of the environment variable with the key of all of them.
-        more: further options that have no meaning without `engines`.
-
-    Raises:
-        UserError: one is malformed, or an option for endpoints is given without any.
-    """
-    own = {"api": api, "model": model, "tokenizer": tokenizer, "api_key_env": api_key_env, **more}
-    if not engines:
-        for name in (name for name, value in own.items() if value is not None):
-            raise UserError(
-                f"--{name.replace('_', '-')} goes with --engine NAME=URL; without it the stack's engines are raced as "
-                "they are."
-            )
-        return None
-    from loadgen.endpoints.endpoint import normalise_url
-    from loadgen.endpoints.seats import Seat
-
-    read_api_key(api_key_env)
-    seats: list[Seat] = []
-    for item in engines:
-        name, equals, url = item.partition("=")
-        if not equals or not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise UserError(f"--engine {item!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
-        if any(seat.name == name for seat in seats):
-            raise UserError(f"--engine {item!r}: the name {name!r} is taken twice.")
-        facts: dict[str, Any] = {"model": model, "tokenizer": tokenizer, "api_key_env": api_key_env}
-        seats.append(Seat(name=name, base_url=normalise_url(url), api=api.value if api else None, **facts))
-    return seats
 
 
 def read_api_key(variable: str | None) -> str | None:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import (
-    Accept,
-    Api,
-    ApiKeyEnv,
-    EngineUrls,
-    JsonFile,
-    Model,
-    Tokenizer,
-    read_seats,
-)
-from loadgen.files import STDOUT, check_writable
+from loadgen.cli.options import Accept, Endpoints, JsonFile, with_groups
+from loadgen.errors import UserError
+from loadgen.files import STDOUT, check_writable, write_result
 from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
 
+if TYPE_CHECKING:
+    from loadgen.hosts.base import EngineHost
 
+
+@with_groups
 def preflight(
-    scenario: Annotated[
+    *,
+    scenario_name: Annotated[
         str | None,
         typer.Argument(metavar="SCENARIO", help="What the engines are to be fit for: a name, or a .yaml file."),
     ] = None,
-    engine: EngineUrls = None,
-    api: Api = None,
-    model: Model = None,
-    tokenizer: Tokenizer = None,
-    api_key_env: ApiKeyEnv = None,
+    endpoints: Endpoints,
     accept: Accept = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -40,15 +34,48 @@ def preflight(
     The same tokens in, the same text out, and how each one answers; every race begins with it. Exit code: 0 nothing
     stands in the way, 1 no engine could be asked, 2 wrong usage, 5 a race would mean nothing, 130 interrupted.
     """
-    from loadgen.cli.preflight_run import run_preflight
+    from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
+    from loadgen.hosts.external import ExternalHost
+    from loadgen.preflight.compare import refuse_blocking
+    from loadgen.preflight.finding import Needs
+    from loadgen.preflight.phase import Preflight, needs_of
+    from loadgen.preflight.show import findings_json, findings_table
+    from loadgen.presentation.progress import StatusLine
+    from loadgen.runs.resume import find_scenario
 
-    seats = read_seats(engine, api=api, model=model, tokenizer=tokenizer, api_key_env=api_key_env)
+    seats, accepted = endpoints.seats(), parse_accept(accept or ())
     check_writable(json_file)
-    run_preflight(
-        scenario,
-        checkout=HOME,
-        engines=seats,
-        accepted=parse_accept(accept or ()),
-        json_file=json_file,
-        console=open_console(stderr=json_file == STDOUT),
-    )
+    console = open_console(stderr=json_file == STDOUT)
+    scenario = find_scenario(scenario_name) if scenario_name else None
+    host: EngineHost
+    if seats is not None:
+        host = ExternalHost({seat.name: seat.base_url for seat in seats})
+    else:
+        stack = open_stack(HOME)
+        host = stack.host
+        seats = choose_seats(scenario, stack)[0] if scenario else list(stack.seats.values())
+        if scenario is not None:
+            settle_serving(scenario, stack)
+    last = seats[-1].name
+    phase = Preflight(seats, host, needs_of(scenario) if scenario else Needs(), accepted)
+    missing: list[str] = []
+    try:
+        with StatusLine(console) as progress:
+            findings = phase.run(
+                last, lambda name, text: progress.line(f"{name}: {text.removeprefix(f'{name}: ')}"), missing.append
+            )
+    finally:
+        host.stop(last)
+    for text in missing:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+    names = [seat.name for seat in seats]
+    if findings:
+        console.print(findings_table(findings, names))
+    if json_file is not None:
+        write_result(json_file, json.dumps(findings_json(findings, names), indent=2) + "\n")
+    if not findings:
+        raise UserError("No engine could be asked.", exit_code=1)
+    refuse_blocking(findings)
+    unasked = [name for name in names if not any(name in fact.values for fact in findings)]
+    if unasked:
+        raise UserError(f"{' and '.join(unasked)} could not be asked, so this is no comparison.", exit_code=1)

@@ -9,12 +9,14 @@ import typer
 
 from loadgen.cli import options
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Language, LanguageChoice, RunName, RunsDir
-from loadgen.gate.options import FailIf, Gate, GithubSummary, Junit, MarkdownFile
+from loadgen.cli.options import Language, LanguageChoice, RunName, RunsDir, with_groups
+from loadgen.gate.options import Gate
 from loadgen.machine import HOME
 
 
+@with_groups
 def report(
+    *,
     run_name: RunName = None,
     runs_dir: RunsDir = None,
     prometheus_url: Annotated[
@@ -29,10 +31,7 @@ def report(
     ] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
     lang: Language = LanguageChoice.en,
-    fail_if: FailIf = None,
-    junit: Junit = None,
-    markdown: MarkdownFile = None,
-    github_summary: GithubSummary = False,
+    gate: Gate,
 ) -> None:
     """Write a run's report, and print its table.
 
@@ -46,7 +45,6 @@ def report(
     from loadgen.runs.folder import RunFolder
     from loadgen.runs.manifest import load_manifest
 
-    gate = Gate(fail_if, junit, markdown, github_summary)
     folder = RunFolder.find(runs_dir or options.default_runs_dir(), run_name)
     url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
     config = None if model_config is None else read_config(model_config)

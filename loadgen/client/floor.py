@@ -10,14 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
-from loadgen.machine import HOME, host_facts
+from loadgen.machine import HOME, IN_CHECKOUT, host_facts
 from loadgen.message import joined, say
 from loadgen.validation import Words
 
 SCHEMA_VERSION = 1
 FLOOR_FILE = HOME / ".bakeoff" / "calibration.json"
 QUOTED_STREAMS = 64
-NOT_CALIBRATED = say("not calibrated here: run `make calibrate`")
+CALIBRATE = "make calibrate" if IN_CHECKOUT else "bakeoff calibrate"
+NOT_CALIBRATED = say("not calibrated here: run `{command}`", command=CALIBRATE)
 
 
 class _Model(BaseModel):
@@ -122,12 +123,12 @@ def read_floor(path: Path = FLOOR_FILE) -> Floor:
     try:
         floor = Floor.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run `make calibrate`.") from None
+        raise UserError(f"{path} does not exist: run `{CALIBRATE}`.") from None
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise UserError(f"{path}: not a readable calibration: {detail}. Run `make calibrate`.") from None
+        raise UserError(f"{path}: not a readable calibration: {detail}. Run `{CALIBRATE}`.") from None
     if floor.schema_version > SCHEMA_VERSION:
-        raise UserError(f"{path} was written by a later Bakeoff (schema {floor.schema_version}): run `make calibrate`.")
+        raise UserError(f"{path} was written by a later Bakeoff (schema {floor.schema_version}): run `{CALIBRATE}`.")
     return floor
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from loadgen.client.health import PROBE_PERIOD_NS, ProbeReport, WorkerHealth, schedule_lag_ns, worker_health
-from loadgen.message import Message, as_data, joined, mark, of_data, say
+from loadgen.message import Message, joined, mark, say
 from loadgen.record import RequestRecord
+from loadgen.validation import Words
 
 TTFT_TOLERANCE_MS = 1.0
 TTFT_TOLERANCE_SHARE = 0.02
@@ -50,7 +51,7 @@ class ClientVerdict:
     """What one block's figures owe to the load generator at most. Errors are `JUDGED_PERCENTILE`s over requests."""
 
     limited: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[Words, ...]
     """What was beyond its tolerance, then what caused it."""
     ttft_error_ms: float | None
     """None where it is not known."""
@@ -67,22 +68,6 @@ class ClientVerdict:
     """Requests that were judged."""
     workers: tuple[dict[str, Any], ...] = ()
     """`WorkerHealth.figures` of each worker."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data for JSON."""
-        return {
-            **dataclasses.asdict(self),
-            "reasons": [as_data(reason) for reason in self.reasons],
-            "workers": list(self.workers),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ClientVerdict:
-        """Read plain data; fields that a later version added are ignored. Raises TypeError when it is none of ours."""
-        known = {field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data}
-        for name in ("reasons", "workers"):
-            known[name] = tuple(map(of_data, known.get(name, ())))
-        return cls(**known)
 
     def sentence(self) -> str:
         """Return the verdict as one sentence."""

@@ -11,7 +11,8 @@ from typing import Any
 from loadgen.client.health import ProbeReport
 from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.distributed.client_metrics import ClientMetrics
-from loadgen.distributed.messages import BlockStatus, Pulse
+from loadgen.distributed.messages import Pulse
+from loadgen.distributed.status import BlockStatus
 from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import JSONL
@@ -168,13 +169,12 @@ class Collector:
         block = self.block
         if block is None:
             return BlockStatus(write_error=self.write_error, **master)
-        verdict = self.verdict() if block.ended else None
         return BlockStatus(
             **dict(block.progress(master.pop("in_flight", 0))),
             lost_workers=block.lost_workers,
             ended_workers=block.ended_workers,
             unconfirmed_workers=sorted(block.workers - block.ended_workers.keys() - set(block.lost_workers)),
             write_error=self.write_error,
-            client=verdict.to_dict() if verdict is not None else None,
+            client=self.verdict() if block.ended else None,
             **master,
         )

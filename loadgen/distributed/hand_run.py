@@ -55,8 +55,7 @@ class HandRun:
         """Close it. `failure`: why the test was stopped; of no meaning where it was complete by then."""
         facts, manifest = self._facts, self._manifest
         facts.ended_at = manifest.ended_at = time.time()
-        verdict = block.judge()
-        facts.client = verdict.to_dict() if verdict is not None else None
+        facts.client = block.judge()
         if failure is None and block.lost_workers:
             failure = say("a Locust worker was lost")
         if block.complete or (failure is None and block.plan.requests is None):

@@ -8,7 +8,8 @@ from typing import Any
 import requests
 from pydantic import ValidationError
 
-from loadgen.distributed.messages import REQUEST_FIELD, BlockStatus
+from loadgen.distributed.messages import REQUEST_FIELD
+from loadgen.distributed.status import BlockStatus
 from loadgen.errors import UserError
 from loadgen.traffic.plan import BlockRequest
 

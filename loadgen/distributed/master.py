@@ -21,10 +21,10 @@ from loadgen.distributed.messages import (
     PULSE_MESSAGE,
     RECORDS_MESSAGE,
     BlockEnd,
-    BlockStatus,
     Pulse,
 )
 from loadgen.distributed.planner import BY_HAND, Planner
+from loadgen.distributed.status import BlockStatus
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
 from loadgen.message import say

@@ -1,4 +1,4 @@
-"""What crosses the borders between campaign, master and workers beside Locust's own messages (and `BlockPlan`)."""
+"""What crosses the border between master and workers beside Locust's own messages (and `BlockPlan`)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import Field
-
 from loadgen.client.health import ProbeReport
-from loadgen.traffic.block_state import BlockProgress
 
 REQUEST_FIELD = "block_request"
 """Field of Locust's start form in which a campaign sends its `BlockRequest`, as JSON."""
@@ -61,27 +58,3 @@ class BlockEnd:
     block: str
     records: int
     """How many it sent."""
-
-
-class BlockStatus(BlockProgress):
-    """How things stand with the master, and with the block that runs or ran last; what `/bakeoff/block` gives."""
-
-    state: str = "ready"
-    """Locust's own word for it."""
-    workers: int = 0
-    users: int = 0
-    lost_workers: list[str] = Field(default_factory=list)
-    """Workers that went away while the block ran."""
-    ended_workers: dict[str, int] = Field(default_factory=dict)
-    """Records that each worker says it sent, told when it has stopped."""
-    unconfirmed_workers: list[str] = Field(default_factory=list)
-    """Workers that records came from, and that have neither stopped nor been lost."""
-    write_error: str | None = None
-    """Why records cannot be written."""
-    client: dict[str, Any] | None = None
-    """Whether the load generator was the limit: a `ClientVerdict` as plain data, once the block has ended."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether the master waits for a block."""
-        return self.state in ("ready", "stopped")

@@ -73,7 +73,7 @@ def install(web_ui: WebUI, master: Master) -> None:
 
     @app.route("/bakeoff/block")
     def block() -> Response:
-        return jsonify(master.status().model_dump())
+        return jsonify(master.status().model_dump(mode="json"))
 
 
 def _guard(app: Flask, bound_to: str) -> None:

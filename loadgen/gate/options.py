@@ -1,7 +1,8 @@
-"""The options of a gate, the same for `compare`, `bench` and `report`. Light: every command loads this."""
+"""A gate and its options, the same for `compare`, `bench` and `report`. Light: every command loads this."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,51 +21,52 @@ if TYPE_CHECKING:
     from loadgen.runs.folder import RunFolder
     from loadgen.scenario.threshold import Threshold
 
-FailIf = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="THRESHOLD",
-        help="Fail where this is so, such as 'ttft.p95 > +5%' or 'errors > 1%' (repeatable; over the scenario's own).",
-    ),
-]
-Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the thresholds as JUnit XML.")]
-MarkdownFile = Annotated[
-    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the thresholds as GitHub-flavoured Markdown.")
-]
-GithubSummary = Annotated[
-    bool, typer.Option("--github-summary", help="Append that Markdown to the file that GITHUB_STEP_SUMMARY names.")
-]
 
-
+@dataclasses.dataclass
 class Gate:
     """What to hold a run against, and where to tell it. Made before a run, so that mistakes show at once."""
 
-    def __init__(
-        self, fail_if: Sequence[str] | None, junit: Path | None, markdown: Path | None, github_summary: bool
-    ) -> None:
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="THRESHOLD",
+            help="Fail where this is so, such as 'ttft.p95 > +5%' or 'errors > 1%' (repeatable; over the scenario's "
+            "own).",
+        ),
+    ] = None
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the thresholds as JUnit XML.")] = None
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the thresholds as GitHub-flavoured Markdown.")
+    ] = None
+    github_summary: Annotated[
+        bool,
+        typer.Option("--github-summary", help="Append that Markdown to the file that GITHUB_STEP_SUMMARY names."),
+    ] = False
+
+    def __post_init__(self) -> None:
         """Read thresholds and check the files. Raises UserError."""
         from loadgen.gate.cases import read_thresholds
 
-        self.given: list[Threshold] = read_thresholds(fail_if or ())
-        summary = os.environ.get("GITHUB_STEP_SUMMARY") if github_summary else None
-        if github_summary and not summary:
+        self._given: list[Threshold] = read_thresholds(self.fail_if or ())
+        summary = os.environ.get("GITHUB_STEP_SUMMARY") if self.github_summary else None
+        if self.github_summary and not summary:
             raise UserError("--github-summary: GITHUB_STEP_SUMMARY is not set; use --markdown FILE outside GitHub.")
-        self._junit, self._markdown, self._summary = junit, markdown, Path(summary) if summary else None
-        for file in (junit, markdown, self._summary):
+        self._summary = Path(summary) if summary else None
+        for file in (self.junit, self.markdown, self._summary):
             check_writable(file)
 
     def thresholds(self, scenario: Sequence[str]) -> list[Threshold]:
         """Those of the command line, else the scenario's."""
         from loadgen.gate.cases import read_thresholds
 
-        found = self.given or read_thresholds(scenario)
-        if not found and (self._junit or self._markdown or self._summary):
+        found = self._given or read_thresholds(scenario)
+        if not found and (self.junit or self.markdown or self._summary):
             raise UserError("There is no threshold to write about: give --fail-if, or fail_if: in the scenario.")
         return found
 
     def check_engines(self, engines: int) -> None:
         """Raise UserError where a difference is asked for and there is nothing to compare with."""
-        relative = next((threshold for threshold in self.given if threshold.difference), None)
+        relative = next((threshold for threshold in self._given if threshold.difference), None)
         if relative is not None and engines < 2:
             raise UserError(
                 f"--fail-if '{relative}' is about a difference, and there is one engine: compare its run with another "
@@ -78,12 +80,12 @@ class Gate:
         from loadgen.gate.summary import gate_markdown
         from loadgen.gate.terminal import show_decisions
 
-        if not decisions and not (self._junit or self._markdown or self._summary):
+        if not decisions and not (self.junit or self.markdown or self._summary):
             return 0
         show_decisions(console, decisions)
-        if self._junit is not None:
-            write_result(self._junit, junit_xml(decisions, name=title, started_at=started_at))
-        for file, append in ((self._markdown, False), (self._summary, True)):
+        if self.junit is not None:
+            write_result(self.junit, junit_xml(decisions, name=title, started_at=started_at))
+        for file, append in ((self.markdown, False), (self._summary, True)):
             if file is not None:
                 write_result(file, gate_markdown(decisions, title=title), append=append)
         return exit_code(decisions)

@@ -106,7 +106,6 @@ class QuickResult:
                 "cpu_seconds": self.client.cpu_seconds,
                 "cpu_us_per_event": self.client.cpu_us_per_event,
                 "events": self.client.events,
-                **self.verdict.to_dict(),
-                "reasons": list(self.verdict.reasons),
+                **dataclasses.asdict(self.verdict),
             },
         }

@@ -81,7 +81,7 @@ def write_report(
         reason = error.strerror or error
         raise UserError(
             f"{folder.path}: the report cannot be written: {reason}. Free some space or mend the folder's permissions, "
-            "then run `make report` again; the records are safe."
+            f"then run `{folder.report_command}` again; the records are safe."
         ) from None
     return paths
 

@@ -89,7 +89,7 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
                     repeat=block.facts.repeat,
                 )
             )
-    verdicts = [block.client for block in chosen]
+    verdicts = [block.facts.client for block in chosen]
     samples = samples_of(chosen, slo)
     found = intervals(samples)
     met = None if slo is None else met_interval(chosen, slo)

@@ -268,5 +268,5 @@ def _block_view(block: BlockData, used: set[str]) -> BlockView:
         errors=sum(not record.ok for record in measured),
         started_at=facts.started_at,
         ended_at=facts.ended_at,
-        client=block.client,
+        client=facts.client,
     )

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
+from loadgen.machine import IN_CHECKOUT
 from loadgen.metrics.window import Cut
 from loadgen.record import RequestRecord
 from loadgen.runs.manifest import BlockFacts, Manifest, load_manifest, save_manifest
@@ -29,14 +29,6 @@ class BlockData:
     facts: BlockFacts
     records: list[RequestRecord]
     cut: Cut
-
-    @functools.cached_property
-    def client(self) -> ClientVerdict | None:
-        """The verdict on the load generator that the manifest holds; None where it holds none that can be read."""
-        try:
-            return ClientVerdict.from_dict(self.facts.client) if self.facts.client is not None else None
-        except TypeError:
-            return None
 
     @functools.cached_property
     def measured(self) -> list[RequestRecord]:
@@ -63,6 +55,11 @@ class RunFolder:
         self.manifest_path = path / MANIFEST
         self.records_path = path / JSONL
         self.parquet_path = path / PARQUET
+
+    @property
+    def report_command(self) -> str:
+        """The command that makes and shows its report."""
+        return f"make report RUN={self.path}" if IN_CHECKOUT else f"bakeoff report {self.path}"
 
     @classmethod
     def create(cls, runs_dir: Path, manifest: Manifest) -> RunFolder:

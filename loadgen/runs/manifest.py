@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator
 
+from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.files import write_file
 from loadgen.metrics.window import CutRule
@@ -29,6 +31,13 @@ Verdict = Literal["equal", "unknown", "noted", "blocking"]
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore")
+
+
+def _unless_unreadable(value: object, read: Callable[[object], Any]) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
 
 
 class EngineFacts(_Model):
@@ -106,8 +115,8 @@ class BlockFacts(_Model):
     ended_at: float | None = None
     ended_early: Words | None = None
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
-    client: dict[str, Any] | None = None
-    """Whether the load generator was the limit: a `ClientVerdict` as plain data; None where nobody judged."""
+    client: Annotated[ClientVerdict | None, WrapValidator(_unless_unreadable)] = None
+    """Whether the load generator was the limit; None where nobody judged, or in a way that is not ours."""
 
     @classmethod
     def begun(cls, block_id: str, engine: str, cell: Cell, *, attempt: int = 1, repeat: int = 1, **more: Any) -> Self:
@@ -134,7 +143,7 @@ class BlockFacts(_Model):
     @property
     def client_limited(self) -> bool:
         """Whether the load generator is known to have been the limit."""
-        return self.client is not None and bool(self.client.get("limited"))
+        return self.client is not None and self.client.limited
 
 
 class Session(_Model):

@@ -37,9 +37,7 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
     if manifest.source != "bench" or not manifest.scenario:
         raise UserError(f"{folder.path} was not made by `bakeoff bench`: only such a run can be resumed.")
     if manifest.status == "complete":
-        raise UserError(
-            f"{folder.path} is complete: there is nothing to resume. See it with `make report RUN={folder.path}`."
-        )
+        raise UserError(f"{folder.path} is complete: nothing to resume. See it with `{folder.report_command}`.")
     for fact in MACHINE:
         if manifest.host.get(fact) != host.get(fact):
             raise UserError(
@@ -49,11 +47,8 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
     written = folder.manifest_path.stat().st_mtime
     for facts in manifest.blocks:
         if facts.status == "running":
-            facts.status, facts.reason, facts.ended_at = (
-                "interrupted",
-                say("the process that ran it was killed"),
-                written,
-            )
+            facts.status, facts.ended_at = "interrupted", written
+            facts.reason = say("the process that ran it was killed")
     former = manifest.sessions or [Session(started_at=manifest.started_at, ended_at=manifest.ended_at)]
     if former[-1].ended_at is None:
         former[-1].ended_at = written

@@ -1,4 +1,7 @@
-"""How far a block has come: its records are counted as they arrive, and cut into phases now and then."""
+"""How far a block has come: its records are counted as they arrive, and cut into phases now and then.
+
+The rule that says which requests are measured, and when a block is complete, is `loadgen.metrics.window.CutRule`.
+"""
 
 from __future__ import annotations
 

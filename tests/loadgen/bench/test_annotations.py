@@ -22,7 +22,8 @@ from loadgen.bench import race as bench
 from loadgen.bench.annotations import ENVIRONMENT, PROGRAM, Annotations
 from loadgen.bench.listener import Listener, Listeners
 from loadgen.bench.progress import BenchProgress
-from loadgen.distributed.messages import BlockStatus
+from loadgen.client.verdict import ClientVerdict
+from loadgen.distributed.status import BlockStatus
 from loadgen.errors import UserError
 from loadgen.runs.manifest import BlockFacts, Manifest, Session
 from loadgen.scenario.model import Block, Cell
@@ -55,7 +56,7 @@ def facts(block, attempt=1, status="complete", reason=None, start=1001.0, end=10
         reason=reason,
         started_at=start,
         ended_at=end,
-        client={"limited": limited},
+        client=ClientVerdict(limited, (), 0.0, 1.0, 0.0),
     )
 
 

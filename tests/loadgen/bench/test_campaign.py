@@ -13,7 +13,7 @@ from loadgen.bench import campaign as module
 from loadgen.bench.campaign import Campaign, Listener, make_folder
 from loadgen.client.verdict import ClientVerdict
 from loadgen.distributed.locust_client import LocustGone
-from loadgen.distributed.messages import BlockStatus
+from loadgen.distributed.status import BlockStatus
 from loadgen.endpoints import seats as seats_module
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
@@ -438,10 +438,10 @@ def test_full_disk_ends_the_run(race):
 
 def test_a_client_limited_block_is_kept(race):
     limited = ClientVerdict(True, ("TTFT may be off by up to 8.1 ms (tolerance 1.0 ms)",), 8.1, 1.0, 0.0, requests=5)
-    race.locust.stories[A] = [{"client": limited.to_dict()}]
+    race.locust.stories[A] = [{"client": limited}]
     assert race.campaign.run()
     told = {facts.id: facts.client for facts in race.manifest.blocks}
-    assert told.pop(A)["reasons"] == list(limited.reasons)
+    assert told.pop(A) == limited
     assert set(told.values()) == {None}
 
 

@@ -13,7 +13,7 @@ from loadgen.endpoints.seats import Seat
 from loadgen.runs.folder import RunFolder
 from tests.loadgen.report.synthetic_run import SyntheticRun
 
-LIMITED = ClientVerdict(True, ("TTFT may be off by up to 8.1 ms",), 8.1, 1.0, 0.0, requests=5).to_dict()
+LIMITED = ClientVerdict(True, ("TTFT may be off by up to 8.1 ms",), 8.1, 1.0, 0.0, requests=5)
 
 
 def ended(folder, engines, limited, *, whole=True, error=None):

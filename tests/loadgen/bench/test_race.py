@@ -65,8 +65,8 @@ def test_race_of_two_endpoints_by_two_workers(tmp_path):
         if facts.users > 1:
             assert len({r.worker for r in block.records}) == 2
         assert facts.client is not None
-        assert facts.client["requests"] == 10
-        told = {worker["worker"]: worker for worker in facts.client["workers"]}
+        assert facts.client.requests == 10
+        told = {worker["worker"]: worker for worker in facts.client.workers}
         assert {r.worker for r in block.records} <= told.keys() and len(told) == 2
         for name, worker in told.items():
             assert worker["events"] == sum(r.events for r in block.records if r.worker == name)

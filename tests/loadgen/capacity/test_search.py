@@ -18,8 +18,8 @@ from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.traffic.arrivals import arrival_offsets_ns
 from simulator.batching import BatchingModel, Sequence
-from simulator.capacity import capacity, service_s
 from simulator.config import BatchingTiming
+from tests.simulator.capacity import capacity, service_s
 
 
 def search(share=0.95, **fields) -> CapacitySearch:

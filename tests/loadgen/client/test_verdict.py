@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from loadgen.client.health import LagHistogram, ProbeReport
 from loadgen.client.verdict import HABIT_REQUESTS, ClientVerdict, Lateness, idle_share, judge, possible_errors
@@ -39,10 +40,14 @@ def late_at(records, lag):
     return [(r.t_first + r.read_lags_ns[0], lag) for r in records]
 
 
+DATA = TypeAdapter(ClientVerdict)
+"""A verdict as manifests and the master's status hold it."""
+
+
 def verdict(records, *reports: ProbeReport) -> ClientVerdict:
     names = ["w", "v", "u"]
     made = judge(records, records, dict(zip(names, reports or (probe(),), strict=False)))
-    assert ClientVerdict.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False))) == made
+    assert DATA.validate_json(json.dumps(DATA.dump_python(made, mode="json"), allow_nan=False)) == made
     assert made.limited == bool(made.reasons)
     return made
 
@@ -252,6 +257,6 @@ def test_lateness_is_looked_up_near_a_moment_only():
 
 def test_a_verdict_of_a_later_version_can_be_read():
     told = verdict([stream(0)])
-    assert ClientVerdict.from_dict({**told.to_dict(), "news": 1}) == told
-    with pytest.raises(TypeError):
-        ClientVerdict.from_dict({"limited": True})
+    assert DATA.validate_python({**DATA.dump_python(told), "news": 1}) == told
+    with pytest.raises(ValidationError):
+        DATA.validate_python({"limited": True})

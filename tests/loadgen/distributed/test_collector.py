@@ -201,14 +201,14 @@ def test_the_load_generator_is_judged_with_what_its_workers_tell():
     collector.take_probe(pulse(None, None, wall_s=9.0, late=late))
     collector.end()
     quiet = collector.status().client
-    assert quiet["ttft_error_ms"] == 0 and not any(reason["text"].startswith("TTFT") for reason in quiet["reasons"])
+    assert quiet.ttft_error_ms == 0 and not any(reason.startswith("TTFT") for reason in quiet.reasons)
     collector.take_probe(pulse("run1", "b1", wall_s=1.0, late=late[:3]))
     collector.take_probe(pulse("run1", "b1", wall_s=2.0, late=late[3:]))
     told = collector.status().client
-    assert told["limited"] and told["reasons"][0]["text"].startswith("TTFT")
+    assert told.limited and told.reasons[0].startswith("TTFT")
     # 4 ms were seen, and up to 2 more may have passed; but all of it took 5.
-    assert told["ttft_error_ms"] == pytest.approx(5.0)
-    assert told["workers"][0]["worker"] == "w1"
+    assert told.ttft_error_ms == pytest.approx(5.0)
+    assert told.workers[0]["worker"] == "w1"
     assert metrics.limited == ("e", "p0004-o0002-c001", True)
     assert collector.block.judge() is collector.block.judge(), "what has not changed is not judged again"
     collector.begin(plan(block="b2"))

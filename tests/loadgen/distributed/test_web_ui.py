@@ -217,7 +217,7 @@ def test_runs_by_hand_one_after_the_other(ui):
     assert rows[first]["tpot_mean"] > 5
     assert rows[first]["errors"] == 0
     for run_id in (first, second):
-        limited = ui.load(run_id).blocks[0].facts.client["limited"]
+        limited = ui.load(run_id).blocks[0].facts.client.limited
         assert rows[run_id]["client"] in ("ok", "was the limit")
         assert not limited or rows[run_id]["client"] == "was the limit"
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loadgen.cli.app import app
+from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.export.files import export_run
 from loadgen.export.vllm import DETAILS, vllm_result
@@ -157,14 +158,7 @@ def test_unfinished_blocks_are_left_out_and_named(tmp_path):
 
 def test_a_client_limited_block_is_marked(tmp_path):
     run = known_run(tmp_path, "a", repeats=1, requests=8).load()
-    verdict = {
-        "limited": True,
-        "reasons": ["late"],
-        "ttft_error_ms": 9.0,
-        "ttft_tolerance_ms": 1.0,
-        "tpot_error_share": 0.0,
-    }
-    run.blocks[0].facts.client = verdict
+    run.blocks[0].facts.client = ClientVerdict(True, ("late",), 9.0, 1.0, 0.0)
     told = export_run(run, "vllm", tmp_path / "out")
     assert "Limited by the load generator" in told.notes[0]
     assert json.loads(told.files[0].read_text())["bakeoff_client_limited"] == "yes"

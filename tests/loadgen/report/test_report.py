@@ -203,11 +203,11 @@ def test_a_partial_run_says_so_and_shows_what_there_is(tmp_path: Path) -> None:
     assert "vllm *" in table_text(paths)
 
 
-def client(*, limited: bool) -> dict[str, Any]:
+def client(*, limited: bool) -> ClientVerdict:
     """A verdict as a manifest holds it."""
     worker = {"worker": "w1", "cpu_share": 0.987, "waiting_share": None, "read_lag_ms": {"p99": 7.31}}
     reasons = ("TTFT may be off by up to 8.1 ms (tolerance 1.0 ms)",) if limited else ()
-    return ClientVerdict(limited, reasons, 8.1, 1.0, 0.004, requests=10, workers=(worker,)).to_dict()
+    return ClientVerdict(limited, reasons, 8.1, 1.0, 0.004, requests=10, workers=(worker,))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -254,8 +254,11 @@ def test_a_run_in_which_every_block_was_client_limited(tmp_path: Path) -> None:
 @pytest.mark.parametrize("told", [None, {}, {"limited": True}])
 def test_a_block_without_a_readable_verdict_is_not_judged(tmp_path: Path, told: dict[str, Any] | None) -> None:
     run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=5).add_all()
-    run.blocks[0].facts.client = told
-    document = summary_of(write_report(run.write(tmp_path), prometheus_url=None))
+    folder = run.write(tmp_path)
+    manifest = json.loads(folder.manifest_path.read_text())
+    manifest["blocks"][0]["client"] = told
+    folder.manifest_path.write_text(json.dumps(manifest))
+    document = summary_of(write_report(folder, prometheus_url=None))
     assert [block["client"] for block in document["blocks"]] == [None, None]
     assert not document["cells"][0]["engines"]["llamacpp"]["client_limited"]
 

@@ -53,7 +53,7 @@ def test_what_could_not_be_told_is_not_called_unequal(tmp_path: Path, verdict: s
 def test_a_race_limited_by_the_load_generator_was_measured_all_the_same(tmp_path: Path) -> None:
     run = small(repeats=2)
     for facts in run.manifest.blocks:
-        facts.client = ClientVerdict(True, ("its core was busy",), 8.1, 1.0, 0.004, requests=6).to_dict()
+        facts.client = ClientVerdict(True, ("its core was busy",), 8.1, 1.0, 0.004, requests=6)
     text = check(write_report(run.write(tmp_path), prometheus_url=None).html.read_text(encoding="utf-8")).text
     assert "client-limited: nothing is compared" in text and "nothing was measured" not in text
 

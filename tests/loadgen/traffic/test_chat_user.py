@@ -128,4 +128,4 @@ def test_chats_with_a_shared_beginning_through_two_workers(tmp_path):
         waited = [r for r in records if r.index]
         assert all(r.t_send >= r.t_intended for r in waited)
         assert any(r.t_send != r.t_intended for r in waited)
-        assert block.facts.client is not None and not block.facts.client["idle_share"]
+        assert block.facts.client is not None and not block.facts.client.idle_share
