@@ -12,6 +12,7 @@ from loadgen.scenario.threshold import OF_BATCHES, Threshold
 from loadgen.statistics.interval import Spread, from_log
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
+from loadgen.statistics.mixture import Mixture
 from loadgen.statistics.percentile_interval import percentile_interval
 from loadgen.statistics.proportion import Proportion, difference_interval, proportion
 from loadgen.statistics.unpaired import alone, measure_unpaired, valid
@@ -115,7 +116,11 @@ def _unpaired(metric: Metric, cell: CellSample) -> Measured:
 
 
 def _quantity(
-    estimate: float | None, spread: Spread | None, blocks: int, problem: str | None, convert: Callable[[float], float]
+    estimate: float | None,
+    spread: Spread | Mixture | None,
+    blocks: int,
+    problem: str | None,
+    convert: Callable[[float], float],
 ) -> Quantity:
     if problem is None and blocks < 2:
         problem = ONE_BLOCK
