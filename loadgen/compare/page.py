@@ -28,7 +28,7 @@ from loadgen.report.markdown import markdown_environment, tidy
 from loadgen.report.page import context, environment
 from loadgen.statistics.words import family_words
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILES = "compare_files"
 
 
@@ -71,7 +71,7 @@ def as_json(comparison: RunComparison) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "a": _side(comparison.a, comparison.report.looks[0]),
         "b": _side(comparison.b, comparison.report.looks[1]),
-        "headline": headline(comparison),
+        "headline": headline(comparison).as_json(),
         "cells": dataclasses.asdict(comparison.cells),
         "differences": [dataclasses.asdict(row) for row in comparison.differences],
         "statistics": comparison.statistics.model_dump(mode="json"),

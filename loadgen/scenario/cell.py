@@ -39,6 +39,11 @@ class Cell:
         return self.rate if self.open_loop else self.concurrency
 
     @property
+    def load_unit(self) -> str:
+        """What the load is counted in: `users`, `req/s` or `batch`."""
+        return "req/s" if self.open_loop else "users"
+
+    @property
     def load_text(self) -> str:
         """The load in words, such as `4 users` or `2.5 req/s`."""
         if self.open_loop:
