@@ -312,7 +312,8 @@ def brief(one: Judged) -> str:
         return ""
     half = None if ends is None else 100 * max(ends[1] - share, share - ends[0])
     for digits in (1, 0):
-        text = f"{100 * share:{'' if one.faster else '+'}.{digits}f}%"
+        rounded = round(100 * share, digits) + 0.0  # never -0
+        text = f"{rounded:{'' if one.faster else '+'}.{digits}f}%"
         if half is not None:
             # Rounding up has an allowance for what is not exact in binary.
             reach = math.ceil(half * 10**digits - 1e-9) / 10**digits
