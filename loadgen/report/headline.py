@@ -155,8 +155,8 @@ def _answers(data: ReportData, statistics: Statistics) -> Answers | None:
     """Whether two engines' answers are the same; None where nobody asked."""
     if data.quality is None:
         return None
-    if data.quality.verdict == "degenerate":
-        return Answers("degenerate", data.quality.sentence)
+    if data.quality.verdict == "degenerate" or len(data.engines) == 2:
+        return Answers(data.quality.verdict, data.quality.sentence)
     pair = next((one for one in data.quality.pairs if {one.a, one.b} == {statistics.a, statistics.b}), None)
     return None if pair is None else Answers(pair.verdict, pair.sentence)
 

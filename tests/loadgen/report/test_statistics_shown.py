@@ -120,8 +120,7 @@ def test_terminal_shows_intervals_and_marks(four: ReportPaths, width: int) -> No
     assert any("256" in line and "llamacpp" in line for line in text.splitlines())
     assert "is faster" in text and "undecided" in text
     assert headline(four.data).sentence.split(":")[0] in " ".join(text.split())
-    table = text[text.rindex("TTFT p50  ") :].splitlines()[1:5]
-    assert any(line.startswith("all cells") for line in table) and any("±" in line for line in table)
+    assert any(line.strip().startswith("all cells") and "±" in line for line in text.splitlines())
 
 
 def test_one_repeat_decides_nothing_and_says_what_to_do(tmp_path: Path) -> None:
