@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ from loadgen.boards.answers import ask, find_outages
 from loadgen.boards.figures import clock, mark_shapes, outage_shapes
 from loadgen.boards.marks import marks_of_range, marks_of_run
 from loadgen.boards.model import Board
-from loadgen.boards.page import BoardView, PageFacts, covered, render
+from loadgen.boards.page import BoardView, Page
 from loadgen.boards.paint import Paint
 from loadgen.boards.span import make_span
 from loadgen.boards.views import View, view_of
@@ -20,20 +19,6 @@ from loadgen.runs.manifest import Manifest
 UNKNOWN_INTERVAL_S = 15.0
 """Where a server does not tell its scrape interval: Prometheus' own default is a minute, most set 15 s."""
 SPECIAL = re.compile(r"[\\^$*{}\[\]+?.()|]")
-
-
-@dataclasses.dataclass(frozen=True)
-class Page:
-    """A finished page."""
-
-    html: str
-    covered: int
-    """How much it shows: values times the seconds between them."""
-    panels: int
-    filled: int
-    """How many of the panels have something to show."""
-    stopped: bool
-    """Whether Prometheus stopped answering on the way."""
 
 
 def build_page(
@@ -70,23 +55,17 @@ def build_page(
             rows.append((row.title, [view_of(*each, span, paint, background) for each in answers]))
         return BoardView(board, rows)
 
-    views = [shown(board) for board in boards]
-    facts = PageFacts(
-        title=title,
-        span=span,
-        source=prometheus.url,
-        problems=[
+    return Page(
+        title,
+        span,
+        prometheus.url,
+        [
             f"Prometheus recorded nothing from {clock(begin)} to {clock(min(finish, span.end))}."
             for begin, finish in outages
         ],
-        marks=marks,
-        outages=outages,
-    )
-    panels = [view for board in views for view in board.views]
-    return Page(
-        html=render(facts, views, paint),
-        covered=covered(views, span),
-        panels=len(panels),
-        filled=sum(view.reason is None for view in panels),
-        stopped=prometheus.gone,
+        marks,
+        outages,
+        [shown(board) for board in boards],
+        paint,
+        prometheus.gone,
     )

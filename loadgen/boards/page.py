@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -33,15 +34,10 @@ class BoardView:
     board: Board
     rows: list[tuple[str, list[View]]]
 
-    @property
-    def views(self) -> list[View]:
-        """All its panels, in reading order."""
-        return [view for _, views in self.rows for view in views]
-
 
 @dataclasses.dataclass(frozen=True)
-class PageFacts:
-    """What stands at the top of the page."""
+class Page:
+    """All that a page shows."""
 
     title: str
     span: Span
@@ -50,11 +46,62 @@ class PageFacts:
     problems: list[str]
     marks: Sequence[Mark]
     outages: Sequence[Outage]
+    boards: Sequence[BoardView]
+    paint: Paint
+    stopped: bool
+    """Whether Prometheus stopped answering on the way."""
 
+    @property
+    def views(self) -> list[View]:
+        """The panels of all boards."""
+        return [view for board in self.boards for _, views in board.rows for view in views]
 
-def covered(boards: Sequence[BoardView], span: Span) -> int:
-    """How much a page shows: values times the seconds between them."""
-    return round(span.step * sum(view.points for board in boards for view in board.views))
+    @property
+    def panels(self) -> int:
+        """How many there are."""
+        return len(self.views)
+
+    @property
+    def filled(self) -> int:
+        """How many of them have something to show."""
+        return sum(view.reason is None for view in self.views)
+
+    @property
+    def covered(self) -> int:
+        """How much it shows: values times the seconds between them."""
+        return round(self.span.step * sum(view.points for view in self.views))
+
+    @functools.cached_property
+    def html(self) -> str:
+        """The page. Texts are escaped, but for plotly's script, ours, and the HTML made of Markdown."""
+        from plotly.offline import get_plotlyjs
+
+        def place(colour: Colour) -> int:
+            self.paint.token(colour)
+            return self.paint.palette.index(colour)
+
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("loadgen.boards", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update(place=place, engine=lambda name: place(self.paint.engine(name)), json=_json)
+        body = environment.get_template("boards.html.j2").render(
+            page=self,
+            range=f"{moment_text(self.span.start)} to {moment_text(self.span.end)} UTC",
+            step=text(self.span.step, "s"),
+            engines=list(dict.fromkeys(mark.engine for mark in self.marks)),
+            blocks=blocks_figure(self.marks, self.outages, self.span, self.paint) if self.marks else None,
+        )
+        return environment.get_template("page.html.j2").render(
+            page=self,
+            covered_name=COVERED,
+            body=Markup(body),  # noqa: S704 (made above, escaped)
+            palette_json=_json(self.paint.palette),
+            plotly=Markup(get_plotlyjs()),  # noqa: S704 (the library as it is published)
+        )
 
 
 def covered_by(path: Path) -> int:
@@ -66,46 +113,6 @@ def covered_by(path: Path) -> int:
         return 0
     found = re.search(rf'<meta name="{COVERED}" content="(\d+)">', head)
     return int(found[1]) if found else 0
-
-
-def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
-    """Return the page. Texts are escaped, but for plotly's script, ours, and the HTML made of Markdown."""
-    from plotly.offline import get_plotlyjs
-
-    def place(colour: Colour) -> int:
-        paint.token(colour)
-        return paint.palette.index(colour)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("loadgen.boards", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(place=place, engine=lambda name: place(paint.engine(name)), json=_json)
-    views = [view for board in boards for view in board.views]
-    body = environment.get_template("boards.html.j2").render(
-        title=facts.title,
-        range=f"{moment_text(facts.span.start)} to {moment_text(facts.span.end)} UTC",
-        step=text(facts.span.step, "s"),
-        source=facts.source,
-        problems=facts.problems,
-        filled=sum(view.reason is None for view in views),
-        panels=len(views),
-        engines=list(dict.fromkeys(mark.engine for mark in facts.marks)),
-        boards=boards,
-        blocks=blocks_figure(facts.marks, facts.outages, facts.span, paint) if facts.marks else None,
-    )
-    return environment.get_template("page.html.j2").render(
-        title=facts.title,
-        covered_name=COVERED,
-        covered=covered(boards, facts.span),
-        body=Markup(body),  # noqa: S704 (made above, escaped)
-        palette=paint.palette,
-        palette_json=_json(paint.palette),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 (the library as it is published)
-    )
 
 
 def _json(value: Any) -> Markup:

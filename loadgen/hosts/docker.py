@@ -153,7 +153,7 @@ class DockerHost:
         state = self._state(name)
         if state.status == "running" and self._started.get(name, state.started_at) == state.started_at:
             return ""
-        return state.how_it_ended(self._memory_limit(name))
+        return state.how_it_ended()
 
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log, of its latest start; empty where Docker's log driver keeps none."""
@@ -215,7 +215,7 @@ class DockerHost:
             if state.status == "running" and self._answers(engine):
                 return
             if not state.alive or state.restarts > restarts:
-                raise self._failed(engine, state.how_it_ended(self._memory_limit(name)))
+                raise self._failed(engine, state.how_it_ended())
             if state.health == "unhealthy":
                 output = f" says: {state.health_output[:300]}" if state.health_output else " fails"
                 raise self._failed(engine, f"its health check{output}")
@@ -238,10 +238,6 @@ class DockerHost:
         return UserError(
             f"{engine.name} did not start{known_cause(log)} ({how}).\nThe last lines of its container's log:\n{lines}"
         )
-
-    def _memory_limit(self, name: str) -> int:
-        with _explained():
-            return int(self._container(name).attrs["HostConfig"].get("Memory") or 0)
 
     def _launch_record(self, engine: ContainerEngine, container: Container) -> dict[str, Any]:
         """What the engine's launcher wrote down.
