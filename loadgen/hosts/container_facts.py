@@ -106,7 +106,7 @@ class ContainerState:
     """How often the Docker engine has started it anew since it was last started on purpose."""
     started_at: str
     finished_at: str
-    memory_limit: int
+    memory_limit: int = 0
     """Bytes; 0 for none."""
 
     @classmethod

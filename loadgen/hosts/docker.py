@@ -69,7 +69,7 @@ class DockerHost:
 
         Raises UserError if it does not answer.
         """
-        with _explained():
+        with explained():
             return cls(docker.from_env(), project)
 
     def engines(self) -> dict[str, ContainerEngine]:
@@ -77,13 +77,13 @@ class DockerHost:
 
         Raises UserError where a service's labels are wrong.
         """
-        with _explained():
+        with explained():
             found = [ContainerEngine.of(container.attrs) for container in self._containers()]
         return {engine.name: engine for engine in sorted(found, key=lambda engine: engine.name)}
 
     def version(self) -> str | None:
         """The Docker engine's version."""
-        with _explained():
+        with explained():
             return str(self._client.version().get("Version") or "") or None
 
     def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
@@ -104,7 +104,7 @@ class DockerHost:
 
     def stop(self, name: str) -> None:
         """Stop an engine and wait until its processes are gone. Nothing happens if it does not run."""
-        with _explained():
+        with explained():
             found = self._containers(name)
             for container in found:
                 if ContainerState.of(container.attrs).alive:
@@ -131,14 +131,14 @@ class DockerHost:
 
     def running(self) -> list[str]:
         """The engines whose containers have processes now."""
-        with _explained():
+        with explained():
             found = self._containers()
             return sorted(_service(each) for each in found if ContainerState.of(each.attrs).alive)
 
     def describe(self, name: str) -> dict[str, Any]:
         """Image, command line, environment, mounts, limits and GPUs of the container, and its launcher's record."""
         engine = self._engine(name)
-        with _explained():
+        with explained():
             container = self._container(name)
             try:
                 image = self._client.images.get(container.attrs["Image"]).attrs
@@ -157,7 +157,7 @@ class DockerHost:
 
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log, of its latest start; empty where Docker's log driver keeps none."""
-        with _explained():
+        with explained():
             container = self._container(name)
             started = self._log_from.get(name)
             try:
@@ -184,11 +184,11 @@ class DockerHost:
         )
 
     def _engine(self, name: str) -> ContainerEngine:
-        with _explained():
+        with explained():
             return ContainerEngine.of(self._container(name).attrs)
 
     def _state(self, name: str) -> ContainerState:
-        with _explained():
+        with explained():
             return ContainerState.of(self._container(name).attrs)
 
     def _answers(self, engine: ContainerEngine) -> bool:
@@ -197,7 +197,7 @@ class DockerHost:
 
     def _start_container(self, name: str) -> None:
         """Raises UserError with the Docker engine's words and what to do."""
-        with _explained():
+        with explained():
             try:
                 self._container(name).start()
             except APIError as error:
@@ -265,8 +265,8 @@ def _service(container: Container) -> str:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Raise UserError in place of the SDK's errors."""
+def explained() -> Iterator[None]:
+    """Raise UserError in place of the Docker SDK's errors."""
     try:
         yield
     except APIError as error:
