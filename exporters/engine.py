@@ -17,10 +17,9 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from exporters.cgroups import Cgroups
-from exporters.container_map import OPTION_HELP, ContainerMap
+from exporters.containers import OPTION_HELP, Cgroups, ContainerMap, Containers
 from exporters.engine_series import EngineCollector
-from exporters.engine_watch import Containers, EngineWatch
+from exporters.engine_watch import EngineWatch
 from exporters.targets import ENGINES_VARIABLE, Target, UsageError, check_names, parse_target, targets_of_environment
 from exporters.web import Prepared, application, command_line, run, seconds
 

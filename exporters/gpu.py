@@ -17,7 +17,7 @@ from aiohttp import web
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from exporters.container_map import OPTION_HELP
+from exporters.containers import OPTION_HELP
 from exporters.gpu_monitor import GpuMonitor
 from exporters.gpu_owner import OTHER, GpuOwners
 from exporters.gpu_series import metrics

@@ -1,6 +1,6 @@
 """What a board consists of, as plain data: rows of panels, each with its queries.
 
-Two draw it: `loadgen.boards.build` makes the offline page of it, and `grafana.boards` the JSON that Grafana reads.
+Two draw it: `loadgen.boards.page` makes the offline page of it, and `grafana.boards` the JSON that Grafana reads.
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadgen.boards.build import build_page
 from loadgen.boards.catalogue import BOARDS
-from loadgen.boards.page import Page, covered_by
+from loadgen.boards.page import Page, build_page, covered_by
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
 from loadgen.errors import UserError
 from loadgen.files import write_file
