@@ -6,6 +6,7 @@ the driver does. Without a GPU or a driver it serves `bakeoff_gpu_devices 0`, an
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -24,7 +25,7 @@ from exporters.gpu_series import metrics
 from exporters.nvml import Nvml
 from exporters.process_tree import ProcessTree
 from exporters.targets import ENGINES_VARIABLE, UsageError, check_names, parse_target, targets_of_environment
-from exporters.web import Prepared, application, command_line, run, seconds
+from exporters.web import Made, application, command_line, run, seconds
 
 STOP_LIMIT_S = 2.0
 
@@ -106,8 +107,8 @@ class Exporter:
         return f"ended: {', '.join(ended)}; see the log" if ended else ""
 
 
-def prepare(arguments: Sequence[str] | None) -> Prepared:
-    """Read the command line. Raises UsageError."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter; returns the exit code."""
     parser = command_line("exporters.gpu", __doc__, 9102)
     parser.add_argument(
         "--engine",
@@ -125,19 +126,14 @@ def prepare(arguments: Sequence[str] | None) -> Prepared:
         help="a memory peak stays visible at least this long, so scrapers at intervals of up to this each see all "
         "(default %(default)s s)",
     )
-    options = parser.parse_args(arguments)
+    return run(parser, arguments, make, log)
+
+
+def make(options: argparse.Namespace) -> Made:
+    """The exporter, as its options have it. Raises UsageError."""
     owners = find_owners(options.engine, options.containers)
-
-    def make() -> web.Application:
-        monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
-        return Exporter(monitor, owners).application()
-
-    return Prepared(options, make, {})
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the exporter; returns the exit code."""
-    return run(prepare, arguments, log)
+    monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
+    return Exporter(monitor, owners).application(), {}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from exporters.ksana_names import UnnameableError, place_of
 from exporters.otlp_cumulative import Cumulator
 from exporters.otlp_decode import Push
 from exporters.otlp_http import MAX_BODY, Reason, RefusedError, accepted, read_push, refused
-from exporters.web import Prepared, application, command_line, run
+from exporters.web import application, command_line, run
 
 PORT_VARIABLE = "BAKEOFF_KSANA_EXPORTER_PORT"
 DEFAULT_ENGINE = "ksana"
@@ -164,16 +164,11 @@ async def _body(request: web.Request) -> bytes:
         raise RefusedError("cut_off", "the body is cut off or malformed") from None
 
 
-def prepare(arguments: Sequence[str] | None) -> Prepared:
-    """Read the command line. Raises UsageError."""
-    port = os.environ.get(PORT_VARIABLE) or "9103"
-    parser = command_line("exporters.ksana", __doc__, port, f"{PORT_VARIABLE}, else 9103")
-    return Prepared(parser.parse_args(arguments), Exporter().application, {})
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns the exit code."""
-    return run(prepare, arguments, log)
+    port = os.environ.get(PORT_VARIABLE) or "9103"
+    parser = command_line("exporters.ksana", __doc__, port, f"{PORT_VARIABLE}, else 9103")
+    return run(parser, arguments, lambda _: (Exporter().application(), {}), log)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import math
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from aiohttp import http_exceptions, web
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -144,26 +144,27 @@ class BadRequests(logging.Filter):
         return not known
 
 
-class Prepared(NamedTuple):
-    """What an exporter is made of: its options, what makes its application, and what is logged when it listens."""
-
-    options: argparse.Namespace
-    make: Callable[[], web.Application]
-    fields: dict[str, object]
+Made = tuple[web.Application, dict[str, object]]
+"""An exporter's application, and what is logged beside its address when it listens."""
 
 
 def run(
-    prepare: Callable[[Sequence[str] | None], Prepared], arguments: Sequence[str] | None, log: logging.Logger
+    parser: ArgumentParser,
+    arguments: Sequence[str] | None,
+    make: Callable[[argparse.Namespace], Made],
+    log: logging.Logger,
 ) -> int:
     """Run an exporter until SIGTERM or SIGINT; returns the exit code.
 
     Args:
-        prepare: reads the command line. Raises UsageError.
+        parser: of its command line.
         arguments: the command line's; None: the process' own.
+        make: makes it of the options. Raises UsageError.
         log: says where the exporter listens.
     """
     try:
-        options, make, fields = prepare(arguments)
+        options = parser.parse_args(arguments)
+        app, fields = make(options)
         listening = bind(options.host, options.port)
     except UsageError as error:
         print(error, file=sys.stderr)
@@ -178,7 +179,6 @@ def run(
     async def ending(_: web.Application) -> None:
         log.info("stopping")
 
-    app = make()
     app.on_startup.append(started)
     app.on_shutdown.append(ending)
     with contextlib.closing(listening):

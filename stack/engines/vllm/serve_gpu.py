@@ -15,7 +15,7 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.model_config import attention_config
-from loadgen.engines.vllm import arguments, translate
+from loadgen.engines.vllm import api_server, translate
 from loadgen.errors import UserError
 from stack.engines import launching
 
@@ -33,15 +33,8 @@ def main() -> NoReturn:
     config = launching.read_model(Path(model)) if is_folder_name(model) else {}
     settings = translate(launching.read_serving())
     served_name = os.environ.get("BAKEOFF_SERVED_NAME")
-    argv = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", model),
-        *(("--served-model-name", served_name) if served_name else ()),
-        *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
-        *("--port", str(launching.read_port(8000))),
-        *arguments(settings),
-        *("--allowed-origins", "[]"),
-    ]
+    # The container's own network; compose publishes on loopback.
+    argv = api_server(model, served_name, "0.0.0.0", launching.read_port(8000), settings)  # noqa: S104
     # vLLM is started as a module, which puts the working folder on its import path.
     cwd = launching.state_dir()
     facts = {
