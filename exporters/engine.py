@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from exporters.containers import OPTION_HELP, Cgroups, ContainerMap, Containers
-from exporters.engine_series import EngineCollector
+from exporters.engine_series import metrics
 from exporters.engine_watch import EngineWatch
 from exporters.targets import ENGINES_VARIABLE, Target, UsageError, check_names, parse_target, targets_of_environment
 from exporters.web import Made, application, command_line, run, seconds
@@ -40,8 +40,7 @@ class Exporter:
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics` and `/healthz`."""
-        collector = EngineCollector(self.watches)
-        app = application(collector, "Bakeoff engine exporter", rows=self._rows, ended=self._ended)
+        app = application(lambda: metrics(self.watches), "Bakeoff engine exporter", rows=self._rows, ended=self._ended)
         app.cleanup_ctx.append(self._loops)
         return app
 

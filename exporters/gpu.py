@@ -11,12 +11,10 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from exporters.containers import OPTION_HELP
 from exporters.gpu_monitor import GpuMonitor
@@ -55,21 +53,6 @@ def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners
     return GpuOwners(dict(pids), trees, container_map)
 
 
-class GpuCollector(Collector):
-    """Turns what the monitor knows into metrics."""
-
-    def __init__(self, monitor: GpuMonitor) -> None:
-        self._monitor = monitor
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metric families."""
-        return metrics(*self._monitor.scrape())
-
-    def describe(self) -> Iterator[Metric]:
-        """Yield nothing: being registered is no scrape."""
-        return iter(())
-
-
 class Exporter:
     """The watching threads and the web application."""
 
@@ -80,11 +63,11 @@ class Exporter:
             threading.Thread(target=self._watch, args=(watch.run,), name=type(watch).__name__, daemon=True)
             for watch in (monitor, owners)
         ]
-        self._collector = GpuCollector(monitor)
+        self._monitor = monitor
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics` and `/healthz`."""
-        app = application(self._collector, "Bakeoff GPU exporter", ended=self._ended)
+        app = application(lambda: metrics(*self._monitor.scrape()), "Bakeoff GPU exporter", ended=self._ended)
         app.cleanup_ctx.append(self._lifespan)
         return app
 

@@ -19,7 +19,6 @@ from typing import Any, get_args
 
 from aiohttp import http_exceptions, web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporters.ksana_exposition import families
 from exporters.ksana_names import UnnameableError, place_of
@@ -38,7 +37,7 @@ UNNAMEABLE = "unnameable"
 log = logging.getLogger("exporters.ksana")
 
 
-class Receiver(Collector):
+class Receiver:
     """Takes pushes, counts what became of them, and shows the series. It holds all in memory."""
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
@@ -129,7 +128,7 @@ class Exporter:
         """Return the application with `/`, `/metrics`, `/healthz` and the paths for pushes."""
         # Bodies are unpacked by gunzip(), which knows a limit.
         options: dict[str, Any] = {"client_max_size": MAX_BODY, "handler_args": {"auto_decompress": False}}
-        app = application(self.receiver, "Bakeoff KsanaLLM exporter", rows=self._rows, **options)
+        app = application(self.receiver.collect, "Bakeoff KsanaLLM exporter", rows=self._rows, **options)
         app.router.add_post("/v1/metrics", self._push)
         app.router.add_post("/{engine}/v1/metrics", self._push)
         return app

@@ -9,11 +9,12 @@ import logging
 import math
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from aiohttp import http_exceptions, web
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -79,8 +80,19 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
+class Collected(Collector):
+    """Metrics that are made anew at each scrape."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of now."""
+        return self._collect()
+
+
 def application(
-    collector: Collector,
+    collect: Callable[[], Iterable[Metric]],
     title: str,
     *,
     rows: Callable[[], str] = str,
@@ -90,14 +102,14 @@ def application(
     """Return an application with `/`, `/metrics` and `/healthz`.
 
     Args:
-        collector: what is served, beside the exporter's own memory and CPU.
+        collect: what is served, beside the exporter's own memory and CPU; never waits.
         title: the exporter's name.
         rows: HTML between the title and the links, made anew at each request.
         ended: what has ended though it should run; healthy is none of it, the empty text.
         options: aiohttp's.
     """
     registry = CollectorRegistry()
-    registry.register(collector)
+    registry.register(Collected(collect))
     ProcessCollector(registry=registry)
 
     async def index(_: web.Request) -> web.Response:
