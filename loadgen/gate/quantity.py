@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from loadgen.analysis.samples import FAILED
 from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, why_nothing
-from loadgen.scenario.threshold import Threshold
+from loadgen.scenario.threshold import OF_BATCHES, Threshold
 from loadgen.statistics.interval import Spread, from_log
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
@@ -25,6 +25,7 @@ SOURCES = {
     "e2e": "e2e_ms",
     "output_tokens_per_s": "output_tokens",
     "requests_per_s": "requests",
+    **{name: f"{name}_ms" for name in OF_BATCHES},
 }
 
 

@@ -12,6 +12,7 @@ from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
+from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
@@ -91,6 +92,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "load_axis": data.load_axis,
         "load_column": data.load_column,
         "groups": _groups(data),
+        "traffic": _traffic(data),
         "definitions": DEFINITIONS,
         "command": command(data),
         "repeat": repeat_facts(data),
@@ -107,9 +109,26 @@ def context(data: ReportData) -> dict[str, Any]:
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,
         "of_two_runs": False,
+        "quality_rows": [] if data.quality is None else rows(data.quality),
+        "quality_verdicts": VERDICTS,
         "dash": text.DASH,
         "long": LONG,
     }
+
+
+def _traffic(data: ReportData) -> Message | None:
+    """Which traffic the cells' TTFT is of, where another traffic of the same size would read another."""
+    if data.batch:
+        return say(
+            "TTFT here is of requests that are sent at the same instant and wait for each other. As many users who are "
+            "spread in time (`load: concurrency`) wait less for a first token."
+        )
+    if any(view.cell is not None and view.cell.concurrency > 1 for view in data.cells):
+        return say(
+            "TTFT here is of users who are spread in time: each goes on when its own answer has ended. As many "
+            "requests that are sent at the same instant (`load: batch`) wait longer for their first tokens."
+        )
+    return None
 
 
 def _row_axis(data: ReportData) -> Message:

@@ -41,7 +41,7 @@ class TerminalTable:
         columns = [column for column in self.data.columns if wide or not column.wide_only]
         if not wide and self.data.slo is not None:
             columns.remove(TPOT_P95)  # there is no room for this and goodput
-        load = "users" if self.data.load_axis == "concurrency" else "req/s"
+        load = {"concurrency": "users", "batch size": "batch"}.get(self.data.load_axis, "req/s")
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
         table.add_column(f"prompt →\noutput\n× {load}" if wide else f"prompt\n× {load}", overflow="fold")
