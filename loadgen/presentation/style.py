@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+from loadgen.message import mark
 from loadgen.presentation.language import ENGLISH, Language
 
 
@@ -55,6 +56,7 @@ def looks_of(engines: Sequence[str]) -> tuple[int, ...]:
 
 
 EQUAL, OPEN, NONE = "=", "?", "–"
+SIGNS = ((EQUAL, mark("no difference that matters")), (OPEN, mark("undecided")), (NONE, mark("not comparable")))
 """Signs of a verdict without a winner: no difference, undecided, not comparable."""
 
 

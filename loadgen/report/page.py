@@ -11,7 +11,7 @@ from loadgen.message import Message, counted, mark, say
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language
-from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
+from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
@@ -41,7 +41,6 @@ CLIENT_COLUMNS = (
     (mark("longest GC pause"), "ms"),
     (mark("events"), mark("a second")),
 )
-SIGNS = ((EQUAL, mark("no difference that matters")), (OPEN, mark("undecided")), (NONE, mark("not comparable")))
 ORDER = {"bad": 0, "warn": 1, "info": 2}
 
 
