@@ -21,8 +21,7 @@ from exporters.cgroups import Cgroups
 from exporters.container_map import OPTION_HELP, ContainerMap
 from exporters.engine_series import EngineCollector
 from exporters.engine_watch import Containers, EngineWatch
-from exporters.errors import UsageError
-from exporters.targets import ENGINES_VARIABLE, Target, parse_target, targets_of_environment
+from exporters.targets import ENGINES_VARIABLE, Target, UsageError, check_names, parse_target, targets_of_environment
 from exporters.web import Prepared, application, command_line, run, seconds
 
 log = logging.getLogger("exporters.engine")
@@ -102,14 +101,11 @@ def prepare(arguments: Sequence[str] | None) -> Prepared:
     if not targets:
         raise UsageError("No engine to watch: give --engine NAME=URL, for example vllm=http://127.0.0.1:8101")
     names = [target.name for target in targets]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"--engine names {twice[0]!r} twice; each engine needs its own name")
+    check_names(names)
 
     def make() -> web.Application:
-        known = (
-            Containers(ContainerMap(options.containers, log), Cgroups(options.cgroups)) if options.containers else None
-        )
+        file = options.containers
+        known = Containers(ContainerMap(file, log), Cgroups(options.cgroups)) if file else None
         return Exporter(targets, interval=options.interval, timeout=options.timeout, containers=known).application()
 
     return Prepared(options, make, {"engines": ",".join(names)})

@@ -18,13 +18,12 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from exporters.container_map import OPTION_HELP
-from exporters.errors import UsageError
 from exporters.gpu_monitor import GpuMonitor
 from exporters.gpu_owner import OTHER, GpuOwners
 from exporters.gpu_series import metrics
 from exporters.nvml import Nvml
 from exporters.process_tree import ProcessTree
-from exporters.targets import ENGINES_VARIABLE, parse_target, targets_of_environment
+from exporters.targets import ENGINES_VARIABLE, UsageError, check_names, parse_target, targets_of_environment
 from exporters.web import Prepared, application, command_line, run, seconds
 
 STOP_LIMIT_S = 2.0
@@ -34,29 +33,25 @@ log = logging.getLogger("exporters.gpu")
 
 def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners:
     """Return who owns which process, from `NAME=PID` and `NAME=URL`. Raises UsageError for what is neither."""
-    pids: dict[str, int] = {}
+    pids: list[tuple[str, int]] = []
+    targets = [] if engines else targets_of_environment()
+    for text in engines:
+        name, _, value = text.partition("=")
+        if value.isascii() and value.isdigit():
+            pids.append((parse_target(f"{name}=http://localhost").name, int(value)))
+        else:
+            targets.append(parse_target(text))
+    names = [name for name, _ in pids] + [target.name for target in targets]
+    check_names(names)
+    if OTHER in names:
+        raise UsageError(f"--engine: {OTHER!r} is what processes of no engine are counted as; choose another name")
     trees: dict[str, ProcessTree] = {}
 
     def listeners() -> list[int]:
         return [tree.listener_pid for tree in trees.values() if tree.listener_pid]
 
-    targets = [] if engines else targets_of_environment()
-    for text in engines:
-        name, _, value = text.partition("=")
-        if value.isascii() and value.isdigit():
-            parse_target(f"{name}=http://localhost")  # the name
-            if name in pids:
-                raise UsageError(f"--engine names {name!r} twice; each engine needs its own name")
-            pids[name] = int(value)
-        else:
-            targets.append(parse_target(text))
-    for target in targets:
-        if target.name in trees or target.name in pids:
-            raise UsageError(f"--engine names {target.name!r} twice; each engine needs its own name")
-        trees[target.name] = ProcessTree(target.host, target.port, others=listeners)
-    if OTHER in pids or OTHER in trees:
-        raise UsageError(f"--engine: {OTHER!r} is what processes of no engine are counted as; choose another name")
-    return GpuOwners(pids, trees, container_map)
+    trees |= {target.name: ProcessTree(target.host, target.port, others=listeners) for target in targets}
+    return GpuOwners(dict(pids), trees, container_map)
 
 
 class GpuCollector(Collector):

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from aiohttp import http_exceptions, web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -101,27 +101,22 @@ class Receiver(Collector):
         """Yield the series, and the exporter's own."""
         yield from families(self._series.families, time.monotonic())
         pushes = CounterMetricFamily("bakeoff_ksana_pushes", "Pushes that were taken", labels=["engine"])
-        last = GaugeMetricFamily(
-            "bakeoff_ksana_last_push_timestamp_seconds", "When the newest push came", labels=["engine"]
-        )
+        newest = "When the newest push came"
+        last = GaugeMetricFamily("bakeoff_ksana_last_push_timestamp_seconds", newest, labels=["engine"])
         for engine, moment in self._pushed_at.items():
             pushes.add_metric([engine], self._pushes[engine])
             last.add_metric([engine], moment)
-        points = CounterMetricFamily(
-            "bakeoff_ksana_points",
-            "Data points by what became of them: added and gap are in the series, all others were dropped",
-            labels=["engine", "outcome"],
-        )
-        for (engine, outcome), count in self._points.items():
-            points.add_metric([engine, outcome], count)
-        refusals = CounterMetricFamily(
-            "bakeoff_ksana_refused_pushes", "Requests answered with 400, 404, 413 or 415", labels=["reason"]
-        )
+        outcomes = "Data points by what became of them: added and gap are in the series, all others were dropped"
+        points = CounterMetricFamily("bakeoff_ksana_points", outcomes, labels=["engine", "outcome"])
+        for labels, count in self._points.items():
+            points.add_metric(labels, count)
+        answers = "Requests answered with 400, 404, 413 or 415"
+        refusals = CounterMetricFamily("bakeoff_ksana_refused_pushes", answers, labels=["reason"])
         for reason in get_args(Reason):
             refusals.add_metric([reason], self._refused[reason])
-        series = GaugeMetricFamily("bakeoff_ksana_series", f"Series that are held, {MAX_SERIES} at most")
-        series.add_metric([], len(self._series))
-        yield from (pushes, last, points, refusals, series)
+        held = f"Series that are held, {MAX_SERIES} at most"
+        yield from (pushes, last, points, refusals)
+        yield GaugeMetricFamily("bakeoff_ksana_series", held, len(self._series))
 
 
 class Exporter:
@@ -133,13 +128,8 @@ class Exporter:
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics`, `/healthz` and the paths for pushes."""
         # Bodies are unpacked by gunzip(), which knows a limit.
-        app = application(
-            self.receiver,
-            "Bakeoff KsanaLLM exporter",
-            rows=self._rows,
-            client_max_size=MAX_BODY,
-            handler_args={"auto_decompress": False},
-        )
+        options: dict[str, Any] = {"client_max_size": MAX_BODY, "handler_args": {"auto_decompress": False}}
+        app = application(self.receiver, "Bakeoff KsanaLLM exporter", rows=self._rows, **options)
         app.router.add_post("/v1/metrics", self._push)
         app.router.add_post("/{engine}/v1/metrics", self._push)
         return app

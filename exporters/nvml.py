@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pynvml
 
@@ -35,6 +36,41 @@ THROTTLE_REASONS = {
 }
 ALL_LINKS = 0xFFFFFFFF
 KIB, MHZ = 1024, 1_000_000
+
+
+class Figure(NamedTuple):
+    """A reading that is one call's answer, times `times` over `over` in the metric's unit."""
+
+    metric: str
+    label: str
+    function: str
+    arguments: tuple[int, ...] = ()
+    times: int = 1
+    over: int = 1
+
+
+FIGURES = (
+    Figure("power_watts", "", "nvmlDeviceGetPowerUsage", over=1000),
+    Figure("power_limit_watts", "", "nvmlDeviceGetEnforcedPowerLimit", over=1000),
+    Figure("energy_joules", "", "nvmlDeviceGetTotalEnergyConsumption", over=1000),
+    Figure("temperature_celsius", "gpu", "nvmlDeviceGetTemperature", (pynvml.NVML_TEMPERATURE_GPU,)),
+    *(
+        Figure("clock_hertz", label, "nvmlDeviceGetClockInfo", (clock,), times=MHZ)
+        for label, clock in (("sm", pynvml.NVML_CLOCK_SM), ("memory", pynvml.NVML_CLOCK_MEM))
+    ),
+    *(
+        Figure("ecc_errors", label, "nvmlDeviceGetTotalEccErrors", (kind, pynvml.NVML_VOLATILE_ECC))
+        for label, kind in (
+            ("corrected", pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
+            ("uncorrected", pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
+        )
+    ),
+)
+PCIE = tuple(
+    # A rate of 20 ms, in KB/s: NVML's byte counters of PCIe have 32 bits, which a busy link fills in 0.1 s.
+    Figure("pcie_bytes_per_second", label, "nvmlDeviceGetPcieThroughput", (counter,), times=1000)
+    for label, counter in (("transmit", pynvml.NVML_PCIE_UTIL_TX_BYTES), ("receive", pynvml.NVML_PCIE_UTIL_RX_BYTES))
+)
 
 
 class NvmlError(Exception):
@@ -82,16 +118,11 @@ class Nvml:
         self._api = api
         self.readers: tuple[Callable[[Handle], Readings], ...] = (
             self._utilization,
-            self._power,
-            self._power_limit,
-            self._energy,
-            self._temperature,
+            *(functools.partial(self._figure, figure) for figure in FIGURES),
             self._memory_temperature,
-            self._clocks,
             self._throttle,
-            self._ecc,
             self._nvlink,
-            *(self._pcie(direction) for direction in ("transmit", "receive")),
+            *(functools.partial(self._figure, figure) for figure in PCIE),
         )
         """What is read now and then, one quick call or two each; those of PCIe wait 20 ms."""
 
@@ -152,30 +183,15 @@ class Nvml:
             ("memory_bandwidth_utilization_ratio", ""): rates.memory / 100,
         }
 
-    def _power(self, handle: Handle) -> Readings:
-        return {("power_watts", ""): self._call("nvmlDeviceGetPowerUsage", handle) / 1000}  # mW
-
-    def _power_limit(self, handle: Handle) -> Readings:
-        return {("power_limit_watts", ""): self._call("nvmlDeviceGetEnforcedPowerLimit", handle) / 1000}  # mW
-
-    def _energy(self, handle: Handle) -> Readings:
-        return {("energy_joules", ""): self._call("nvmlDeviceGetTotalEnergyConsumption", handle) / 1000}  # mJ
-
-    def _temperature(self, handle: Handle) -> Readings:
-        degrees = self._call("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
-        return {("temperature_celsius", "gpu"): float(degrees)}
+    def _figure(self, figure: Figure, handle: Handle) -> Readings:
+        value = self._call(figure.function, handle, *figure.arguments)
+        return {(figure.metric, figure.label): float(value * figure.times / figure.over)}
 
     def _memory_temperature(self, handle: Handle) -> Readings:
         (degrees,) = self._field(handle, pynvml.NVML_FI_DEV_MEMORY_TEMP)
         if not degrees:  # cards without the sensor say 0
             raise NotSupported("not_supported")
         return {("temperature_celsius", "memory"): float(degrees)}
-
-    def _clocks(self, handle: Handle) -> Readings:
-        return {
-            ("clock_hertz", label): float(self._call("nvmlDeviceGetClockInfo", handle, clock) * MHZ)
-            for label, clock in (("sm", pynvml.NVML_CLOCK_SM), ("memory", pynvml.NVML_CLOCK_MEM))
-        }
 
     def _throttle(self, handle: Handle) -> Readings:
         try:
@@ -184,18 +200,6 @@ class Nvml:
             bits = self._call("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
         return {("throttle", reason): float(bool(bits & bit)) for reason, bit in THROTTLE_REASONS.items()}
 
-    def _ecc(self, handle: Handle) -> Readings:
-        kinds = (
-            ("corrected", pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
-            ("uncorrected", pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
-        )
-        return {
-            ("ecc_errors", label): float(
-                self._call("nvmlDeviceGetTotalEccErrors", handle, kind, pynvml.NVML_VOLATILE_ECC)
-            )
-            for label, kind in kinds
-        }
-
     def _nvlink(self, handle: Handle) -> Readings:
         transmit, receive = self._field(
             handle,
@@ -203,16 +207,6 @@ class Nvml:
             (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, ALL_LINKS),
         )
         return {("nvlink_bytes", "transmit"): float(transmit * KIB), ("nvlink_bytes", "receive"): float(receive * KIB)}
-
-    def _pcie(self, direction: str) -> Callable[[Handle], Readings]:
-        # A rate of 20 ms: NVML's byte counters of PCIe have 32 bits, which a busy link fills in 0.1 s.
-        counter = {"transmit": pynvml.NVML_PCIE_UTIL_TX_BYTES, "receive": pynvml.NVML_PCIE_UTIL_RX_BYTES}[direction]
-
-        def read(handle: Handle) -> Readings:
-            rate = self._call("nvmlDeviceGetPcieThroughput", handle, counter)  # KB/s
-            return {("pcie_bytes_per_second", direction): rate * 1000.0}
-
-        return read
 
 
 def _error(code: int) -> NvmlError:

@@ -17,21 +17,10 @@ import psutil
 
 # A process of one of these names looks after services; it is never part of one.
 MANAGERS = frozenset(
-    [
-        "supervisord",
-        "systemd",
-        "init",
-        "launchd",
-        "runsvdir",
-        "s6-svscan",
-        "containerd-shim",
-        "tini",
-        "dumb-init",
-        "docker-init",
-        "sshd",
-        "tmux",
-        "screen",
-    ]
+    (
+        *("supervisord", "systemd", "init", "launchd", "runsvdir", "s6-svscan", "containerd-shim"),
+        *("tini", "dumb-init", "docker-init", "sshd", "tmux", "screen"),
+    )
 )
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compared with, never bound)
 SEARCH_EVERY_S = 5.0

@@ -6,11 +6,14 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from exporters.errors import UsageError
-
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
+
+
+class UsageError(Exception):
+    """Something the user can mend; the text says what. The exporter prints it without a traceback and exits with 2."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +46,12 @@ def parse_target(text: str) -> Target:
         raise UsageError(f"--engine {name}: the URL must hold no credentials, query or fragment; {example}")
     path = parts.path.rstrip("/").removesuffix("/v1")
     return Target(name, f"{parts.scheme}://{parts.netloc}{path}", host, port)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise UsageError when a name is given twice."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"--engine names {twice[0]!r} twice; each engine needs its own name")
 
 
 def targets_of_environment() -> list[Target]:

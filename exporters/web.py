@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import errno
 import logging
 import math
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -19,8 +17,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from exporters.errors import UsageError
 from exporters.log import set_up_logging
+from exporters.targets import UsageError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -81,12 +79,6 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def exposition(registry: CollectorRegistry, request: web.Request) -> web.Response:
-    """Answer a scrape, in the text format or as OpenMetrics, as the scraper asks."""
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return web.Response(body=encode(registry), headers={"Content-Type": content_type})
-
-
 def application(
     collector: Collector,
     title: str,
@@ -116,7 +108,9 @@ def application(
         return web.Response(text=page, content_type="text/html")
 
     async def metrics(request: web.Request) -> web.Response:
-        return exposition(registry, request)
+        # In the text format or as OpenMetrics, as the scraper asks.
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:
         text = ended()
@@ -161,7 +155,7 @@ class Prepared(NamedTuple):
 def run(
     prepare: Callable[[Sequence[str] | None], Prepared], arguments: Sequence[str] | None, log: logging.Logger
 ) -> int:
-    """Run an exporter until it is told to stop; returns the exit code.
+    """Run an exporter until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         prepare: reads the command line. Raises UsageError.
@@ -175,25 +169,18 @@ def run(
         print(error, file=sys.stderr)
         return 2
     set_up_logging(options.log_level)
-    with contextlib.closing(listening):
-        asyncio.run(serve(make(), listening, log, **fields))
-    return 0
-
-
-async def serve(application: web.Application, listening: socket.socket, log: logging.Logger, **fields: object) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT; `fields` are logged beside the address."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     logging.getLogger("aiohttp.server").addFilter(BadRequests())
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listening).start()
-        host, port = listening.getsockname()[:2]
+    host, port = listening.getsockname()[:2]
+
+    async def started(_: web.Application) -> None:
         log.info("listening", extra={"fields": {"host": host, "port": port, **fields}})
-        await stop.wait()
+
+    async def ending(_: web.Application) -> None:
         log.info("stopping")
-    finally:
-        await runner.cleanup()
+
+    app = make()
+    app.on_startup.append(started)
+    app.on_shutdown.append(ending)
+    with contextlib.closing(listening):
+        web.run_app(app, sock=listening, print=None, access_log=None)
+    return 0

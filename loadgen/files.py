@@ -62,6 +62,21 @@ def cannot_be_written(path: Path | str, error: OSError, hint: str = "") -> UserE
     return UserError(" ".join(part for part in said if part))
 
 
+def tail(path: Path, lines: int, start: int = 0) -> str:
+    """The last lines of a text file, from byte `start` on; empty if there is none. Reads no more than its last 64 KiB.
+
+    A file that is shorter than `start` by now, as a log that was rotated, is read from its beginning.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 65536, start if start <= size else 0, 0))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
 def check_writable(file: Path | None) -> None:
     """Open a result's file as it will be, and leave it as it was. Raises UserError where it cannot be written."""
     if file is None or file == STDOUT:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.files import tail
 from loadgen.hosts.base import quoted
 
 SIGN_OF_LIFE_S = 15.0
@@ -21,17 +22,6 @@ SIGN_OF_LIFE_S = 15.0
 def say(text: str) -> None:
     """One line of progress."""
     print(text, flush=True)
-
-
-def tail(path: Path, lines: int) -> str:
-    """The last lines of a text file; empty if there is none. Reads no more than its last 64 KiB."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 65536))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
 
 
 def run_logged(

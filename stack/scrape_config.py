@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jinja2
 
+from loadgen.endpoints.seats import Seat
+from loadgen.engines import GENERIC, get_engine
 from loadgen.files import atomic_write
 
 TEMPLATE = Path("prometheus") / "prometheus.yml.j2"
@@ -18,18 +19,24 @@ Prometheus itself was away. Three evaluations of the rules, the longest interval
 would bridge gaps."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """Who is scraped, by the name of its job; the address is HOST:PORT."""
+def prometheus_files(checkout: Path, engines: Iterable[Seat], **addresses: str | None) -> dict[str, str]:
+    """The text of each file of the configuration by its name: the scrape configuration, and beside it the rules.
 
-    name: str
-    address: str
-
-
-def prometheus_files(checkout: Path, scrape_config: str) -> dict[str, str]:
-    """The text of each file of the configuration by its name: the scrape configuration, and beside it the rules."""
+    Args:
+        checkout: where their sources lie.
+        engines: those that serve metrics are scraped, where traffic reaches them.
+        addresses: HOST:PORT of `client`, `engine_exporter` and `prometheus`, and where there are such of
+            `gpu_exporter` and `ksana_exporter`.
+    """
+    parts: dict[str, object] = {"gpu_exporter": None, "ksana_exporter": None, **addresses}
+    # KsanaLLM pushes its metrics.
+    parts["engines"] = {
+        seat.name: seat.base_url.removeprefix("http://")
+        for seat in engines
+        if get_engine(seat.kind or GENERIC).metrics_path
+    }
     rules = {name: (checkout / TEMPLATE).with_name(name).read_text(encoding="utf-8") for name in RULES}
-    return {"prometheus.yml": scrape_config, **rules}
+    return {"prometheus.yml": render_template(checkout / TEMPLATE, **parts), **rules}
 
 
 def write_prometheus_files(folder: Path, files: Mapping[str, str]) -> None:
@@ -45,25 +52,3 @@ def render_template(path: Path, **values: object) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     return environment.from_string(path.read_text(encoding="utf-8")).render(**values)
-
-
-def render_scrape_config(
-    checkout: Path,
-    *,
-    client: str,
-    engine_exporter: str,
-    prometheus: str,
-    engines: Sequence[Target],
-    gpu_exporter: str | None = None,
-    ksana_exporter: str | None = None,
-) -> str:
-    """The configuration for these addresses (HOST:PORT); `engines` are those that serve metrics."""
-    return render_template(
-        checkout / TEMPLATE,
-        client=client,
-        engine_exporter=engine_exporter,
-        gpu_exporter=gpu_exporter,
-        ksana_exporter=ksana_exporter,
-        prometheus=prometheus,
-        engines=engines,
-    )

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from loadgen.errors import UserError
+from loadgen.files import tail
+from loadgen.hosts.base import quoted
 from loadgen.machine import ROOT
 
 TRUTH_FILE, SIMULATOR_LOG = "truth.npz", "simulator.log"
@@ -93,6 +95,4 @@ def may_realtime() -> bool:
 
 def log_tail(log: Path, lines: int = 8) -> str:
     """The last lines of a log, set off; empty if there is none."""
-    with contextlib.suppress(OSError):
-        return "\n".join(f"  | {line}" for line in log.read_text("utf-8", "replace").splitlines()[-lines:])
-    return ""
+    return quoted(tail(log, lines))

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from loadgen.errors import UserError
+from loadgen.files import tail
 from loadgen.hosts.base import Progress, known_cause, quoted, unknown_engine
 from loadgen.hosts.http_probe import accepts_connections, http_status
 from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, read_supervisor_stack
@@ -55,7 +56,7 @@ class SupervisorHost:
         if self.state_of(name)["state"] not in ALIVE:
             _end_remnants(engine)
             self._check_port(engine)
-            self._log_from[name] = _size(engine.log)
+            self._log_from[name] = engine.log.stat().st_size if engine.log.exists() else 0
             self.start_program(name)
         self._wait_until_healthy(engine, on_progress)
 
@@ -108,18 +109,7 @@ class SupervisorHost:
 
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log (of its latest start, if this host started it)."""
-        log = self._engine(name).log
-        size = _size(log)
-        begin = self._log_from.get(name, 0)
-        if begin > size:  # the log was rotated since
-            begin = 0
-        try:
-            with log.open("rb") as file:
-                file.seek(max(begin, size - 65536))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return tail(self._engine(name).log, lines, self._log_from.get(name, 0))
 
     def state_of(self, name: str) -> dict[str, Any]:
         """Supervisor's own facts about a program: state, pid, exitstatus, start and stop times."""
@@ -225,14 +215,6 @@ def _end_remnants(engine: HostedEngine) -> None:
         except (psutil.Error, OSError):
             continue
     psutil.wait_procs(left, timeout=10)
-
-
-def _size(path: Path) -> int:
-    """The size of a file in bytes; 0 if there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _how_it_ended(state: Mapping[str, Any]) -> str:

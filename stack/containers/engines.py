@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from loadgen.endpoints.seats import Seat
-from loadgen.engines import Api, get_engine
 from loadgen.errors import UserError
 from loadgen.hosts.container_facts import API_LABEL, KIND_LABEL, MODEL_LABEL, PORT_LABEL
 
@@ -15,41 +13,19 @@ from loadgen.hosts.container_facts import API_LABEL, KIND_LABEL, MODEL_LABEL, PO
 FIRST = ("llamacpp", "vllm", "sim-vllm")
 
 
-@dataclass(frozen=True)
-class EngineService:
-    """An engine as compose.yaml declares it."""
-
-    name: str
-    kind: str
-    port: int
-    model: str
-    api: Api
-
-    @property
-    def seat(self) -> Seat:
-        """What Locust's form offers and the exporter watches, by its address in the stack's own network."""
-        return Seat(
-            name=self.name, kind=self.kind, base_url=f"http://{self.name}:{self.port}", model=self.model, api=self.api
-        )
-
-    @property
-    def scraped(self) -> bool:
-        """Whether it serves metrics: KsanaLLM pushes them."""
-        return get_engine(self.kind).metrics_path is not None
-
-
-def engine_services(services: Mapping[str, Mapping[str, Any]]) -> list[EngineService]:
-    """The engines among Compose's resolved services, by name."""
+def engine_services(services: Mapping[str, Mapping[str, Any]]) -> list[Seat]:
+    """The engines among Compose's resolved services, by name, with their addresses in the stack's own network."""
     found = []
     for name, service in sorted(services.items()):
         labels = service.get("labels") or {}
         if KIND_LABEL in labels:
-            port, model, api = (labels[label] for label in (PORT_LABEL, MODEL_LABEL, API_LABEL))
-            found.append(EngineService(name, labels[KIND_LABEL], int(port), model, api))
+            url = f"http://{name}:{labels[PORT_LABEL]}"
+            known = {"kind": labels[KIND_LABEL], "model": labels[MODEL_LABEL], "api": labels[API_LABEL]}
+            found.append(Seat(name=name, base_url=url, **known))
     return found
 
 
-def only(engines: Sequence[EngineService], names: str) -> list[EngineService]:
+def only(engines: Sequence[Seat], names: str) -> list[Seat]:
     """Those engines that a list of names (commas between) leaves; all if it is empty. Raises UserError."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     known = [engine.name for engine in engines]
@@ -59,7 +35,7 @@ def only(engines: Sequence[EngineService], names: str) -> list[EngineService]:
     return [engine for engine in engines if not wanted or engine.name in wanted]
 
 
-def choose_engine(engines: Sequence[EngineService], asked: str | None) -> EngineService | None:
+def choose_engine(engines: Sequence[Seat], asked: str | None) -> Seat | None:
     """The engine to start: that of a name, or the only one of a kind; none for `none`; the usual one if unasked.
 
     Raises UserError for a name that no engine has.

@@ -10,8 +10,9 @@ import docker
 from docker.errors import APIError, ImageNotFound
 
 from loadgen.errors import UserError
+from loadgen.files import tail
 from loadgen.hosts.base import quoted
-from stack.commands import run_logged, say, tail
+from stack.commands import run_logged, say
 from stack.containers.compose import Compose
 
 OWN = "bakeoff/"

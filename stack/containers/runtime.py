@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import docker
 
-from loadgen.endpoints.seats import ENGINES_VARIABLE, seats_json
+from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 from loadgen.hosts.container_facts import KIND_LABEL, PROJECT_LABEL, SERVICE_LABEL
@@ -27,14 +27,14 @@ from stack import setup
 from stack.commands import need_disk, say
 from stack.containers.compose import Compose, find_docker
 from stack.containers.docker_engine import DockerEngine
-from stack.containers.engines import EngineService, choose_engine, engine_services, only
+from stack.containers.engines import choose_engine, engine_services, only
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
 from stack.containers.watch import ServiceState, bring_up, service_states
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
 from stack.runtime import WITHOUT, State
-from stack.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
+from stack.scrape_config import prometheus_files, write_prometheus_files
 
 PROFILES = ("gpu", "cpu", "sim")
 ESSENTIAL = ("locust", "locust-worker", "engine-exporter")
@@ -209,8 +209,8 @@ class ContainerRuntime:
             path.chmod(stat.S_IMODE(path.stat().st_mode) | readable)
 
     def _have_images(
-        self, images: Images, engines: list[EngineService], chosen: EngineService | None, optional: Sequence[str]
-    ) -> tuple[list[EngineService], list[str]]:
+        self, images: Images, engines: list[Seat], chosen: Seat | None, optional: Sequence[str]
+    ) -> tuple[list[Seat], list[str]]:
         """Build and pull. The engines whose images are there, and what is missing; UserError if that is essential."""
         names = [*ESSENTIAL, *optional, *(engine.name for engine in engines)]
         if self.offline:
@@ -226,21 +226,20 @@ class ContainerRuntime:
         ]
         return [engine for engine in engines if engine.name not in failed], lacking
 
-    def _worked_out(self, engines: Sequence[EngineService], exporters: Collection[str]) -> dict[str, str]:
+    def _worked_out(self, engines: Sequence[Seat], exporters: Collection[str]) -> dict[str, str]:
         """Write Prometheus' configuration; the variables that follow from the choice of engines."""
-        text = render_scrape_config(
+        files = prometheus_files(
             self.checkout,
+            engines,
             client="locust:8089",
             engine_exporter="engine-exporter:9101",
             gpu_exporter="gpu-exporter:9102" if "gpu-exporter" in exporters else None,
             ksana_exporter="ksana-exporter:9103" if "ksana-exporter" in exporters else None,
             prometheus="127.0.0.1:9090",
-            engines=[Target(engine.name, f"{engine.name}:{engine.port}") for engine in engines if engine.scraped],
         )
-        files = prometheus_files(self.checkout, text)
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {
-            ENGINES_VARIABLE: seats_json(engine.seat for engine in engines),
+            ENGINES_VARIABLE: seats_json(engines),
             "BAKEOFF_PROMETHEUS_CONFIG_HASH": hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16],
         }
 

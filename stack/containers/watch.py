@@ -12,9 +12,10 @@ from docker.errors import DockerException
 from docker.models.containers import Container
 
 from loadgen.errors import UserError
+from loadgen.files import tail
 from loadgen.hosts.base import known_cause, quoted
 from loadgen.hosts.container_facts import PROJECT_LABEL, SERVICE_LABEL, ContainerState
-from stack.commands import run_logged, tail
+from stack.commands import run_logged
 from stack.containers.compose import Compose
 
 SIGN_OF_LIFE_S = 5.0

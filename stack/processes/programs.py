@@ -20,7 +20,7 @@ from stack.engines.launching import SERVING_VARIABLE
 from stack.processes.binaries import Grafana
 from stack.processes.grafana_config import grafana_environment
 from stack.processes.strays import MARK
-from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, render_template
+from stack.scrape_config import LOOKBACK, prometheus_files, render_template
 from stack.setup import ENGINES, SERVED_NAME, supported
 
 LOCAL = "http://127.0.0.1"
@@ -58,11 +58,6 @@ def engine_port(settings: Settings, engine: str) -> int:
     return int(getattr(settings, f"{engine}_port"))
 
 
-def engine_url(settings: Settings, engine: str) -> str:
-    """The base URL of an engine."""
-    return f"{LOCAL}:{engine_port(settings, engine)}"
-
-
 def engines_here() -> tuple[str, ...]:
     """The engines that this machine can run."""
     return tuple(engine for engine in ENGINES if supported(engine) is None)
@@ -92,8 +87,8 @@ def programs(
         to_master = ("--master-host", "127.0.0.1", "--master-port", str(settings.locust_master_port))
         add(f"locust-worker-{number}", (*locust, "--worker", *to_master))
     exporter = [python, "-m", "exporters.engine", "--host", "127.0.0.1", "--port", str(settings.engine_exporter_port)]
-    for engine in engines_here():
-        exporter += ["--engine", f"{engine}={engine_url(settings, engine)}"]
+    for seat in seats(settings):
+        exporter += ["--engine", f"{seat.name}={seat.base_url}"]
     add("engine-exporter", exporter, "BAKEOFF_ENGINE_EXPORTER_PORT", path="/metrics", ready="/metrics")
     if prometheus:
         add("prometheus", _prometheus(settings, paths, prometheus), "BAKEOFF_PROMETHEUS_PORT", ready="/-/ready")
@@ -120,7 +115,8 @@ def _prometheus(settings: Settings, paths: Paths, binary: Path) -> tuple[str, ..
 
 def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Program:
     """Both engines get the same cores, context and number of sequences."""
-    url, port = engine_url(settings, engine), engine_port(settings, engine)
+    port = engine_port(settings, engine)
+    url = f"{LOCAL}:{port}"
     argv = [
         *(str(paths.engine_python(engine)), "-m", f"stack.engines.{engine}.serve"),
         *("--model", str(paths.hf_model if engine == "vllm" else paths.gguf)),
@@ -144,27 +140,23 @@ def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> Supe
         socket=paths.socket,
         urls={program.name: program.url for program in stack if program.url and not program.engine},
         engines={
-            name: HostedEngine(
-                name=name,
-                kind=name,
-                base_url=engine_url(settings, name),
-                health_url=f"{engine_url(settings, name)}/health",
-                model=SERVED_NAME,
-                api="completions",
-                log=paths.log(name),
-                launch_record=paths.launch_record(name),
+            seat.name: HostedEngine(
+                **seat.model_dump(exclude_none=True),
+                health_url=f"{seat.base_url}/health",
+                log=paths.log(seat.name),
+                launch_record=paths.launch_record(seat.name),
                 start_limit_s=settings.engine_start_limit_s,
             )
-            for name in engines_here()
+            for seat in seats(settings)
         },
     )
 
 
 def seats(settings: Settings) -> list[Seat]:
     """The seats that Locust's form offers and races take."""
+    urls = {name: f"{LOCAL}:{engine_port(settings, name)}" for name in engines_here()}
     return [
-        Seat(name=name, kind=name, base_url=engine_url(settings, name), model=SERVED_NAME, api="completions")
-        for name in engines_here()
+        Seat(name=name, kind=name, base_url=url, model=SERVED_NAME, api="completions") for name, url in urls.items()
     ]
 
 
@@ -205,14 +197,13 @@ def render_supervisor(stack: Sequence[Program], paths: Paths) -> str:
 
 def render_prometheus(settings: Settings, paths: Paths) -> dict[str, str]:
     """Prometheus' configuration: the text of each file by its name."""
-    config = render_scrape_config(
+    return prometheus_files(
         paths.checkout,
+        seats(settings),
         client=f"127.0.0.1:{settings.locust_port}",
         engine_exporter=f"127.0.0.1:{settings.engine_exporter_port}",
         prometheus=f"127.0.0.1:{settings.prometheus_port}",
-        engines=[Target(engine, f"127.0.0.1:{engine_port(settings, engine)}") for engine in engines_here()],
     )
-    return prometheus_files(paths.checkout, config)
 
 
 def stack_key(stack: Sequence[Program], settings: Settings, paths: Paths) -> str:

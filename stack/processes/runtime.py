@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from loadgen.errors import UserError
-from loadgen.files import atomic_write
+from loadgen.files import atomic_write, tail
 from loadgen.hosts.base import quoted
 from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
 from loadgen.settings import Paths, Settings, load_settings_leniently, main_python, private_folder
 from stack import setup
-from stack.commands import need_disk, say, tail
+from stack.commands import need_disk, say
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
 from stack.processes import strays

@@ -26,7 +26,7 @@ from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
 from loadgen.scenario.cell import Cell
 from loadgen.traffic.plan import BlockRequest
-from stack.scrape_config import LOOKBACK, Target, prometheus_files, render_scrape_config, write_prometheus_files
+from stack.scrape_config import LOOKBACK, prometheus_files, write_prometheus_files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 90.0
@@ -202,18 +202,16 @@ class LiveStack:
 
     def _start_prometheus(self, gpu: Page) -> None:
         port = next(self._ports)
-        config = render_scrape_config(
+        files = prometheus_files(
             CHECKOUT,
+            self.seats,
             client=self.locust.url.removeprefix("http://"),
             engine_exporter=self._address("engine-exporter"),
             gpu_exporter=f"127.0.0.1:{gpu.port}",
             ksana_exporter=self._address("ksana-exporter"),
             prometheus=f"127.0.0.1:{port}",
-            engines=[
-                Target(seat.name, seat.base_url.removeprefix("http://")) for seat in self.seats if seat.kind != "ksana"
-            ],
         )
-        write_prometheus_files(self.folder, prometheus_files(CHECKOUT, config))
+        write_prometheus_files(self.folder, files)
         command = [
             str(self._prometheus),
             f"--config.file={self.folder / 'prometheus.yml'}",

@@ -16,8 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporters.engine import main
-from exporters.errors import UsageError
-from exporters.targets import Target, parse_target
+from exporters.targets import Target, UsageError, parse_target
 from tests.exporters.cgroup_tree import version2
 
 MIB = 1 << 20

@@ -11,8 +11,8 @@ import urllib.request
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exporters.errors import UsageError
 from exporters.gpu import find_owners, main
+from exporters.targets import UsageError
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ import requests
 from prometheus_client import CollectorRegistry, generate_latest
 
 from loadgen.distributed.client_metrics import ClientMetrics
-from stack.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
+from loadgen.endpoints.seats import Seat
+from stack.scrape_config import prometheus_files, write_prometheus_files
 from tests.loadgen.records import MS, record
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.test_source_metrics import DATA, ksana_series
@@ -142,14 +143,17 @@ def low_free_port():
 def query(prometheus_binary, serve, pages, tmp_path):
     """Ask a Prometheus that scrapes the pages."""
     port = low_free_port()
-    config = render_scrape_config(
+    files = prometheus_files(
         CHECKOUT,
+        [
+            Seat(name=name, kind=kind, base_url=f"http://{serve(pages[name])}")
+            for name, kind in (("vllm", "vllm"), ("vllm-cpu", "vllm"), ("llamacpp", "llamacpp"))
+        ],
         client=serve(pages["client"]),
         engine_exporter=serve(pages["ksana"]),
         prometheus=f"127.0.0.1:{port}",
-        engines=[Target(name, serve(pages[name])) for name in ("vllm", "vllm-cpu", "llamacpp")],
     )
-    write_prometheus_files(tmp_path, prometheus_files(CHECKOUT, config))
+    write_prometheus_files(tmp_path, files)
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from stack.scrape_config import Target, prometheus_files, render_scrape_config, write_prometheus_files
+from loadgen.endpoints.seats import Seat
+from stack.scrape_config import prometheus_files, write_prometheus_files
 from tests.prometheus.conftest import CHECKOUT
 from tests.prometheus.rule_files import FOLDER, Rule, all_rules, load, rule_tests
 
@@ -15,10 +16,9 @@ def run(*command):
 
 
 def test_promtool_accepts_the_whole_configuration(promtool, tmp_path):
-    config = render_scrape_config(
-        CHECKOUT, client="c:1", engine_exporter="e:2", prometheus="p:3", engines=[Target("vllm", "v:4")]
-    )
-    write_prometheus_files(tmp_path, prometheus_files(CHECKOUT, config))
+    seats = [Seat(name="vllm", kind="vllm", base_url="http://v:4")]
+    files = prometheus_files(CHECKOUT, seats, client="c:1", engine_exporter="e:2", prometheus="p:3")
+    write_prometheus_files(tmp_path, files)
     result = run(promtool, "check", "config", tmp_path / "prometheus.yml")
     assert result.returncode == 0, result.stdout + result.stderr
     counts = [int(count) for count in re.findall(r"SUCCESS: (\d+) rules found", result.stdout)]

@@ -17,15 +17,14 @@ SIM = {"sim-vllm": service("vllm", 8111), "sim-ksana": service("ksana", 8112, ap
 
 def test_engines_are_the_labelled_services():
     found = engine_services(CPU)
-    assert [(each.name, each.kind, each.seat.base_url, each.scraped) for each in found] == [
-        ("llamacpp", "llamacpp", "http://llamacpp:8102", True),
-        ("vllm-cpu", "vllm", "http://vllm-cpu:8101", True),
+    assert [(each.name, each.kind, each.base_url) for each in found] == [
+        ("llamacpp", "llamacpp", "http://llamacpp:8102"),
+        ("vllm-cpu", "vllm", "http://vllm-cpu:8101"),
     ]
-    assert [each.scraped for each in engine_services(SIM)] == [False, True]
 
 
 def test_seats_have_the_addresses_inside():
-    assert json.loads(seats_json(each.seat for each in engine_services({"sim-ksana": SIM["sim-ksana"]}))) == [
+    assert json.loads(seats_json(engine_services({"sim-ksana": SIM["sim-ksana"]}))) == [
         {"name": "sim-ksana", "kind": "ksana", "base_url": "http://sim-ksana:8112", "model": "m", "api": "chat"}
     ]
 

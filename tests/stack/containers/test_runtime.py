@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import DockerStack, read_stack
 from stack.containers.docker_engine import DockerEngine
-from stack.containers.engines import EngineService
 from stack.containers.runtime import ContainerRuntime, read_profiles, write_container_map
 
 
@@ -48,8 +48,8 @@ def test_the_project_that_is_up_is_meant(stack, tmp_path, monkeypatch):
 
 def test_prometheus_scrapes_services_by_name(stack, tmp_path):
     engines = [
-        EngineService("vllm-cpu", "vllm", 8101, "m", "completions"),
-        EngineService("sim-ksana", "ksana", 8112, "m", "chat"),
+        Seat(name="vllm-cpu", kind="vllm", base_url="http://vllm-cpu:8101", model="m", api="completions"),
+        Seat(name="sim-ksana", kind="ksana", base_url="http://sim-ksana:8112", model="m", api="chat"),
     ]
     variables = stack._worked_out(engines, ())
     text = (tmp_path / ".bakeoff/stack/prometheus/prometheus.yml").read_text()

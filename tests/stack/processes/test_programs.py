@@ -18,7 +18,7 @@ from stack.processes.programs import (
     stack_environment,
     stack_key,
 )
-from stack.scrape_config import render_scrape_config
+from stack.scrape_config import prometheus_files
 from tests.loadgen.test_settings import settings_of as given_settings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -130,9 +130,11 @@ def test_prometheus_scrapes_traffic_exporter_and_engines(checkout):
 
 
 def test_prometheus_scrapes_the_exporter_of_pushed_metrics_where_there_is_one(checkout):
-    given = {"client": "a:1", "engine_exporter": "b:2", "prometheus": "c:3", "engines": []}
+    given = {"client": "a:1", "engine_exporter": "b:2", "prometheus": "c:3"}
     for address in (None, "ksana-exporter:9103"):
-        config = YAML(typ="safe").load(render_scrape_config(checkout, **given, ksana_exporter=address))
+        config = YAML(typ="safe").load(
+            prometheus_files(checkout, [], **given, ksana_exporter=address)["prometheus.yml"]
+        )
         found = [job["static_configs"] for job in config["scrape_configs"] if job["job_name"] == "ksana-exporter"]
         assert found == ([[{"targets": [address]}]] if address else [])
 
