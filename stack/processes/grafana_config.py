@@ -8,7 +8,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from loadgen.errors import UserError
-from loadgen.settings import Paths, Settings, find_checkout
+from loadgen.machine import ROOT
+from loadgen.settings import Paths, Settings
 
 BOARDS = "grafana/dashboards"
 HOME_BOARD = f"{BOARDS}/bakeoff.json"
@@ -54,4 +55,4 @@ def render_grafana(settings: Settings, paths: Paths) -> dict[str, str]:
 
 def _provisioning(name: str) -> Any:
     """What containers are provisioned with."""
-    return YAML(typ="safe").load(find_checkout() / "grafana" / "provisioning" / name)
+    return YAML(typ="safe").load(ROOT / "grafana" / "provisioning" / name)
