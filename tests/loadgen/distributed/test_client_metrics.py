@@ -22,7 +22,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 LABELS = {"engine": "e", "model": "m", "scenario": "s", "cell": "c"}
 
 
-LABELS = [label for label, _ in LagHistogram(GRID_NS).buckets()[:-1]]
+BOUNDS = [label for label, _ in LagHistogram(GRID_NS).buckets()[:-1]]
 
 
 def plan(block: str, cell: str) -> Any:
@@ -79,7 +79,7 @@ def test_histograms_agree_with_an_oracle(streams):
         assert value(samples, f"{full}_count") == len(values)
         assert value(samples, f"{full}_sum") == pytest.approx(sum(values), rel=1e-9)
         assert value(samples, f"{full}_bucket", le="+Inf") == len(values)
-        for label in LABELS:
+        for label in BOUNDS:
             bound = float(label)
             # The label is rounded to six digits: values that near to the bound may lie on either side.
             sure = sum(v <= bound * (1 - 1e-5) for v in values)
@@ -88,7 +88,7 @@ def test_histograms_agree_with_an_oracle(streams):
 
 
 def test_one_geometric_grid_from_a_tenth_of_a_millisecond_to_minutes():
-    bounds = [float(label) for label in LABELS]
+    bounds = [float(label) for label in BOUNDS]
     assert bounds == sorted(set(bounds))
     assert bounds[0] == pytest.approx(1e-4) and bounds[-1] > 300
     ratios = [b / a for a, b in itertools.pairwise(bounds)]
