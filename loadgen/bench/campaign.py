@@ -307,7 +307,7 @@ class Campaign:
             repeat=block.repeat,
             start=self._starts.get(block.engine),
             warmup_requests=self.scenario.warmup,
-            measured_requests=block.requests or self.scenario.requests,
+            measured_requests=block.cell.whole(block.requests or self.scenario.requests),
             arrivals=trace.requests if trace is not None else None,
         )
         self.manifest.blocks.append(facts)

@@ -24,7 +24,7 @@ GRID_NS = tuple(round(1e5 * GRID_FACTOR**step) for step in range(68))
 MAX_SERIES = 200
 MAX_WORKERS = 100
 LABELS = ("engine", "model", "scenario", "cell")
-BLOCK_LABELS = ("run_id", "scenario", "block", "engine", "cell")
+BLOCK_LABELS = ("run_id", "scenario", "block", "engine", "cell", "load")
 Key = tuple[str, ...]
 
 HISTOGRAMS = {
@@ -43,7 +43,7 @@ GAUGES = {
 
 LAGS = {
     "read": "How long content events lay in the kernel before a worker read them.",
-    "schedule": "How long after the schedule wanted them requests were sent (open loop).",
+    "schedule": "How long after the schedule, or their batch's instant, requests were sent.",
     "loop": "How late a worker's event loop got round to what was due.",
 }
 
@@ -76,7 +76,7 @@ class ClientMetrics(Collector):
         """A block runs from now on. Its counters begin at zero, so that rates and rises hold its first requests too."""
         engine, cell = plan.endpoint.name, plan.cell.id
         named = {"run_id": plan.run_id, "scenario": plan.scenario, "block": plan.block}
-        self.block = {**named, "engine": engine, "cell": cell}
+        self.block = {**named, "engine": engine, "cell": cell, "load": plan.cell.load_text}
         key = self._bounded((engine, plan.endpoint.model, plan.scenario, cell))
         self._requests.setdefault(key, {}).setdefault("ok", 0)
         self._tokens.setdefault(key, (0, 0))

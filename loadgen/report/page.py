@@ -90,6 +90,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "load_axis": data.load_axis,
         "load_column": data.load_column,
         "groups": _groups(data),
+        "traffic": _traffic(data),
         "definitions": DEFINITIONS,
         "command": command(data),
         "repeat": repeat_facts(data),
@@ -109,6 +110,21 @@ def context(data: ReportData) -> dict[str, Any]:
         "dash": text.DASH,
         "long": LONG,
     }
+
+
+def _traffic(data: ReportData) -> Message | None:
+    """Which traffic the cells' TTFT is of, where another traffic of the same size would read another."""
+    if data.batch:
+        return say(
+            "TTFT here is of requests that are sent at the same instant and wait for each other. As many users who are "
+            "spread in time (`load: concurrency`) wait less for a first token."
+        )
+    if any(view.cell is not None and view.cell.concurrency > 1 for view in data.cells):
+        return say(
+            "TTFT here is of users who are spread in time: each goes on when its own answer has ended. As many "
+            "requests that are sent at the same instant (`load: batch`) wait longer for their first tokens."
+        )
+    return None
 
 
 def _row_axis(data: ReportData) -> Message:

@@ -112,6 +112,7 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
         "output_tokens": view.cell.output_tokens if view.cell else None,
         "concurrency": view.cell.concurrency or None if view.cell else None,
         "rate": view.cell.rate or None if view.cell else None,
+        "batch": view.cell.batch or None if view.cell else None,
         "shared_prefix": view.cell.shared_percent / 100 if view.cell else None,
         "step": _plain(view.cell.step if view.cell else None),
         "conversation": _plain(view.cell.conversation if view.cell else None),

@@ -44,7 +44,7 @@ class TerminalTable:
         if not wide and self.data.slo is not None:
             columns.remove(TPOT_P95)  # there is no room for this and goodput
         told = self._told
-        load = told("users") if self.data.load_axis == "concurrency" else "req/s"
+        load = {"concurrency": told("users"), "batch size": told("batch")}.get(self.data.load_axis, "req/s")
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
         lengths = told("prompt → output").replace("→ ", "→\n") if wide else told("prompt")
