@@ -42,6 +42,7 @@ class VLLM(Engine):
     tokenize_path = "/tokenize"
     metrics_path = "/metrics"
     exact_output = True
+    prompt_logprobs = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
         """Fix the length from both sides and go on past an end-of-sequence token."""

@@ -12,6 +12,7 @@ from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
+from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
@@ -107,6 +108,8 @@ def context(data: ReportData) -> dict[str, Any]:
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,
         "of_two_runs": False,
+        "quality_rows": [] if data.quality is None else rows(data.quality),
+        "quality_verdicts": VERDICTS,
         "dash": text.DASH,
         "long": LONG,
     }
