@@ -133,12 +133,8 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
         manifest.messages += notes
     else:
         order, notes = dataclasses.replace(order, runs_dir=old.path.parent), manifest.messages[-1:]
-<<<<<<< HEAD
-    with _locust(order, seats, stack, manifest.run_id, console) as (locust, where):
-=======
     answers = _answer_check(scenario, seats, host, old)
-    with race_locust(order, seats, stack, manifest.run_id, console) as (locust, where):
->>>>>>> main
+    with _locust(order, seats, stack, manifest.run_id, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
