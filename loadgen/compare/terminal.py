@@ -28,7 +28,7 @@ def show_comparison(console: Console, comparison: RunComparison, told: Language 
     for cell, own in itertools.groupby(rows(comparison.statistics, every=False), key=lambda row: row.cell):
         console.print(_table(cell, list(own), wide, comparison.report.looks, told))
     console.print(Text(told(ONLY_HEADLINES), style="dim"), soft_wrap=True)
-    console.print(Text(printable(told.shown(headline(comparison))), style="bold"), soft_wrap=True)
+    console.print(Text(printable(told.shown(headline(comparison).text)), style="bold"), soft_wrap=True)
 
 
 def _table(cell: str, own: list[Row], wide: bool, looks: Sequence[int], told: Language) -> Table:

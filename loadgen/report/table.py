@@ -3,57 +3,112 @@
 from __future__ import annotations
 
 import rich.box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from loadgen.presentation.language import ENGLISH, Language
-from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
+from loadgen.presentation.style import LOOKS, SIGNS, Mark, verdict_mark
 from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
 from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
+from loadgen.report.verdicts import VerdictTable, row_axis, verdict_tables
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
 LEVEL_STYLES = {"bad": "bold red", "warn": "yellow", "info": "dim"}
 
 
-class TerminalTable:
-    """A rich renderable: what is wrong with the run, the table, the headline. Fits its terminal."""
+ASCII = {ord(sign): letter for sign, letter in zip("●■▲◆▼✚→×÷–−…“”≠≥·", 'o#^*v+>x/--~""!>.', strict=True)}
+"""What stands for our signs where a terminal has ASCII only; each is as wide as its sign."""
 
-    def __init__(self, data: ReportData, told: Language = ENGLISH) -> None:
+
+class Plain:
+    """A renderable in ASCII where its terminal has no more."""
+
+    def __init__(self, *parts: RenderableType) -> None:
+        self.parts = parts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the parts one below the other."""
+        for part in self.parts:
+            for segment in console.render(part, options):
+                yield Segment(in_ascii(segment.text), *segment[1:]) if options.ascii_only else segment
+
+
+def in_ascii(text: str) -> str:
+    """Text with ASCII for our own signs; what else there is becomes `?`."""
+    return text.replace(" ±", "+-").translate(ASCII).encode("ascii", "replace").decode()
+
+
+class TerminalTable:
+    """A rich renderable: what is wrong with the run, the table, the verdicts, the headline. Fits its terminal."""
+
+    def __init__(self, data: ReportData, language: Language = ENGLISH) -> None:
         self.data = data
-        self._told = told
+        self.say = language
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand."""
-        for notice in notices(self.data):
-            if notice.level != "info":
-                yield Text(printable(self._told.shown(notice.text)), style=LEVEL_STYLES[notice.level])
+        parts: list[RenderableType] = [
+            self._text(notice.text, LEVEL_STYLES[notice.level])
+            for notice in notices(self.data)
+            if notice.level != "info"
+        ]
         if self.data.cells and self.data.engines:
-            yield self.cells(options.max_width >= WIDE)
+            parts.append(self.cells(options.max_width >= WIDE))
         if self.data.capacity:
-            yield self._capacity()
-        yield Text(printable(self._told.shown(headline(self.data))), style="bold")
+            parts.append(self._capacity())
+        for table in verdict_tables(self.data):
+            parts += self.verdicts(table)
+        found = headline(self.data)
+        parts += [
+            self._text(found.sentence, "bold"),
+            *(self._text(f"  {self.say.shown(fact)}") for fact in found.facts),
+        ]
+        yield Plain(*parts)
+
+    def _text(self, text: str, style: str = "") -> Text:
+        return Text(printable(self.say.shown(text)), style=style)
+
+    def verdicts(self, found: VerdictTable) -> list[RenderableType]:
+        """The verdicts by cell, each in a dozen characters, and what they mean."""
+        table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column(self.say.shown(row_axis(self.data)), overflow="fold", max_width=22)
+        for metric in found.metrics:
+            table.add_column(self.say.shown(metric), no_wrap=True)
+        for row in found.rows:
+            cells = [_signed(entry.mark, entry.brief) for entry in row.entries]
+            table.add_row(self._text(row.words), *cells, style="bold" if row.cell is None else "")
+        legend = Text(style="dim")
+        for engine in (found.a, found.b):
+            look = LOOKS[self.data.look(engine)]
+            legend.append(look.glyph, style=look.terminal).append(f" {printable(engine)} {self.say('is faster')}, ")
+        for sign, words in SIGNS:
+            legend.append(f"{sign} {self.say(words)}{'. ' if sign == SIGNS[-1][0] else ', '}")
+        legend.append(self.say.shown(found.figures))
+        reasons = [self._text(f"{sign} {self.say.shown(text)}", "dim") for sign, text in found.reasons]
+        return [table, legend, *reasons]
 
     def cells(self, wide: bool) -> Table:
         """The table alone."""
         columns = [column for column in self.data.columns if wide or not column.wide_only]
         if not wide and self.data.slo is not None:
             columns.remove(TPOT_P95)  # there is no room for this and goodput
-        told = self._told
-        load = {"concurrency": told("users"), "batch size": told("batch")}.get(self.data.load_axis, "req/s")
+        say = self.say
+        load = {"concurrency": say("users"), "batch size": say("batch")}.get(self.data.load_axis, "req/s")
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
-        lengths = told("prompt → output").replace("→ ", "→\n") if wide else told("prompt")
+        lengths = say("prompt → output").replace("→ ", "→\n") if wide else say("prompt")
         table.add_column(f"{lengths}\n× {load}", overflow="fold")
-        table.add_column(told("engine"), overflow="fold", max_width=24 if wide else 12)
+        table.add_column(say("engine"), overflow="fold", max_width=24 if wide else 12)
         for column in columns:
-            heading = f"{told(column.label)}\n{told(column.unit)}".replace(" ", "\n")
+            heading = f"{say(column.label)}\n{say(column.unit)}".replace(" ", "\n")
             table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column(told("err."), justify="right", no_wrap=True)
+        table.add_column(say("err."), justify="right", no_wrap=True)
         for view in self.data.cells:
             for seat, engine in enumerate(self.data.engines):
                 entry = view.engines[engine]
@@ -66,15 +121,15 @@ class TerminalTable:
                     Text(failed, style="red" if failed not in (DASH, "0") else ""),
                 )
             for seat, engine in enumerate(self.data.engines[1:], start=1):
-                label = told("ratio") if len(self.data.engines) == 2 else f"{printable(engine)} ÷"
+                label = say("ratio") if len(self.data.engines) == 2 else f"{printable(engine)} ÷"
                 table.add_row("", Text(label, style="dim"), *(self._ratio(view, seat, c) for c in columns), "")
             table.add_section()
         if len(self.data.engines) > 1:
             table.caption = self._caption()
         if any(entry.status == "partial" for view in self.data.cells for entry in view.engines.values()):
-            table.caption = Text.assemble(table.caption or "", f"  * {told('partial')}")
+            table.caption = Text.assemble(table.caption or "", f"  * {say('partial')}")
         if any(entry.limited for view in self.data.cells for entry in view.engines.values()):
-            limited = told("client-limited: decides nothing")
+            limited = say("client-limited: decides nothing")
             table.caption = Text.assemble(table.caption or "", f"  ! {limited}")
         return table
 
@@ -96,28 +151,27 @@ class TerminalTable:
 
     def _caption(self) -> Text:
         """What the signs of ratios mean."""
-        told, first = self._told, printable(self.data.engines[0])
-        found = Text(told("ratio: a figure divided by that of {engine}, with its 95% interval;", engine=first))
+        say, first = self.say, printable(self.data.engines[0])
+        found = Text(say("ratio: a figure divided by that of {engine}, with its 95% interval;", engine=first))
         for place, engine in zip(self.data.looks, self.data.engines, strict=True):
             look = LOOKS[place]
-            faster = told("{engine} is faster", engine=printable(engine))
-            found.append(f" {look.glyph}", style=look.terminal).append(f" {faster},")
-        signs = ", ".join(f"{sign} {told(words)}" for sign, words in SIGNS)
-        return found.append(f" {signs}. {told(ONLY_HEADLINES)}")
+            found.append(f" {look.glyph}", style=look.terminal).append(f" {printable(engine)} {say('is faster')},")
+        signs = ", ".join(f"{sign} {say(words)}" for sign, words in SIGNS)
+        return found.append(f" {signs}. {say(ONLY_HEADLINES)}")
 
     def _capacity(self) -> Table:
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-        told = self._told
-        for heading in (told("prompt → output").replace("→ ", "→\n"), told("engine")):
+        say = self.say
+        for heading in (say("prompt → output").replace("→ ", "→\n"), say("engine")):
             table.add_column(heading, overflow="fold")
-        for heading in (told("capacity"), told("interval")):
+        for heading in (say("capacity"), say("interval")):
             table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column(told("note"), overflow="fold")
+        table.add_column(say("note"), overflow="fold")
         for row in self.data.capacity:
             shared = f", {self._shared(round(100 * row.shared_prefix))}" if row.shared_prefix else ""
             shape = f"{row.prompt_tokens} → {row.output_tokens}{shared}"
             cells = (shape, printable(row.engine), row.text, row.interval_text, row.note)
-            table.add_row(*(Text(told.shown(cell)) for cell in cells))
+            table.add_row(*(Text(say.shown(cell)) for cell in cells))
         return table
 
     def _cell_name(self, view: CellView, wide: bool) -> str:
@@ -129,7 +183,7 @@ class TerminalTable:
         return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{shared}"
 
     def _shared(self, percent: int) -> str:
-        return self._told("{percent}% shared", percent=percent)
+        return self.say("{percent}% shared", percent=percent)
 
 
 def _figure(column: Column, entry: EngineCell) -> Text:
@@ -139,6 +193,10 @@ def _figure(column: Column, entry: EngineCell) -> Text:
     return found.append(f"\n{ends}", style="dim") if ends else found
 
 
-def terminal_table(data: ReportData, told: Language = ENGLISH) -> TerminalTable:
+def _signed(mark: Mark, figure: str) -> Text:
+    return Text(f"{mark.sign} {figure}", style="" if mark.look is None else LOOKS[mark.look].terminal)
+
+
+def terminal_table(data: ReportData, language: Language = ENGLISH) -> TerminalTable:
     """Return the comparison table as a rich renderable: `Console().print(terminal_table(data))`."""
-    return TerminalTable(data, told)
+    return TerminalTable(data, language)

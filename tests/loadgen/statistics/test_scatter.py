@@ -20,7 +20,7 @@ def half_widths(y, within=None, priors=PROCESSES):
 def walk(y, steps=500, chains=400):
     """Half-widths of cells by random walks side by side (Metropolis within Gibbs), written from the model alone.
 
-    log sigma^2 = mu + omega t(4), mu flat, omega half-normal(1.2), tau / exp(mu / 2) as the prior of cells.
+    log sigma^2 = mu + omega t(3), mu flat, omega half-normal(1.6), tau / exp(mu / 2) as the prior of cells.
     """
     rng = np.random.default_rng(7)
     cells, units = y.shape
@@ -31,10 +31,10 @@ def walk(y, steps=500, chains=400):
     errors = []
 
     def law(g, m, o):
-        return (-2.5 * np.log1p(((g - m[:, None]) / o[:, None]) ** 2 / 4)).sum(axis=1) - cells * np.log(o)
+        return (-2.0 * np.log1p(((g - m[:, None]) / o[:, None]) ** 2 / 3)).sum(axis=1) - cells * np.log(o)
 
     def each(g):
-        own = -2.5 * np.log1p(((g - mu[:, None]) / omega[:, None]) ** 2 / 4)
+        own = -2.0 * np.log1p(((g - mu[:, None]) / omega[:, None]) ** 2 / 3)
         return own - (units - 1) / 2 * g - ((z - common[:, None, :]) ** 2).sum(axis=2) / (2 * np.exp(g))
 
     def prior(m, t):
@@ -54,7 +54,7 @@ def walk(y, steps=500, chains=400):
         m = mu + rng.normal(0, 0.5, chains)
         mu = np.where(accepts(law(logs, m, omega) - law(logs, mu, omega) + prior(m, tau) - prior(mu, tau)), m, mu)
         o = omega * np.exp(rng.normal(0, 0.5, chains))
-        gain = law(logs, mu, o) - law(logs, mu, omega) - (o**2 - omega**2) / 2 / 1.44 + np.log(o / omega)
+        gain = law(logs, mu, o) - law(logs, mu, omega) - (o**2 - omega**2) / 2 / 1.6**2 + np.log(o / omega)
         omega = np.where(accepts(gain), o, omega)
         t = tau * np.exp(rng.normal(0, 1.0, chains))
         squares = (common**2).sum(axis=1) / 2
