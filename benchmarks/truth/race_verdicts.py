@@ -7,7 +7,7 @@
     python -m benchmarks.truth.race_verdicts matrix --runs 40 --slower 2    # the same, TPOT of b 2% longer
 
 Simulators have a core, traffic the other one. Exit code 1 where a verdict is wrong. A run takes about a minute:
-`difference` is one, `drift` five. A run of `matrix` takes some three, as many at once as there are pairs of cores. Linux.
+`difference` is one, `drift` five. A run of `matrix` takes three, as many at once as there are pairs of cores. Linux.
 """
 
 from __future__ import annotations
