@@ -28,10 +28,11 @@ from benchmarks.simulated import command_line, cores, race_command, simulator
 from loadgen.analysis.samples import cell_samples
 from loadgen.errors import CLIENT_LIMITED, NOT_WHOLE, OK
 from loadgen.machine import ROOT
+from loadgen.presentation.headline import headline
 from loadgen.runs.folder import RunFolder
 from loadgen.statistics.compare import compare
 from loadgen.statistics.result import Statistics
-from loadgen.statistics.words import drift_words, sentence
+from loadgen.statistics.words import drift_words
 
 HEADLINE_TPOT, HEADLINE_TTFT = "tpot_ms.mean", "ttft_ms.mean"
 ONE_CELL = {"prompt_tokens": [32], "output_tokens": [32], "load": {"concurrency": [4]}, "requests": 40}
@@ -72,7 +73,7 @@ def difference(folder: Path, repeats: int) -> int:
         found = judge(bench(folder, {"a": a, "b": b}, repeats, seed=1))
     tpot, ttft = found.overall[HEADLINE_TPOT], found.overall[HEADLINE_TTFT]
     low, high = (tpot.ratio.ci95 if tpot.ratio else None) or (0.0, 0.0)
-    print(sentence(found))
+    print(headline(found).text)
     print(f"TPOT b over a: [{low:.4f}, {high:.4f}], verdict {tpot.verdict}; TTFT: {ttft.verdict} ({ttft.reason})")
     return int(not (tpot.verdict == "a" and low <= 1.05 <= high and ttft.verdict in ("none", "undecided")))
 
@@ -113,7 +114,7 @@ def drift(folder: Path, repeats: int) -> int:
         low, high = (tpot.ratio.ci95 if tpot.ratio else None) or (0.0, 0.0)
         print(
             f"A then B, both slowing: TPOT b over a [{low:.3f}, {high:.3f}], which would be a winner; "
-            f"with the drift check: {sentence(naive)}"
+            f"with the drift check: {headline(naive).text}"
         )
         wrong += low <= 1.0 or naive.verdict in ("a", "b")
     with known(*slowing) as a, known(*slowing) as b:
@@ -167,7 +168,7 @@ def one_matrix(folder: Path, number: int, repeats: int, slower: float, at: tuple
 
 def told(what: str, found: Statistics) -> int:
     """Print the verdict and the drift check's words; 1 where a winner is claimed or the check is silent."""
-    print(f"{what}: {sentence(found)}")
+    print(f"{what}: {headline(found).text}")
     words = [
         word
         for cell in found.cells

@@ -11,14 +11,14 @@ from loadgen.message import Message, counted, mark, say
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language
-from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
+from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
 from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
-from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, verdict_tables
+from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, row_axis, verdict_tables
 
 STATUS_WORDS = {
     "complete": say("complete"),
@@ -42,7 +42,6 @@ CLIENT_COLUMNS = (
     (mark("longest GC pause"), "ms"),
     (mark("events"), mark("a second")),
 )
-SIGNS = ((EQUAL, mark("no difference that matters")), (OPEN, mark("undecided")), (NONE, mark("not comparable")))
 ORDER = {"bad": 0, "warn": 1, "info": 2}
 
 
@@ -85,7 +84,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "notices": sorted(notices(data), key=lambda notice: ORDER[notice.level]),
         "tiles": tiles(data),
         "tile_titles": TILE_TITLES,
-        "row_axis": _row_axis(data),
+        "row_axis": row_axis(data),
         "client_columns": CLIENT_COLUMNS,
         "engines": [{"name": e, "seat": i, "look": LOOKS[i]} for e, i in zip(data.engines, data.looks, strict=True)],
         "columns": data.columns,
@@ -129,13 +128,6 @@ def _traffic(data: ReportData) -> Message | None:
             "requests that are sent at the same instant (`load: batch`) wait longer for their first tokens."
         )
     return None
-
-
-def _row_axis(data: ReportData) -> Message:
-    """What the labels of a difference plot's rows mean."""
-    several = len({view.cell.output_tokens for view in data.cells if view.cell is not None}) > 1
-    lengths = say("prompt → output tokens") if several else say("prompt tokens")
-    return say("{lengths} × {load}", lengths=lengths, load=say(data.load_axis))
 
 
 def _groups(data: ReportData) -> list[dict[str, Any]]:

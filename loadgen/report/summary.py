@@ -17,7 +17,7 @@ from loadgen.report.data import ReportData
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.scenario.shapes import Conversation, Step
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def summary(data: ReportData) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "scenario": manifest.scenario.get("name"),
         "started_at": manifest.started_at,
         "ended_at": manifest.ended_at,
-        "headline": headline(data),
+        "headline": headline(data).as_json(),
         "basis": basis(data),
         "notices": [dataclasses.asdict(notice) for notice in notices(data)],
         "engines": [_engine(data, engine) for engine in data.engines],

