@@ -142,7 +142,7 @@ def matrix(folder: Path, runs: int, repeats: int, slower: float, at_once: int) -
         judged = [*found.overall.values(), *(one for cell in found.cells for one in cell.metrics.values())]
         alarm = any(one.headline and one.verdict in ("a", "b") for one in judged)
         won = found.overall[HEADLINE_TPOT].verdict == "a"
-        print(f"{number}/{runs}: {sentence(found)}", flush=True)
+        print(f"{number}/{runs}: {headline(found).text}", flush=True)
         return alarm, won
 
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
