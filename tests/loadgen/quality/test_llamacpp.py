@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_an_engine_is_the_same_as_itself_and_says_that_it_is_quantised(tmp_path):
-    few = Quality(prompts=10, output_tokens=8, tasks=2, long_words=50, concurrency=2, limit_s=900)
+    few = Quality(prompts=10, output_tokens=6, tasks=0, long_words=50, concurrency=2, limit_s=900)
     asked = AnswerCheck(few, 1, ["a", "b"])
     with llama(tmp_path / "llama") as url:
         for name in "ab":
