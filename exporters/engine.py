@@ -7,6 +7,7 @@ of engines in containers, whose processes are not to be seen, those of the conta
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import html
 import logging
@@ -17,12 +18,11 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from exporters.cgroups import Cgroups
-from exporters.container_map import OPTION_HELP, ContainerMap
-from exporters.engine_series import EngineCollector
-from exporters.engine_watch import Containers, EngineWatch
+from exporters.containers import OPTION_HELP, Cgroups, ContainerMap, Containers
+from exporters.engine_series import metrics
+from exporters.engine_watch import EngineWatch
 from exporters.targets import ENGINES_VARIABLE, Target, UsageError, check_names, parse_target, targets_of_environment
-from exporters.web import Prepared, application, command_line, run, seconds
+from exporters.web import Made, application, command_line, run, seconds
 
 log = logging.getLogger("exporters.engine")
 
@@ -40,8 +40,7 @@ class Exporter:
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics` and `/healthz`."""
-        collector = EngineCollector(self.watches)
-        app = application(collector, "Bakeoff engine exporter", rows=self._rows, ended=self._ended)
+        app = application(lambda: metrics(self.watches), "Bakeoff engine exporter", rows=self._rows, ended=self._ended)
         app.cleanup_ctx.append(self._loops)
         return app
 
@@ -76,8 +75,8 @@ def _state(watch: EngineWatch) -> str:
     return "up, lists no model" if watch.up else "not healthy" if watch.reachable else "down"
 
 
-def prepare(arguments: Sequence[str] | None) -> Prepared:
-    """Read the command line. Raises UsageError."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter; returns the exit code."""
     parser = command_line("exporters.engine", __doc__, 9101)
     parser.add_argument(
         "--engine",
@@ -96,24 +95,20 @@ def prepare(arguments: Sequence[str] | None) -> Prepared:
     )
     parser.add_argument("--interval", type=seconds, default=1.0, help="seconds between probes (default %(default)s)")
     parser.add_argument("--timeout", type=seconds, default=2.0, help="limit of one question (default %(default)s s)")
-    options = parser.parse_args(arguments)
+    return run(parser, arguments, make, log)
+
+
+def make(options: argparse.Namespace) -> Made:
+    """The exporter, as its options have it. Raises UsageError."""
     targets = [parse_target(text) for text in options.engine] or targets_of_environment()
     if not targets:
         raise UsageError("No engine to watch: give --engine NAME=URL, for example vllm=http://127.0.0.1:8101")
     names = [target.name for target in targets]
     check_names(names)
-
-    def make() -> web.Application:
-        file = options.containers
-        known = Containers(ContainerMap(file, log), Cgroups(options.cgroups)) if file else None
-        return Exporter(targets, interval=options.interval, timeout=options.timeout, containers=known).application()
-
-    return Prepared(options, make, {"engines": ",".join(names)})
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the exporter; returns the exit code."""
-    return run(prepare, arguments, log)
+    file = options.containers
+    known = Containers(ContainerMap(file, log), Cgroups(options.cgroups)) if file else None
+    exporter = Exporter(targets, interval=options.interval, timeout=options.timeout, containers=known)
+    return exporter.application(), {"engines": ",".join(names)}
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 
-from exporters.cgroups import Cgroups, ContainerUsage
-from exporters.container_map import ContainerMap
+from exporters.containers import Containers, ContainerUsage
 from exporters.probe import EngineProbe, Identity, ProbeError
 from exporters.process_tree import ProcessTree, TreeSample
 from exporters.targets import Target
@@ -19,18 +18,6 @@ from exporters.targets import Target
 IDENTITY_EVERY_S = 30.0
 
 log = logging.getLogger("exporters.engine")
-
-
-class Containers:
-    """The engines' containers, of which another process writes down which is whose."""
-
-    def __init__(self, names: ContainerMap, cgroups: Cgroups) -> None:
-        self._names, self._cgroups = names, cgroups
-
-    def usage(self, engine: str) -> ContainerUsage | None:
-        """What the engine's container uses; None where it has none, or none that runs."""
-        own = [container for container, name in self._names.engines().items() if name == engine]
-        return next((usage for container in own if (usage := self._cgroups.usage(container))), None)
 
 
 class EngineWatch:

@@ -6,25 +6,24 @@ the driver does. Without a GPU or a driver it serves `bakeoff_gpu_devices 0`, an
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
-from exporters.container_map import OPTION_HELP
+from exporters.containers import OPTION_HELP
 from exporters.gpu_monitor import GpuMonitor
 from exporters.gpu_owner import OTHER, GpuOwners
 from exporters.gpu_series import metrics
 from exporters.nvml import Nvml
 from exporters.process_tree import ProcessTree
 from exporters.targets import ENGINES_VARIABLE, UsageError, check_names, parse_target, targets_of_environment
-from exporters.web import Prepared, application, command_line, run, seconds
+from exporters.web import Made, application, command_line, run, seconds
 
 STOP_LIMIT_S = 2.0
 
@@ -54,21 +53,6 @@ def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners
     return GpuOwners(dict(pids), trees, container_map)
 
 
-class GpuCollector(Collector):
-    """Turns what the monitor knows into metrics."""
-
-    def __init__(self, monitor: GpuMonitor) -> None:
-        self._monitor = monitor
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metric families."""
-        return metrics(*self._monitor.scrape())
-
-    def describe(self) -> Iterator[Metric]:
-        """Yield nothing: being registered is no scrape."""
-        return iter(())
-
-
 class Exporter:
     """The watching threads and the web application."""
 
@@ -79,11 +63,11 @@ class Exporter:
             threading.Thread(target=self._watch, args=(watch.run,), name=type(watch).__name__, daemon=True)
             for watch in (monitor, owners)
         ]
-        self._collector = GpuCollector(monitor)
+        self._monitor = monitor
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics` and `/healthz`."""
-        app = application(self._collector, "Bakeoff GPU exporter", ended=self._ended)
+        app = application(lambda: metrics(*self._monitor.scrape()), "Bakeoff GPU exporter", ended=self._ended)
         app.cleanup_ctx.append(self._lifespan)
         return app
 
@@ -106,8 +90,8 @@ class Exporter:
         return f"ended: {', '.join(ended)}; see the log" if ended else ""
 
 
-def prepare(arguments: Sequence[str] | None) -> Prepared:
-    """Read the command line. Raises UsageError."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter; returns the exit code."""
     parser = command_line("exporters.gpu", __doc__, 9102)
     parser.add_argument(
         "--engine",
@@ -125,19 +109,14 @@ def prepare(arguments: Sequence[str] | None) -> Prepared:
         help="a memory peak stays visible at least this long, so scrapers at intervals of up to this each see all "
         "(default %(default)s s)",
     )
-    options = parser.parse_args(arguments)
+    return run(parser, arguments, make, log)
+
+
+def make(options: argparse.Namespace) -> Made:
+    """The exporter, as its options have it. Raises UsageError."""
     owners = find_owners(options.engine, options.containers)
-
-    def make() -> web.Application:
-        monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
-        return Exporter(monitor, owners).application()
-
-    return Prepared(options, make, {})
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the exporter; returns the exit code."""
-    return run(prepare, arguments, log)
+    monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
+    return Exporter(monitor, owners).application(), {}
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ class GpuMonitor:
     ) -> None:
         self._nvml, self._engines_of, self._window_s = nvml, engines_of, window_s
         self._clock, self._cpu_clock = clock, cpu_clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._gpus: list[_Gpu] = []
         self._devices = 0
         self._look_due = float("-inf")
@@ -175,16 +175,14 @@ class GpuMonitor:
             with self._lock:
                 self._devices = 0
                 for gpu in self._gpus:
-                    self._take_down(gpu, error.kind)
-                    gpu.handle = None
+                    self._take_down(gpu, error.kind, lost=True)
             return
         self._complain("" if count else "the driver knows no GPU")
         found = [self._find(index) for index in range(count)]
         with self._lock:
             for gpu in self._gpus:
                 if gpu not in found:  # it fell off the bus, and the driver no longer counts it
-                    self._take_down(gpu, "not_found")
-                    gpu.handle = None
+                    self._take_down(gpu, "not_found", lost=True)
             missing = [gpu for gpu in self._gpus if gpu not in found and gpu.uuid]
             self._gpus = sorted([*found, *missing], key=lambda gpu: (gpu.index, gpu.uuid))
             self._devices = count
@@ -197,9 +195,7 @@ class GpuMonitor:
         except NvmlError as error:
             known = [gpu for gpu in self._gpus if gpu.index == index]
             gpu = known[0] if known else _Gpu(index, "", "", self._window_s)
-            with self._lock:
-                self._take_down(gpu, error.kind)
-                gpu.handle = None
+            self._take_down(gpu, error.kind, lost=True)
             return gpu
         known = [gpu for gpu in self._gpus if gpu.uuid == uuid]
         gpu = known[0] if known else _Gpu(index, uuid, name, self._window_s)
@@ -218,9 +214,8 @@ class GpuMonitor:
             except NotSupported:
                 gpu.unsupported.add("memory")
             except NvmlError as error:
-                with self._lock:
-                    gpu.sample_due = now + RETRY_S
-                    self._take_down(gpu, error.kind)
+                gpu.sample_due = now + RETRY_S
+                self._take_down(gpu, error.kind)
                 return
         after = self._clock()
         with self._lock:
@@ -255,8 +250,7 @@ class GpuMonitor:
         except NotSupported:
             gpu.unsupported.add(reader)
         except NvmlError as error:
-            with self._lock:
-                self._fail(gpu, error.kind)
+            self._fail(gpu, error.kind)
 
     def _read_processes(self, gpu: _Gpu) -> None:
         engines: dict[str, EngineUse] = {}
@@ -267,8 +261,7 @@ class GpuMonitor:
             except NotSupported:
                 gpu.unsupported.add("processes")
             except NvmlError as error:
-                with self._lock:
-                    self._fail(gpu, error.kind)
+                self._fail(gpu, error.kind)
         with self._lock:
             gpu.engines = engines
 
@@ -281,13 +274,17 @@ class GpuMonitor:
         if kind in ("gpu_is_lost", "driver_not_loaded", "uninitialized"):
             self._take_down(gpu, kind)
         else:
-            gpu.errors[kind] += 1
+            with self._lock:
+                gpu.errors[kind] += 1
 
-    def _take_down(self, gpu: _Gpu, kind: str) -> None:
-        gpu.errors[kind] += 1
+    def _take_down(self, gpu: _Gpu, kind: str, *, lost: bool = False) -> None:
+        """Note that a GPU does not answer; one that is lost has no handle any more."""
         if gpu.up:  # a GPU that is lost for an hour is one line, not 3600
             log.warning("gpu_down", extra={"fields": {"gpu": gpu.index, "uuid": gpu.uuid, "reason": kind}})
-        gpu.up, gpu.memory, gpu.readings, gpu.engines = False, None, {}, {}
+        with self._lock:
+            gpu.errors[kind] += 1
+            gpu.up, gpu.memory, gpu.readings, gpu.engines = False, None, {}, {}
+            gpu.handle = None if lost else gpu.handle
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from exporters.container_map import ContainerMap
+from exporters.containers import ContainerMap
 from exporters.process_tree import ProcessTree
 
 OTHER = "other"

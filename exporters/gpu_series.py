@@ -10,7 +10,15 @@ from exporters.gpu_monitor import GpuState
 
 Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
-READINGS: dict[str, tuple[Family, str, str]] = {
+FAMILIES: dict[str, tuple[Family, str, str]] = {
+    "up": (GaugeMetricFamily, "", "Whether the GPU answers; 0 when it fell off the bus"),
+    "nvml_errors": (CounterMetricFamily, "error", "Readings that failed, by NVML's name of the error"),
+    "memory_total_bytes": (GaugeMetricFamily, "", "Memory of the GPU"),
+    "memory_used_bytes": (GaugeMetricFamily, "", "Memory that processes hold, without what is reserved"),
+    "memory_reserved_bytes": (GaugeMetricFamily, "", "Memory that driver and firmware keep"),
+    "memory_peak_bytes": (GaugeMetricFamily, "", "Most memory in use at once since the previous scrape"),
+    "engine_memory_bytes": (GaugeMetricFamily, "engine", "Memory of the engine's processes"),
+    "engine_processes": (GaugeMetricFamily, "engine", "The engine's processes on the GPU"),
     "utilization_ratio": (GaugeMetricFamily, "", "Share of the last sample period in which a kernel ran"),
     "memory_bandwidth_utilization_ratio": (
         GaugeMetricFamily,
@@ -33,37 +41,29 @@ READINGS: dict[str, tuple[Family, str, str]] = {
 def metrics(devices: int, gpus: Sequence[GpuState]) -> Iterator[Metric]:
     """Yield the metric families. A figure that is not known is absent, never zero."""
     yield GaugeMetricFamily("bakeoff_gpu_devices", "GPUs that the NVIDIA driver knows; 0 without driver", devices)
-
-    up = _family(GaugeMetricFamily, "up", "Whether the GPU answers; 0 when it fell off the bus")
-    errors = _family(CounterMetricFamily, "nvml_errors", "Readings that failed, by NVML's name of the error", "error")
-    total = _family(GaugeMetricFamily, "memory_total_bytes", "Memory of the GPU")
-    used = _family(GaugeMetricFamily, "memory_used_bytes", "Memory that processes hold, without what is reserved")
-    reserved = _family(GaugeMetricFamily, "memory_reserved_bytes", "Memory that driver and firmware keep")
-    peak = _family(GaugeMetricFamily, "memory_peak_bytes", "Most memory in use at once since the previous scrape")
-    engine_memory = _family(GaugeMetricFamily, "engine_memory_bytes", "Memory of the engine's processes", "engine")
-    processes = _family(GaugeMetricFamily, "engine_processes", "The engine's processes on the GPU", "engine")
-    readings = {name: _family(kind, name, text, label) for name, (kind, label, text) in READINGS.items()}
-
+    families = {
+        name: kind(f"bakeoff_gpu_{name}", text, labels=["gpu", "uuid", "name", *([label] if label else [])])
+        for name, (kind, label, text) in FAMILIES.items()
+    }
     for gpu in gpus:
-        labels = [str(gpu.index), gpu.uuid, gpu.name]
-        up.add_metric(labels, float(gpu.up))
-        for error, count in sorted(gpu.errors.items()):
-            errors.add_metric([*labels, error], count)
-        if gpu.memory is not None:
-            total.add_metric(labels, gpu.memory.total)
-            used.add_metric(labels, gpu.memory.used)
-            if gpu.memory.reserved is not None:
-                reserved.add_metric(labels, gpu.memory.reserved)
-        if gpu.peak is not None:
-            peak.add_metric(labels, gpu.peak)
-        for engine, use in sorted(gpu.engines.items()):
-            processes.add_metric([*labels, engine], use.processes)
-            if use.memory is not None:
-                engine_memory.add_metric([*labels, engine], use.memory)
-        for (name, label), value in gpu.readings.items():
-            readings[name].add_metric([*labels, label] if READINGS[name][1] else labels, value)
-    yield from (up, errors, total, used, reserved, peak, engine_memory, processes, *readings.values())
+        for (name, label), value in _figures(gpu).items():
+            if value is not None:
+                own = [label] if FAMILIES[name][1] else []
+                families[name].add_metric([str(gpu.index), gpu.uuid, gpu.name, *own], value)
+    yield from families.values()
 
 
-def _family(kind: Family, name: str, text: str, label: str = "") -> GaugeMetricFamily | CounterMetricFamily:
-    return kind(f"bakeoff_gpu_{name}", text, labels=["gpu", "uuid", "name", *([label] if label else [])])
+def _figures(gpu: GpuState) -> dict[tuple[str, str], float | None]:
+    """All that is known of a GPU, by metric and own label."""
+    memory = gpu.memory
+    return {
+        ("up", ""): float(gpu.up),
+        **{("nvml_errors", error): count for error, count in sorted(gpu.errors.items())},
+        ("memory_total_bytes", ""): memory.total if memory else None,
+        ("memory_used_bytes", ""): memory.used if memory else None,
+        ("memory_reserved_bytes", ""): memory.reserved if memory else None,
+        ("memory_peak_bytes", ""): gpu.peak,
+        **{("engine_memory_bytes", engine): use.memory for engine, use in sorted(gpu.engines.items())},
+        **{("engine_processes", engine): use.processes for engine, use in sorted(gpu.engines.items())},
+        **gpu.readings,
+    }

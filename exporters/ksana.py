@@ -19,14 +19,13 @@ from typing import Any, get_args
 
 from aiohttp import http_exceptions, web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporters.ksana_exposition import families
 from exporters.ksana_names import UnnameableError, place_of
 from exporters.otlp_cumulative import Cumulator
 from exporters.otlp_decode import Push
 from exporters.otlp_http import MAX_BODY, Reason, RefusedError, accepted, read_push, refused
-from exporters.web import Prepared, application, command_line, run
+from exporters.web import application, command_line, run
 
 PORT_VARIABLE = "BAKEOFF_KSANA_EXPORTER_PORT"
 DEFAULT_ENGINE = "ksana"
@@ -38,7 +37,7 @@ UNNAMEABLE = "unnameable"
 log = logging.getLogger("exporters.ksana")
 
 
-class Receiver(Collector):
+class Receiver:
     """Takes pushes, counts what became of them, and shows the series. It holds all in memory."""
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
@@ -129,7 +128,7 @@ class Exporter:
         """Return the application with `/`, `/metrics`, `/healthz` and the paths for pushes."""
         # Bodies are unpacked by gunzip(), which knows a limit.
         options: dict[str, Any] = {"client_max_size": MAX_BODY, "handler_args": {"auto_decompress": False}}
-        app = application(self.receiver, "Bakeoff KsanaLLM exporter", rows=self._rows, **options)
+        app = application(self.receiver.collect, "Bakeoff KsanaLLM exporter", rows=self._rows, **options)
         app.router.add_post("/v1/metrics", self._push)
         app.router.add_post("/{engine}/v1/metrics", self._push)
         return app
@@ -164,16 +163,11 @@ async def _body(request: web.Request) -> bytes:
         raise RefusedError("cut_off", "the body is cut off or malformed") from None
 
 
-def prepare(arguments: Sequence[str] | None) -> Prepared:
-    """Read the command line. Raises UsageError."""
-    port = os.environ.get(PORT_VARIABLE) or "9103"
-    parser = command_line("exporters.ksana", __doc__, port, f"{PORT_VARIABLE}, else 9103")
-    return Prepared(parser.parse_args(arguments), Exporter().application, {})
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter; returns the exit code."""
-    return run(prepare, arguments, log)
+    port = os.environ.get(PORT_VARIABLE) or "9103"
+    parser = command_line("exporters.ksana", __doc__, port, f"{PORT_VARIABLE}, else 9103")
+    return run(parser, arguments, lambda _: (Exporter().application(), {}), log)
 
 
 if __name__ == "__main__":

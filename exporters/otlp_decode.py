@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import DecodeError, Message
@@ -131,7 +131,7 @@ def read_request(request: ExportMetricsServiceRequest) -> Push:
                 if kind is None:
                     continue
                 if kind == NOT_DELTA or kind == UNSUPPORTED:  # noqa: PLR1714, SIM109 - mypy narrows by these
-                    unread[kind] += len(_points(metric)) or len(metric.summary.data_points)
+                    unread[kind] += len(_points(metric))
                 else:
                     points += _read_metric(metric, kind, resource, scope)
     return Push(tuple(points), unread)
@@ -159,13 +159,9 @@ def _kind(metric: Metric) -> Kind | Unread | None:
     return "histogram"
 
 
-def _points(metric: Metric) -> list[NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint]:
-    return [
-        *metric.gauge.data_points,
-        *metric.sum.data_points,
-        *metric.histogram.data_points,
-        *metric.exponential_histogram.data_points,
-    ]
+def _points(metric: Metric) -> Sequence[NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint]:
+    found: Sequence[Any] = getattr(metric, metric.WhichOneof("data") or "gauge").data_points
+    return found
 
 
 def _read_metric(metric: Metric, kind: Kind, resource: Attributes, scope: str) -> Iterator[Point]:

@@ -70,13 +70,9 @@ class MonotonicSum:
             self._fell = True
         return self.total
 
-    def begin_at(self, visible: float) -> None:
-        """Count from the sum visible now on."""
+    def begin_at(self, visible: float = 0.0) -> None:
+        """Count from the sum visible now on; a new tree starts from zero."""
         self._visible, self._fell = visible, False
-
-    def restart(self) -> None:
-        """Expect a new tree, which starts from zero."""
-        self._visible, self._fell = 0.0, False
 
 
 class ProcessTree:
@@ -177,7 +173,7 @@ class ProcessTree:
         self._root = service_root(listener, self._others())
         self._next_confirm = now + CONFIRM_EVERY_S
         if previous is not None and previous != self._root and not _alive(previous):
-            self.cpu.restart()
+            self.cpu.begin_at()
 
     def _listens(self, process: psutil.Process) -> bool:
         try:

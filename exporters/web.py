@@ -9,11 +9,12 @@ import logging
 import math
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 from aiohttp import http_exceptions, web
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -79,8 +80,19 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
+class Collected(Collector):
+    """Metrics that are made anew at each scrape."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric families of now."""
+        return self._collect()
+
+
 def application(
-    collector: Collector,
+    collect: Callable[[], Iterable[Metric]],
     title: str,
     *,
     rows: Callable[[], str] = str,
@@ -90,14 +102,14 @@ def application(
     """Return an application with `/`, `/metrics` and `/healthz`.
 
     Args:
-        collector: what is served, beside the exporter's own memory and CPU.
+        collect: what is served, beside the exporter's own memory and CPU; never waits.
         title: the exporter's name.
         rows: HTML between the title and the links, made anew at each request.
         ended: what has ended though it should run; healthy is none of it, the empty text.
         options: aiohttp's.
     """
     registry = CollectorRegistry()
-    registry.register(collector)
+    registry.register(Collected(collect))
     ProcessCollector(registry=registry)
 
     async def index(_: web.Request) -> web.Response:
@@ -144,26 +156,27 @@ class BadRequests(logging.Filter):
         return not known
 
 
-class Prepared(NamedTuple):
-    """What an exporter is made of: its options, what makes its application, and what is logged when it listens."""
-
-    options: argparse.Namespace
-    make: Callable[[], web.Application]
-    fields: dict[str, object]
+Made = tuple[web.Application, dict[str, object]]
+"""An exporter's application, and what is logged beside its address when it listens."""
 
 
 def run(
-    prepare: Callable[[Sequence[str] | None], Prepared], arguments: Sequence[str] | None, log: logging.Logger
+    parser: ArgumentParser,
+    arguments: Sequence[str] | None,
+    make: Callable[[argparse.Namespace], Made],
+    log: logging.Logger,
 ) -> int:
     """Run an exporter until SIGTERM or SIGINT; returns the exit code.
 
     Args:
-        prepare: reads the command line. Raises UsageError.
+        parser: of its command line.
         arguments: the command line's; None: the process' own.
+        make: makes it of the options. Raises UsageError.
         log: says where the exporter listens.
     """
     try:
-        options, make, fields = prepare(arguments)
+        options = parser.parse_args(arguments)
+        app, fields = make(options)
         listening = bind(options.host, options.port)
     except UsageError as error:
         print(error, file=sys.stderr)
@@ -178,7 +191,6 @@ def run(
     async def ending(_: web.Application) -> None:
         log.info("stopping")
 
-    app = make()
     app.on_startup.append(started)
     app.on_shutdown.append(ending)
     with contextlib.closing(listening):

@@ -114,12 +114,25 @@ class Tokens(_Strict):
 class Answers(_Strict):
     """What is answered, and how that strays from what was asked."""
 
-    text: Literal["words", "bangs"] = Field(default="words", description="bangs: the same token over and over")
+    text: Literal["words", "bangs", "prompted"] = Field(
+        default="words",
+        description="bangs: the same token over and over; prompted: by the prompt, with sums, copies, codes and JSON",
+    )
     first_word: Annotated[int, Field(ge=0, lt=1000)] = Field(
         default=0, description="moves the text on by so many words, as other weights would"
     )
     most_tokens: Positive | None = Field(default=None, description="ends any answer after so many tokens")
     sampling: bool = Field(default=False, description="temperature, seed, top_p and stop change the text")
+    logprobs: bool = Field(default=True, description="prompted: log probabilities are given to who asks for them")
+    wrong_sums: bool = Field(default=False, description="prompted: sums are one too high")
+    swap_every: Annotated[float, Field(ge=1)] | None = Field(
+        default=None, description="prompted: one token in so many is another..."
+    )
+    swap_over: Annotated[int, Field(ge=0)] = Field(
+        default=1, description="...in an answer that begins while so many others are under way"
+    )
+    rounding_nats: NonNegative = Field(default=0.0, description="prompted: logits are off by this deviation")
+    rounding_seed: int = Field(default=0, description="other arithmetic, which rounds otherwise")
     known_fields_only: bool = Field(default=False, description="refuse a request with a field that is not known")
 
 

@@ -12,6 +12,7 @@ from simulator.tokenizer import WORD_BYTES, WORDS
 KNOWN_FIELDS = frozenset(
     {"model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", "min_tokens"}
     | {"ignore_eos", "temperature", "top_p", "seed", "stop", "logprobs", "top_logprobs", "n", "echo", "user"}
+    | {"prompt_logprobs", "add_generation_prompt", "continue_final_message"}
 )
 SURE = 0.5
 """With less probability mass than this (`top_p`) only the likeliest token is left."""

@@ -7,9 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from simulator.answers import Saying
 from simulator.batching import BatchingModel, Sequence
 from simulator.config import Config, Fault
 from simulator.errors import BadRequestError
@@ -35,6 +37,11 @@ class Job:
     """Words by which the text is moved on."""
     prompt_ids: list[int]
     """Empty where no prefix cache wants them."""
+    saying: Saying | None = None
+    """What is said, where that follows from the prompt's text."""
+    logprobs: dict[str, Any] | None = None
+    """Of a whole answer's choice."""
+    prompt_logprobs: list[dict[str, Any] | None] | None = None
 
 
 class Engine:
@@ -102,7 +109,11 @@ class Engine:
         fmt = self._formats[job.chat]
         request_id = fmt.id_prefix + f"{self._rng.getrandbits(128):032x}"
         cached = self._prefixes.take(job.prompt_ids) if job.prompt_ids else 0
-        writer = Writer(fmt, request_id, int(time.time()), job.prompt_tokens, job.reason, skip=job.skip, cached=cached)
+        writer = Writer(
+            fmt, request_id, int(time.time()), job.prompt_tokens, job.reason, skip=job.skip, cached=cached,
+            tokens=None if job.saying is None else job.saying.tokens, logprobs=job.logprobs,
+            prompt_logprobs=job.prompt_logprobs,
+        )  # fmt: skip
         shape = settle_shape(
             cfg.stream, cfg.personality, chat=job.chat, usage_asked=job.usage_asked, others=self.open_streams,
             rng=self._rng,

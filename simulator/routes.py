@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from simulator import vllm_metrics
+from simulator.answers import answer, logprobs_field, rated_prompt
 from simulator.config import Config, Fault, parse_fault
 from simulator.deviations import check_fields, tokens_before_stop, words_skipped
 from simulator.engine import Engine, Job
 from simulator.errors import BadRequestError, SimulatorError
 from simulator.http import Connection, Request, error_body, response, stream_head
 from simulator.plan import FaultPicker
-from simulator.tokenizer import Tokenizer
+from simulator.tokenizer import Tokenizer, prompt_text
 from simulator.truth import RequestTruth, TruthLog
 from simulator.vllm_metrics import VllmMetrics
 
@@ -56,6 +59,7 @@ class Routes:
         self._engine = engine
         self._log = log
         self._picker = FaultPicker(cfg)
+        self._swaps = random.Random(cfg.seed + 2)
         self._tokenizer = Tokenizer(cfg.tokens)
         self._started = time.monotonic_ns()
         self._created = int(time.time())
@@ -185,7 +189,24 @@ class Routes:
             reason = "stop"  # Its answer also when max_tokens ended it.
         options = body.get("stream_options")
         asked = isinstance(options, dict) and bool(options.get("include_usage"))
-        return Job(chat, bool(body.get("stream")), prompt, output, reason, asked, skip, ids)
+        job = Job(chat, bool(body.get("stream")), prompt, output, reason, asked, skip, ids)
+        return self._prompted(job, body) if self._cfg.answers.text == "prompted" else job
+
+    def _prompted(self, job: Job, body: dict[str, Any]) -> Job:
+        """The same job with an answer that follows from the prompt's text."""
+        cfg, chat = self._cfg.answers, job.chat
+        text, began = prompt_text(body, chat=chat)
+        others = self._engine.open_streams
+        saying = answer(cfg, body, text, job.output_tokens, others=others, rng=self._swaps)
+        prompt_logprobs = None
+        if body.get("prompt_logprobs") is not None and cfg.logprobs:
+            prompt_logprobs = rated_prompt(cfg, text, began, job.prompt_tokens)
+        if saying.ends and not body.get("ignore_eos"):
+            reason = "stop"
+            job = replace(job, output_tokens=len(saying.tokens), reason=reason)
+        return replace(
+            job, saying=saying, logprobs=logprobs_field(saying, body, chat=chat), prompt_logprobs=prompt_logprobs
+        )
 
     def _models(self, _: Request) -> Reply:
         model = {"id": self._cfg.model, "object": "model", "created": self._created, "root": self._cfg.model}

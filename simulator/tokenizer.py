@@ -80,6 +80,22 @@ class Tokenizer:
         return self.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
 
+def prompt_text(body: dict[str, Any], *, chat: bool) -> tuple[str, str | None]:
+    """Return a request's prompt as text, and what the assistant has begun to say; ids have no text.
+
+    Only of a body whose tokens have been counted.
+    """
+    if not chat:
+        prompt = body["prompt"]
+        while isinstance(prompt, list) and isinstance(prompt[0], str | list):
+            prompt = prompt[0]
+        return (prompt, None) if isinstance(prompt, str) else (" ".join(map(str, prompt)), None)
+    turns = body["messages"]
+    began = turns[-1].get("role") == "assistant"
+    asked = "\n".join(_content_text(turn.get("content")) for turn in (turns[:-1] if began else turns))
+    return asked, _content_text(turns[-1].get("content")) if began else None
+
+
 def _content_text(content: Any) -> str:
     if content is None:
         return ""

@@ -7,6 +7,7 @@ ways of spacing its JSON.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from simulator.plan import CONTENT, DONE, FINISH, ROLE, USAGE
@@ -17,7 +18,7 @@ DONE_EVENT = b"data: [DONE]\n\n"
 # Stand for what differs from request to request, when a template is made.
 _ID, _TEXT = "\x00id", "\x00text"
 _CREATED, _PROMPT, _TOTAL, _COMPLETION, _CACHED = (7_770_000_000_000 + i for i in range(5))
-LOOPS = {"words": WORDS * 3, "bangs": BANGS * 3}
+LOOPS = {"words": WORDS * 3, "bangs": BANGS * 3, "prompted": WORDS * 3}
 
 
 def chunk(payload: bytes) -> bytes:
@@ -132,30 +133,45 @@ class Format:
         tail = {"system_fingerprint": "vllm-0.24.0-simulated"} if self.personality == "vllm" else {}
         return _dump({**head, "choices": [], "usage": used, **tail})
 
-    def whole(self, head: dict[str, Any], text: str, reason: str, used: dict[str, Any]) -> bytes:
+    def whole(
+        self, head: dict[str, Any], text: str, reason: str, used: dict[str, Any],
+        logprobs: dict[str, Any] | None = None, prompt_logprobs: list[dict[str, Any] | None] | None = None,
+    ) -> bytes:  # fmt: skip
         """Return the body of an answer that is not streamed."""
-        choice: dict[str, Any] = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+        choice: dict[str, Any] = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": reason}
         if self.chat:
             head = {**head, "object": "chat.completion"}
             message = {"role": "assistant", "content": text}
-            choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+            choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": reason}
+        if prompt_logprobs is not None:
+            # In a chat vLLM tells them beside the choices, in a completion within.
+            (head if self.chat else choice)["prompt_logprobs"] = prompt_logprobs
         return _dump({**head, "choices": [choice], "usage": used}).encode()
 
 
 class Writer:
     """Builds the chunks of one stream."""
 
-    __slots__ = ("_base", "_format", "_loop", "_post", "_pre", "_prompt", "_ready", "_start", "_values", "reason")
+    __slots__ = (
+        "_base", "_format", "_logprobs", "_loop", "_post", "_pre", "_prompt", "_ready", "_start", "_values", "reason",
+    )  # fmt: skip
 
     def __init__(
-        self, fmt: Format, request_id: str, created: int, prompt: int, reason: str, *, skip: int = 0, cached: int = 0
-    ) -> None:
-        """The text begins with the word whose number is the prompt's length, `skip` words later."""
+        self, fmt: Format, request_id: str, created: int, prompt: int, reason: str, *, skip: int = 0, cached: int = 0,
+        tokens: Sequence[bytes] | None = None, logprobs: dict[str, Any] | None = None,
+        prompt_logprobs: list[dict[str, Any] | None] | None = None,
+    ) -> None:  # fmt: skip
+        """The text begins with the word whose number is the prompt's length, `skip` words later; or it is `tokens`,
+        and then goes on with such words. The log probabilities are those of a whole answer.
+        """
         self._format = fmt
         self._loop = fmt.loop
         self._values: dict[str, Any] = {"id": request_id, "created": created, "prompt": prompt, "cached": cached}
         self._prompt = prompt
         self._start = prompt + skip
+        self._logprobs = (logprobs, prompt_logprobs)
+        if tokens is not None:
+            self._start, self._loop = 0, (*tokens, *fmt.loop[len(tokens) :])
         self.reason = reason
         self._ready: dict[tuple[int, int, int], bytes] = {}
         before, after = (part % self._values for part in fmt.plain_content)
@@ -208,4 +224,4 @@ class Writer:
         head = self._format.envelope(self._values["id"], self._values["created"])
         cached = self._values["cached"] if self._format.tell_cached else None
         used = usage(self._prompt, self._prompt + tokens, tokens, cached)
-        return self._format.whole(head, text, self.reason, used)
+        return self._format.whole(head, text, self.reason, used, *self._logprobs)

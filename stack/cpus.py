@@ -20,11 +20,6 @@ class CpuPlan(NamedTuple):
     engine: tuple[int, ...]
     traffic: tuple[int, ...]
 
-    @property
-    def apart(self) -> bool:
-        """Whether traffic is kept off the engines' cores."""
-        return not set(self.engine) & set(self.traffic)
-
 
 def available_cpus() -> tuple[int, ...]:
     """The cores this process may run on, ascending (all of the machine's where the system cannot tell)."""

@@ -6,6 +6,7 @@ import datetime
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -22,19 +23,18 @@ BLAST_S = 5.0
 """About what a run in blast takes beside its start."""
 
 
+@dataclass
 class Campaign:
     """Measures peers and keeps what it has after each run."""
 
-    def __init__(
-        self, store: Store, machine: Mapping[str, str], cores: tuple[int, int], realtime: bool, console: Console
-    ) -> None:
-        self.failures = 0
-        self._load_average = 0.0
-        self._store = store
-        self.machine = dict(machine)
-        self._cores = cores
-        self._realtime = realtime
-        self._console = console
+    store: Store
+    machine: dict[str, str]
+    cores: tuple[int, int]
+    """Of the server and of the peer."""
+    realtime: bool
+    console: Console
+    failures: int = 0
+    load_average: float = 0.0
 
     def same_machine(self, result: PeerResult) -> bool:
         """Whether a result was measured on this machine, on these cores."""
@@ -54,7 +54,7 @@ class Campaign:
         Raises:
             UserError: results cannot be written.
         """
-        self._load_average = os.getloadavg()[0]
+        self.load_average = os.getloadavg()[0]
         try:
             ready = self._set_up(peers)
             todo = [
@@ -65,7 +65,7 @@ class Campaign:
                 if not (resume and result.has(load.name, repeat))
             ]
             seconds = sum(peer.start_s + (BLAST_S if load.blast else load.seconds) for _, peer, _, _, load in todo)
-            self._console.print(f"{len(todo)} runs, about {max(1, seconds / 60):.0f} minutes")
+            self.console.print(f"{len(todo)} runs, about {max(1, seconds / 60):.0f} minutes")
             for repeat, peer, python, result, load in todo:
                 self._one(peer, python, result, load, repeat, repeats)
         except KeyboardInterrupt:
@@ -79,10 +79,10 @@ class Campaign:
                 python = peer.environment.ensure()
                 basis = {**self.machine, **versions(python, peer.packages), **_commit(peer)}
             except (UserError, OSError) as error:
-                self._console.print(f"{peer.title}: left out: {error}", style="yellow", markup=False)
-                self._store.save(PeerResult(peer=peer.name, basis=self.machine, skipped=str(error)))
+                self.console.print(f"{peer.title}: left out: {error}", style="yellow", markup=False)
+                self.store.save(PeerResult(peer=peer.name, basis=self.machine, skipped=str(error)))
                 continue
-            result = self._store.load(peer.name, basis)
+            result = self.store.load(peer.name, basis)
             result.skipped = None
             ready.append((peer, python, result))
         return ready
@@ -90,17 +90,17 @@ class Campaign:
     def _one(self, peer: Peer, python: Path, result: PeerResult, load: Load, repeat: int, repeats: int) -> None:
         result.measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         where = f"{repeat + 1}/{repeats}  {peer.name}, {load.name}"
-        folder = self._store.folder / "work" / f"{peer.name}-{load.name}"
+        folder = self.store.folder / "work" / f"{peer.name}-{load.name}"
         try:
-            run = measure(peer, python, load, folder, repeat=repeat, cores=self._cores, realtime=self._realtime)
-            self._console.print(f"{where}: {_words(run)}")
+            run = measure(peer, python, load, folder, repeat=repeat, cores=self.cores, realtime=self.realtime)
+            self.console.print(f"{where}: {_words(run)}")
         except (UserError, OSError) as error:
             self.failures += 1
             run = Run(peer=peer.name, load=load.name, repeat=repeat, error=str(error))
-            self._console.print(f"{where}: failed: {error}", style="red", markup=False)
-        run.load_average = self._load_average
+            self.console.print(f"{where}: failed: {error}", style="red", markup=False)
+        run.load_average = self.load_average
         result.put(run)
-        self._store.save(result)
+        self.store.save(result)
 
 
 def _commit(peer: Peer) -> dict[str, str]:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -217,12 +218,9 @@ def run_block(load: Load, condition: Condition, url: str, core: int, rng: random
 def row(name: str, blocks: Sequence[Block]) -> str:
     """One line of the table."""
     valid = [block for block in blocks if block.valid]
-    count = {outcome: sum(block.outcome == outcome for block in blocks) for outcome in ("dropped", "miss")}
-    alarms = sum(block.outcome == "false alarm" for block in blocks)
-    wrong = sum(block.wrong for block in valid)
-    return (
-        f"{name:<28}{len(valid):>6}{count['dropped']:>8}{wrong:>7}{count['miss']:>7}{len(valid) - wrong:>7}{alarms:>7}"
-    )
+    count, wrong = Counter(block.outcome for block in blocks), sum(block.wrong for block in valid)
+    counts = f"{len(valid):>6}{count['dropped']:>8}{wrong:>7}{count['miss']:>7}{len(valid) - wrong:>7}"
+    return f"{name:<28}{counts}{count['false alarm']:>7}"
 
 
 def show(blocks: Sequence[Block]) -> None:

@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import pynvml
@@ -65,31 +65,24 @@ for line in sys.stdin:
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
-def piped(file: IO[str] | None) -> IO[str]:
-    """A process's own end of a pipe that it was started with."""
-    if file is None:
-        raise ValueError("the process was started without this pipe")
-    return file
-
-
 class Load:
     """The PyTorch process."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
+        self.process = psutil.Popen(
             [sys.executable, "-c", LOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._answer()
 
     def tell(self, text: str, *, wait: bool = True) -> None:
         """Send a command, and wait until it is done."""
-        piped(self.process.stdin).write(text + "\n")
-        piped(self.process.stdin).flush()
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
         if wait:
             self._answer()
 
     def _answer(self) -> None:
-        if not piped(self.process.stdout).readline():
+        if not self.process.stdout.readline():
             raise SystemExit("the load ended; does PyTorch see the GPU?")
 
     def stop(self) -> None:
@@ -101,7 +94,7 @@ class Exporter:
     """The exporter under test."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = psutil.Popen(
             [sys.executable, "-m", "exporters.gpu", "--port", "0", *arguments],
             cwd=ROOT,
             stderr=subprocess.PIPE,
@@ -109,7 +102,7 @@ class Exporter:
         )
         self.log: list[str] = []
         while True:
-            line = piped(self.process.stderr).readline()
+            line = self.process.stderr.readline()
             self.log.append(line)
             if not line:
                 raise SystemExit("the exporter ended:\n" + "".join(self.log))
@@ -128,7 +121,7 @@ class Exporter:
 
     def cpu(self) -> float:
         """CPU seconds used so far."""
-        times = psutil.Process(self.process.pid).cpu_times()
+        times = self.process.cpu_times()
         return float(times.user + times.system)
 
     def stop(self) -> int:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.truth.shared_scatter                  # the table of docs/statistics.md (16 cores: minutes)
     python -m benchmarks.truth.shared_scatter --runs 50 --cells 16 --repeats 2
+    python -m benchmarks.truth.shared_scatter --power          # repeats that a difference takes, 16 cells
 
 Runs are drawn whose truth is known: requests that are correlated as a queue's are, blocks with effects of their own,
 repeats and starts with effects that all cells share. Three metrics a run, equal engines. `old` is the t-interval of
@@ -171,17 +172,60 @@ def rows(args: argparse.Namespace, pool: multiprocessing.pool.Pool) -> Iterator[
         yield f"| {LAWS[law].name} | {cells} | {repeats} | " + " | ".join(shown) + " |"
 
 
+DIFFERENCES = (0.01, 0.02, 0.03, 0.05)
+H200_SIGMA = 0.018
+"""Scatter of TPOT's log ratio from repeat to repeat, vLLM against KsanaLLM on an H200."""
+
+
+def found_shares(task: tuple[float, int, int, int, int]) -> Floats:
+    """Share of cells, and of runs by their mean, in which a difference in one metric is found: new, then old."""
+    difference, cells, repeats, runs, seed = task
+    rng = np.random.default_rng([seed, cells, repeats])
+    total = np.zeros(4)
+    for _ in range(runs):
+        family: tuple[list[float], list[float]] = [], []
+        for number in range(METRICS):
+            y, within = draw(rng, LAWS[0], cells, repeats)
+            y = y * H200_SIGMA / SIGMA + (np.log1p(difference) if number == 0 else 0.0)
+            found = shared_scatter(y, within, PROCESSES)
+            for row, variances, weights in zip(y, found.variances, found.weights, strict=True):
+                family[0].append(Mixture(float(row.mean()), variances / repeats, weights).p_value)
+            family[0].append(Mixture(float(y.mean()), found.overall[0][0] / repeats, found.overall[1][0]).p_value)
+            family[1].extend([*old(y)[1], *old(y.mean(axis=0)[None])[1]])
+        called = [holm.adjusted(values)[: cells + 1] <= 0.05 for values in family]
+        total += [called[0][:-1].mean(), called[0][-1], called[1][:-1].mean(), called[1][-1]]
+    return total / runs
+
+
+def power_rows(args: argparse.Namespace, pool: multiprocessing.pool.Pool) -> Iterator[str]:
+    """Of each difference: the fewest repeats at which 80% are found, cell by cell and over all cells."""
+    yield "| difference | cells | all cells | old cells | old all cells | found at 2 repeats: cells | all cells |"
+    yield "|" + " --- |" * 7
+    repeats, parts = range(2, args.most + 1), max(1, args.runs // 25)
+    tasks = [
+        (d, 16, n, args.runs // parts, args.seed + part) for d in DIFFERENCES for n in repeats for part in range(parts)
+    ]
+    shares = np.array(pool.map(found_shares, tasks, 1)).reshape(len(DIFFERENCES), len(repeats), parts, 4).mean(axis=2)
+    for difference, by_repeats in zip(DIFFERENCES, shares, strict=True):
+        enough = [np.flatnonzero(column >= 0.8) for column in by_repeats.T]
+        needed = [str(repeats[places[0]]) if places.size else f"more than {args.most}" for places in enough]
+        at_two = [f"{share:.0%}" for share in by_repeats[0, :2]]
+        yield f"| {difference:.0%} | " + " | ".join([*needed, *at_two]) + " |"
+
+
 def main(given: Sequence[str] | None = None) -> None:
     """Parse options, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=600, help="runs drawn for each line [600]")
     parser.add_argument("--cells", type=int, nargs="+", default=[4, 16, 48])
     parser.add_argument("--repeats", type=int, nargs="+", default=[2, 3, 4, 6])
+    parser.add_argument("--power", action="store_true", help="repeats needed, in place of coverage")
+    parser.add_argument("--most", type=int, default=12, help="of these [12]")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(given)
     began = time.monotonic()
     with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
-        for text in rows(args, pool):
+        for text in (power_rows if args.power else rows)(args, pool):
             print(text, flush=True)
     print(f"{time.monotonic() - began:.0f} s")
 

@@ -26,7 +26,8 @@ def build() -> None:
 @app.command()
 def check() -> None:
     """Fail if the committed JSON is not what the code builds."""
-    if lines := differences(FOLDER):
+    if problems := differences(FOLDER):
+        lines = (f"{path} {problem}" for path, problem in problems.items())
         raise UserError("\n".join([*lines, "Run `make boards` and commit what it writes."]), exit_code=1)
 
 

@@ -14,7 +14,7 @@ from loadgen.runs.manifest import Manifest
 from loadgen.statistics.compare import compare
 from loadgen.statistics.interval import from_log
 from loadgen.statistics.measure import measure
-from loadgen.statistics.metrics import HEADLINE, METRICS, WITH_SLO, BlockSample, Metric
+from loadgen.statistics.metrics import HEADLINE, METRICS, OF_BATCHES, WITH_SLO, BlockSample, Metric
 from loadgen.statistics.proportion import proportion
 from loadgen.statistics.result import Settings, Statistics
 
@@ -59,7 +59,7 @@ def samples_of(blocks: Sequence[BlockData], slo: Slo | None) -> list[BlockSample
 
 def intervals(samples: Sequence[BlockSample]) -> dict[str, Interval]:
     """95% interval of each metric over one engine's blocks of a cell; metrics without one are left out."""
-    found = {metric.key: interval(metric, samples) for metric in WITH_SLO}
+    found = {metric.key: interval(metric, samples) for metric in (*WITH_SLO, *OF_BATCHES)}
     return {key: ends for key, ends in found.items() if ends is not None}
 
 

@@ -50,9 +50,9 @@ def beyond_calibration(manifest: Manifest, blocks: Sequence[BlockData]) -> Messa
 
 
 def streams_of(block: BlockData) -> int:
-    """Requests in flight: a closed loop's users; in an open loop the mean, by Little's law, rounded up."""
+    """Requests in flight: a closed loop's users, a batch; in an open loop the mean, by Little's law, rounded up."""
     if block.facts.rate <= 0:
-        return block.facts.users
+        return block.facts.users or block.facts.batch
     measured = block.measured
     if not measured:
         return 0

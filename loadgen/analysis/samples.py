@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from loadgen.message import joined, say
+from loadgen.metrics.batches import Batch, batches_of
 from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
@@ -23,6 +24,13 @@ FROM_INTENDED = "ttft_from_intended_ms"
 SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {
     **{"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms, FROM_INTENDED: ttft_from_intended_ms}
 }
+OF_BATCHES: dict[str, Callable[[Batch], float]] = {
+    "batch_latency_ms": lambda batch: batch.latency_ms,
+    "batch_ttft_first_ms": lambda batch: batch.ttft_first_ms,
+    "batch_ttft_median_ms": lambda batch: batch.ttft_median_ms,
+    "batch_ttft_last_ms": lambda batch: batch.ttft_last_ms,
+}
+"""Sources of one value a batch, of a batch load."""
 LENGTHS = (ErrorKind.PROMPT_TOKENS, ErrorKind.OUTPUT_TOKENS)
 """Error kinds of requests that had another length than was asked for."""
 MOST_ERRORS = 0.01
@@ -99,11 +107,15 @@ def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) 
             rates[GOODPUT.source] = summary.slo.goodput_per_s
         seconds = summary.window_s or 0.0
         totals = {key: Total(rate * seconds, seconds) for key, rate in rates.items() if rate is not None}
+    values = {key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {}
+    if block.facts.batch and invalid is None:
+        batches = batches_of(measured)
+        values |= {key: np.array([of(batch) for batch in batches]) for key, of in OF_BATCHES.items()}
     return BlockSample(
         repeat=block.facts.repeat,
         started_at=block.facts.started_at,
         start=block.facts.start,
-        requests={key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {},
+        requests=values,
         totals=totals,
         event_bias=_event_bias(good),
         invalid=invalid,

@@ -65,7 +65,7 @@ class BlockDriver:
                 engine=block.engine,
                 cell=cell,
                 arrival="trace" if cell.trace else self._scenario.load.arrival,
-                requests=block.requests or self._scenario.requests,
+                requests=facts.measured_requests,
                 warmup_requests=self._scenario.warmup,
                 shared_prefix_tokens=self._scenario.shared_tokens(cell),
                 seed=f"{self._scenario.seed}/{cell.id}/{block.repeat}",

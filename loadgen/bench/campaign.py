@@ -22,6 +22,8 @@ from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
 from loadgen.preflight.phase import Preflight
+from loadgen.quality.phase import AnswerCheck, refuse_degenerate
+from loadgen.quality.result import QUALITY_FILE, QualityResult, save_quality
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.runs.parquet import write_parquet
@@ -47,7 +49,9 @@ class Campaign:
         listener: Listener,
         sleep: Callable[[float], None] = time.sleep,
         preflight: Preflight | None = None,
+        answers: AnswerCheck | None = None,
     ) -> None:
+        """`preflight` asks the engines before the blocks, and on the way what `answers` gathers."""
         self.scenario = scenario
         self.seats = {seat.name: seat for seat in seats}
         self.host = host
@@ -57,6 +61,7 @@ class Campaign:
         self._sleep = sleep
         self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep)
         self._preflight = preflight
+        self._answers = answers
         self._asked: str | None = None
         """The engine that preflight has just started, and left running for its first turn."""
         self._keep = scenario.between_blocks == "keep"
@@ -111,12 +116,30 @@ class Campaign:
             first = left[0][1].engine if left else next(iter(self.seats))
             if not self._keep:
                 self.host.stop(first)  # it is to start afresh, as at every turn
-            self._preflight.check(first, self._keep_findings, self.listener.engine, self._note)
+            try:
+                self._preflight.check(first, self._keep_findings, self.listener.engine, self._note)
+            except BaseException:
+                self._keep_answers(tell=False)  # what was found until then
+                raise
             self._asked = first
 
     def _keep_findings(self, findings: list[ParityFact]) -> None:
         self.manifest.parity = findings
         self._save()
+        result = self._keep_answers(tell=True)
+        if result is not None and self._preflight is not None:
+            refuse_degenerate(result, self._preflight.accepted)
+
+    def _keep_answers(self, *, tell: bool) -> QualityResult | None:
+        """Judge and keep what the engines have answered; None where nobody asked them."""
+        result = self._answers.result() if self._answers is not None else None
+        if result is None:
+            return None
+        save_quality(result, self.folder.path / QUALITY_FILE)
+        if tell:
+            for text in (result.sentence, *result.notes):
+                self.listener.message(text)
+        return result
 
     def _run_blocks(self, further: Callable[[int], int] | None) -> None:
         try:
@@ -307,7 +330,7 @@ class Campaign:
             repeat=block.repeat,
             start=self._starts.get(block.engine),
             warmup_requests=self.scenario.warmup,
-            measured_requests=block.requests or self.scenario.requests,
+            measured_requests=block.cell.whole(block.requests or self.scenario.requests),
             arrivals=trace.requests if trace is not None else None,
         )
         self.manifest.blocks.append(facts)

@@ -35,6 +35,8 @@ from loadgen.hosts.external import ExternalHost
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
+from loadgen.quality.phase import AnswerCheck
+from loadgen.quality.result import load_quality
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest, Session, new_run_id
 from loadgen.runs.resume import find_scenario, reopen, same_endpoint, scenario_of
@@ -99,6 +101,7 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
         manifest.messages += notes
     else:
         order, notes = dataclasses.replace(order, runs_dir=old.path.parent), manifest.messages[-1:]
+    answers = _answer_check(scenario, seats, host, old)
     with race_locust(order, seats, stack, manifest.run_id, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
@@ -111,7 +114,9 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
                     preflight=Preflight(
                         *(seats, host, needs_of(scenario), order.accepted | accepted_before(manifest.parity)),
                         keep_up=scenario.between_blocks == "keep",
+                        also=None if answers is None else answers.ask,
                     ),
+                    answers=answers,
                 )
                 whole = campaign.run(_decider(scenario, seats, folder, manifest, order.most_repeats, listener.message))
         except (KeyboardInterrupt, UserError):
@@ -130,6 +135,21 @@ def _choose(
     if stack is not None:
         return stack.host, *choose_seats(scenario, stack)
     return ExternalHost({seat.name: seat.base_url for seat in engines}), list(engines), []
+
+
+def _answer_check(
+    scenario: Scenario, seats: Sequence[Seat], host: EngineHost, old: RunFolder | None
+) -> AnswerCheck | None:
+    """What is to be asked to compare the engines' answers; None where that is off, or was done before a resume.
+
+    Raises UserError where a file of questions cannot be read.
+    """
+    if scenario.quality is None:
+        return None
+    before = load_quality(old.path) if old is not None else None
+    if before is not None and before.complete:
+        return None
+    return AnswerCheck(scenario.quality, scenario.seed, [seat.name for seat in seats], host.describe)
 
 
 def _campaign(scenario: Scenario) -> type[Campaign]:

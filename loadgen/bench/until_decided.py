@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable
 
 from loadgen.analysis.comparison import comparisons
+from loadgen.presentation.headline import headline
 from loadgen.runs.folder import RunFolder
 from loadgen.statistics.result import Statistics
-from loadgen.statistics.words import sentence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def decider(folder: RunFolder, a: str, b: str, looks: Looks, tell: Callable[[str
 
     def further(done: int) -> int:
         statistics = judge_pair(folder, a, b)
-        tell(f"After {done} repeat{'' if done == 1 else 's'}: {sentence(statistics)}")
+        tell(f"After {done} repeat{'' if done == 1 else 's'}: {headline(statistics).text}")
         following = looks.after(done)
         if statistics.verdict == "invalid" or statistics.reason == "mixed":  # more of the same would not change that
             tell("Further repeats would not decide it: none are run.")

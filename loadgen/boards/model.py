@@ -1,6 +1,6 @@
 """What a board consists of, as plain data: rows of panels, each with its queries.
 
-Two draw it: `loadgen.boards.build` makes the offline page of it, and `grafana.boards` the JSON that Grafana reads.
+Two draw it: `loadgen.boards.page` makes the offline page of it, and `grafana.boards` the JSON that Grafana reads.
 """
 
 from __future__ import annotations
@@ -51,10 +51,6 @@ class Panel:
     """Series that are no engine's: drawn in gray."""
     hidden: tuple[str, ...] = ()
     """Columns of a table that are not shown."""
-    never_on_cpu: str = ""
-    """Why there is no data on a machine with CPU engines, where there never is any."""
-    not_told: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Why there is none of one kind of engine, by kind."""
 
     def lettered(self) -> Iterator[tuple[str, Query]]:
         """Its queries with the letters that they are called by."""

@@ -1,8 +1,9 @@
-"""The page: all boards as one file that needs nothing else, not even a network."""
+"""The page: all boards as one file that needs nothing else, not even a network; and Prometheus asked for it."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -12,18 +13,23 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from loadgen.boards.answers import Outage
+from loadgen.boards.answers import Outage, ask, find_outages
 from loadgen.boards.colours import Colour
-from loadgen.boards.figures import blocks_figure
-from loadgen.boards.marks import Mark
+from loadgen.boards.figures import blocks_figure, clock, mark_shapes, outage_shapes
+from loadgen.boards.marks import Mark, marks_of_range, marks_of_run
 from loadgen.boards.model import Board
 from loadgen.boards.paint import Paint
-from loadgen.boards.span import Span, moment_text
+from loadgen.boards.span import Span, make_span, moment_text
 from loadgen.boards.units import text
-from loadgen.boards.views import View
+from loadgen.boards.views import View, view_of
+from loadgen.monitoring.prometheus import Prometheus, PrometheusError, PrometheusGone, quoted
+from loadgen.runs.manifest import Manifest
 
 COVERED = "bakeoff-covered"
 """Name of the page's own note of how much it shows: values times the seconds between them, whatever the step."""
+UNKNOWN_INTERVAL_S = 15.0
+"""Where a server does not tell its scrape interval: Prometheus' own default is a minute, most set 15 s."""
+SPECIAL = re.compile(r"[\\^$*{}\[\]+?.()|]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +39,10 @@ class BoardView:
     board: Board
     rows: list[tuple[str, list[View]]]
 
-    @property
-    def views(self) -> list[View]:
-        """All its panels, in reading order."""
-        return [view for _, views in self.rows for view in views]
-
 
 @dataclasses.dataclass(frozen=True)
-class PageFacts:
-    """What stands at the top of the page."""
+class Page:
+    """All that a page shows."""
 
     title: str
     span: Span
@@ -50,11 +51,112 @@ class PageFacts:
     problems: list[str]
     marks: Sequence[Mark]
     outages: Sequence[Outage]
+    boards: Sequence[BoardView]
+    paint: Paint
+    stopped: bool
+    """Whether Prometheus stopped answering on the way."""
+
+    @property
+    def views(self) -> list[View]:
+        """The panels of all boards."""
+        return [view for board in self.boards for _, views in board.rows for view in views]
+
+    @property
+    def panels(self) -> int:
+        """How many there are."""
+        return len(self.views)
+
+    @property
+    def filled(self) -> int:
+        """How many of them have something to show."""
+        return sum(view.reason is None for view in self.views)
+
+    @property
+    def covered(self) -> int:
+        """How much it shows: values times the seconds between them."""
+        return round(self.span.step * sum(view.points for view in self.views))
+
+    @functools.cached_property
+    def html(self) -> str:
+        """The page. Texts are escaped, but for plotly's script, ours, and the HTML made of Markdown."""
+        from plotly.offline import get_plotlyjs
+
+        def place(colour: Colour) -> int:
+            self.paint.token(colour)
+            return self.paint.palette.index(colour)
+
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("loadgen.boards", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update(place=place, engine=lambda name: place(self.paint.engine(name)), json=_json)
+        body = environment.get_template("boards.html.j2").render(
+            page=self,
+            range=f"{moment_text(self.span.start)} to {moment_text(self.span.end)} UTC",
+            step=text(self.span.step, "s"),
+            engines=list(dict.fromkeys(mark.engine for mark in self.marks)),
+            blocks=blocks_figure(self.marks, self.outages, self.span, self.paint) if self.marks else None,
+        )
+        return environment.get_template("page.html.j2").render(
+            page=self,
+            covered_name=COVERED,
+            body=Markup(body),  # noqa: S704 (made above, escaped)
+            palette_json=_json(self.paint.palette),
+            plotly=Markup(get_plotlyjs()),  # noqa: S704 (the library as it is published)
+        )
 
 
-def covered(boards: Sequence[BoardView], span: Span) -> int:
-    """How much a page shows: values times the seconds between them."""
-    return round(span.step * sum(view.points for board in boards for view in board.views))
+def build_page(
+    boards: Sequence[Board], prometheus: Prometheus, start: float, end: float, *, title: str, manifest: Manifest | None
+) -> Page:
+    """Ask for everything that the boards show from start to end (seconds since the Unix epoch).
+
+    With a run's manifest, the page is that run's: its blocks are marked, and boards show it alone where they can.
+    Failures on the way are told on the page.
+
+    Raises:
+        PrometheusGone: Prometheus does not answer at all.
+        UserError: the range does not go forward.
+    """
+    try:
+        interval = prometheus.scrape_interval()
+    except PrometheusGone:
+        raise
+    except PrometheusError:
+        interval = UNKNOWN_INTERVAL_S
+    span = make_span(start, end, interval)
+    outages = find_outages(prometheus, span)
+    marks = marks_of_run(manifest, span) if manifest else marks_of_range(prometheus, span, outages)
+    named = [engine.name for engine in manifest.engines] if manifest else []
+    paint = Paint([*named, *sorted({mark.engine for mark in marks})])
+    background = [*mark_shapes(marks, span, paint), *outage_shapes(outages, span, paint)]
+    # A regular expression inside a PromQL string, of which it gets no second pair of quotation marks.
+    chosen = {"run": quoted(SPECIAL.sub(r"\\\g<0>", manifest.run_id))[1:-1]} if manifest else {}
+
+    def shown(board: Board) -> BoardView:
+        rows: list[tuple[str, list[View]]] = []
+        for row in board.rows:
+            answers = [(panel, place, ask(panel, prometheus, span, chosen, outages)) for panel, place in row.placed()]
+            rows.append((row.title, [view_of(*each, span, paint, background) for each in answers]))
+        return BoardView(board, rows)
+
+    return Page(
+        title,
+        span,
+        prometheus.url,
+        [
+            f"Prometheus recorded nothing from {clock(begin)} to {clock(min(finish, span.end))}."
+            for begin, finish in outages
+        ],
+        marks,
+        outages,
+        [shown(board) for board in boards],
+        paint,
+        prometheus.gone,
+    )
 
 
 def covered_by(path: Path) -> int:
@@ -66,46 +168,6 @@ def covered_by(path: Path) -> int:
         return 0
     found = re.search(rf'<meta name="{COVERED}" content="(\d+)">', head)
     return int(found[1]) if found else 0
-
-
-def render(facts: PageFacts, boards: Sequence[BoardView], paint: Paint) -> str:
-    """Return the page. Texts are escaped, but for plotly's script, ours, and the HTML made of Markdown."""
-    from plotly.offline import get_plotlyjs
-
-    def place(colour: Colour) -> int:
-        paint.token(colour)
-        return paint.palette.index(colour)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("loadgen.boards", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(place=place, engine=lambda name: place(paint.engine(name)), json=_json)
-    views = [view for board in boards for view in board.views]
-    body = environment.get_template("boards.html.j2").render(
-        title=facts.title,
-        range=f"{moment_text(facts.span.start)} to {moment_text(facts.span.end)} UTC",
-        step=text(facts.span.step, "s"),
-        source=facts.source,
-        problems=facts.problems,
-        filled=sum(view.reason is None for view in views),
-        panels=len(views),
-        engines=list(dict.fromkeys(mark.engine for mark in facts.marks)),
-        boards=boards,
-        blocks=blocks_figure(facts.marks, facts.outages, facts.span, paint) if facts.marks else None,
-    )
-    return environment.get_template("page.html.j2").render(
-        title=facts.title,
-        covered_name=COVERED,
-        covered=covered(boards, facts.span),
-        body=Markup(body),  # noqa: S704 (made above, escaped)
-        palette=paint.palette,
-        palette_json=_json(paint.palette),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 (the library as it is published)
-    )
 
 
 def _json(value: Any) -> Markup:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadgen.boards.build import Page, build_page
 from loadgen.boards.catalogue import BOARDS
-from loadgen.boards.page import covered_by
+from loadgen.boards.page import Page, build_page, covered_by
 from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_range
 from loadgen.errors import UserError
 from loadgen.files import write_file
@@ -87,22 +86,15 @@ def show_dashboards(checkout: Path, folder: RunFolder, url: str, console: Consol
 
     Never raises for it: a race or a report does not fail for want of a Prometheus.
     """
-    path = folder.path / NAME
+    path, manifest = folder.path / NAME, folder.manifest_path
     try:
-        if _made_since(path, folder.manifest_path):
+        if path.exists() and manifest.exists() and path.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
             line = f"Dashboards: {path}"
         else:
             line = dashboards_of_run(checkout, folder, url)
         console.print(line, soft_wrap=True, highlight=False)
     except UserError as error:
         console.print(f"Dashboards: {error}", style="yellow", soft_wrap=True, highlight=False)
-
-
-def _made_since(page: Path, manifest: Path) -> bool:
-    try:
-        return page.stat().st_mtime_ns >= manifest.stat().st_mtime_ns
-    except OSError:
-        return False
 
 
 def stack_prometheus(checkout: Path) -> str:

@@ -19,6 +19,7 @@ from loadgen.cli.compare import compare
 from loadgen.cli.dashboards import dashboards
 from loadgen.cli.export import export
 from loadgen.cli.preflight import preflight
+from loadgen.cli.quality import quality
 from loadgen.cli.report import report
 from loadgen.cli.run import run
 from loadgen.cli.scenarios import scenarios
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Bakeoff: a fair, reproducible bake-off between LLM serving engines.",
 )
-for command in (run, bench, preflight, report, compare, export, dashboards, scenarios, calibrate):
+for command in (run, bench, preflight, quality, report, compare, export, dashboards, scenarios, calibrate):
     app.command()(command)
 
 

@@ -57,6 +57,10 @@ def bench(
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, metavar="N", help="Locust workers, with --engine (default 1).")
     ] = None,
+    quality: Annotated[
+        bool | None,
+        typer.Option("--quality/--no-quality", help="Compare answers, whatever the scenario's `quality:` says."),
+    ] = None,
     accept: Accept = None,
     gate: Gate,
 ) -> None:
@@ -75,6 +79,9 @@ def bench(
         gate.check_engines(len(seats))
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "starts": starts, "seed": seed}
     overrides = {key: value for key, value in overrides.items() if value is not None}
+    if quality is not None:
+        own = find_scenario(scenario or DEFAULT_SCENARIO).quality
+        overrides["quality"] = (own.model_dump() if own is not None else {}) if quality else None
     if resume is not None and (scenario is not None or overrides):
         raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
     if resume is None:

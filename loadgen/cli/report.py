@@ -41,6 +41,7 @@ def report(
     """
     from loadgen.analysis.attention import read_config
     from loadgen.boards.write import show_dashboards
+    from loadgen.presentation.language import language_of
     from loadgen.report import terminal_table, write_report
     from loadgen.runs.folder import RunFolder
     from loadgen.runs.manifest import load_manifest
@@ -51,7 +52,7 @@ def report(
     paths = write_report(folder, prometheus_url=url, language=lang.value, model_config=config)
     console = open_console()
     if not brief:
-        console.print(terminal_table(paths.data))
+        console.print(terminal_table(paths.data, language_of(lang.value)))
     code = gate.judge_run(folder, console)
     console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
     if url:

@@ -42,6 +42,10 @@ def run(
     rate: Annotated[
         float | None, typer.Option(metavar="N", help="Requests a second of an open loop, instead of users.")
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, metavar="N", help="Send N requests at once, the next N when all have ended."),
+    ] = None,
     arrival: Annotated[ArrivalChoice, typer.Option(help="How an open loop's requests arrive.")] = ArrivalChoice.poisson,
     trace: Annotated[
         Path | None,
@@ -49,7 +53,9 @@ def run(
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Requests to measure (default 100, or no limit with --duration)."),
+        typer.Option(
+            min=1, metavar="N", help="Requests to measure (default 100, or no limit with --duration); whole batches."
+        ),
     ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Prompt tokens of each request.")] = 512,
     output_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Output tokens of each request.")] = 128,
@@ -58,7 +64,7 @@ def run(
         typer.Option(
             min=0,
             metavar="N",
-            help="Requests before measuring: of each user (default 1), or of an open loop (default 10).",
+            help="Before measuring: requests of each user, or batches (default 1); requests of an open loop (10).",
         ),
     ] = None,
     shared_prefix_tokens: Annotated[
@@ -91,6 +97,8 @@ def run(
     Exit code: 0 all requests succeeded, 1 some failed, 2 wrong usage, 6 all succeeded, but the load generator was the
     limit, so that the figures are not the server's, 130 interrupted.
     """
+    if batch is not None and any(other is not None for other in (concurrency, rate, trace)):
+        raise UserError("--batch is a load of its own: leave out --concurrency, --rate and --trace.")
     # First of all imports: a thread, such as the progress line's, must not take the interpreter from the reader.
     from gevent import monkey
 
@@ -140,6 +148,8 @@ def run(
     warmup = warmup_requests if warmup_requests is not None else OPEN_LOOP_WARMUP if rate else 1
     if replayed is not None:
         wanted = replayed.measured(requests, warmup)
+    users = 0 if rate or batch else concurrency or 1
+    cell = Cell(prompt_tokens, output_tokens, users, rate, batch or 0)
     plan = BlockPlan(
         run_id="run",
         scenario="run",
@@ -147,10 +157,10 @@ def run(
         engine=endpoint.name,
         endpoint=endpoint,
         recipe=recipe,
-        cell=Cell(prompt_tokens, output_tokens, 0 if rate else concurrency or 1, rate),
+        cell=cell,
         arrival=arrival.value,
         trace=replayed,
-        requests=wanted,
+        requests=None if wanted is None else cell.whole(wanted),
         warmup_requests=warmup,
         shared_prefix_tokens=shared_prefix_tokens,
         seed=str(seed),

@@ -61,7 +61,9 @@ class ClientVerdict:
     schedule_lag_ms: float | None = None
     """None in a closed loop."""
     idle_share: float | None = None
-    """None in an open loop."""
+    """None but in a closed loop."""
+    send_spread_ms: float | None = None
+    """Of a batch load, how far apart the requests of a batch were sent (over batches); None in other loads."""
     workers_needed: int | None = None
     """How many workers would do; None where the verdict is good, or more workers would not help."""
     requests: int = 0
@@ -90,6 +92,7 @@ def judge(
     measured: Sequence[RequestRecord],
     every: Sequence[RequestRecord],
     probes: Mapping[str, ProbeReport],
+    spreads_ms: Sequence[float] | None = None,
 ) -> ClientVerdict:
     """Judge one block.
 
@@ -97,6 +100,8 @@ def judge(
         measured: its measured requests; failed ones are passed over.
         every: all its records, warm-up and drain included: they tell how late the process was.
         probes: what each worker's probe saw, by worker.
+        spreads_ms: of a batch load, how far apart each batch's requests were sent. Nothing else says there whether they
+            were sent in time: between two batches all wait for the slowest.
     """
     health = worker_health(every, probes)
     good = [record for record in measured if record.ok and record.t_first is not None and record.t_last is not None]
@@ -106,7 +111,9 @@ def judge(
     median = float(np.median([r.t_first - r.t_send for r in good if r.t_first is not None]) / 1e6) if good else 0.0
     tolerance = max(TTFT_TOLERANCE_MS, TTFT_TOLERANCE_SHARE * median)
     lags = [lag / 1e6 for record in good if (lag := schedule_lag_ns(record)) is not None]
-    schedule_lag, idle = _top(lags), idle_share(every)
+    batches = spreads_ms is not None
+    schedule_lag, idle = (None, None) if batches else (_top(lags), idle_share(every))
+    spread = _top(spreads_ms or ())
     reasons: list[Message] = []
     if ttft_error is not None and ttft_error > tolerance:
         off, most = _upto(ttft_error, "ms"), f"{tolerance:.1f} ms"
@@ -131,11 +138,19 @@ def judge(
                 tolerance=f"{IDLE_TOLERANCE_SHARE:.0%}",
             )
         )
+    if spread is not None and spread > tolerance:
+        reasons.append(
+            say(
+                "the requests of a batch were sent up to {spread} ms apart (tolerance {tolerance} ms)",
+                spread=f"{spread:.1f}",
+                tolerance=f"{tolerance:.1f}",
+            )
+        )
     reasons += _exhausted(health, tolerance)
     limited = bool(reasons and good)
     needed = None
     if limited:
-        causes, needed = _causes(health)
+        causes, needed = _causes(health, one_worker=batches)
         reasons += causes
     return ClientVerdict(
         limited=limited,
@@ -145,6 +160,7 @@ def judge(
         tpot_error_share=tpot_error,
         schedule_lag_ms=schedule_lag,
         idle_share=idle,
+        send_spread_ms=spread,
         workers_needed=needed,
         requests=len(good),
         workers=tuple(each.figures() for each in health),
@@ -306,7 +322,7 @@ TOGETHER = mark(
 )
 
 
-def _causes(health: Sequence[WorkerHealth]) -> tuple[list[Message], int | None]:
+def _causes(health: Sequence[WorkerHealth], *, one_worker: bool) -> tuple[list[Message], int | None]:
     """What held the load generator back, and how many workers would do (None: more would not help)."""
     probes = [each.probe for each in health if each.probe is not None]
     if not probes:
@@ -321,7 +337,7 @@ def _causes(health: Sequence[WorkerHealth]) -> tuple[list[Message], int | None]:
     elif pause_ms > TTFT_TOLERANCE_MS:
         causes.append(say("its garbage collector paused it for up to {pause} ms", pause=f"{pause_ms:.1f}"))
     needed = math.ceil(cpu / TARGET_SHARE)
-    if needed <= len(probes):
+    if one_worker or needed <= len(probes):
         return causes, None
     text = ALONE if len(probes) == 1 else TOGETHER
     causes.append(say(text, share=f"{cpu:.0%}", count=needed, same=needed, again=needed))

@@ -6,20 +6,21 @@ from loadgen.analysis.floors import beyond_calibration
 from loadgen.analysis.samples import most_errors
 from loadgen.compare.comparison import RunComparison, blocks_of
 from loadgen.compare.sides import Side
-from loadgen.message import Message, joined, say
+from loadgen.message import Message, say
+from loadgen.presentation.headline import Headline
+from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.text import cell_words, listing
 from loadgen.report.headline import Notice, bad_line_notices
 from loadgen.report.lost import lost_words
-from loadgen.statistics.words import sentence
 
 MANY = 3
 """More warnings of one kind than this become one line."""
 
 
-def headline(comparison: RunComparison) -> str:
+def headline(comparison: RunComparison) -> Headline:
     """The verdict over all cells, and which blocks it knows nothing of."""
     most = {side.label: most_errors(side.manifest) for side in (comparison.a, comparison.b)}
-    return joined("{a} {b}", [sentence(comparison.statistics), *lost_words(comparison.report.blocks, most)])
+    return headline_of(comparison.statistics, others=lost_words(comparison.report.blocks, most))
 
 
 def notices(comparison: RunComparison) -> list[Notice]:

@@ -21,14 +21,13 @@ from loadgen.message import say
 from loadgen.presentation.language import ENGLISH, language_of
 from loadgen.presentation.style import LOOKS
 from loadgen.presentation.text import cell_words
-from loadgen.report.figures import png_language, write_pngs
-from loadgen.report.figures_compare import write_comparison_pngs
-from loadgen.report.html import comparison_drawings, drawings
+from loadgen.report.charts import charts
+from loadgen.report.figures import draw_svgs, png_language, write_pngs
 from loadgen.report.markdown import markdown_environment, tidy
 from loadgen.report.page import context, environment
 from loadgen.statistics.words import family_words
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILES = "compare_files"
 
 
@@ -47,16 +46,15 @@ def write_comparison(comparison: RunComparison, folder: Path, language: str = "e
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "compare.json", json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n")
-        pictures = write_pngs(comparison.report, folder / files, png_language(told))
-        pictures |= write_comparison_pngs(comparison.report, folder / files, png_language(told))
+        drawn = charts(comparison.report, memory=False)
+        pictures = write_pngs(comparison.report, drawn, folder / files, png_language(told))
         made = markdown_environment(files, told).get_template("compare.md.j2")
         text = tidy(made.render(**_context(comparison), pictures=pictures))
         atomic_write(folder / f"{name}.md", text)
         html = environment(autoescape=True, language=told).get_template("compare.html.j2")
         text = html.render(
             **_context(comparison),
-            shapes=drawings(comparison.report, told),
-            plots=comparison_drawings(comparison.report, told),
+            plots=draw_svgs(drawn, told),
             looks=LOOKS,
         )
         atomic_write(page, text)
@@ -71,7 +69,7 @@ def as_json(comparison: RunComparison) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "a": _side(comparison.a, comparison.report.looks[0]),
         "b": _side(comparison.b, comparison.report.looks[1]),
-        "headline": headline(comparison),
+        "headline": headline(comparison).as_json(),
         "cells": dataclasses.asdict(comparison.cells),
         "differences": [dataclasses.asdict(row) for row in comparison.differences],
         "statistics": comparison.statistics.model_dump(mode="json"),

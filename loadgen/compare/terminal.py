@@ -27,7 +27,7 @@ def show_comparison(console: Console, comparison: RunComparison) -> None:
     for cell, own in itertools.groupby(rows(comparison.statistics, every=False), key=lambda row: row.cell):
         console.print(_table(cell, list(own), wide, comparison.report.looks))
     console.print(Text(ONLY_HEADLINES, style="dim"), soft_wrap=True)
-    console.print(Text(printable(headline(comparison)), style="bold"), soft_wrap=True)
+    console.print(Text(printable(headline(comparison).text), style="bold"), soft_wrap=True)
 
 
 def _table(cell: str, own: list[Row], wide: bool, looks: Sequence[int]) -> Table:

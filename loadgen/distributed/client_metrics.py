@@ -27,7 +27,7 @@ GRID_LABELS = [f"{bound:.6g}" for bound in GRID_S]
 MAX_SERIES = 200
 MAX_WORKERS = 100
 LABELS = ("engine", "model", "scenario", "cell")
-BLOCK_LABELS = ("run_id", "scenario", "block", "engine", "cell")
+BLOCK_LABELS = ("run_id", "scenario", "block", "engine", "cell", "load")
 Key = tuple[str, ...]
 Buckets = list[tuple[str, float]]
 
@@ -47,7 +47,7 @@ GAUGES = {
 
 LAGS = {
     "read": "How long content events lay in the kernel before a worker read them.",
-    "schedule": "How long after the schedule wanted them requests were sent (open loop).",
+    "schedule": "How long after the schedule, or their batch's instant, requests were sent.",
     "loop": "How late a worker's event loop got round to what was due.",
 }
 
@@ -99,7 +99,7 @@ class ClientMetrics(Collector):
         """A block runs from now on. Its counters begin at zero, so that rates and rises hold its first requests too."""
         engine, cell = plan.endpoint.name, plan.cell.id
         named = {"run_id": plan.run_id, "scenario": plan.scenario, "block": plan.block}
-        self.block = {**named, "engine": engine, "cell": cell}
+        self.block = {**named, "engine": engine, "cell": cell, "load": plan.cell.load_text}
         key = self._bounded((engine, plan.endpoint.model, plan.scenario, cell))
         self._requests.setdefault(key, {}).setdefault("ok", 0)
         self._tokens.setdefault(key, (0, 0))

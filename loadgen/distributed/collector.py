@@ -13,6 +13,7 @@ from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.messages import Pulse
 from loadgen.distributed.status import BlockStatus
+from loadgen.metrics.batches import send_spreads_ms
 from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import JSONL
@@ -68,7 +69,8 @@ class CollectedBlock(BlockState):
         phases = cut.phases[skipped:]
         measured = [r for r, phase in zip(known[skipped:], phases, strict=True) if phase == "measure"]
         if measured or self.ended:
-            self.verdict = judge(measured, known[skipped:], self.probes)
+            spreads = send_spreads_ms(measured) if self.plan.cell.batch else None
+            self.verdict = judge(measured, known[skipped:], self.probes, spreads)
         self.judged_at, self.judged = time.monotonic(), basis
         return self.verdict
 

@@ -23,11 +23,12 @@ class OwnFields(BaseModel):
     prompt_tokens: int = Field(default=64, ge=1, description="of each request")
     output_tokens: int = Field(default=32, ge=1, description="of each request")
     requests: int = Field(default=50, ge=0, description="to measure; 0: until stopped")
-    warmup_requests: int = Field(default=1, ge=0, description="of each user; with a rate, of all")
+    warmup_requests: int = Field(default=1, ge=0, description="of each user; with a rate, of all; or batches")
     shared_prefix_tokens: int = Field(default=0, ge=0, description="of all requests")
     rate: float = Field(
         default=0.0, ge=0, le=100_000, allow_inf_nan=False, description="requests a second, not by users; 0: by users"
     )
+    batch: int = Field(default=0, ge=0, le=10_000, description="requests at once, not by users; 0: by users")
     arrival: Literal["poisson", "constant"] = Field(default="poisson", description="with a rate")
     seed: str = Field(default="", max_length=200, description="empty: new prompts each time")
 

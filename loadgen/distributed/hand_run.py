@@ -25,7 +25,7 @@ class HandRun:
     def __init__(self, plan: BlockPlan, runs_dir: Path) -> None:
         """Make its folder. Raises UserError."""
         cell = plan.cell
-        closed, by_rate = {"concurrency": [cell.concurrency]}, {"rate": [cell.rate], "arrival": plan.arrival}
+        load = {"rate": [cell.rate], "arrival": plan.arrival} if cell.open_loop else {"concurrency": [cell.concurrency]}
         self._facts = BlockFacts.begun(
             plan.block, plan.engine, cell, warmup_requests=plan.warmup_requests, measured_requests=plan.requests
         )
@@ -38,7 +38,7 @@ class HandRun:
                 "question": mark("Started by hand in the web UI."),
                 "prompt_tokens": [cell.prompt_tokens],
                 "output_tokens": [cell.output_tokens],
-                "load": by_rate if cell.open_loop else closed,
+                "load": {"batch": [cell.batch]} if cell.batch else load,
                 "requests": plan.requests,
             },
             engines=[EngineFacts.of(plan.endpoint, plan.recipe)],

@@ -48,7 +48,10 @@ def read_form(values: Mapping[str, Any]) -> BlockRequest:
         parse_timespan(form.run_time or "1s")
     except ValueError:
         raise UserError(f"run time: {form.run_time!r} is none; give one such as 20, 20s, 3m, 2h or 1h20m.") from None
-    cell = Cell(form.prompt_tokens, form.output_tokens, 0 if form.rate else form.user_count, form.rate)
+    if form.rate and form.batch:
+        raise UserError("batch: give either a rate or a batch, and 0 for the other.")
+    users = 0 if form.rate or form.batch else form.user_count
+    cell = Cell(form.prompt_tokens, form.output_tokens, users, form.rate, form.batch)
     return BlockRequest(
         run_id=new_run_id(BY_HAND),
         scenario=BY_HAND,
@@ -56,7 +59,7 @@ def read_form(values: Mapping[str, Any]) -> BlockRequest:
         engine=form.engine,
         cell=cell,
         arrival=form.arrival,
-        requests=form.requests or None,
+        requests=cell.whole(form.requests) or None,
         warmup_requests=form.warmup_requests,
         shared_prefix_tokens=form.shared_prefix_tokens,
         seed=form.seed or str(time.time_ns()),

@@ -34,8 +34,8 @@ class StreamingUser(User):
     @task
     def send(self) -> None:
         """Send one request of a closed loop."""
-        if self.user.plan.cell.open_loop:
-            # An open loop is dispatched by the worker; Locust's users only show that it runs.
+        if not self.user.plan.cell.concurrency:
+            # Open loops and batches are sent by the worker itself; Locust's users only show that it runs.
             gevent.sleep(3600)
             return
         self.user.send()

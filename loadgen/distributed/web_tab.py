@@ -18,13 +18,15 @@ from loadgen.distributed.users import StreamingUser
 from loadgen.errors import UserError
 from loadgen.machine import package_versions
 from loadgen.metrics.summary import CellSummary
+from loadgen.scenario.cell import read_cell
 from loadgen.traffic.plan import BlockPlan, BlockRequest
 
 TAB = "bakeoff"
 # On a phone only the first ones are in sight.
 COLUMNS = (
     ("name", "Engine"),
-    ("cell", "Cell (prompt-output-users)"),
+    ("cell", "Cell (prompt-output-load)"),
+    ("load", "Load"),
     ("ttft_p50", "TTFT p50 (ms)"),
     ("ttft_p95", "TTFT p95 (ms)"),
     ("tpot_mean", "TPOT mean (ms)"),
@@ -193,11 +195,13 @@ def _row(run_id: str, engine: str, cell: str, summary: CellSummary, limited: boo
         # A number, not its text: the table sorts by it.
         return "-" if value is None else round(value, digits)
 
+    known = read_cell(cell)
     return {
         "run": run_id,
         "name": engine,
         "safe_name": engine,
         "cell": cell,
+        "load": known.load_text if known is not None else "-",
         "client": {None: "-", False: "ok", True: "was the limit"}[limited],
         "requests": summary.requests,
         "errors": sum(summary.errors.values()),

@@ -74,6 +74,8 @@ class Worker:
         StreamingUser.traffic = traffic
         if plan.cell.open_loop:
             self._dispatching = gevent.spawn(traffic.dispatcher(plan.start_wall_ns - WALL_OFFSET_NS).run)
+        elif plan.cell.batch and (sender := traffic.batch_sender()) is not None:
+            self._dispatching = gevent.spawn(sender.run)
 
     def _on_test_stop(self, environment: Environment, **_: Any) -> None:
         if self._dispatching is not None:

@@ -19,10 +19,13 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token, where the server tells tokens."""
+    """One token of a text, where the server tells tokens."""
 
     text: str
     logprob: float | None
+    """Of the token itself, in nats; None: not told."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The likeliest tokens in its place and their log probabilities, as far as the server lists them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

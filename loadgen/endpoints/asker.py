@@ -5,6 +5,7 @@ The SDK is loaded by preflight alone, never by a process that times requests.
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ class Asker:
         """Ask for a whole answer. `fields` go into the request's body as they are."""
         began = time.perf_counter()
         with self._refusals():
-            reply = self._create(prompt, fields, stream=False).to_dict(warnings=False)
+            reply = self._whole(self._create(prompt, fields, stream=False, raw=True))
         elapsed_ms = (time.perf_counter() - began) * 1000
         choice = _first_choice(reply)
         usage = reply.get("usage")
@@ -76,6 +77,23 @@ class Asker:
             cached_tokens=_cached(reply),
             tokens=_tokens(choice.get("logprobs")),
         )
+
+    def score(self, prompt: str, continuation: str, top: int) -> tuple[Token, ...]:
+        """The prompt's tokens and those of a continuation that somebody else wrote, each with its log probability.
+
+        Only for engines that tell `prompt_logprobs`; empty where the answer holds none.
+        """
+        fields: dict[str, Any] = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": top}
+        with self._refusals():
+            if self.api == "chat":
+                turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": continuation}]
+                fields |= {"add_generation_prompt": False, "continue_final_message": True}
+                chat = self._client.chat.completions.with_raw_response
+                reply = self._whole(chat.create(messages=turns, model=self.model, extra_body=fields))
+            else:
+                reply = self._whole(self._create(prompt + continuation, fields, stream=False, raw=True))
+        entries = reply.get("prompt_logprobs") or _first_choice(reply).get("prompt_logprobs")
+        return tuple(_scored(entry) for entry in entries if entry) if isinstance(entries, list) else ()
 
     def stream(self, prompt: Prompt, fields: dict[str, Any]) -> StreamAnswer:
         """Ask for a stream, with usage."""
@@ -102,14 +120,23 @@ class Asker:
         place: UsagePlace = "nowhere" if not places else places[0] if len(places) == 1 else "every event"
         return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead)
 
-    def _create(self, prompt: Prompt, fields: dict[str, Any], *, stream: bool) -> Any:
+    @staticmethod
+    def _whole(response: Any) -> dict[str, Any]:
+        """An answer as it came: what the SDK makes of hundreds of log probabilities takes as long as the answer."""
+        reply = response.http_response.json()
+        if not isinstance(reply, dict):
+            raise TypeError(f"the answer is no JSON object but {type(reply).__name__}")
+        return reply
+
+    def _create(self, prompt: Prompt, fields: dict[str, Any], *, stream: bool, raw: bool = False) -> Any:
         common = {"model": self.model, "stream": stream, "extra_body": fields}
+        chat, completions = self._client.chat.completions, self._client.completions
         if self.api == "chat":
             messages = [{"role": "user", "content": prompt}]
-            return self._client.chat.completions.create(messages=messages, **common)
+            return (chat.with_raw_response if raw else chat).create(messages=messages, **common)
         # Not as the argument: the SDK looks at every single token id of it, for tens of ms.
         common["extra_body"] = {"prompt": prompt, **fields}
-        return self._client.completions.create(prompt="", **common)
+        return (completions.with_raw_response if raw else completions).create(prompt="", **common)
 
 
 def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
@@ -153,12 +180,40 @@ def _tokens(logprobs: Any) -> tuple[Token, ...]:
     if not isinstance(logprobs, dict):
         return ()
     content = logprobs.get("content")
+    entries: list[tuple[Any, Any, Any]]
     if isinstance(content, list):
-        entries = [(entry.get("token"), entry.get("logprob")) for entry in content if isinstance(entry, dict)]
+        entries = [
+            (entry.get("token"), entry.get("logprob"), _listed(entry.get("top_logprobs")))
+            for entry in content
+            if isinstance(entry, dict)
+        ]
     else:
-        entries = list(zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=False))
-    return tuple(
-        Token(str(text), float(value) if isinstance(value, int | float) else None)
-        for text, value in entries
-        if text is not None
-    )
+        texts, values = logprobs.get("tokens") or (), logprobs.get("token_logprobs") or ()
+        tops = logprobs.get("top_logprobs") or [None] * len(texts)
+        entries = [(*entry, _listed(top)) for *entry, top in zip(texts, values, tops, strict=False)]
+    return tuple(Token(str(text), _number(value), top) for text, value, top in entries if text is not None)
+
+
+def _listed(top: Any) -> tuple[tuple[str, float], ...]:
+    """The likeliest tokens: chat lists objects, completions map texts to values. Likeliest first."""
+    pairs = []
+    if isinstance(top, dict):
+        pairs = [(str(text), _number(value)) for text, value in top.items()]
+    elif isinstance(top, list):
+        pairs = [(str(e.get("token")), _number(e.get("logprob"))) for e in top if isinstance(e, dict)]
+    known = [(text, value) for text, value in pairs if value is not None]
+    return tuple(sorted(known, key=lambda pair: -pair[1]))
+
+
+def _scored(entry: dict[str, Any]) -> Token:
+    """One place of `prompt_logprobs`: the token that stands there comes first, whether or not it is a likely one."""
+    pairs = [
+        (str(e.get("decoded_token")), value)
+        for e in entry.values()
+        if isinstance(e, dict) and (value := _number(e.get("logprob"))) is not None
+    ]
+    return Token(*pairs[0], tuple(sorted(pairs, key=lambda pair: -pair[1]))) if pairs else Token("", None)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -13,6 +13,9 @@ from loadgen.message import Message, say
 MIN_REPEATS = 6
 """So many of the same in a row may be a model's own doing less than they may be a broken engine's."""
 SHARE = 0.9
+MOST_OF_A_CYCLE = 4
+MIN_CYCLED = 24
+"""A cycle of so many tokens at most, over so many or more, is no text; shorter texts may be lists."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def describe_divergences(found: Sequence[Divergence], engine: str | None) -> lis
 
 
 def degenerate(answer: Answer) -> str | None:
-    """What is wrong with a text, if it is no language at all: empty, or one token over and over."""
+    """What is wrong with a text, if it is no language at all: empty, one token over and over, or a few in turn."""
     text = answer.text.strip()
     if not text:
         return say("no text")
@@ -79,9 +82,21 @@ def degenerate(answer: Answer) -> str | None:
         token, times = counted.most_common(1)[0]
         if times >= SHARE * len(answer.tokens):
             return say("{token} over and over", token=repr(token))
-        return None
-    unit = repeated_unit(text)
+        unit = short_cycle([token.text for token in answer.tokens], "")
+    else:
+        unit = repeated_unit(text) or short_cycle(text.split(), " ")
     return say("{token} over and over", token=repr(unit)) if unit is not None else None
+
+
+def short_cycle(tokens: Sequence[str], between: str) -> str | None:
+    """The few tokens that a text of many goes round in, but for its first tenth; None if it does not."""
+    if len(tokens) < MIN_CYCLED:
+        return None
+    for size in range(1, MOST_OF_A_CYCLE + 1):
+        same = sum(token == former for token, former in zip(tokens[size:], tokens, strict=False))
+        if same >= SHARE * (len(tokens) - size):
+            return between.join(tokens[-size:])
+    return None
 
 
 def repeated_unit(text: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadgen.endpoints.endpoint import Endpoint, inspect_endpoint
-from loadgen.engines import Api
+from loadgen.engines import Api, Engine, get_engine
 from loadgen.errors import UserError
 
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
@@ -50,6 +50,27 @@ class Seat(BaseModel):
             tokenizer=self.tokenizer,
             api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
         )
+
+
+def common_api(seats: Iterable[Seat]) -> Api | None:
+    """The API by which the engines' texts can be compared; None where they share none, or are not known."""
+    kinds = [(seat, _kind(seat)) for seat in seats]
+    known = [(seat, engine) for seat, engine in kinds if engine is not None]
+    own = {seat.api or engine.default_api for seat, engine in known}
+    if len(own) == 1:
+        return own.pop()
+    shared: list[Api] = [api for api in ("chat", "completions") if all(api in engine.apis for _, engine in known)]
+    return shared[0] if shared and known else None
+
+
+def _kind(seat: Seat) -> Engine | None:
+    """What is known of a seat's engine: as the stack says, else as it says itself if it runs."""
+    if seat.kind is not None:
+        return get_engine(seat.kind)
+    try:
+        return seat.inspect_here().engine
+    except UserError:
+        return None
 
 
 def seats_json(seats: Iterable[Seat]) -> str:

@@ -26,6 +26,9 @@ class Engine:
     exact_output: ClassVar[bool] = False
     """Whether the output length can be forced, so that another length is an error."""
 
+    prompt_logprobs: ClassVar[bool] = False
+    """Whether it tells the log probabilities of a prompt's own tokens."""
+
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
         """Fields that fix the output length in tokens."""
         return {"max_tokens": output_tokens}
@@ -51,6 +54,10 @@ class Engine:
     def token_ids(self, reply: dict[str, Any]) -> list[int]:
         """Token ids in the answer of `tokenize_path`. Raises KeyError or TypeError when it is of another form."""
         return [int(token) for token in reply["tokens"]]
+
+    def weights(self, model: dict[str, Any]) -> tuple[str, float] | None:
+        """How weights are stored and in how many bits each, from one entry of the model list; None: it does not say."""
+        return None
 
     def version(self, reply: dict[str, Any]) -> str | None:
         """Version in the answer of `version_path`."""

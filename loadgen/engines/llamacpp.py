@@ -58,6 +58,15 @@ class LlamaCpp(Engine):
         value = meta.get("n_ctx") if isinstance(meta, dict) else None
         return value if isinstance(value, int) else None
 
+    def weights(self, model: dict[str, Any]) -> tuple[str, float] | None:
+        """`meta` tells the file's type, its size in bytes and its parameters."""
+        meta = model.get("meta")
+        facts = [meta.get(key) for key in ("ftype", "size", "n_params")] if isinstance(meta, dict) else []
+        match facts:
+            case [kind, int(size), int(count)] if count > 0:
+                return str(kind or "GGUF"), size * 8 / count
+        return None
+
     def is_named_by(self, model: dict[str, Any]) -> bool:
         """The model list says `owned_by: llamacpp`."""
         return model.get("owned_by") == "llamacpp"

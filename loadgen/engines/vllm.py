@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class VLLM(Engine):
     tokenize_path = "/tokenize"
     metrics_path = "/metrics"
     exact_output = True
+    prompt_logprobs = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
         """Fix the length from both sides and go on past an end-of-sequence token."""
@@ -83,6 +85,15 @@ def _native(setting: str, asked: Value | None, default: Value | None, gpu: bool)
     if setting == "chunked_prefill" and not asked:
         note = say("vLLM warns that models are not tested without it")
     return NativeSetting(setting, asked, flag, asked, "honoured", note)
+
+
+def api_server(
+    model: str, served_name: str | None, host: str, port: int, settings: Sequence[NativeSetting]
+) -> list[str]:
+    """The command line of vLLM's API server, for the Python that runs this; no page may ask it from a browser."""
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    command += ["--served-model-name", served_name] if served_name else []
+    return [*command, "--host", host, "--port", str(port), *arguments(settings), "--allowed-origins", "[]"]
 
 
 def arguments(settings: Sequence[NativeSetting]) -> list[str]:

@@ -7,6 +7,7 @@ for (client verdict, parity, floor) stays in the run's own folder; whether the l
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -65,7 +66,10 @@ def llm_d_report(manifest: Manifest, block: BlockData, *, client_limited: bool) 
                     "throughput": _throughput(figures),
                 }
             },
-            "observability": {"bakeoff_client_limited": client_limited},
+            "observability": {
+                "bakeoff_client_limited": client_limited,
+                **({"bakeoff_batches": dataclasses.asdict(figures.batches)} if figures.batches is not None else {}),
+            },
         },
     }
 
@@ -155,14 +159,14 @@ def _load(manifest: Manifest, block: BlockData) -> dict[str, Any]:
     }
     if facts.rate:
         standardized["rate_qps"] = facts.rate
-    if facts.users:
-        standardized["concurrency"] = facts.users
+    if facts.users or facts.batch:
+        standardized["concurrency"] = facts.users or facts.batch
     prefix = manifest.scenario.get("shared_prefix_tokens")
     if prefix:
         standardized["prefix"] = {
             "prefix_len": {"distribution": "fixed", "value": prefix},
             "num_groups": 1,
-            "num_users_per_group": max(facts.users, 1),
+            "num_users_per_group": max(facts.users, facts.batch, 1),
             "num_prefixes": 1,
         }
     return {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
-from loadgen.metrics.summary import Floats, summarise
+from loadgen.metrics.summary import BatchFigures, Floats, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import Manifest
@@ -23,6 +23,8 @@ from loadgen.runs.manifest import Manifest
 PERCENTILES = (50, 90, 95, 99)
 """As with `--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,95,99`."""
 BACKENDS = {"chat": "openai-chat", "completions": "openai"}
+IN_WINDOW = "tokens and requests inside the window / window, warm-up and drain requests included"
+IN_BATCHES = "tokens and requests of the measured batches / the time that these took"
 DETAILS = ("input_lens", "output_lens", "start_times", "ttfts", "itls", "generated_texts", "errors")
 """What vLLM leaves out without `--save-detailed`."""
 
@@ -51,11 +53,12 @@ def vllm_result(manifest: Manifest, block: BlockData, *, detailed: bool, client_
         "bakeoff_cell": facts.cell,
         "bakeoff_repeat": str(facts.repeat),
         "bakeoff_client_limited": "yes" if client_limited else "no",
-        "bakeoff_throughput": "tokens and requests inside the window / window, warm-up and drain requests included",
+        "bakeoff_throughput": IN_BATCHES if facts.batch else IN_WINDOW,
+        **_batches(figures.batches),
         "request_rate": facts.rate or "inf",
         "burstiness": _burstiness(manifest, facts.rate),
-        "max_concurrency": facts.users or None,
-        "duration": (window.end_ns - window.start_ns) / 1e9,
+        "max_concurrency": facts.users or facts.batch or None,
+        "duration": window.seconds,
         "completed": len(good),
         "failed": len(measured) - len(good),
         "total_input_tokens": sum(_prompt_tokens(record) for record in good),
@@ -87,6 +90,14 @@ def vllm_result(manifest: Manifest, block: BlockData, *, detailed: bool, client_
         for key in DETAILS:
             del result[key]
     return result
+
+
+def _batches(found: BatchFigures | None) -> dict[str, float | None]:
+    """Of a batch load, the medians over its batches; vLLM knows no batches."""
+    if found is None:
+        return {}
+    own = ("ttft_first_ms", "ttft_median_ms", "ttft_last_ms", "latency_ms")
+    return {f"bakeoff_batch_{name}": getattr(found, name).p50 for name in own}
 
 
 def _statistics(name: str, values: Floats) -> dict[str, float]:

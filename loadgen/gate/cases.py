@@ -10,7 +10,7 @@ from loadgen.errors import UserError
 from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
 from loadgen.runs.folder import RunData
-from loadgen.scenario.threshold import Threshold, ThresholdError, parse_threshold
+from loadgen.scenario.threshold import OF_BATCHES, Threshold, ThresholdError, parse_threshold
 from loadgen.statistics.metrics import BlockSample, CellSample
 
 
@@ -43,13 +43,17 @@ def difference_cases(
             cell.id,
             b,
             a,
-            difference_quantity(
-                threshold, cell, paired=paired, floor_ms=floors_ms.get(SOURCES.get(threshold.metric, ""), 0.0)
-            ),
+            difference_quantity(threshold, cell, paired=paired, floor_ms=_floor_ms(threshold, floors_ms)),
         )
         for threshold in thresholds
         for cell in cells
     ]
+
+
+def _floor_ms(threshold: Threshold, floors_ms: Mapping[str, float]) -> float:
+    """A batch's times are those of one of its requests, so they are off by what a TTFT is off by."""
+    source = "ttft_ms" if threshold.metric in OF_BATCHES else SOURCES.get(threshold.metric, "")
+    return floors_ms.get(source, 0.0)
 
 
 def limit_cases(thresholds: Sequence[Threshold], cells: Mapping[str, Sequence[BlockSample]], engine: str) -> list[Case]:

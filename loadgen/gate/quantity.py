@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 
 from loadgen.analysis.samples import FAILED
 from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, why_nothing
-from loadgen.scenario.threshold import Threshold
+from loadgen.scenario.threshold import OF_BATCHES, Threshold
 from loadgen.statistics.interval import Spread, from_log
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
+from loadgen.statistics.mixture import Mixture
 from loadgen.statistics.percentile_interval import percentile_interval
 from loadgen.statistics.proportion import Proportion, difference_interval, proportion
 from loadgen.statistics.unpaired import alone, measure_unpaired, valid
@@ -24,6 +25,7 @@ SOURCES = {
     "e2e": "e2e_ms",
     "output_tokens_per_s": "output_tokens",
     "requests_per_s": "requests",
+    **{name: f"{name}_ms" for name in OF_BATCHES},
 }
 
 
@@ -114,7 +116,11 @@ def _unpaired(metric: Metric, cell: CellSample) -> Measured:
 
 
 def _quantity(
-    estimate: float | None, spread: Spread | None, blocks: int, problem: str | None, convert: Callable[[float], float]
+    estimate: float | None,
+    spread: Spread | Mixture | None,
+    blocks: int,
+    problem: str | None,
+    convert: Callable[[float], float],
 ) -> Quantity:
     if problem is None and blocks < 2:
         problem = ONE_BLOCK

@@ -106,6 +106,8 @@ class ContainerState:
     """How often the Docker engine has started it anew since it was last started on purpose."""
     started_at: str
     finished_at: str
+    memory_limit: int = 0
+    """Bytes; 0 for none."""
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> ContainerState:
@@ -124,6 +126,7 @@ class ContainerState:
             restarts=int(attributes.get("RestartCount") or 0),
             started_at=str(state.get("StartedAt") or ""),
             finished_at=str(state.get("FinishedAt") or ""),
+            memory_limit=int((attributes.get("HostConfig") or {}).get("Memory") or 0),
         )
 
     @property
@@ -131,10 +134,10 @@ class ContainerState:
         """Whether it has processes, or is about to have some."""
         return self.status in ("running", "restarting", "paused")
 
-    def how_it_ended(self, memory_limit: int = 0) -> str:
-        """The end of its last run in words. `memory_limit`: bytes, 0 for none."""
+    def how_it_ended(self) -> str:
+        """The end of its last run in words."""
         if self.oom_killed:
-            limit = f", its container's limit is {memory_limit / 2**30:.3g} GiB" if memory_limit else ""
+            limit = f", its container's limit is {self.memory_limit / 2**30:.3g} GiB" if self.memory_limit else ""
             return f"the system killed it for want of memory: OOMKilled{limit}"
         if self.error:
             return self.error

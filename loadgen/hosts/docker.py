@@ -69,7 +69,7 @@ class DockerHost:
 
         Raises UserError if it does not answer.
         """
-        with _explained():
+        with explained():
             return cls(docker.from_env(), project)
 
     def engines(self) -> dict[str, ContainerEngine]:
@@ -77,13 +77,13 @@ class DockerHost:
 
         Raises UserError where a service's labels are wrong.
         """
-        with _explained():
+        with explained():
             found = [ContainerEngine.of(container.attrs) for container in self._containers()]
         return {engine.name: engine for engine in sorted(found, key=lambda engine: engine.name)}
 
     def version(self) -> str | None:
         """The Docker engine's version."""
-        with _explained():
+        with explained():
             return str(self._client.version().get("Version") or "") or None
 
     def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
@@ -104,7 +104,7 @@ class DockerHost:
 
     def stop(self, name: str) -> None:
         """Stop an engine and wait until its processes are gone. Nothing happens if it does not run."""
-        with _explained():
+        with explained():
             found = self._containers(name)
             for container in found:
                 if ContainerState.of(container.attrs).alive:
@@ -131,14 +131,14 @@ class DockerHost:
 
     def running(self) -> list[str]:
         """The engines whose containers have processes now."""
-        with _explained():
+        with explained():
             found = self._containers()
             return sorted(_service(each) for each in found if ContainerState.of(each.attrs).alive)
 
     def describe(self, name: str) -> dict[str, Any]:
         """Image, command line, environment, mounts, limits and GPUs of the container, and its launcher's record."""
         engine = self._engine(name)
-        with _explained():
+        with explained():
             container = self._container(name)
             try:
                 image = self._client.images.get(container.attrs["Image"]).attrs
@@ -153,11 +153,11 @@ class DockerHost:
         state = self._state(name)
         if state.status == "running" and self._started.get(name, state.started_at) == state.started_at:
             return ""
-        return state.how_it_ended(self._memory_limit(name))
+        return state.how_it_ended()
 
     def log_tail(self, name: str, lines: int = 20) -> str:
         """The last lines of the engine's log, of its latest start; empty where Docker's log driver keeps none."""
-        with _explained():
+        with explained():
             container = self._container(name)
             started = self._log_from.get(name)
             try:
@@ -184,11 +184,11 @@ class DockerHost:
         )
 
     def _engine(self, name: str) -> ContainerEngine:
-        with _explained():
+        with explained():
             return ContainerEngine.of(self._container(name).attrs)
 
     def _state(self, name: str) -> ContainerState:
-        with _explained():
+        with explained():
             return ContainerState.of(self._container(name).attrs)
 
     def _answers(self, engine: ContainerEngine) -> bool:
@@ -197,7 +197,7 @@ class DockerHost:
 
     def _start_container(self, name: str) -> None:
         """Raises UserError with the Docker engine's words and what to do."""
-        with _explained():
+        with explained():
             try:
                 self._container(name).start()
             except APIError as error:
@@ -215,7 +215,7 @@ class DockerHost:
             if state.status == "running" and self._answers(engine):
                 return
             if not state.alive or state.restarts > restarts:
-                raise self._failed(engine, state.how_it_ended(self._memory_limit(name)))
+                raise self._failed(engine, state.how_it_ended())
             if state.health == "unhealthy":
                 output = f" says: {state.health_output[:300]}" if state.health_output else " fails"
                 raise self._failed(engine, f"its health check{output}")
@@ -238,10 +238,6 @@ class DockerHost:
         return UserError(
             f"{engine.name} did not start{known_cause(log)} ({how}).\nThe last lines of its container's log:\n{lines}"
         )
-
-    def _memory_limit(self, name: str) -> int:
-        with _explained():
-            return int(self._container(name).attrs["HostConfig"].get("Memory") or 0)
 
     def _launch_record(self, engine: ContainerEngine, container: Container) -> dict[str, Any]:
         """What the engine's launcher wrote down.
@@ -269,8 +265,8 @@ def _service(container: Container) -> str:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Raise UserError in place of the SDK's errors."""
+def explained() -> Iterator[None]:
+    """Raise UserError in place of the Docker SDK's errors."""
     try:
         yield
     except APIError as error:

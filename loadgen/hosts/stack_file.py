@@ -100,11 +100,3 @@ def read_stack(checkout: Path) -> SupervisorStack | DockerStack:
         raise UserError(
             "the stack does not run: start it with `make up`, or name endpoints with --engine NAME=URL"
         ) from None
-
-
-def read_supervisor_stack(checkout: Path) -> SupervisorStack:
-    """The stack of plain processes of this checkout. Raises UserError if none was started, or one of containers."""
-    stack = read_stack(checkout)
-    if isinstance(stack, DockerStack):
-        raise UserError("this checkout's stack runs in containers, not as plain processes: `make down` ends it")
-    return stack

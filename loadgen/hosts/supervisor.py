@@ -18,7 +18,7 @@ from loadgen.errors import UserError
 from loadgen.files import tail
 from loadgen.hosts.base import Progress, known_cause, quoted, unknown_engine
 from loadgen.hosts.http_probe import accepts_connections, http_status
-from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, read_supervisor_stack
+from loadgen.hosts.stack_file import DockerStack, HostedEngine, SupervisorStack, read_stack
 from loadgen.message import say
 
 # Supervisor's process states (supervisor.states.ProcessStates).
@@ -41,8 +41,11 @@ class SupervisorHost:
 
     @classmethod
     def of_checkout(cls, checkout: Path) -> SupervisorHost:
-        """The host of the stack that runs in this checkout. Raises UserError if none does."""
-        host = cls(read_supervisor_stack(checkout))
+        """The host of the stack that runs in this checkout. Raises UserError if none does, or one of containers."""
+        stack = read_stack(checkout)
+        if isinstance(stack, DockerStack):
+            raise UserError("this checkout's stack runs in containers, not as plain processes: `make down` ends it")
+        host = cls(stack)
         host.state_of(next(iter(host.stack.engines)))
         return host
 

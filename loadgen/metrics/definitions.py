@@ -19,7 +19,7 @@ DEFINITIONS: dict[str, str] = {
     ),
     mark("TTFT from intended"): mark(
         "the same, counted from when the schedule wanted the request, so that a client that starts late "
-        "cannot hide queueing. Equal to TTFT in a closed loop."
+        "cannot hide queueing. Equal to TTFT in a closed loop; in a batch load counted from the batch's instant."
     ),
     mark("TPOT"): mark(
         "time per output token: (arrival of the last content event - arrival of the first) / (output tokens - 1)."
@@ -52,6 +52,18 @@ DEFINITIONS: dict[str, str] = {
         "ends; all users stay busy throughout."
     ),
     mark("measured request"): mark("the first N requests sent inside the window, failures included."),
+    mark("batch"): mark(
+        "N requests sent at the same instant, the next N when all have ended. Warm-up and window are whole batches. "
+        "Throughput is over the batches' own time: what lies between two of them counts nowhere."
+    ),
+    mark("batch latency"): mark(
+        "from the moment when a batch's first request was sent until the last token of its last request; over batches "
+        "in which no request failed."
+    ),
+    mark("first tokens of a batch"): mark(
+        "when the first, the median and the last of a batch's requests got their first tokens, counted from when its "
+        "first request was sent."
+    ),
 }
 
 NS_PER_MS = 1e6

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from loadgen.metrics.batches import Batch, batches_of
 from loadgen.metrics.definitions import NS_PER_MS, e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
 from loadgen.metrics.slo import Slo, SloFigures, meets, slo_figures
 from loadgen.metrics.window import Window
@@ -46,6 +47,25 @@ class Distribution:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BatchFigures:
+    """What a batch load gave, over the batches in which no request failed."""
+
+    ttft_first_ms: Distribution
+    ttft_median_ms: Distribution
+    ttft_last_ms: Distribution
+    latency_ms: Distribution
+    tokens_per_s: Distribution
+    """Not ms: output tokens a second of each batch."""
+    send_spread_ms: Distribution
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch]) -> BatchFigures:
+        """Summarise batches."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(Distribution.of([getattr(batch, name) for batch in batches]) for name in names))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CellSummary:
     """All figures of one block, or of one engine's cell, from its raw records."""
 
@@ -67,6 +87,8 @@ class CellSummary:
     output_tokens: int
     slo: SloFigures | None = None
     """How it stands to the scenario's SLO; None where that has none."""
+    batches: BatchFigures | None = None
+    """Of a batch load."""
 
 
 def _values(values: Iterable[float | None]) -> list[float]:
@@ -119,10 +141,13 @@ def summarise(
     good = [record for record in measured if record.ok]
     seconds = output = prompt = finished = 0.0
     finished_met = 0
-    for every, _, window in blocks:
+    batches: list[Batch] = []
+    for every, chosen, window in blocks:
         if window is None or window.end_ns <= window.start_ns:
             continue
-        seconds += (window.end_ns - window.start_ns) / 1e9
+        seconds += window.seconds
+        if window.batches:
+            batches += batches_of(chosen)
         block_output, block_prompt = tokens_in_window(every, window)
         output += block_output
         prompt += block_prompt
@@ -146,5 +171,6 @@ def summarise(
         tokens_per_event=tokens_per_event(good),
         prompt_tokens=sum(record.prompt_tokens or 0 for record in good),
         output_tokens=sum(record.output_tokens or 0 for record in good),
+        batches=BatchFigures.of(batches) if any(window and window.batches for *_, window in blocks) else None,
         slo=slo_figures(measured, finished_met, seconds, slo) if slo is not None else None,
     )

@@ -3,6 +3,8 @@
 A closed-loop block starts with every user's warm-up requests and flows into the measurement without a pause.
 The window opens when the last user has finished its warm-up. The first N requests sent after that are the
 measured ones. Users go on sending ("drain" requests) until all N have ended, so load is steady to the end.
+
+A batch load has no steady state to wait for: whole batches warm up, and the next whole batches are measured.
 """
 
 from __future__ import annotations
@@ -19,6 +21,14 @@ class Window:
 
     start_ns: int
     end_ns: int
+    batches: tuple[tuple[int, int], ...] = ()
+    """Of a batch load the measured batches, each from its first request's sending to its last token."""
+
+    @property
+    def seconds(self) -> float:
+        """How long engines were measured: of a batch load the batches alone, without what lies between them."""
+        spans = self.batches or ((self.start_ns, self.end_ns),)
+        return sum(end - start for start, end in spans) / 1e9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,21 +52,25 @@ class CutRule:
     """What a block's records are divided by. All that is said of a block's phases, live or later, goes by one."""
 
     users: int
-    """Concurrent users that the block was started with; 0 in an open loop."""
+    """Concurrent users that the block was started with; 0 in other loads."""
     warmup_requests: int
-    """Of each user, before it counts as warm; in an open loop, of all."""
+    """Of each user, before it counts as warm; in an open loop, of all; in a batch load, whole batches."""
     measured_requests: int | None
     """None measures all (a block bounded by time)."""
     open_loop: bool = False
     """Whether requests came by a schedule."""
     arrivals: int | None = None
     """Of a schedule that ends (a trace), how many it has."""
+    batch: int = 0
+    """Requests of each batch; 0 in other loads."""
 
     def cut(self, records: Sequence[RequestRecord]) -> Cut:
         """Divide all records of the block so far, in any order, into warm-up, measured and drain requests.
 
         Those that the load generator aborted are never measured.
         """
+        if self.batch:
+            return self._cut_batches(records)
         return self._cut_open_loop(records) if self.open_loop else self._cut_closed_loop(records)
 
     def _cut_closed_loop(self, records: Sequence[RequestRecord]) -> Cut:
@@ -120,6 +134,39 @@ class CutRule:
         end = max(r.t_done + r.wall_offset_ns for r in measured) if known_end is None else known_end
         complete = len(measured) == wanted and (known_end is not None or behind == self.arrivals)
         return Cut(phases, Window(start, end), complete)
+
+    def _cut_batches(self, records: Sequence[RequestRecord]) -> Cut:
+        """Divide by the number of the batch (`index`).
+
+        A batch is measured when all its requests are known, failures included. One that is not whole (it still runs, or
+        was cut off) counts nowhere.
+        """
+        members: dict[int, list[RequestRecord]] = {}
+        for r in records:
+            members.setdefault(r.index, []).append(r)
+        whole = [
+            number
+            for number, batch in sorted(members.items())
+            if number >= self.warmup_requests and len(batch) == self.batch and not any(r.aborted for r in batch)
+        ]
+        wanted = None if self.measured_requests is None else -(-self.measured_requests // self.batch)
+        measured = set(whole[:wanted])
+        phases: list[Phase] = [
+            "measure" if r.index in measured else "warmup" if r.index < self.warmup_requests else "drain"
+            for r in records
+        ]
+        if not measured:
+            return Cut(phases, None, complete=False)
+        spans = tuple(batch_span(members[number]) for number in sorted(measured))
+        ended = max(r.t_done + r.wall_offset_ns for number in measured for r in members[number])
+        return Cut(phases, Window(spans[0][0], ended, spans), complete=len(measured) == wanted)
+
+
+def batch_span(batch: Sequence[RequestRecord]) -> tuple[int, int]:
+    """When a batch's first request was sent and its last token came (of a failed request: its end), ns since 1970."""
+    ends = (r.t_last if r.ok and r.t_last is not None else r.t_done for r in batch)
+    start = min(r.t_send + r.wall_offset_ns for r in batch)
+    return start, max(end + r.wall_offset_ns for end, r in zip(ends, batch, strict=True))
 
 
 def _window_start(records: Sequence[RequestRecord], users: int, warmup_requests: int) -> int | None:

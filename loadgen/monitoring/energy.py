@@ -6,7 +6,6 @@ The counter is read at both ends of every block's window, on a straight line bet
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from loadgen.message import say
 from loadgen.metrics.summary import summarise
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
-from loadgen.monitoring.snapshot import keep_snapshot, read_snapshot
+from loadgen.monitoring.snapshot import Samples, in_order, keep_snapshot, read_snapshot
 from loadgen.runs.folder import BlockData
 
 SNAPSHOT = "gpu_energy.json"
@@ -25,9 +24,6 @@ AROUND_S = 5.0
 """How far beyond a window samples are asked for, so that both its ends lie between two."""
 WIDEST_GAP_S = 10.0
 MOST_STEPS = 10_000
-
-Samples = list[tuple[float, float]]
-"""(seconds since the Unix epoch, joules) of one GPU, in order of time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +66,7 @@ def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str
     windows = [span for span in spans.values() if span is not None]
     if not windows:
         return Energy(missing=say("Energy: no block was completed."))
-    kept = _read(folder / SNAPSHOT)
+    kept = read_snapshot(folder / SNAPSHOT, "energy_joules")
     if not kept:
         if not prometheus_url:
             return Energy(missing=say("Energy: this report was made without a Prometheus."))
@@ -94,9 +90,9 @@ def query_energy(url: str, start: float, end: float) -> dict[str, Samples]:
         until = min(end, at + MOST_STEPS * STEP_S)
         for series in prometheus.range(METRIC, at, until, STEP_S):
             name = series.labels.get("uuid") or series.labels.get("gpu", "")
-            found.setdefault(name, []).extend(point for point in series.points if math.isfinite(point[1]))
+            found.setdefault(name, []).extend(series.points)
         at = until + STEP_S
-    return {name: sorted(set(samples)) for name, samples in found.items()}
+    return {name: in_order(set(samples)) for name, samples in found.items()}
 
 
 def energy_rows(blocks: Sequence[BlockData], gpus: dict[str, Samples]) -> list[EnergyRow]:
@@ -122,7 +118,7 @@ def energy_rows(blocks: Sequence[BlockData], gpus: dict[str, Samples]) -> list[E
 
 
 def joules(samples: Samples, start: float, end: float) -> float | None:
-    """How much a counter rose between two moments; None where samples are too far apart, or it began again."""
+    """Joules by which a counter rose between two moments; None where samples are too far apart, or it began again."""
     at = np.array([moment for moment, _ in samples])
     value = np.array([reading for _, reading in samples])
     if not at.size or at[0] > start or at[-1] < end:
@@ -137,11 +133,3 @@ def joules(samples: Samples, start: float, end: float) -> float | None:
 def _span(block: BlockData) -> tuple[float, float] | None:
     window = block.cut.window
     return None if window is None or window.end_ns <= window.start_ns else (window.start_ns / 1e9, window.end_ns / 1e9)
-
-
-def _read(path: Path) -> dict[str, Samples]:
-    kept = read_snapshot(path, "energy_joules")
-    try:
-        return {name: [(float(at), float(value)) for at, value in samples] for name, samples in kept.items()}
-    except (ValueError, TypeError):
-        return {}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from loadgen.message import say
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
-from loadgen.monitoring.snapshot import keep_snapshot, read_snapshot
+from loadgen.monitoring.snapshot import Samples, in_order, keep_snapshot, read_snapshot
 from loadgen.runs.manifest import Manifest
 
 SNAPSHOT = "metrics.json"
@@ -24,8 +22,8 @@ class MemorySeries:
     """Memory of one engine: of its process tree, or of its container."""
 
     engine: str
-    samples: list[tuple[float, float]]
-    """(seconds since the Unix epoch, bytes), in order of time."""
+    samples: Samples
+    """In bytes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +47,8 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
     if span[0] == span[1] or not names:
         return Memory(missing=[say("Engine memory: nothing ran, so there is no span of time to show.")])
     path = folder / SNAPSHOT
-    kept = _kept(path, names)
+    snapshot = read_snapshot(path, "memory_bytes")
+    kept = [MemorySeries(name, snapshot[name]) for name in names if snapshot.get(name)]
     if len(kept) == len(names):
         return Memory(kept, say("kept in {file}", file=SNAPSHOT))
     problem: str = say("this report was made without a Prometheus")
@@ -92,18 +91,4 @@ def query_memory(url: str, engine: str, start: float, end: float) -> MemorySerie
     # resident sizes count shared pages twice.
     query = f'max({METRIC}{{engine={label},kind=~"pss|working_set"}}) or max({METRIC}{{engine={label}}})'
     found = Prometheus(url).range(query, start, end, step)
-    return MemorySeries(engine, _samples(found[0].points if found else []))
-
-
-def _samples(pairs: Sequence[Any]) -> list[tuple[float, float]]:
-    samples = [(float(at), float(value)) for at, value in pairs]
-    return sorted((at, value) for at, value in samples if math.isfinite(at) and math.isfinite(value))
-
-
-def _kept(path: Path, names: Sequence[str]) -> list[MemorySeries]:
-    memory = read_snapshot(path, "memory_bytes")
-    try:
-        kept = [MemorySeries(name, _samples(memory[name])) for name in names if name in memory]
-    except (ValueError, TypeError):
-        return []
-    return [series for series in kept if series.samples]
+    return MemorySeries(engine, in_order(found[0].points if found else []))

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from loadgen.files import atomic_write
 
+Samples = list[tuple[float, float]]
+"""(seconds since the Unix epoch, value), in order of time."""
 
-def read_snapshot(path: Path, what: str) -> dict[str, Any]:
-    """The entry `what` of a snapshot, a mapping; empty where there is none that can be read."""
+
+def in_order(pairs: Iterable[Sequence[Any]]) -> Samples:
+    """The finite ones of (moment, value) pairs. Raises ValueError or TypeError for what is no such pair."""
+    samples = [(float(at), float(value)) for at, value in pairs]
+    return sorted((at, value) for at, value in samples if math.isfinite(at) and math.isfinite(value))
+
+
+def read_snapshot(path: Path, what: str) -> dict[str, Samples]:
+    """The series of a snapshot's entry `what`, by name; empty where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))[what]
-    except (OSError, ValueError, KeyError, TypeError):
+        return {name: in_order(pairs) for name, pairs in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def keep_snapshot(path: Path, metric: str, **content: object) -> None:

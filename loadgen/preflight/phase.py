@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
-from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, INSPECT_LIMIT_S
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, INSPECT_LIMIT_S, Endpoint
+from loadgen.endpoints.seats import Seat, common_api
 from loadgen.endpoints.tokens import make_recipe
-from loadgen.engines import Api, Engine, get_engine
+from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
@@ -22,6 +22,8 @@ from loadgen.scenario.model import Scenario
 Keep = Callable[[list[ParityFact]], None]
 OnProgress = Callable[[str, str], None]
 """Is told an engine's name and what happens to it."""
+Also = Callable[[Endpoint, Api, Callable[[str], None]], None]
+"""Is told an endpoint, the API by which texts can be compared, and whom to tell how it goes."""
 OnMessage = Callable[[str], None]
 """Is told what a person should know."""
 
@@ -50,12 +52,15 @@ class Preflight:
         accepted: frozenset[str],
         *,
         keep_up: bool = False,
+        also: Also | None = None,
     ) -> None:
+        """`also` asks each engine more, after preflight, while it is up anyway."""
         self._seats = {seat.name: seat for seat in seats}
         self._host = host
         self._needs = needs
-        self._accepted = accepted
+        self.accepted = accepted
         self._keep_up = keep_up
+        self._also = also
         self._nonce = secrets.token_hex(8)
 
     def check(self, last: str, keep: Keep, on_progress: OnProgress, on_message: OnMessage) -> None:
@@ -92,7 +97,7 @@ class Preflight:
                 if name not in found or (name != last and not self._keep_up):
                     self._host.stop(name)
         samples = [found[name] for name in self._seats if name in found]
-        findings = accept_findings(compare(samples, self._needs), self._accepted) if samples else []
+        findings = accept_findings(compare(samples, self._needs), self.accepted) if samples else []
         if findings:
             on_message(summary_line(findings))
         return findings
@@ -103,29 +108,14 @@ class Preflight:
         endpoint = self._seats[name].inspect_here()
         on_progress(name, f"preflight: asking how it counts tokens ({ANSWER_LIMIT_S:g} s at most for an answer)")
         recipe = make_recipe(endpoint)
-        return sample_engine(
+        api = common_api(self._seats.values()) or endpoint.api
+        sample = sample_engine(
             endpoint,
             recipe,
-            text_api=self._common_api() or endpoint.api,
+            text_api=api,
             nonce=self._nonce,
             tell=lambda text: on_progress(name, f"preflight: {text} ({ANSWER_LIMIT_S:g} s at most for an answer)"),
         )
-
-    def _common_api(self) -> Api | None:
-        """The API by which the engines' texts can be compared; None where they share none, or are not known."""
-        kinds = [(seat, self._kind(seat)) for seat in self._seats.values()]
-        known = [(seat, engine) for seat, engine in kinds if engine is not None]
-        own = {seat.api or engine.default_api for seat, engine in known}
-        if len(own) == 1:
-            return own.pop()
-        shared: list[Api] = [api for api in ("chat", "completions") if all(api in engine.apis for _, engine in known)]
-        return shared[0] if shared and known else None
-
-    def _kind(self, seat: Seat) -> Engine | None:
-        """What is known of a seat's engine: as the stack says, else as it says itself if it runs."""
-        if seat.kind is not None:
-            return get_engine(seat.kind)
-        try:
-            return seat.inspect_here().engine
-        except UserError:
-            return None
+        if self._also is not None:
+            self._also(endpoint, api, lambda text: on_progress(name, text))
+        return sample

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+from loadgen.message import mark
 from loadgen.presentation.language import ENGLISH, Language
 
 
@@ -56,6 +57,7 @@ def looks_of(engines: Sequence[str]) -> tuple[int, ...]:
 
 EQUAL, OPEN, NONE = "=", "?", "–"
 """Signs of a verdict without a winner: no difference, undecided, not comparable."""
+SIGNS = ((EQUAL, mark("no difference that matters")), (OPEN, mark("undecided")), (NONE, mark("not comparable")))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -142,7 +142,11 @@ def cell_words(cell_id: str) -> str:
 
 def load_words(cell: Cell) -> str:
     """Return a cell's load in words."""
-    load = f"{cell.rate:g} req/s" if cell.open_loop else counted(cell.concurrency, "{count} user", "{count} users")
+    load: str = f"{cell.rate:g} req/s"
+    if cell.batch:
+        load = say("batch {size}", size=cell.batch)
+    elif not cell.open_loop:
+        load = counted(cell.concurrency, "{count} user", "{count} users")
     return joined("{a}, {b}", [load, *_extras(cell)])
 
 

@@ -54,8 +54,6 @@ class Agreement(_Model):
     tokens_before: float | None = None
     """Tokens in common before answers part: the median of those that part; None where tokens are not told."""
     characters_before: float | None = None
-    share_before: float | None = None
-    """The same as a share of the answer's length in characters."""
     judged: int = 0
     """Answers that part at a token whose rivals' log probabilities are known."""
     clear: int = 0
@@ -159,6 +157,8 @@ class QualityResult(_Model):
     engines: list[EngineQuality] = Field(default_factory=list)
     pairs: list[PairQuality] = Field(default_factory=list)
     """The first engine against each other one."""
+    complete: bool = True
+    """Whether every engine was asked to the end."""
     answers: list[dict[str, Any]] = Field(default_factory=list)
     """Prompts and what each engine said, where they are not all the same or not all right."""
 

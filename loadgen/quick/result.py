@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from loadgen.client.verdict import ClientVerdict, judge
 from loadgen.endpoints.endpoint import Endpoint
-from loadgen.metrics.summary import CellSummary, summarise
+from loadgen.metrics.batches import send_spreads_ms
+from loadgen.metrics.summary import BatchFigures, CellSummary, Distribution, summarise
 from loadgen.quick.measure import QuickRun
 from loadgen.traffic.plan import BlockPlan
 
@@ -40,12 +41,12 @@ class QuickResult:
     def of(cls, run: QuickRun) -> Self:
         """Work out the figures of a run that has ended."""
         cut = run.plan.cut_rule.cut(run.records)
-        measured = cut.measured(run.records)
+        measured, batches = cut.measured(run.records), run.plan.cell.batch > 0
         return cls(
             run,
             summarise([(run.records, measured, cut.window)]),
             ClientCost(run.probe.cpu_s, run.events),
-            judge(measured, run.records, {run.worker: run.probe}),
+            judge(measured, run.records, {run.worker: run.probe}, send_spreads_ms(measured) if batches else None),
         )
 
     @property
@@ -72,11 +73,6 @@ class QuickResult:
         """Return the result as plain data; the keys are documented in docs/metrics.md."""
         summary = self.summary
 
-        def figures(name: str) -> dict[str, float | None]:
-            values = dataclasses.asdict(getattr(summary, name))
-            values.pop("count")
-            return values
-
         endpoint: Endpoint = self.plan.endpoint
         return {
             "endpoint": {
@@ -90,17 +86,22 @@ class QuickResult:
             "output_tokens": self.plan.cell.output_tokens,
             "concurrency": self.plan.cell.concurrency or None,
             "rate": self.plan.cell.rate or None,
+            "batch": self.plan.cell.batch or None,
             "arrival": self.plan.arrival if self.plan.cell.rate else None,
             "prompts": self.plan.recipe.facts(),
             "interrupted": self.run.interrupted,
             "gave_up": self.run.gave_up,
-            **{name: figures(name) for name in ("ttft_ms", "ttft_from_intended_ms", "tpot_ms", "itl_ms", "e2e_ms")},
+            **{
+                name: _figures(getattr(summary, name))
+                for name in ("ttft_ms", "ttft_from_intended_ms", "tpot_ms", "itl_ms", "e2e_ms")
+            },
             "output_tokens_per_s": summary.output_tokens_per_s,
             "total_tokens_per_s": summary.total_tokens_per_s,
             "requests_per_s": summary.requests_per_s,
             "window_s": summary.window_s,
             "requests": summary.requests,
             "errors": self.errors(),
+            "batches": _batches(summary.batches),
             "tokens_per_event": summary.tokens_per_event,
             "client": {
                 "cpu_seconds": self.client.cpu_seconds,
@@ -109,3 +110,14 @@ class QuickResult:
                 **dataclasses.asdict(self.verdict),
             },
         }
+
+
+def _figures(values: Distribution) -> dict[str, float | None]:
+    return {name: value for name, value in dataclasses.asdict(values).items() if name != "count"}
+
+
+def _batches(found: BatchFigures | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return {"count": found.latency_ms.count, **{name: _figures(values) for name, values in own.items()}}

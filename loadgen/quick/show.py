@@ -17,11 +17,12 @@ def show_quick(console: Console, result: QuickResult) -> None:
         console.print(Text(text, style=style), highlight=False, soft_wrap=True)
 
     plan, summary = result.plan, result.summary
+    batches = f" ({summary.requests // plan.cell.batch} batches)" if plan.cell.batch else ""
     wanted = f" of {plan.requests}" if plan.requests is not None and summary.requests < plan.requests else ""
     window = f" in {summary.window_s:.1f} s" if summary.window_s else ""
     tell(
         f"{plan.cell.prompt_tokens} prompt + {plan.cell.output_tokens} output tokens, {plan.cell.load_text}: "
-        f"{summary.requests}{wanted} requests measured{window}"
+        f"{summary.requests}{wanted} requests measured{batches}{window}"
     )
     if summary.ttft_ms.count:
         console.print(latency_table(summary))
@@ -53,6 +54,13 @@ def latency_table(summary: CellSummary) -> Table:
         ("ITL (ms)", summary.itl_ms),
         ("E2E (ms)", summary.e2e_ms),
     ]
+    if summary.batches is not None:
+        rows += [
+            ("TTFT, batch first (ms)", summary.batches.ttft_first_ms),
+            ("TTFT, batch median (ms)", summary.batches.ttft_median_ms),
+            ("TTFT, batch last (ms)", summary.batches.ttft_last_ms),
+            ("Batch latency (ms)", summary.batches.latency_ms),
+        ]
     for name, d in rows:
         table.add_row(name, *(_ms(value) for value in (d.mean, d.p50, d.p90, d.p95, d.p99, d.max)))
     return table

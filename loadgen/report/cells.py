@@ -13,7 +13,7 @@ from loadgen.message import joined, mark, say
 from loadgen.metrics.definitions import tpot_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import CellSummary, Floats, summarise
-from loadgen.report.columns import COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
+from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
 from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell
 
@@ -61,7 +61,8 @@ class CellView:
         a, b = self.engines[base], self.engines[other]
         both = a.decides and b.decides
         slo = a.summary is not None and a.summary.slo is not None
-        columns = (*COLUMNS, *SLO_COLUMNS) if slo else COLUMNS
+        batches = a.summary is not None and a.summary.batches is not None
+        columns = (*COLUMNS, *(BATCH_COLUMNS if batches else ()), *(SLO_COLUMNS if slo else ()))
         return {c.key: quotient(c, a.summary, b.summary) if both else None for c in columns}
 
 

@@ -67,6 +67,31 @@ SLO_COLUMNS: tuple[Column, ...] = (
     MET_SHARE,
 )
 """Shown where the scenario has an SLO."""
+BATCH_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "batches.ttft_first_ms.p50",
+        mark("first of a batch"),
+        "ms",
+        lambda s: s.batches.ttft_first_ms.p50 if s.batches else None,
+        "lower",
+        wide_only=True,
+    ),
+    Column(
+        "batches.ttft_last_ms.p50",
+        mark("last of a batch"),
+        "ms",
+        lambda s: s.batches.ttft_last_ms.p50 if s.batches else None,
+        "lower",
+    ),
+    Column(
+        "batches.latency_ms.p50",
+        mark("batch latency"),
+        "ms",
+        lambda s: s.batches.latency_ms.p50 if s.batches else None,
+        "lower",
+    ),
+)
+"""Of a batch load: the first tokens of its first and last request, and its last token (medians over the batches)."""
 HEADLINE_COLUMNS = (TTFT_P50, TPOT_MEAN, THROUGHPUT)
 
 

@@ -20,7 +20,7 @@ from loadgen.quality.result import QualityResult
 from loadgen.report.attention import Attention, attention_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell
-from loadgen.report.columns import COLUMNS, SLO_COLUMNS, Column
+from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
@@ -140,16 +140,26 @@ class ReportData:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of its tables of cells."""
-        return COLUMNS if self.slo is None else (*COLUMNS, *SLO_COLUMNS)
+        batches = BATCH_COLUMNS if self.batch else ()
+        return (*COLUMNS, *batches) if self.slo is None else (*COLUMNS, *batches, *SLO_COLUMNS)
+
+    @property
+    def batch(self) -> bool:
+        """Whether the load is batches."""
+        return any(view.cell.batch for view in self.cells if view.cell is not None)
 
     @property
     def load_axis(self) -> str:
-        """What the load is counted in: `concurrency`, or requests a second in an open loop."""
+        """What the load is counted in: `concurrency`, requests of a batch, or requests a second in an open loop."""
+        if self.batch:
+            return mark("batch size")
         return mark("offered requests/s") if self.open_loop else mark("concurrency")
 
     @property
     def load_column(self) -> str:
         """Heading of a column of loads."""
+        if self.batch:
+            return mark("batch size")
         return mark("req/s offered") if self.open_loop else mark("users")
 
     @property

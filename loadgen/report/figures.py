@@ -1,4 +1,4 @@
-"""The report's figures: inline SVG that follows the page's colours, and PNG files for Markdown."""
+"""The report's figures, each declared once: inline SVG that follows the page's colours, and PNG files for Markdown."""
 
 from __future__ import annotations
 
@@ -8,31 +8,22 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from loadgen.message import mark, say
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
-from loadgen.presentation.text import load_words, shape_words
 from loadgen.report.data import ReportData
-from loadgen.report.plots import (
-    LOAD_PLOTS,
-    Titles,
-    draw_ecdf,
-    draw_load,
-    ecdf_limits,
-    load_id,
-)
-from loadgen.report.plots_memory import draw_memory
-from loadgen.scenario.model import Cell
+from loadgen.report.plots import Titles
 
 SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -48,25 +39,54 @@ SETTINGS: Any = {
     "figure.constrained_layout.w_pad": 0.03,
 }
 PNG_DPI = 130
-METRICS = (("ttft", mark("Time to first token")), ("tpot", mark("Time per output token")))
 CJK_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Zen Hei"),
     *("WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC", "SimHei", "Noto Sans CJK JP", "Droid Sans Fallback"),
 )
 """Fonts with Chinese characters, the best first. matplotlib sees only one face of a collection: often the Japanese."""
 
+SECTIONS = ("load", "distribution", "memory", "difference", "frontier", "prefill", "drift")
+Size = tuple[float, float]
 Draw = Callable[[Any, Palette, str], Titles]
 
 
+def bound(draw: Callable[..., Titles], *arguments: Any) -> Draw:
+    """A function of `plots` with all but what each way of drawing gives it."""
+    return lambda axes, palette, prefix: draw(axes, *arguments, palette, prefix)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Shape:
-    """The plots of one combination of prompt and output tokens, as SVG."""
+class Panel:
+    """One plot."""
 
     name: str
+    """What its elements' ids begin with on a page."""
+    label: Sequence[str]
+    """What screen readers say."""
+    draw: Draw
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chart:
+    """Plots that belong together: rows of panels, each with a title or ""."""
+
+    section: str
+    file: str
+    """Name of the PNG file, without its ending."""
+    caption: str
     words: str
-    loads: list[str]
-    distributions: list[tuple[str, list[str]]]
-    """(title, one SVG a cell) for each metric."""
+    """What sets it apart from others of its section."""
+    rows: Sequence[tuple[str, Sequence[Panel]]]
+    svg: Size
+    """Of one panel, in inches."""
+    png: Size
+    """Of all panels."""
+    left: float = 0.5
+    """Inches left of a panel's axis."""
+    shared_labels: bool = False
+    """Whether only the first panel of a PNG file has labels on its axis."""
+    columns: int = 1
+    """At least so many places for panels in a PNG file."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +95,19 @@ class Picture:
 
     path: Path
     caption: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drawn:
+    """One chart as SVG."""
+
+    words: str
+    rows: list[tuple[str, list[Markup]]]
+
+    @property
+    def panels(self) -> list[Markup]:
+        """All of them."""
+        return [panel for _, panels in self.rows for panel in panels]
 
 
 def chinese_font() -> str | None:
@@ -99,79 +132,33 @@ def drawing(language: Language = ENGLISH) -> Iterator[None]:
         yield
 
 
-def svg_shapes(data: ReportData, language: Language = ENGLISH) -> list[Shape]:
-    """Draw the load plots and the distributions of every shape."""
+def draw_svgs(charts: Sequence[Chart], language: Language = ENGLISH) -> dict[str, list[Drawn]]:
+    """Draw every chart for a page, by section."""
     palette = dataclasses.replace(PLACEHOLDERS, language=language)
+    found: dict[str, list[Drawn]] = {section: [] for section in SECTIONS}
     with drawing(language):
-        return [_svg_shape(data, shape, palette) for shape in data.shapes]
+        for chart in charts:
+            # We drew them, and escaped the texts in them, so they may stand in a page as they are.
+            rows = [(title, [Markup(draw_svg(chart, panel, palette)) for panel in row]) for title, row in chart.rows]  # noqa: S704
+            found[chart.section].append(Drawn(chart.words, rows))
+    return found
 
 
-def svg_memory(data: ReportData, language: Language = ENGLISH) -> str | None:
-    """Draw memory over time; None when there is none to show."""
-    if not data.memory.series:
-        return None
-    with drawing(language):
-        return draw_svg(
-            (11.5, 3.0),
-            "memory",
-            language("Engine memory over the run"),
-            lambda axes, palette, prefix: draw_memory(axes, data, data.memory, palette, prefix),
-            dataclasses.replace(PLACEHOLDERS, language=language),
-        )
-
-
-def shape_name(shape: Cell) -> str:
-    """A shape as a part of ids and of file names."""
-    return f"p{shape.prompt_tokens}-o{shape.output_tokens}{shape.extras}"
-
-
-def _svg_shape(data: ReportData, shape: Cell, palette: Palette) -> Shape:
-    cells, told = data.cells_of(shape), palette.language
-    words = shape_words(shape)
-    name = shape_name(shape)
-    loads = []
-    for plot in LOAD_PLOTS:
-
-        def draw(axes: Any, palette: Palette, prefix: str, plot: Any = plot) -> Titles:
-            return draw_load(axes, data, cells, plot, palette, prefix)
-
-        label = f"{told(plot.title)}, {told(data.load_axis)}, {told(words)}"
-        loads.append(draw_svg((4.0, 2.75), f"{name}-{plot.key}", label, draw, palette))
-    distributions = []
-    for metric, title in METRICS:
-        limits = ecdf_limits(cells, metric)
-        panels = []
-        for view in cells:
-
-            def draw_one(
-                axes: Any, palette: Palette, prefix: str, view: Any = view, m: str = metric, ends: Any = limits
-            ) -> Titles:
-                return draw_ecdf(axes, data, view, m, ends, palette, prefix)
-
-            level = load_id(view.cell.load) if view.cell else "x"
-            load = told(load_words(view.cell)) if view.cell else view.id
-            label = f"{told('Distribution of latencies')}: {told(title)}, {told(words)}, {load}"
-            panels.append(draw_svg((2.9, 1.95), f"{name}-c{level}-{metric}-ecdf", label, draw_one, palette))
-        distributions.append((title, panels))
-    return Shape(name, words, loads, distributions)
-
-
-def draw_svg(
-    size: tuple[float, float], prefix: str, label: str, draw: Draw, palette: Palette, *, left: float = 0.5
-) -> str:
-    """Draw one SVG of a size in inches, `left` of it left of the axis; `label` is what screen readers say."""
-    figure = Figure(figsize=size)
+def draw_svg(chart: Chart, panel: Panel, palette: Palette) -> str:
+    """Draw one panel."""
+    figure = Figure(figsize=chart.svg)
     figure.patch.set_alpha(0)
     # Fixed margins, in inches: panels of a column line up, and a layout engine would take most of the time.
-    width, height = size
-    axes = figure.add_axes((left / width, 0.46 / height, 1 - (left + 0.1) / width, 1 - 0.72 / height))
+    width, height = chart.svg
+    axes = figure.add_axes((chart.left / width, 0.46 / height, 1 - (chart.left + 0.1) / width, 1 - 0.72 / height))
     axes.patch.set_alpha(0)
-    titles = draw(axes, palette, prefix)
+    titles = panel.draw(axes, palette, panel.name)
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     canvas: Any = FigureCanvasSVG(figure)
     canvas.print_svg(buffer, metadata=nothing)
-    return finish_svg(buffer.getvalue(), prefix, label, titles)
+    label = ", ".join(palette.language(text) for text in panel.label)
+    return finish_svg(buffer.getvalue(), panel.name, label, titles)
 
 
 def finish_svg(source: str, prefix: str, label: str, titles: Titles) -> str:
@@ -202,58 +189,41 @@ def _own(name: str, prefix: str) -> str:
     return name if name.startswith(prefix) else f"{prefix}-{name}"
 
 
-def write_pngs(data: ReportData, folder: Path, language: Language = ENGLISH) -> dict[str, list[Picture]]:
-    """Write the PNG files of the Markdown report; returns them by section (`load`, `distribution`, `memory`).
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+def write_pngs(
+    data: ReportData, charts: Sequence[Chart], folder: Path, language: Language = ENGLISH
+) -> dict[str, list[Picture]]:
+    """Write the PNG files of the Markdown report; returns them by section. Raises OSError."""
     folder.mkdir(exist_ok=True)
-    pictures: dict[str, list[Picture]] = {"load": [], "distribution": [], "memory": []}
     palette = dataclasses.replace(PAPER, language=language)
+    found: dict[str, list[Picture]] = {section: [] for section in SECTIONS}
     with drawing(language):
-        for shape in data.shapes:
-            pictures["load"].append(_png_load(data, shape, folder, palette))
-            pictures["distribution"].append(_png_distribution(data, shape, folder, palette))
-        if data.memory.series:
-            figure = Figure(figsize=(10, 3), layout="constrained", facecolor=PAPER.background)
-            draw_memory(figure.add_subplot(), data, data.memory, palette, "m")
-            legend(figure, data)
-            pictures["memory"].append(save(figure, folder / "memory.png", say("Engine memory over the run")))
-    return pictures
+        for chart in charts:
+            figure = _png(chart, palette)
+            _legend(figure, data)
+            found[chart.section].append(save(figure, folder / f"{chart.file}.png", chart.caption))
+    return found
 
 
-def _png_load(data: ReportData, shape: Cell, folder: Path, palette: Palette) -> Picture:
-    figure = Figure(figsize=(11, 3.3), layout="constrained", facecolor=PAPER.background)
-    for axes, plot in zip(figure.subplots(1, len(LOAD_PLOTS)), LOAD_PLOTS, strict=True):
-        draw_load(axes, data, data.cells_of(shape), plot, palette, "l")
-    legend(figure, data)
-    caption = say("Figures by load, {shape}", shape=shape_words(shape))
-    return save(figure, folder / f"load-{shape_name(shape)}.png", caption)
+def _png(chart: Chart, palette: Palette) -> Figure:
+    figure = Figure(figsize=chart.png, layout="constrained", facecolor=palette.background)
+    columns = max(chart.columns, *(len(panels) for _, panels in chart.rows))
+    grid = figure.subplots(len(chart.rows), columns, squeeze=False)
+    for places, (title, panels) in zip(grid, chart.rows, strict=True):
+        for axes, panel in zip(places, panels, strict=False):
+            panel.draw(axes, palette, panel.name)
+        for axes in places[len(panels) :]:
+            axes.set_axis_off()
+        if title:
+            places[0].set_ylabel(palette.language(title), color=palette.text)
+        if chart.shared_labels:
+            for axes in places[1:]:
+                axes.set_yticklabels([])
+    return figure
 
 
-def _png_distribution(data: ReportData, shape: Cell, folder: Path, palette: Palette) -> Picture:
-    cells = data.cells_of(shape)
-    figure = Figure(figsize=(max(5.5, 2.9 * len(cells)), 4.6), layout="constrained", facecolor=PAPER.background)
-    grid = figure.subplots(len(METRICS), len(cells), squeeze=False)
-    for row, (metric, title) in zip(grid, METRICS, strict=True):
-        limits = ecdf_limits(cells, metric)
-        for axes, view in zip(row, cells, strict=True):
-            draw_ecdf(axes, data, view, metric, limits, palette, "d")
-        row[0].set_ylabel(palette.language(title), color=PAPER.text)
-    legend(figure, data)
-    caption = say("Distribution of latencies over requests, {shape}", shape=shape_words(shape))
-    return save(figure, folder / f"distribution-{shape_name(shape)}.png", caption)
-
-
-def legend(figure: Figure, data: ReportData) -> None:
+def _legend(figure: Figure, data: ReportData) -> None:
     """Name the engines above the plots."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=PAPER.engines[look], marker=LOOKS[look].marker, label=engine[:40])
-        for look, engine in zip(data.looks, data.engines, strict=True)
-    ]
+    handles = [Line2D([], [], color=PAPER.engines[look], marker=LOOKS[look].marker) for look in data.looks]
     # matplotlib leaves labels with a leading underscore out, so they are passed apart.
     labels = [engine[:40] for engine in data.engines]
     figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), frameon=False)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from loadgen.analysis.samples import most_errors
 from loadgen.message import Message, counted, joined, mark, say
+from loadgen.presentation.headline import MOST_FACTS, Answers, Headline, brief
+from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing, number
 from loadgen.report.capacity import capacity_sentence
@@ -15,8 +17,8 @@ from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
 from loadgen.report.lost import lost_words
 from loadgen.runs.record_file import BadLine
-from loadgen.statistics.result import CellResult, Judged, Overall, Reason, Statistics
-from loadgen.statistics.words import sentence, verdict_words
+from loadgen.statistics.result import Judged, Overall, Reason, Statistics
+from loadgen.statistics.words import verdict_words
 
 Level = Literal["bad", "warn", "info"]
 
@@ -44,6 +46,7 @@ class Tile:
     column: Column
     judged: Overall
     verdict: Message
+    brief: str
     mark: Mark
     mean: float
     """Geometric mean of the cells' ratios."""
@@ -70,6 +73,7 @@ def tiles(data: ReportData) -> list[Tile]:
                 column,
                 judged,
                 verdict,
+                brief(judged),
                 verdict_mark(judged.verdict, *data.looks),
                 judged.ratio.estimate,
                 min(ratios),
@@ -95,38 +99,81 @@ def caveat_text(judged: Judged, statistics: Statistics) -> str:
     return verdict_text(judged, statistics) if judged.reason in CAVEATS else ""
 
 
-def verdict_sentence(statistics: Statistics, cell: CellResult | None = None) -> Message:
-    """The verdict on a run, or on one of its cells, and what to do where one block was all there was."""
-    if (statistics if cell is None else cell).reason == "one_repeat":
-        return say(
-            "Undecided between {a} and {b}: with one block of each engine a difference cannot be told from drift. "
-            "Run it again with `repeats: 4` or more.",
-            a=statistics.a,
-            b=statistics.b,
-        )
-    return sentence(statistics, cell)
-
-
-def headline(data: ReportData) -> str:
-    """The verdict in one sentence, or why there is none."""
+def headline(data: ReportData) -> Headline:
+    """The verdict in one sentence with what must be known beside it, or why there is none."""
     if not any(entry.summary for view in data.cells for entry in view.engines.values()):
-        return say("Nothing was measured in this run, so there is nothing to compare.")
+        return Headline(say("Nothing was measured in this run, so there is nothing to compare."))
     if data.capacity and data.slo is not None:
-        return capacity_sentence(data.capacity, data.slo)
+        return Headline(capacity_sentence(data.capacity, data.slo))
     if len(data.engines) == 1:
-        return joined("{a} {b}", [_alone(data), *_lost(data)])
+        return Headline(_alone(data), tuple(_lost(data)))
     if any(found.verdict != "invalid" for found in data.comparisons):
-        return joined("{a} {b}", [*(verdict_sentence(found) for found in data.comparisons), *_lost(data)])
+        return _compared(data)
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
-        return say(
+        text = say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
             "what was measured is shown all the same."
         )
-    return say(
-        "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; what "
-        "was measured is shown all the same.",
-        engines=listing(data.engines),
-    )
+    else:
+        text = say(
+            "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; "
+            "what was measured is shown all the same.",
+            engines=listing(data.engines),
+        )
+    return Headline(text, verdict="invalid" if data.comparisons else None)
+
+
+def _compared(data: ReportData) -> Headline:
+    """The verdict on the first engine and each other one."""
+    lost, limited = _lost(data), _limited(data)
+    each = [
+        headline_of(
+            found,
+            repeat_s=repeat_seconds(data.blocks, (found.a, found.b)),
+            answers=_answers(data, found),
+            others=[*lost, *limited] if len(data.comparisons) == 1 else (),
+        )
+        for found in data.comparisons
+    ]
+    if len(each) == 1:
+        return each[0]
+    answers = [fact for found in data.comparisons if (told := _answers(data, found)) for fact in [told.sentence]]
+    facts = [*lost, *limited, *answers, *(fact for told in each for fact in told.facts[:1])]
+    return Headline(joined("{a} {b}", [told.sentence for told in each]), tuple(dict.fromkeys(facts))[:MOST_FACTS])
+
+
+def repeat_seconds(blocks: Sequence[BlockView], engines: Sequence[str]) -> float | None:
+    """Seconds of one more repeat of all cells of these engines, by the blocks that there were; None without any."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for block in blocks:
+        if block.engine in engines and block.status == "complete" and block.ended_at is not None:
+            found.setdefault((block.engine, block.cell), []).append(block.ended_at - block.started_at)
+    return sum(sum(each) / len(each) for each in found.values()) if found else None
+
+
+def _answers(data: ReportData, statistics: Statistics) -> Answers | None:
+    """Whether two engines' answers are the same; None where nobody asked."""
+    if data.quality is None:
+        return None
+    if data.quality.verdict == "degenerate" or len(data.engines) == 2:
+        return Answers(data.quality.verdict, data.quality.sentence)
+    pair = next((one for one in data.quality.pairs if {one.a, one.b} == {statistics.a, statistics.b}), None)
+    return None if pair is None else Answers(pair.verdict, pair.sentence)
+
+
+def _limited(data: ReportData) -> list[Message]:
+    """How many blocks decide nothing because of the load generator."""
+    limited = sum(bool(block.used and block.client and block.client.limited) for block in data.blocks)
+    if not limited:
+        return []
+    every = counted(len(data.blocks), "{count} block", "{count} blocks")
+    return [
+        say(
+            "The load generator was the limit in {count} of {blocks}, which decide nothing.",
+            count=limited,
+            blocks=every,
+        )
+    ]
 
 
 def _lost(data: ReportData) -> list[Message]:

@@ -11,9 +11,9 @@ import jinja2
 from loadgen.files import atomic_write
 from loadgen.message import say
 from loadgen.presentation.language import ENGLISH, Language
+from loadgen.report.charts import charts
 from loadgen.report.data import ReportData
 from loadgen.report.figures import png_language, write_pngs
-from loadgen.report.figures_compare import write_comparison_pngs
 from loadgen.report.page import context, environment
 
 FILES = "report_files"
@@ -23,8 +23,7 @@ def write_markdown(data: ReportData, path: Path, language: Language = ENGLISH) -
     """Write the Markdown report beside its pictures. Raises OSError."""
     files = FILES if language is ENGLISH else f"{FILES}.{language.code}"
     told = png_language(language)
-    pictures = write_pngs(data, path.parent / files, told)
-    pictures |= write_comparison_pngs(data, path.parent / files, told)
+    pictures = write_pngs(data, charts(data), path.parent / files, told)
     note = None if told is language else say("Words in the pictures are English: this machine has no font for Chinese.")
     rendered = markdown_environment(files, language).get_template("report.md.j2")
     text = tidy(rendered.render(**context(data), pictures=pictures, picture_note=note))

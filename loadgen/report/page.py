@@ -11,13 +11,14 @@ from loadgen.message import Message, counted, mark, say
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language
-from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
+from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
+from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
-from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, verdict_tables
+from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, row_axis, verdict_tables
 
 STATUS_WORDS = {
     "complete": say("complete"),
@@ -41,7 +42,6 @@ CLIENT_COLUMNS = (
     (mark("longest GC pause"), "ms"),
     (mark("events"), mark("a second")),
 )
-SIGNS = ((EQUAL, mark("no difference that matters")), (OPEN, mark("undecided")), (NONE, mark("not comparable")))
 ORDER = {"bad": 0, "warn": 1, "info": 2}
 
 
@@ -84,13 +84,14 @@ def context(data: ReportData) -> dict[str, Any]:
         "notices": sorted(notices(data), key=lambda notice: ORDER[notice.level]),
         "tiles": tiles(data),
         "tile_titles": TILE_TITLES,
-        "row_axis": _row_axis(data),
+        "row_axis": row_axis(data),
         "client_columns": CLIENT_COLUMNS,
         "engines": [{"name": e, "seat": i, "look": LOOKS[i]} for e, i in zip(data.engines, data.looks, strict=True)],
         "columns": data.columns,
         "load_axis": data.load_axis,
         "load_column": data.load_column,
         "groups": _groups(data),
+        "traffic": _traffic(data),
         "definitions": DEFINITIONS,
         "command": command(data),
         "repeat": repeat_facts(data),
@@ -107,16 +108,26 @@ def context(data: ReportData) -> dict[str, Any]:
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,
         "of_two_runs": False,
+        "quality_rows": [] if data.quality is None else rows(data.quality),
+        "quality_verdicts": VERDICTS,
         "dash": text.DASH,
         "long": LONG,
     }
 
 
-def _row_axis(data: ReportData) -> Message:
-    """What the labels of a difference plot's rows mean."""
-    several = len({view.cell.output_tokens for view in data.cells if view.cell is not None}) > 1
-    lengths = say("prompt → output tokens") if several else say("prompt tokens")
-    return say("{lengths} × {load}", lengths=lengths, load=say(data.load_axis))
+def _traffic(data: ReportData) -> Message | None:
+    """Which traffic the cells' TTFT is of, where another traffic of the same size would read another."""
+    if data.batch:
+        return say(
+            "TTFT here is of requests that are sent at the same instant and wait for each other. As many users who are "
+            "spread in time (`load: concurrency`) wait less for a first token."
+        )
+    if any(view.cell is not None and view.cell.concurrency > 1 for view in data.cells):
+        return say(
+            "TTFT here is of users who are spread in time: each goes on when its own answer has ended. As many "
+            "requests that are sent at the same instant (`load: batch`) wait longer for their first tokens."
+        )
+    return None
 
 
 def _groups(data: ReportData) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from loadgen.statistics.metrics import HEADLINE
 from loadgen.statistics.result import Judged, Statistics
 from loadgen.statistics.words import metric_words
 
-SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 """Where an axis of differences may have ticks."""
 ROW_INCHES = 0.21
 LABEL_INCHES = 1.12
@@ -53,7 +53,7 @@ def draw_differences(
             axes.text(0, place, "–", ha="center", va="center", color=palette.muted)
             continue
         winner = {"a": 0, "b": seat}.get(one.verdict)
-        colour = palette.text if winner is None else palette.engines[data.looks[winner]]
+        colour = palette.muted if winner is None else palette.engines[data.looks[winner]]
         at, ends = _speed(one)
         gid = f"{prefix}-e{winner}-{place}" if winner is not None else f"{prefix}-{one.verdict}-{place}"
         if ends is not None:
@@ -76,9 +76,14 @@ def draw_differences(
     axes.set_yticks(range(len(rows)), [say("all cells") if row is None else data.row_label(row) for row in rows])
     axes.set_xlim(-limit, limit)
     _share_ticks(axes, limit)
-    axes.set_xlabel(
-        say("← {a} faster | {b} faster →", a=short(statistics.a), b=short(statistics.b)), color=palette.muted
+    sides = (
+        (0, "right", -4, say("← {engine} faster", engine=short(statistics.a))),
+        (seat, "left", 4, say("{engine} faster →", engine=short(statistics.b))),
     )
+    for at_seat, align, aside, words in sides:
+        colour = palette.engines[data.looks[at_seat]]
+        below = {"xycoords": "axes fraction", "xytext": (aside, -17), "textcoords": "offset points"}
+        axes.annotate(words, (0.5, 0), **below, ha=align, va="top", color=colour, fontsize=8.5)
     axes.set_title(say.shown(metric_words(key)), loc="left", color=palette.text)
     finish(axes, palette)
     axes.grid(visible=False, axis="y")

@@ -17,7 +17,7 @@ from loadgen.report.data import ReportData
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.scenario.shapes import Conversation, Step
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def summary(data: ReportData) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "scenario": manifest.scenario.get("name"),
         "started_at": manifest.started_at,
         "ended_at": manifest.ended_at,
-        "headline": headline(data),
+        "headline": headline(data).as_json(),
         "basis": basis(data),
         "notices": [dataclasses.asdict(notice) for notice in notices(data)],
         "engines": [_engine(data, engine) for engine in data.engines],
@@ -112,6 +112,7 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
         "output_tokens": view.cell.output_tokens if view.cell else None,
         "concurrency": view.cell.concurrency or None if view.cell else None,
         "rate": view.cell.rate or None if view.cell else None,
+        "batch": view.cell.batch or None if view.cell else None,
         "shared_prefix": view.cell.shared_percent / 100 if view.cell else None,
         "step": _plain(view.cell.step if view.cell else None),
         "conversation": _plain(view.cell.conversation if view.cell else None),

@@ -3,45 +3,102 @@
 from __future__ import annotations
 
 import rich.box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, verdict_mark
+from loadgen.presentation.language import ENGLISH, Language
+from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, SIGNS, Mark, verdict_mark
 from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
 from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
+from loadgen.report.verdicts import VerdictTable, row_axis, verdict_tables
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
 LEVEL_STYLES = {"bad": "bold red", "warn": "yellow", "info": "dim"}
 
 
-class TerminalTable:
-    """A rich renderable: what is wrong with the run, the table, the headline. Fits its terminal."""
+ASCII = {ord(sign): letter for sign, letter in zip("●■▲◆▼✚→×÷–−…“”≠≥·", 'o#^*v+>x/--~""!>.', strict=True)}
+"""What stands for our signs where a terminal has ASCII only; each is as wide as its sign."""
 
-    def __init__(self, data: ReportData) -> None:
+
+class Plain:
+    """A renderable in ASCII where its terminal has no more."""
+
+    def __init__(self, *parts: RenderableType) -> None:
+        self.parts = parts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the parts one below the other."""
+        for part in self.parts:
+            for segment in console.render(part, options):
+                yield Segment(in_ascii(segment.text), *segment[1:]) if options.ascii_only else segment
+
+
+def in_ascii(text: str) -> str:
+    """Text with ASCII for our own signs; what else there is becomes `?`."""
+    return text.replace(" ±", "+-").translate(ASCII).encode("ascii", "replace").decode()
+
+
+class TerminalTable:
+    """A rich renderable: what is wrong with the run, the table, the verdicts, the headline. Fits its terminal."""
+
+    def __init__(self, data: ReportData, language: Language = ENGLISH) -> None:
         self.data = data
+        self.say = language
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand."""
-        for notice in notices(self.data):
-            if notice.level != "info":
-                yield Text(printable(notice.text), style=LEVEL_STYLES[notice.level])
+        parts: list[RenderableType] = [
+            self._text(notice.text, LEVEL_STYLES[notice.level])
+            for notice in notices(self.data)
+            if notice.level != "info"
+        ]
         if self.data.cells and self.data.engines:
-            yield self.cells(options.max_width >= WIDE)
+            parts.append(self.cells(options.max_width >= WIDE))
         if self.data.capacity:
-            yield self._capacity()
-        yield Text(printable(headline(self.data)), style="bold")
+            parts.append(self._capacity())
+        for table in verdict_tables(self.data):
+            parts += self.verdicts(table)
+        found = headline(self.data)
+        parts += [
+            self._text(found.sentence, "bold"),
+            *(self._text(f"  {self.say.shown(fact)}") for fact in found.facts),
+        ]
+        yield Plain(*parts)
+
+    def _text(self, text: str, style: str = "") -> Text:
+        return Text(printable(self.say.shown(text)), style=style)
+
+    def verdicts(self, found: VerdictTable) -> list[RenderableType]:
+        """The verdicts by cell, each in a dozen characters, and what they mean."""
+        table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column(self.say.shown(row_axis(self.data)), overflow="fold", max_width=22)
+        for metric in found.metrics:
+            table.add_column(self.say.shown(metric), no_wrap=True)
+        for row in found.rows:
+            cells = [_signed(entry.mark, entry.brief) for entry in row.entries]
+            table.add_row(self._text(row.words), *cells, style="bold" if row.cell is None else "")
+        legend = Text(style="dim")
+        for engine in (found.a, found.b):
+            look = LOOKS[self.data.look(engine)]
+            legend.append(look.glyph, style=look.terminal).append(f" {printable(engine)} {self.say('is faster')}, ")
+        for sign, words in SIGNS:
+            legend.append(f"{sign} {self.say(words)}{'. ' if sign == SIGNS[-1][0] else ', '}")
+        legend.append(self.say.shown(found.figures))
+        reasons = [self._text(f"{sign} {self.say.shown(text)}", "dim") for sign, text in found.reasons]
+        return [table, legend, *reasons]
 
     def cells(self, wide: bool) -> Table:
         """The table alone."""
         columns = [column for column in self.data.columns if wide or not column.wide_only]
         if not wide and self.data.slo is not None:
             columns.remove(TPOT_P95)  # there is no room for this and goodput
-        load = "users" if self.data.load_axis == "concurrency" else "req/s"
+        load = {"concurrency": "users", "batch size": "batch"}.get(self.data.load_axis, "req/s")
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
         table.add_column(f"prompt →\noutput\n× {load}" if wide else f"prompt\n× {load}", overflow="fold")
@@ -119,6 +176,10 @@ def _figure(column: Column, entry: EngineCell) -> Text:
     return found.append(f"\n{ends}", style="dim") if ends else found
 
 
+def _signed(mark: Mark, figure: str) -> Text:
+    return Text(f"{mark.sign} {figure}", style="" if mark.look is None else LOOKS[mark.look].terminal)
+
+
 def _cell_name(view: CellView, wide: bool) -> str:
     if view.cell is None:
         return printable(view.id)
@@ -128,6 +189,9 @@ def _cell_name(view: CellView, wide: bool) -> str:
     return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{shared}"
 
 
-def terminal_table(data: ReportData) -> TerminalTable:
-    """Return the comparison table as a rich renderable: `Console().print(terminal_table(data))`."""
-    return TerminalTable(data)
+def terminal_table(data: ReportData, language: Language = ENGLISH) -> TerminalTable:
+    """Return the comparison table as a rich renderable: `Console().print(terminal_table(data))`.
+
+    Notices, verdicts and headline are in the language; the table of figures is in English.
+    """
+    return TerminalTable(data, language)

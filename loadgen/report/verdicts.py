@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 
 from loadgen.message import Message, counted, say
+from loadgen.presentation.headline import brief
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
 from loadgen.statistics.result import Judged, Statistics
-from loadgen.statistics.words import drift_words, family_words, metric_words
+from loadgen.statistics.words import drift_words, family_words, metric_words, why
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,7 +21,10 @@ class VerdictEntry:
     """One metric's verdict."""
 
     mark: Mark
+    brief: str
+    """By how much, and how sure that is, in ten characters at most."""
     text: Message
+    """The whole verdict."""
     ratio: float | None
     ci95: tuple[float, float] | None
     """Of the ratio."""
@@ -47,6 +53,10 @@ class VerdictTable:
     """What was done about many comparisons; None where nothing was tested."""
     blocks: int
     """Repeats with a valid block of both engines, at most."""
+    figures: Message
+    """What the brief figures mean."""
+    reasons: list[tuple[str, Message]]
+    """Why single cells name nobody: the sign, and of which metric and how many cells why."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         ratio = judged.ratio
         return VerdictEntry(
             mark=verdict_mark(judged.verdict, *looks),
+            brief=brief(judged),
             text=verdict_text(judged, statistics),
             ratio=ratio.estimate if ratio else None,
             ci95=ratio.ci95 if ratio else None,
@@ -95,7 +106,42 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         rows=rows,
         family=family_words(statistics) if statistics.family else None,
         blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
+        figures=say(
+            "The share is by how much the winner is faster, or else {b}, faster (+) or slower (-); what stands after ± "
+            "reaches to the farther end of its 95% interval.",
+            b=statistics.b,
+        ),
+        reasons=_reasons(statistics, keys),
     )
+
+
+def _reasons(statistics: Statistics, keys: Sequence[str]) -> list[tuple[str, Message]]:
+    """Each reason once for each metric."""
+    counts = Counter(
+        (key, cell.metrics[key].verdict, cell.metrics[key].reason)
+        for key in keys
+        for cell in statistics.cells
+        if cell.metrics[key].verdict in ("undecided", "invalid")
+    )
+    return [
+        (
+            verdict_mark(verdict, 0, 0).sign,
+            say(
+                "{metric}, {cells}: {why}",
+                metric=metric_words(key),
+                cells=counted(count, "{count} cell", "{count} cells"),
+                why=why(reason, statistics),
+            ),
+        )
+        for (key, verdict, reason), count in counts.items()
+    ]
+
+
+def row_axis(data: ReportData) -> Message:
+    """What the labels of a difference plot's rows mean."""
+    several = len({view.cell.output_tokens for view in data.cells if view.cell is not None}) > 1
+    lengths = say("prompt → output tokens") if several else say("prompt tokens")
+    return say("{lengths} × {load}", lengths=lengths, load=say(data.load_axis))
 
 
 def left_out_rows(data: ReportData) -> list[LeftOutRow]:

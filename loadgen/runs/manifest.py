@@ -101,9 +101,11 @@ class BlockFacts(_Model):
     """Which start of its engine it ran on, counted from 1 over the run; always 1 for endpoints that someone else
     starts. None where it never ran, or nobody counted."""
     users: int
-    """Users of a closed loop; 0 in an open one."""
+    """Users of a closed loop; 0 in other loads."""
     rate: float = 0.0
-    """Requests a second of an open loop; 0 in a closed one."""
+    """Requests a second of an open loop; 0 in other loads."""
+    batch: int = 0
+    """Requests of each batch of a batch load; 0 in other loads."""
     warmup_requests: int
     measured_requests: int | None
     arrivals: int | None = None
@@ -130,6 +132,7 @@ class BlockFacts(_Model):
             attempt=attempt,
             users=cell.concurrency,
             rate=cell.rate,
+            batch=cell.batch,
             started_at=time.time(),
             **more,
         )
@@ -138,7 +141,9 @@ class BlockFacts(_Model):
     def cut_rule(self) -> CutRule:
         """How its records are divided into phases."""
         open_loop = self.rate > 0
-        return CutRule(self.users, self.warmup_requests, self.measured_requests, open_loop, self.arrivals)
+        return CutRule(
+            self.users, self.warmup_requests, self.measured_requests, open_loop, self.arrivals, batch=self.batch
+        )
 
     @property
     def client_limited(self) -> bool:

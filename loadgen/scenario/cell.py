@@ -18,9 +18,11 @@ class Cell:
     """Of each request; of a conversation's first turn; the mean of a trace's."""
     output_tokens: int
     concurrency: int
-    """Users of a closed loop; 0 in an open one."""
+    """Users of a closed loop; 0 in other loads."""
     rate: float = 0.0
-    """Requests a second of an open loop; 0 in a closed one."""
+    """Requests a second of an open loop; 0 in other loads."""
+    batch: int = 0
+    """Requests that are sent at the same instant, the next as many when all have ended; 0 in other loads."""
     shared_percent: int = 0
     """How much of each prompt is the same in all."""
     step: Step | None = None
@@ -35,14 +37,26 @@ class Cell:
 
     @property
     def load(self) -> float:
-        """Users, or requests a second."""
-        return self.rate if self.open_loop else self.concurrency
+        """Users, requests a second, or requests of a batch."""
+        return self.rate or self.batch or self.concurrency
+
+    @property
+    def streams(self) -> int:
+        """Requests in flight at most; 0 in an open loop, which has no bound."""
+        return self.batch or self.concurrency
+
+    @property
+    def load_unit(self) -> str:
+        """What the load is counted in: `users`, `req/s` or `batch`."""
+        return "req/s" if self.open_loop else "batch" if self.batch else "users"
 
     @property
     def load_text(self) -> str:
-        """The load in words, such as `4 users` or `2.5 req/s`."""
+        """The load in words, such as `4 users`, `2.5 req/s` or `batch 8`."""
         if self.open_loop:
             text = f"{self.rate:g} req/s"
+        elif self.batch:
+            text = f"batch {self.batch}"
         else:
             text = f"{self.concurrency} user{'' if self.concurrency == 1 else 's'}"
         return ", ".join([text, *self.extra_texts])
@@ -69,11 +83,13 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Stable name, such as `p0512-o0128-c004` or `p0512-o0128-r2.5-s50`.
+        """Stable name, such as `p0512-o0128-c004`, `p0512-o0128-b016` or `p0512-o0128-r2.5-s50`.
 
         Larger numbers are written whole, so sort cells, not ids.
         """
-        load = f"r{repr(self.rate).removesuffix('.0')}" if self.open_loop else f"c{self.concurrency:03d}"
+        load = f"b{self.batch:03d}" if self.batch else f"c{self.concurrency:03d}"
+        if self.open_loop:
+            load = f"r{repr(self.rate).removesuffix('.0')}"
         return f"p{self.prompt_tokens:04d}-o{self.output_tokens:04d}-{load}{self.extras}"
 
     @property
@@ -87,23 +103,29 @@ class Cell:
     @property
     def shape(self) -> Cell:
         """The cell without its load."""
-        return dataclasses.replace(self, concurrency=0, rate=0.0)
+        return dataclasses.replace(self, concurrency=0, rate=0.0, batch=0)
+
+    def whole(self, requests: int) -> int:
+        """As many requests, or the next number that is whole batches."""
+        return requests + -requests % (self.batch or 1)
 
     def __lt__(self, other: Cell) -> bool:
         return self._order() < other._order()
 
     def _order(self) -> tuple[int, int, int, int, float, str]:
-        return (self.prompt_tokens, self.output_tokens, self.shared_percent, self.concurrency, self.rate, self.id)
+        return (self.prompt_tokens, self.output_tokens, self.shared_percent, self.streams, self.rate, self.id)
 
     @classmethod
     def parse(cls, cell_id: str) -> Cell:
         """Read a cell back from its id. Raises ValueError when it is not one."""
-        found = re.fullmatch(r"p([0-9]{4,9})-o([0-9]{4,9})-(?:c([0-9]{3,9})|r([0-9.]+(?:e[+-]?[0-9]+)?))(.*)", cell_id)
+        pattern = r"p([0-9]{4,9})-o([0-9]{4,9})-(?:c([0-9]{3,9})|b([0-9]{3,9})|r([0-9.]+(?:e[+-]?[0-9]+)?))(.*)"
+        found = re.fullmatch(pattern, cell_id)
         if found is None:
             raise ValueError(f"{cell_id!r} is not a cell id, such as p0512-o0128-c004")
-        prompt, output, users, rate, rest = found.groups()
+        prompt, output, users, batch, rate, rest = found.groups()
         try:
-            cell = cls(int(prompt), int(output), int(users or 0), float(rate or 0), **_extras(rest))
+            load = (int(users or 0), float(rate or 0), int(batch or 0))
+            cell = cls(int(prompt), int(output), *load, **_extras(rest))
         except ValueError:
             cell = None
         if cell is None or cell.id != cell_id:

@@ -70,6 +70,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     if not isinstance(document, dict):
         raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
     _read_trace(path, document)
+    _find_questions(path, document)
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
@@ -115,6 +116,13 @@ def _owner(location: Sequence[str | int]) -> type[BaseModel]:
         kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
     return model
+
+
+def _find_questions(path: Path, document: Any) -> None:
+    """Put a file of questions, which is named from the scenario's folder, down by its full path."""
+    quality = document.get("quality")
+    if isinstance(quality, dict) and isinstance(quality.get("file"), str):
+        quality["file"] = str((path.parent / quality["file"]).resolve())
 
 
 def _read_trace(path: Path, document: Any) -> None:

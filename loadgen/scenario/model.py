@@ -12,9 +12,10 @@ from pydantic import AfterValidator, Field, model_validator
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
+from loadgen.scenario.quality import Quality
 from loadgen.scenario.serving import Serving
 from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
-from loadgen.scenario.threshold import parse_threshold
+from loadgen.scenario.threshold import OF_BATCHES, parse_threshold
 from loadgen.stream.timeouts import Timeouts
 from loadgen.validation import Strict
 
@@ -24,13 +25,17 @@ OPEN_LOOP_WARMUP = 10
 
 
 class Load(Strict):
-    """How requests are offered: `concurrency` for a closed loop, or `rate` or a `trace` for an open one.
+    """How requests are offered: `concurrency` for a closed loop, `batch`, or `rate` or a `trace` for an open loop.
 
-    Closed loop: each user sends its next request when its last one ended. Open loop: requests are sent at `rate` a
-    second, or as the trace has it, on an absolute schedule, whatever became of the earlier ones.
+    Closed loop: each user sends its next request when its last one ended. Batch: so many requests are sent at the same
+    instant, and the next as many when all have ended. Open loop: requests are sent at `rate` a second, or as the trace
+    has it, on an absolute schedule, whatever became of the earlier ones.
     """
 
     concurrency: list[Positive] = Field(default_factory=list)
+    batch: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
+        default_factory=list, description="requests sent at the same instant, the next when all have ended"
+    )
     rate: list[Annotated[float, Field(gt=0, le=100_000)]] = Field(default_factory=list)
     arrival: Literal["poisson", "constant"] = "poisson"
     step: Step | None = Field(default=None, description="a burst: for a time the rate is another")
@@ -38,7 +43,7 @@ class Load(Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.concurrency) + bool(self.rate) + (self.trace is not None) > 1:
+        if bool(self.concurrency) + bool(self.batch) + bool(self.rate) + (self.trace is not None) > 1:
             raise ValueError(ONE_KIND)
         if self.step is not None and not self.rate:
             raise ValueError("`step` goes with a `rate`")
@@ -47,10 +52,10 @@ class Load(Strict):
     @property
     def kinds(self) -> int:
         """How many kinds of load are given, 0 or 1."""
-        return int(bool(self.concurrency or self.rate or self.trace))
+        return int(bool(self.concurrency or self.batch or self.rate or self.trace))
 
 
-ONE_KIND = "give either `concurrency` (closed loop) or `rate` (open loop), or replay a `trace`"
+ONE_KIND = "give either `concurrency` (closed loop) or `rate` (open loop), send in a `batch`, or replay a `trace`"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,12 +95,12 @@ class Scenario(Strict):
     prompt_tokens: list[Positive] = Field(min_length=1)
     output_tokens: list[Positive] = Field(min_length=1)
     load: Load = Load()
-    requests: Positive = Field(description="measured requests of each block")
+    requests: Positive = Field(description="measured requests of each block; of a batch load the next whole batch")
     warmup_requests: int | None = Field(
         default=None,
         ge=0,
         description="requests of each user before the window opens (default 1, or a conversation's turns); in an open "
-        "loop, of all (default 10)",
+        "loop, of all (default 10); of a batch load, whole batches (default 1)",
     )
     shared_prefix_tokens: int = Field(default=0, ge=0)
     shared_prefix: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
@@ -122,6 +127,7 @@ class Scenario(Strict):
     )
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
+    quality: Quality | None = Field(default=None, description="whether the engines' answers are compared, and how")
     serving: Serving | None = Field(default=None, description="how the engines are to be set up")
     fail_if: list[Annotated[str, AfterValidator(_threshold)]] = Field(
         default_factory=list, description="thresholds that decide the exit code, such as `ttft.p95 > +5%`"
@@ -133,7 +139,7 @@ class Scenario(Strict):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"`{field}` lists a value twice")
-        for field in ("concurrency", "rate"):
+        for field in ("concurrency", "batch", "rate"):
             values = getattr(self.load, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"`load.{field}` lists a value twice")
@@ -143,6 +149,7 @@ class Scenario(Strict):
         self._check_shapes()
         self._check_capacity()
         self._check_starts()
+        self._check_thresholds()
         if not self.cells():
             least = min(map(self.tokens_needed, self.matrix()))
             key, length = "max_context", self.max_context
@@ -214,6 +221,12 @@ class Scenario(Strict):
         if self.starts > self.repeats:
             raise ValueError(f"`starts` ({self.starts}) are more than `repeats` ({self.repeats})")
 
+    def _check_thresholds(self) -> None:
+        metrics = [parse_threshold(text).metric for text in self.fail_if]
+        of_batches = next((metric for metric in metrics if metric in OF_BATCHES), None)
+        if of_batches is not None and not self.load.batch:
+            raise ValueError(f"`fail_if`: {of_batches} is of a batch load: give `load.batch`")
+
     def start_of(self, repeat: int) -> int:
         """Which start of the engines a repeat falls to, both counted from 1: in equal groups, or sizes one apart."""
         return 1 + (repeat - 1) * self.starts // self.repeats
@@ -221,14 +234,16 @@ class Scenario(Strict):
     def matrix(self) -> list[Cell]:
         """Return all cells, shortest prompts and lowest load first. A search has one for each shape, without a load."""
         load, trace = self.load, self.load.trace
-        loads = [(users, 0.0) for users in load.concurrency] + [(0, rate) for rate in load.rate]
-        loads = loads or [(0, trace.rate if trace is not None else 0.0)]
+        loads = [(users, 0.0, 0) for users in load.concurrency] + [(0, rate, 0) for rate in load.rate]
+        loads += [(0, 0.0, batch) for batch in load.batch]
+        loads = loads or [(0, trace.rate if trace is not None else 0.0, 0)]
         return [
             Cell(
                 prompt,
                 output,
                 users,
                 rate,
+                batch,
                 shared_percent=round(share * 100),
                 step=load.step,
                 conversation=self.conversation,
@@ -237,7 +252,7 @@ class Scenario(Strict):
             for prompt in self.prompt_tokens
             for output in self.output_tokens
             for share in self.shared_prefix or (0.0,)
-            for users, rate in loads
+            for users, rate, batch in loads
         ]
 
     def cells(self) -> list[Cell]:

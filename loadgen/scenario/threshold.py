@@ -2,6 +2,7 @@
 
     THRESHOLD  = METRIC [ "." STATISTIC ] ( ">" | "<" ) [ "+" | "-" ] NUMBER [ UNIT ]
     METRIC     = "ttft" | "ttft_from_intended" | "tpot" | "e2e" | "output_tokens_per_s" | "requests_per_s" | "errors"
+               | "batch_latency" | "batch_ttft_first" | "batch_ttft_median" | "batch_ttft_last"
     STATISTIC  = "mean" | "p" NUMBER            latencies only, and always with one
     UNIT       = "%" | "pp" | "ms" | "s" | "tok/s" | "req/s"
 
@@ -17,7 +18,9 @@ import re
 from typing import Literal
 
 Kind = Literal["latency", "rate", "errors"]
-LATENCIES = ("ttft", "ttft_from_intended", "tpot", "e2e")
+OF_BATCHES = ("batch_latency", "batch_ttft_first", "batch_ttft_median", "batch_ttft_last")
+"""Of a batch load, over its batches."""
+LATENCIES = ("ttft", "ttft_from_intended", "tpot", "e2e", *OF_BATCHES)
 RATES = {"output_tokens_per_s": "tok/s", "requests_per_s": "req/s"}
 ERRORS = "errors"
 METRICS = (*LATENCIES, *RATES, ERRORS)

@@ -12,7 +12,9 @@ from loadgen.statistics.drift import notable
 from loadgen.statistics.interval import Spread, from_log
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import METRICS, CellSample, Metric
+from loadgen.statistics.mixture import Mixture
 from loadgen.statistics.overall import Mean, mean_over_cells
+from loadgen.statistics.pooling import share
 from loadgen.statistics.power import detectable, further_repeats
 from loadgen.statistics.result import (
     CellResult,
@@ -66,10 +68,14 @@ def compare(
         for cell, pairs in paired.items()
         for metric in metrics
     }
-    means = {metric.key: mean_over_cells([found[cell, metric.key] for cell in paired]) for metric in metrics}
-    return conclude(
-        a, b, {cell: pairs.left_out for cell, pairs in paired.items()}, found, means, settings, metrics, known.starts
-    )
+    means = {}
+    names = sorted(paired)  # so that the order of cells changes no digit
+    for metric in metrics:
+        own = [found[cell, metric.key] for cell in names]
+        shared, means[metric.key] = share(own, mean_over_cells(own), known.starts)
+        found |= {(cell, metric.key): one for cell, one in zip(names, shared, strict=True)}
+    left_out = {cell: pairs.left_out for cell, pairs in paired.items()}
+    return conclude(a, b, left_out, found, means, settings, metrics, known.starts)
 
 
 def conclude(
@@ -117,6 +123,7 @@ def conclude(
         settings=settings,
         scope="starts" if starts > 1 else "processes",
         starts=starts,
+        scatter="shared" if any(means[key].scatter == "shared" for key in settings.headline if key in means) else "own",
         family=len(judging.adjusted),
         verdict=verdict,
         reason=reason,
@@ -174,7 +181,7 @@ class _Judging:
             order_bias=drift.notable_order if drift else 0.0,
             event_bias=one.event_bias,
         )
-        judged = self._judged(key, metric, evidence, one.log_ratio)
+        judged = self._judged(key, metric, evidence, one)
         return Comparison(
             **judged,
             a=_figure(one, one.a, 0),
@@ -192,8 +199,8 @@ class _Judging:
         counting = [(one, comparison) for one, comparison in several if not one.problem]
         if len(cells) == 1 or len(counting) == 1:
             alone = (counting or cells)[0][1]
-            shared = {name: getattr(alone, name) for name in Judged.model_fields}
-            return Overall(**shared, cells=mean.cells, verdicts=counts)
+            same = {name: getattr(alone, name) for name in Judged.model_fields}
+            return Overall(**same, cells=mean.cells, verdicts=counts)
         floors = [self._floor(metric, one) for one, _ in counting]
         evidence = Evidence(
             better=metric.better,
@@ -208,14 +215,14 @@ class _Judging:
             order_bias=mean.order_bias,
             event_bias=sum(one.event_bias for one, _ in counting) / len(counting) if counting else 0.0,
         )
-        judged = self._judged((None, metric.key), metric, evidence, mean.log_ratio)
+        judged = self._judged((None, metric.key), metric, evidence, mean)
         return Overall(**judged, cells=mean.cells, verdicts=counts)
 
-    def _judged(self, key: Key, metric: Metric, evidence: Evidence, log_ratio: float | None) -> dict[str, Any]:
+    def _judged(self, key: Key, metric: Metric, evidence: Evidence, one: Measured | Mean) -> dict[str, Any]:
         verdict, reason = judge(evidence, self.settings)
         ratio, level = evidence.ratio, self.levels.get(key, self.settings.alpha)
         tested = ratio is not None and evidence.units > 1
-        estimate = None if log_ratio is None else _ratio(log_ratio, ratio)
+        estimate = None if one.log_ratio is None else _ratio(one.log_ratio, ratio)
         return {
             "metric": metric.key,
             "unit": metric.unit,
@@ -225,6 +232,7 @@ class _Judging:
             "ratio": estimate,
             "p_value": ratio.p_value if ratio is not None and tested else None,
             "p_adjusted": self.adjusted.get(key),
+            "scatter": one.scatter,
             "freedom": ratio.freedom if ratio is not None else None,
             "verdict": verdict,
             "reason": reason,
@@ -239,13 +247,7 @@ class _Judging:
         if ratio is None:
             return None
         units = max(evidence.units, 1)
-        more = further_repeats(
-            ratio.estimate,
-            ratio.error * math.sqrt(units),
-            units,
-            alpha=level,
-            reach=math.log1p(self.settings.margin),
-        )
+        more = further_repeats(ratio, units, alpha=level, reach=math.log1p(self.settings.margin))
         return None if more is None else more * math.ceil(evidence.repeats / units)
 
     def _floor(self, metric: Metric, one: Measured) -> tuple[bool, bool]:
@@ -273,7 +275,7 @@ class _Judging:
         )
 
 
-def _ratio(estimate: float, spread: Spread | None) -> Estimate:
+def _ratio(estimate: float, spread: Spread | Mixture | None) -> Estimate:
     """An estimate that is a logarithm, with its interval where there is one."""
     if spread is None:
         return Estimate(estimate=from_log(estimate))
@@ -299,14 +301,14 @@ def _difference(one: Measured) -> Estimate | None:
     )
 
 
-def _faster(ratio: Spread) -> Estimate:
+def _faster(ratio: Spread | Mixture) -> Estimate:
     """By which share the winner is faster: the ratio of speeds, less 1."""
     low, high = ratio.interval()
     low, high = (low, high) if ratio.estimate > 0 else (-high, -low)
     return Estimate(estimate=from_log(abs(ratio.estimate)) - 1, ci95=(from_log(low) - 1, from_log(high) - 1))
 
 
-def _detectable(ratio: Spread, level: float) -> float | None:
+def _detectable(ratio: Spread | Mixture, level: float) -> float | None:
     """As a share; None beyond tenfold."""
     smallest = detectable(ratio, level)
     return math.expm1(smallest) if smallest < LARGEST_DETECTABLE else None

@@ -19,10 +19,12 @@ from loadgen.statistics.interval import (
     pseudo_values,
 )
 from loadgen.statistics.metrics import BlockSample, CellSample, Floats, Metric
-from loadgen.statistics.result import LeftOut, Reason, Side
+from loadgen.statistics.mixture import Mixture
+from loadgen.statistics.result import LeftOut, Reason, Scatter, Side
+from loadgen.statistics.within import STRETCHES, log_variance
 
-STRETCHES = 10
-"""Stretches that a block is cut into: batch means, as of one long simulation (Law, Simulation Modeling, 9.5.3)."""
+REQUESTS_OF_RATES = "e2e_ms"
+"""Whose requests tell how a rate scatters: a closed loop's throughput follows from their latency."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,12 +72,15 @@ class Measured:
     """Why there can be no verdict, whatever the figures."""
     a: Spread | None = None
     b: Spread | None = None
-    ratio: Spread | None = None
-    difference: Spread | None = None
+    ratio: Spread | Mixture | None = None
+    difference: Spread | Mixture | None = None
     units: tuple[int, ...] = ()
     """What leaving out goes by: the repeats, or the starts of the engines where there are several."""
     ratio_without: Floats | None = None
     """log(b / a) without each unit, in the order of `units`; None with fewer than two."""
+    scatter: Scatter = "own"
+    within: float = -math.inf
+    """What the requests inside the blocks say of the ratio's variance (`within.log_variance`)."""
     drift: DriftFacts | None = None
     event_bias: float = 0.0
     """What of the ratio may be due to the engines' numbers of tokens in an event, as a logarithm."""
@@ -164,9 +169,16 @@ def measure(
         difference=spread(figures[1] - figures[0], lambda values: values[1] - values[0]),
         units=tuple(places),
         ratio_without=logs[1] - logs[0],
+        within=within_blocks(metric, [block for x, _, y, _ in pairs for block in (x, y)]),
         drift=drift_facts(metric, units, started, contributions),
         event_bias=event_bias(metric, [y for _, _, y, _ in pairs]) - event_bias(metric, [x for x, *_ in pairs]),
     )
+
+
+def within_blocks(metric: Metric, blocks: Sequence[BlockSample]) -> float:
+    """`within.log_variance` of a metric's requests."""
+    source = REQUESTS_OF_RATES if metric.figure == "rate" else metric.source
+    return log_variance([block.requests[source] for block in blocks if source in block.requests])
 
 
 def event_bias(metric: Metric, blocks: Sequence[BlockSample]) -> float:

@@ -133,6 +133,11 @@ GOODPUT = Metric("slo.goodput_per_s", "good_requests", "rate", "req/s", "higher"
 WITH_SLO: tuple[Metric, ...] = (*METRICS, GOODPUT)
 """What is compared where the scenario has an SLO."""
 
+OF_BATCHES: tuple[Metric, ...] = tuple(
+    Metric(f"batches.{name}.p50", f"batch_{name}", 50, "ms") for name in ("ttft_first_ms", "ttft_last_ms", "latency_ms")
+)
+"""Of a batch load, over its batches: told with their intervals, and not compared."""
+
 HEADLINE: tuple[str, ...] = ("ttft_ms.p50", "tpot_ms.mean", "output_tokens_per_s")
 """The family of Holm's correction: the wait for the first token (the median, because one stall moves the mean of a
 hundred), the pace after it (the mean, which a user's whole waiting follows), and what the machine delivers."""

@@ -105,3 +105,11 @@ def binned(variances: Floats, weights: Floats, nodes: int = NODES) -> tuple[Floa
     found = found.reshape(-1, nodes)
     grid = np.exp(low + span * np.linspace(0, 1, nodes))
     return grid, found / found.sum(axis=1, keepdims=True)
+
+
+def summed(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Variances and weights of the sum of two independent estimates, from those of each, shape (nodes,)."""
+    variances = a[0][:, None] + b[0][None, :]
+    weights = a[1][:, None] * b[1][None, :]
+    nodes, found = binned(variances.reshape(1, -1), weights.reshape(1, -1))
+    return nodes[0], found[0]

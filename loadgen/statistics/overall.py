@@ -9,6 +9,8 @@ import numpy as np
 
 from loadgen.statistics.interval import Spread, jackknife, pseudo_values, slope
 from loadgen.statistics.measure import Measured
+from loadgen.statistics.mixture import Mixture
+from loadgen.statistics.result import Scatter
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,12 +23,13 @@ class Mean:
     """What its scatter goes by: the repeats, or the starts where there are several."""
     log_ratio: float | None
     """None where no cell has a ratio."""
-    ratio: Spread | None
+    ratio: Spread | Mixture | None
     """None where no cell has two repeats: then `log_ratio` is of all cells, else of those that have."""
     trend: Spread | None
     """Change of the ratio from the first repeat to the last, along a straight line."""
     order_bias: float
     """What drift, where beyond chance, would show between equal engines in this order of blocks."""
+    scatter: Scatter = "own"
 
 
 def mean_over_cells(cells: Sequence[Measured]) -> Mean:

@@ -9,10 +9,11 @@ import functools
 import math
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from loadgen.statistics.interval import Spread, t_quantile
 from loadgen.statistics.metrics import Floats
+from loadgen.statistics.mixture import Mixture
 
 POWER = 0.8
 MOST_REPEATS = 1000
@@ -39,8 +40,14 @@ def equivalence_power(distance: float, reach: float, freedom: float, level: floa
     return float(np.mean(np.maximum(inside, 0.0)))
 
 
-def detectable(spread: Spread, alpha: float, power: float = POWER) -> float:
+def detectable(spread: Spread | Mixture, alpha: float, power: float = POWER) -> float:
     """The smallest true difference that a test at `alpha` would have found with this probability, in its unit."""
+    if isinstance(spread, Mixture):
+        bound = spread.reach(alpha)
+        most = bound + float(spread.errors.max()) * 5
+        return float(
+            optimize.brentq(lambda true: spread.weights @ special.ndtr((true - bound) / spread.errors) - power, 0, most)
+        )
     low, high = 0.0, 1.0
     while difference_power(high, spread.freedom, alpha) < power:
         low, high = high, 2 * high
@@ -51,13 +58,14 @@ def detectable(spread: Spread, alpha: float, power: float = POWER) -> float:
 
 
 def further_repeats(
-    estimate: float, scatter: float, repeats: int, *, alpha: float, reach: float, power: float = POWER
+    spread: Spread | Mixture, repeats: int, *, alpha: float, reach: float, power: float = POWER
 ) -> int | None:
     """How many repeats more would call this difference, or show that it lies within `reach`, with this probability.
 
+    The difference found is taken for the true one, and each further repeat for a further degree of freedom.
+
     Args:
-        estimate: the difference, taken for the true one.
-        scatter: standard deviation of one repeat.
+        spread: the difference as it is known.
         repeats: how many there are.
         alpha: level of the test, after correction.
         reach: the equivalence margin, 0 for none.
@@ -65,21 +73,26 @@ def further_repeats(
     Returns:
         At least 1; None when not even 1,000 repeats would do.
     """
-
-    def decided(total: int) -> bool:
-        distance, margin = (abs(value) * math.sqrt(total) / scatter for value in (estimate, reach))
-        return (
-            difference_power(distance, total - 1, alpha) >= power
-            or equivalence_power(distance, margin, total - 1) >= power
-        )
-
-    low = max(repeats, 1)
+    scatter = spread.error * math.sqrt(repeats)
     if scatter == 0:
         return 1
-    if not decided(MOST_REPEATS):
+    more = MOST_REPEATS - repeats
+    test, interval = (
+        (repeats - 1, repeats - 1) if isinstance(spread, Spread) else (spread.freedom_at(alpha), spread.freedom)
+    )
+
+    def decided(further: int) -> bool:
+        total = repeats + further
+        distance, margin = (abs(value) * math.sqrt(total) / scatter for value in (spread.estimate, reach))
+        return (
+            difference_power(distance, test + further, alpha) >= power
+            or equivalence_power(distance, margin, interval + further) >= power
+        )
+
+    low, high = 0, more
+    if not decided(more):
         return None
-    high = MOST_REPEATS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
-    return high - repeats
+    return high

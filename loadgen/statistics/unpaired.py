@@ -16,9 +16,11 @@ import numpy as np
 from loadgen.statistics.compare import Key, conclude
 from loadgen.statistics.drift import DriftFacts, first_to_last
 from loadgen.statistics.interval import Spread, all_but_one, difference, half_jackknife, halves, jackknife
-from loadgen.statistics.measure import Measured, event_bias, within_block
+from loadgen.statistics.measure import Measured, event_bias, within_block, within_blocks
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Metric
+from loadgen.statistics.mixture import Mixture, summed
 from loadgen.statistics.overall import Mean
+from loadgen.statistics.pooling import Known, scatter_of, with_ratio
 from loadgen.statistics.result import LeftOut, Reason, Settings, Side, Statistics
 from loadgen.statistics.starts import units_alone
 
@@ -43,6 +45,8 @@ class Alone:
     """How far it moved from its first block to its last (`drift.first_to_last`); None with fewer than two."""
     without: Floats | None = None
     """The figure's logarithm without each unit, in the order of `units`; None with fewer than two."""
+    within: float = -math.inf
+    """What the requests inside the blocks say of the figure's variance (`within.log_variance`)."""
     event_bias: float = 0.0
     """As of `BlockSample`, the mean of the blocks."""
 
@@ -74,8 +78,9 @@ def alone(metric: Metric, blocks: Sequence[BlockSample], of_repeat: Mapping[int,
     logs, log_figure = np.log(without), math.log(figure)
     spread = jackknife(log_figure, logs) if of_halves is None else half_jackknife(log_figure, np.log(of_halves), n)
     moved = first_to_last(metric, [unit for _, unit in found], np.array([block.started_at for block, _ in found]))
-    bias = event_bias(metric, [block for block, _ in found])
-    return Alone(repeats, names, requests, figure, problem, spread, moved, logs, bias)
+    counting = [block for block, _ in found]
+    bias, within = event_bias(metric, counting), within_blocks(metric, counting)
+    return Alone(repeats, names, requests, figure, problem, spread, moved, logs, within, bias)
 
 
 def measure_unpaired(metric: Metric, a: Alone, b: Alone) -> Measured:
@@ -166,14 +171,49 @@ def compare_unpaired(
         for cell in cells
         for metric in metrics
     }
-    found: Mapping[Key, Measured] = {
+    found: dict[Key, Measured] = {
         (cell.id, metric.key): measure_unpaired(metric, *sides[cell.id, metric.key])
         for cell in cells
         for metric in metrics
     }
-    means = {metric.key: mean_unpaired([sides[cell.id, metric.key] for cell in cells]) for metric in metrics}
     starts = min(side.starts for side in known)
+    means = {}
+    for metric in metrics:
+        own = [sides[cell.id, metric.key] for cell in cells]
+        means[metric.key] = mean_unpaired(own)
+        together = _share([found[cell.id, metric.key] for cell in cells], own, means[metric.key], starts)
+        if together is not None:
+            shared, means[metric.key] = together
+            found |= {(cell.id, metric.key): one for cell, one in zip(cells, shared, strict=True)}
     return conclude(a, b, {cell.id: _left_out(cell) for cell in cells}, found, means, settings, metrics, starts)
+
+
+def _share(
+    cells: Sequence[Measured], sides: Sequence[tuple[Alone, Alone]], mean: Mean, starts: int
+) -> tuple[list[Measured], Mean] | None:
+    """Let each side's cells know their scatter together (`pooling.share`); None where they cannot."""
+    pairs = {place: (_known(a), _known(b)) for place, (a, b) in enumerate(sides)}
+    known = {place: (a, b) for place, (a, b) in pairs.items() if a is not None and b is not None}
+    scatters = [scatter_of([pair[side] for pair in known.values()], starts) for side in (0, 1)]
+    a, b = scatters
+    if a is None or b is None or mean.log_ratio is None:
+        return None
+    found = list(cells)
+    for row, (place, pair) in enumerate(known.items()):
+        units = [len(one.units) for one in pair]
+        parts = [(one.variances[row] / n, one.weights[row]) for one, n in zip((a, b), units, strict=True)]
+        ratio = Mixture(pair[1].spread.estimate - pair[0].spread.estimate, *summed(*parts))
+        found[place] = with_ratio(cells[place], ratio)
+    units = [len({unit for pair in known.values() for unit in pair[side].units}) for side in (0, 1)]
+    parts = [(one.overall[0][0] / n, one.overall[1][0]) for one, n in zip((a, b), units, strict=True)]
+    return found, dataclasses.replace(mean, ratio=Mixture(mean.log_ratio, *summed(*parts)), scatter="shared")
+
+
+def _known(one: Alone) -> Known | None:
+    """One side of a cell, where it counts and has two units or more."""
+    if one.problem is not None or one.spread is None or one.without is None:
+        return None
+    return Known(one.spread, one.without, one.units, one.within)
 
 
 def _of_a(cell: CellSample) -> Sequence[BlockSample]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from loadgen.statistics.interval import Spread
 from loadgen.statistics.metrics import Better
+from loadgen.statistics.mixture import Mixture
 from loadgen.statistics.result import Reason, Settings, Verdict
 
 Judgement = tuple[Verdict, Reason]
@@ -23,7 +24,7 @@ class Evidence:
     repeats: int
     units: int
     """What the ratio's scatter goes by: the repeats, or the starts of the engines where there are several."""
-    ratio: Spread | None
+    ratio: Spread | Mixture | None
     """None where there is no interval."""
     p_value: float
     """Adjusted where the metric is in Holm's family."""
@@ -66,7 +67,7 @@ def judge(evidence: Evidence, settings: Settings) -> Judgement:
     return ("undecided", doubt) if doubt else (winner(ratio.estimate, evidence.better), "difference")
 
 
-def _doubt(evidence: Evidence, ratio: Spread, alpha: float) -> Reason | None:
+def _doubt(evidence: Evidence, ratio: Spread | Mixture, alpha: float) -> Reason | None:
     """Why a difference beyond the margin is not called; None where nothing speaks against it."""
     if evidence.p_value > alpha:
         return "multiplicity" if ratio.p_value <= ALONE else "too_noisy"

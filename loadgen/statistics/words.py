@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from loadgen.message import Message, joined, mark, say
-from loadgen.statistics.result import CellResult, Comparison, Estimate, Judged, Overall, Statistics
+from loadgen.statistics.result import Comparison, Estimate, Judged, Overall, Statistics
 
 METRICS = {
     "ttft_ms": mark("TTFT {figure}"),
@@ -15,34 +13,26 @@ METRICS = {
     "requests_per_s": mark("requests per second"),
     "slo": mark("SLO goodput"),
 }
-HEADS = {
-    "a": mark("{a} is faster than {b}"),
-    "b": mark("{b} is faster than {a}"),
-    "none": mark("No difference that matters between {a} and {b}"),
-    "undecided": mark("Undecided between {a} and {b}"),
-    "invalid": mark("{a} and {b} cannot be compared"),
-}
-"""By verdict."""
-REASONS = {
+WHY = {
+    "difference": mark("the difference is beyond chance"),
     "within_margin": mark("no difference beyond {margin}"),
     "within_floor": mark("no difference beyond the load generator's own error"),
-    "one_repeat": mark("undecided, because one block of each engine cannot tell a difference from drift"),
-    "too_noisy": mark("undecided, because the blocks scatter too much"),
-    "multiplicity": mark("undecided, because among {family} comparisons at a level of {alpha} this may be chance"),
-    "below_floor": mark("undecided, because the difference is less than the load generator's own error"),
-    "few_requests": mark("undecided, because there are too few requests for this percentile"),
-    "trend": mark("undecided, because the ratio moved by more than the difference during the run"),
-    "order": mark("undecided, because drift and the order of the blocks would explain it"),
+    "one_repeat": mark("one block of each engine cannot tell a difference from drift"),
+    "too_noisy": mark("the blocks scatter too much"),
+    "multiplicity": mark("among {family} comparisons at a level of {alpha} this may be chance"),
+    "below_floor": mark("the difference is less than the load generator's own error"),
+    "few_requests": mark("there are too few requests for this percentile"),
+    "trend": mark("the ratio moved by more than the difference during the run"),
+    "order": mark("drift and the order of the blocks would explain it"),
     "tokens_per_event": mark(
-        "undecided, because the engines put different numbers of tokens into one event, which alone "
-        "may change it as much"
+        "the engines put different numbers of tokens into one event, which alone may change it as much"
     ),
-    "mixed": mark("undecided, because each engine is ahead in one of the metrics"),
+    "mixed": mark("each engine is ahead in one of the metrics"),
     "no_valid_pair": mark("no repeat has a valid block of both engines"),
     "not_measured": mark("not measured"),
     "not_positive": mark("a figure of zero has no ratio"),
 }
-"""Why nobody was called faster."""
+"""Why the verdict is what it is, by reason."""
 
 
 def percent(share: float) -> str:
@@ -67,11 +57,22 @@ def metric_words(key: str) -> str:
     return say(METRICS[source], figure=say("mean") if figure == "mean" else figure)
 
 
+def why(reason: str, statistics: Statistics) -> Message:
+    """Why a verdict is what it is."""
+    return say(WHY[reason], margin=margin_words(statistics), family=statistics.family, alpha=_alpha(statistics))
+
+
+def margin_words(statistics: Statistics) -> str:
+    """The share up to which a difference does not matter: `2%`."""
+    return f"{100 * statistics.settings.margin:g}%"
+
+
 def verdict_words(judged: Judged, statistics: Statistics) -> Message:
     """One comparison's verdict without its metric: `vllm is faster by 5.0% [4.1%, 5.9%]`."""
-    margin = f"{100 * statistics.settings.margin:g}%"
     if judged.faster is None:
-        text = say(REASONS[judged.reason], margin=margin, family=statistics.family, alpha=_alpha(statistics))
+        text = why(judged.reason, statistics)
+        if judged.verdict == "undecided":
+            text = say("undecided, because {why}", why=text)
     else:
         winner, share = statistics.a if judged.verdict == "a" else statistics.b, share_words(judged.faster)
         text = say("{winner} is faster by {share}", winner=winner, share=share)
@@ -92,18 +93,6 @@ def verdict_words(judged: Judged, statistics: Statistics) -> Message:
     elif judged.further_repeats is not None:
         text = say("{text} ({count} further repeats would probably decide it)", text=text, count=judged.further_repeats)
     return text
-
-
-def sentence(statistics: Statistics, cell: CellResult | None = None) -> Message:
-    """The verdict on the run, or on one cell, in one sentence: who is faster, then each headline metric."""
-    judged: Mapping[str, Judged] = statistics.overall if cell is None else cell.metrics
-    clauses = [
-        say("{metric}: {text}", metric=metric_words(key), text=verdict_words(judged[key], statistics))
-        for key in statistics.settings.headline
-        if key in judged
-    ]
-    head = say(HEADS[statistics.verdict if cell is None else cell.verdict], a=statistics.a, b=statistics.b)
-    return say("{head}: {clauses}.", head=head, clauses=joined("{a}; {b}", clauses))
 
 
 def drift_words(comparison: Comparison, statistics: Statistics) -> list[Message]:

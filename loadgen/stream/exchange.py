@@ -34,7 +34,13 @@ class RequestSettings:
 
 
 def exchange(
-    connection: Connection, body: bytes, record: RequestRecord, settings: RequestSettings, *, scheduled: bool = False
+    connection: Connection,
+    body: bytes,
+    record: RequestRecord,
+    settings: RequestSettings,
+    *,
+    scheduled: bool = False,
+    ready: Callable[[], None] | None = None,
 ) -> None:
     """Send one request and write everything that is timed and told into `record`, as it happens.
 
@@ -47,15 +53,16 @@ def exchange(
         record: `t_intended`, `t_send` and `t_done` are overwritten.
         settings: what it has in common with others.
         scheduled: `record.t_intended` is when a schedule wants the request; else it is set to `t_send`.
+        ready: called when the request only needs to be written; it may wait. Not where it could not be made ready.
     """
     try:
         try:
-            _attempt(connection, body, record, settings, scheduled)
+            _attempt(connection, body, record, settings, scheduled, ready)
         except ConnectionCut as cut:
             if not cut.retriable:
                 raise
             # The server closed an idle connection just as we wrote to it: it took no request.
-            _attempt(connection, body, record, settings, scheduled)
+            _attempt(connection, body, record, settings, scheduled, None)
     except StreamFailure as failure:
         record.fail(failure.kind, str(failure))
     except SSEError as failure:
@@ -64,7 +71,12 @@ def exchange(
 
 
 def _attempt(
-    connection: Connection, body: bytes, record: RequestRecord, settings: RequestSettings, scheduled: bool
+    connection: Connection,
+    body: bytes,
+    record: RequestRecord,
+    settings: RequestSettings,
+    scheduled: bool,
+    ready: Callable[[], None] | None,
 ) -> None:
     """Send the request once and read its response. Raises StreamFailure or SSEError, with the record up to date."""
     headers = {**settings.headers, "X-Request-Id": record.request_id} if settings.request_ids else settings.headers
@@ -74,7 +86,7 @@ def _attempt(
         connection.ensure_open()
         record.t_send, sent = time.monotonic_ns(), True  # kept where writing the request fails; else overwritten
         response = connection.post(
-            settings.path, body, headers, stall_timeout_s=limits.stall_s, total_timeout_s=limits.total_s
+            settings.path, body, headers, stall_timeout_s=limits.stall_s, total_timeout_s=limits.total_s, ready=ready
         )
         record.t_send = response.t_send
         if 200 <= response.wait_head() < 300:

@@ -135,11 +135,13 @@ class Connection:
         *,
         stall_timeout_s: float = 60.0,
         total_timeout_s: float = 600.0,
+        ready: Callable[[], None] | None = None,
     ) -> ResponseStream:
         """Send one request and return its response, of which nothing has been read yet.
 
         The connection is opened first where need be; then `t_send` is stamped and head and body leave in one call.
         `stall_timeout_s` bounds each wait for bytes, the first included; `total_timeout_s` counts from `t_send`.
+        `ready` is called when all is done but the writing, and may wait.
         Raises `ConnectError`; `ConnectionCut` or `StreamTimeout` if the request cannot be written.
         """
         fields = {"Host": self._host_header, "Accept-Encoding": "identity", "Content-Type": "application/json"}
@@ -156,6 +158,8 @@ class Connection:
         assert sock is not None  # noqa: S101 - ensure_open raises or opens
         response = ResponseStream(sock, stall_timeout_s, total_timeout_s, reused=self._used, give_back=self._take_back)
         self._response = response
+        if ready is not None:
+            ready()
         response.send(message)
         return response
 

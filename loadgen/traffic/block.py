@@ -1,4 +1,4 @@
-"""What a process sends while a block runs: its closed-loop users, or its share of an open loop. No Locust in it."""
+"""What a process sends while a block runs: closed-loop users, its share of an open loop, batches. No Locust in it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from loadgen.record import ErrorKind, RequestRecord
 from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection
 from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
+from loadgen.traffic.batch import BatchSender, Gate, backoff_s
 from loadgen.traffic.open_loop import ConnectionStock, Dispatcher
 from loadgen.traffic.plan import LOCAL, BlockPlan
 
-MAX_BACKOFF_S = 2.0
 REQUEST_IDS_VARIABLE = "BAKEOFF_REQUEST_IDS"
 """Set to 1, a worker sends request ids whatever its plan says."""
 WALL_OFFSET_NS = time.time_ns() - time.monotonic_ns()
@@ -87,6 +87,7 @@ class Traffic:
         index: int,
         lengths: tuple[int, int],
         due: int | None = None,
+        gate: Gate | None = None,
     ) -> RequestRecord:
         """Send one request and hand its record to the sink.
 
@@ -99,6 +100,7 @@ class Traffic:
             index: its position in the user's sequence, or its arrival's number.
             lengths: tokens of the prompt, and of the answer that is asked for.
             due: when the schedule wants it, monotonic ns; None for now.
+            gate: where it waits for the others of its batch, ready to be written.
         """
         plan = self.plan
         prompt_tokens, output_tokens = lengths
@@ -124,13 +126,16 @@ class Traffic:
         )
         self.in_flight += 1
         try:
-            exchange(connection, body, record, self._settings, scheduled=due is not None)
+            ready = gate.wait if gate is not None else None
+            exchange(connection, body, record, self._settings, scheduled=due is not None, ready=ready)
         except gevent.GreenletExit:
             # The block is over: what was timed of this request still counts for the window's throughput.
             record.error, record.error_detail = ErrorKind.ABORTED, "ended by the load generator: the block was over"
             record.t_done = max(record.t_done, time.monotonic_ns())
             raise
         finally:
+            if gate is not None and gate.opened_ns is not None:
+                record.t_intended = min(gate.opened_ns, record.t_send)
             self.in_flight -= 1
             self.events += record.events
             self.sent_records += 1
@@ -153,6 +158,24 @@ class Traffic:
 
         arrivals = share_of_worker(offsets, self.seat, len(plan.workers))
         return Dispatcher(arrivals, start_ns, ConnectionStock(self.new_connection), send)
+
+    def batch_sender(self) -> BatchSender | None:
+        """What sends the block's batches; None where that is another worker's part.
+
+        One worker sends them all: then it is one clock that they are sent and timed by, and neither a difference
+        between clocks nor a message's delay spreads a batch.
+        """
+        plan, batch = self.plan, self.plan.cell.batch
+        if self.seat:
+            return None
+
+        def send(connection: Connection, number: int, place: int, gate: Gate) -> bool:
+            prompt = self.factory.prompt(number * batch + place)
+            lengths = (plan.cell.prompt_tokens, plan.cell.output_tokens)
+            return self.send_one(connection, prompt, user=place, index=number, lengths=lengths, gate=gate).ok
+
+        wanted = None if plan.requests is None else plan.warmup_requests + plan.requests // batch
+        return BatchSender(batch, wanted, self.new_connection, send)
 
 
 class ClosedLoopUser:
@@ -179,7 +202,7 @@ class ClosedLoopUser:
         self._index += 1
         self._failures = 0 if record.ok else self._failures + 1
         if self._failures:
-            gevent.sleep(min(MAX_BACKOFF_S, 0.05 * 2**self._failures))
+            gevent.sleep(backoff_s(self._failures))
 
     def close(self) -> None:
         """Leave no connection behind."""

@@ -94,7 +94,7 @@ class BlockState:
     @property
     def hopeless(self) -> bool:
         """Whether nothing but failures is to be expected: the one rule for a race, a run by hand and `bakeoff run`."""
-        return self.failures_in_row >= max(FAILURES_IN_ROW, FAILURES_OF_EACH_USER * self.plan.cell.concurrency)
+        return self.failures_in_row >= max(FAILURES_IN_ROW, FAILURES_OF_EACH_USER * self.plan.cell.streams)
 
     def recut(self, *, force: bool = False) -> Cut:
         """Cut the block into phases, unless that was done just now."""

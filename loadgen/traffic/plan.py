@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
@@ -38,12 +38,19 @@ class BlockRequest(BaseModel):
     arrival: Arrival = "poisson"
     """Of an open loop."""
     requests: int | None
-    """Measured requests; None runs until it is stopped."""
+    """Measured requests, whole batches in a batch load; None runs until it is stopped."""
     warmup_requests: int
+    """Of each user, in all of an open loop, or of each place of a batch: that is, whole batches."""
     shared_prefix_tokens: int = 0
     seed: str
     """Of prompts and arrivals. The same for both engines, so that both get the very same."""
     timeouts: Timeouts = Timeouts()
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.requests is not None and self.requests != self.cell.whole(self.requests):
+            raise ValueError(f"{self.requests} requests are no whole batches of {self.cell.batch}")
+        return self
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -82,7 +89,10 @@ class BlockPlan(BlockRequest):
     def cut_rule(self) -> CutRule:
         """How its records are divided into phases."""
         arrivals = len(self.trace.arrivals_ns) if self.trace is not None else None
-        return CutRule(self.cell.concurrency, self.warmup_requests, self.requests, self.cell.open_loop, arrivals)
+        cell = self.cell
+        return CutRule(
+            cell.concurrency, self.warmup_requests, self.requests, cell.open_loop, arrivals, batch=cell.batch
+        )
 
     def lengths(self, number: int) -> tuple[int, int]:
         """Tokens of the prompt and of the answer of an open loop's arrival."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, ImageNotFound
+from docker.errors import ImageNotFound
 
-from loadgen.errors import UserError
 from loadgen.files import tail
 from loadgen.hosts.base import quoted
+from loadgen.hosts.docker import explained
 from stack.commands import run_logged, say
 from stack.containers.compose import Compose
 
@@ -30,12 +30,11 @@ class Images:
 
     def is_here(self, service: str) -> bool:
         """Whether the Docker engine has the image of a service."""
-        try:
-            self._client.images.get(self._services[service]["image"])
-        except ImageNotFound:
-            return False
-        except APIError as error:
-            raise UserError(f"the Docker engine refuses: {error.explanation or error}") from None
+        with explained():
+            try:
+                self._client.images.get(self._services[service]["image"])
+            except ImageNotFound:
+                return False
         return True
 
     def missing(self, services: Iterable[str]) -> list[str]:

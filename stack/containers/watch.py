@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-import requests
-from docker.errors import DockerException
 from docker.models.containers import Container
 
 from loadgen.errors import UserError
 from loadgen.files import tail
 from loadgen.hosts.base import known_cause, quoted
 from loadgen.hosts.container_facts import PROJECT_LABEL, SERVICE_LABEL, ContainerState
+from loadgen.hosts.docker import explained
 from stack.commands import run_logged
 from stack.containers.compose import Compose
 
@@ -57,11 +56,9 @@ class ServiceState:
 
 def service_states(client: docker.DockerClient, project: str) -> list[ServiceState]:
     """All containers of a project, by service. Raises UserError if the Docker engine does not answer."""
-    try:
+    with explained():
         label = f"{PROJECT_LABEL}={project}"
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
-    except (DockerException, requests.RequestException, OSError) as error:
-        raise UserError(f"the Docker engine does not answer: {str(error)[:200]}") from None
     return sorted((_read(each) for each in found), key=lambda each: (each.service, each.container))
 
 

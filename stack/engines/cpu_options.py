@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.engines.serving import NativeSetting
 from loadgen.errors import UserError
 from stack.cpus import available_cpus, format_cpus, parse_cpus, stay_on
 from stack.engines.launching import read_serving, versions
@@ -62,8 +61,3 @@ def launch_facts(options: argparse.Namespace, packages: Sequence[str], weights: 
         "context_tokens": options.context_tokens,
         "parallel_sequences": options.parallel,
     }
-
-
-def recorded(options: argparse.Namespace, settings: Sequence[NativeSetting]) -> Sequence[NativeSetting]:
-    """The settings that the launch record holds: all, or none where nothing was asked for."""
-    return settings if options.asked else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
 from loadgen.errors import UserError
@@ -23,13 +24,7 @@ def grafana_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "GF_PATHS_LOGS": str(paths.state / "grafana" / "logs"),
         "GF_PATHS_PROVISIONING": str(paths.grafana),
         "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(paths.checkout / HOME_BOARD),
-        "GF_AUTH_ANONYMOUS_ENABLED": "false",
-        "GF_USERS_ALLOW_SIGN_UP": "false",
-        "GF_ANALYTICS_REPORTING_ENABLED": "false",
-        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
-        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
-        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
-        "GF_NEWS_NEWS_FEED_ENABLED": "false",
+        **{name: value or "" for name, value in dotenv_values(find_checkout() / "grafana" / "grafana.env").items()},
     }
 
 

@@ -17,6 +17,7 @@ from loadgen.boards.catalogue import BOARDS
 from loadgen.boards.span import make_span
 from loadgen.monitoring.prometheus import Prometheus
 from tests.boards.live_stack import wait_for
+from tests.grafana.test_absent import SILENT
 from tests.prometheus.test_recorded import DATA, RisingPage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -71,7 +72,7 @@ def engines_of(answer: Answer) -> set[str]:
 
 def silent_kinds(place: tuple[str, str]) -> set[str]:
     """Kinds of engine that a panel is to have nothing of."""
-    return {*PANELS[place].not_told, *LACKING_HERE.get(place, ())}
+    return {kind for kind, places in SILENT.items() if place in places} | {*LACKING_HERE.get(place, ())}
 
 
 def wait_until_told(asked: Callable[[tuple[str, str]], Answer], name: str, kind: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.cgroups import SEARCH_EVERY_S, Cgroups, ContainerUsage
+from exporters.containers import SEARCH_EVERY_S, Cgroups, ContainerUsage
 from tests.exporters.cgroup_tree import MIB, version1, version2, write
 
 A, B = "a1" * 32, "b2" * 32

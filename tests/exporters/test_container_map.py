@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from exporters.container_map import ContainerMap, read_container_map
+from exporters.containers import ContainerMap, read_container_map
 
 A = "a1" * 32
 LOG = logging.getLogger("exporters.test")

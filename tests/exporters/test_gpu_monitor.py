@@ -10,9 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters.gpu import GpuCollector
 from exporters.gpu_monitor import LOOK_AGAIN_S, STALE_S, GpuMonitor
+from exporters.gpu_series import metrics
 from exporters.nvml import KINDS, Nvml
+from exporters.web import Collected
 from tests.exporters.fake_nvml import GIB, FakeGpu, FakeNvml
 
 LOST, MISSING = pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NOT_SUPPORTED
@@ -33,7 +34,7 @@ class Bench:
             cpu_clock=self._cpu,
         )
         self.registry = CollectorRegistry()
-        self.registry.register(GpuCollector(self.monitor))
+        self.registry.register(Collected(lambda: metrics(*self.monitor.scrape())))
 
     def _cpu(self):
         self.cpu += self.cpu_cost

@@ -233,7 +233,7 @@ def test_the_counter_over_a_life_with_deaths():
     ]
     for visible, expected in story:
         assert counter.update(visible) == pytest.approx(expected)
-    counter.restart()
+    counter.begin_at()
     assert counter.update(0.5) == pytest.approx(4.5)
 
 

@@ -11,7 +11,7 @@ from tests.prometheus.conftest import CHECKOUT
 
 def test_what_was_written_is_what_is_built(tmp_path):
     assert [path.name for path in write(tmp_path)] == sorted(texts())
-    assert differences(tmp_path) == []
+    assert differences(tmp_path) == {}
     assert write(tmp_path) == []
 
 
@@ -26,10 +26,10 @@ def test_what_was_written_is_what_is_built(tmp_path):
 def test_a_file_that_is_something_else_is_named_and_mended(tmp_path, name, change, said):
     write(tmp_path)
     change(tmp_path / name)
-    (line,) = differences(tmp_path)
-    assert line.startswith(f"{tmp_path / name} ") and said in line
+    ((path, problem),) = differences(tmp_path).items()
+    assert path == tmp_path / name and said in problem
     assert [path.name for path in write(tmp_path)] == [name]
-    assert differences(tmp_path) == []
+    assert differences(tmp_path) == {}
 
 
 def test_the_command_names_file_and_remedy(tmp_path):

@@ -1,5 +1,6 @@
 """Grafana in containers: it finds its data source, boards and home, and lets nobody in without the password."""
 
+from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
 from loadgen.boards.catalogue import BOARDS
@@ -41,6 +42,7 @@ def test_the_data_source_has_a_fixed_uid():
 
 
 def test_nobody_gets_in_without_the_password():
-    environment = service()["environment"]
+    (file,) = service()["env_file"]
+    environment = {**dotenv_values(CHECKOUT / file), **service()["environment"]}
     assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
     assert environment["GF_SECURITY_ADMIN_PASSWORD"].startswith("${BAKEOFF_GRAFANA_PASSWORD:?")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.report import figures, figures_compare
+from loadgen.report import figures
 from tests.loadgen.command_line import CommandLine
 
 
@@ -25,6 +25,5 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(b"")
         return figures.Picture(path, caption)
 
-    for module in (figures, figures_compare):
-        monkeypatch.setattr(module, "draw_svg", lambda *_, **__: '<svg class="plot" role="img"></svg>')
-        monkeypatch.setattr(module, "save", save)
+    monkeypatch.setattr(figures, "draw_svg", lambda *_: '<svg class="plot" role="img"></svg>')
+    monkeypatch.setattr(figures, "save", save)

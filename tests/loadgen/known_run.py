@@ -69,7 +69,10 @@ def known_run(
             "question": "Is the truth found?",
             "prompt_tokens": sorted({cell.prompt_tokens for cell in cells}),
             "output_tokens": sorted({cell.output_tokens for cell in cells}),
-            "load": {"concurrency": sorted({cell.concurrency for cell in cells}), "arrival": "poisson"},
+            "load": {
+                "concurrency": sorted({cell.concurrency for cell in cells if cell.concurrency}),
+                "arrival": "poisson",
+            },
             "requests": requests,
             "repeats": repeats,
             "seed": seed,
@@ -109,9 +112,15 @@ def _block(
     block = f"{engine}.{cell.id}.r{repeat}"
     factor = chance.lognormvariate(0, truth.block_spread)
     free = [(int(now * 1e9) + user * MS, user, 0) for user in range(cell.concurrency)]
-    records = []
+    records: list[RequestRecord] = []
+    at = int(now * 1e9)
+    for index in range(1 + cell.whole(requests) // cell.batch if cell.batch else 0):
+        places = range(cell.batch)
+        batch = [_request(run_id, block, engine, truth, cell, at, place, index, factor, chance) for place in places]
+        records += batch
+        at = max(record.t_done for record in batch) + 20 * MS
     # One warm-up request of each user in front; some behind keep the load up until the last measured one has ended.
-    for _ in range(requests + 4 * cell.concurrency):
+    for _ in range(requests + 4 * cell.concurrency if cell.concurrency else 0):
         free.sort()
         at, user, index = free.pop(0)
         record = _request(run_id, block, engine, truth, cell, at, user, index, factor, chance)
@@ -125,8 +134,9 @@ def _block(
         cell=cell.id,
         repeat=repeat,
         users=cell.concurrency,
+        batch=cell.batch,
         warmup_requests=1,
-        measured_requests=requests,
+        measured_requests=cell.whole(requests),
         status="complete",
         started_at=START + now,
         ended_at=START + ended,

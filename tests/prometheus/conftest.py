@@ -1,3 +1,4 @@
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,16 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def prometheus_binary() -> Path:
     """Prometheus as the stack of plain processes finds it, or fetches it where there is none."""
     paths = Paths(CHECKOUT)
-    found = find_prometheus(load_settings(CHECKOUT), paths)
-    if found is None:
-        why = fetch_prometheus(paths)
+    paths.state.mkdir(parents=True, exist_ok=True)
+    with (paths.state / "tests.lock").open("w") as lock:  # several processes run tests, and one fetches
+        fcntl.flock(lock, fcntl.LOCK_EX)
         found = find_prometheus(load_settings(CHECKOUT), paths)
         if found is None:
-            pytest.skip(f"there is no Prometheus: {why}")
-    return found
+            why = fetch_prometheus(paths)
+            found = find_prometheus(load_settings(CHECKOUT), paths)
+            if found is None:
+                pytest.skip(f"there is no Prometheus: {why}")
+        return found
 
 
 @pytest.fixture(scope="session")

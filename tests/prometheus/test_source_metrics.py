@@ -11,9 +11,10 @@ from collections.abc import Set
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from exporters.engine_series import EngineCollector
+from exporters.engine_series import metrics as engine_metrics
 from exporters.gpu_series import metrics as gpu_metrics
 from exporters.ksana import Receiver
+from exporters.web import Collected
 from loadgen.distributed.client_metrics import ClientMetrics
 from tests.loadgen.records import record
 from tests.prometheus.conftest import CHECKOUT
@@ -75,11 +76,6 @@ def client_names() -> set[str]:
     return own_names(metrics)
 
 
-class GpuCollector:
-    def collect(self):
-        return gpu_metrics(0, [])
-
-
 SERVED = {
     "vLLM 0.24 (vllm-0.24.0-gpu)": ("vllm:", lambda: samples((DATA / "vllm-0.24.0-gpu.metrics.txt").read_text())),
     "vLLM 0.32 (vllm-0.32.0-cpu)": ("vllm:", lambda: samples((DATA / "vllm-0.32.0-cpu.metrics.txt").read_text())),
@@ -87,8 +83,8 @@ SERVED = {
     "KsanaLLM (ksana-c451219)": ("ksana_", ksana_names),
     "the client": ("bakeoff_client_", client_names),
     "the KsanaLLM exporter": ("bakeoff_ksana_", lambda: own_names(Receiver())),
-    "the GPU exporter": ("bakeoff_gpu_", lambda: own_names(GpuCollector())),
-    "the engine exporter": ("bakeoff_engine_", lambda: own_names(EngineCollector([]))),
+    "the GPU exporter": ("bakeoff_gpu_", lambda: own_names(Collected(lambda: gpu_metrics(0, [])))),
+    "the engine exporter": ("bakeoff_engine_", lambda: own_names(Collected(lambda: engine_metrics([])))),
 }
 
 

@@ -80,7 +80,6 @@ TURNS = Row(
             height=5,
             states={1: "fires"},
             bad_from=1,
-            never_on_cpu=reasons.GOES_WELL,
         ),
     ),
 )
@@ -156,7 +155,6 @@ MEMORY = Row(
             ),
             reasons.NO_GPU,
             gray=("reserved by the driver", "all GPUs together"),
-            never_on_cpu=reasons.GPU,
         ),
         Panel(
             "KV cache in use",
@@ -167,7 +165,6 @@ MEMORY = Row(
             "KsanaLLM and llama.cpp do not tell this; vLLM does while it runs",
             maximum=1,
             bad_from=0.95,
-            not_told={"llamacpp": reasons.LLAMACPP_SAYS_NOT, "ksana": reasons.KSANA_SAYS_NOT},
         ),
         Panel(
             "Output tokens per joule",
@@ -177,7 +174,6 @@ MEMORY = Row(
             "short",
             (chosen(f"engine:tokens_per_joule:ratio{{{ENGINE}}}"),),
             "No GPU is watched here, so no energy is known",
-            never_on_cpu=reasons.GPU,
         ),
         dataclasses.replace(HOST_MEMORY, width=12),
         dataclasses.replace(CPU_CORES, width=12),

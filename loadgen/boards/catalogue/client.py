@@ -73,7 +73,6 @@ LAGS = Row(
             (chosen("client:schedule_lag_seconds:p99", "all workers"),),
             "Only an open loop (a scenario with a rate) has a schedule",
             bad_from=0.05,
-            never_on_cpu=reasons.OPEN_LOOP,
         ),
     ),
 )

@@ -9,7 +9,6 @@ from loadgen.boards.catalogue.host import CPU_CORES, HOST_MEMORY
 from loadgen.boards.catalogue.queries import ENGINE, chosen
 from loadgen.boards.model import Board, Panel, Query, Row
 
-LLAMACPP = {"llamacpp": reasons.LLAMACPP_SAYS_NOT}
 _panel = functools.partial(Panel, no_data=reasons.NOT_TOLD, width=6)
 
 
@@ -34,7 +33,6 @@ QUEUE = Row(
             "s",
             _recorded("engine:queue_time_seconds:mean"),
             no_data="llama.cpp does not tell this; vLLM and KsanaLLM do while requests come",
-            not_told=LLAMACPP,
         ),
         _panel(
             "Requests in the batch",
@@ -67,7 +65,6 @@ CACHE = Row(
             no_data="KsanaLLM and llama.cpp do not tell this; vLLM does while it runs",
             maximum=1,
             bad_from=0.95,
-            not_told={**LLAMACPP, "ksana": reasons.KSANA_SAYS_NOT},
         ),
         _panel(
             "Prefix cache hits",
@@ -77,7 +74,6 @@ CACHE = Row(
             _recorded("engine:prefix_cache_hits:ratio"),
             no_data="No prompt was looked up, or none hit yet (KsanaLLM), or the engine has no prefix cache",
             maximum=1,
-            not_told={"ksana": "KsanaLLM begins this counter with the first hit"},
         ),
         _panel(
             "Preempted and computed again",
@@ -86,7 +82,6 @@ CACHE = Row(
             "reqps",
             _recorded("engine:preemptions:rate", ',kind="recompute"'),
             no_data="llama.cpp does not tell this; KsanaLLM tells nothing before the first",
-            not_told={**LLAMACPP, "ksana": "KsanaLLM begins this counter with the first such request"},
         ),
         _panel(
             "Swapped out",
@@ -94,7 +89,6 @@ CACHE = Row(
             "reqps",
             _recorded("engine:preemptions:rate", ',kind="swap"'),
             no_data="Only KsanaLLM swaps, and it tells nothing before the first",
-            never_on_cpu=reasons.KSANA,
         ),
     ),
 )
@@ -109,7 +103,6 @@ LATENCY = Row(
             "s",
             _recorded("engine:ttft_seconds:mean"),
             no_data="llama.cpp does not tell this; vLLM and KsanaLLM do while requests come",
-            not_told=LLAMACPP,
         ),
         _panel(
             "TTFT, as the client sees it",
@@ -128,7 +121,6 @@ LATENCY = Row(
             _recorded("engine:ttft_residual_seconds:mean"),
             no_data="Needs the engine's own TTFT, which llama.cpp does not tell",
             minimum=None,
-            not_told=LLAMACPP,
         ),
         _panel(
             "TPOT, as the engine counts it",
@@ -163,7 +155,6 @@ TOKENS = Row(
             "reqps",
             _recorded("engine:requests_succeeded:rate"),
             no_data="llama.cpp does not count requests; vLLM and KsanaLLM do while they run",
-            not_told=LLAMACPP,
         ),
         _panel(
             "Requests that failed",
@@ -172,7 +163,6 @@ TOKENS = Row(
             "reqps",
             (chosen(f"sum by (engine) (engine:requests_failed:rate{{{ENGINE}}})"),),
             no_data="llama.cpp does not count requests; KsanaLLM tells nothing before its first failure",
-            not_told={**LLAMACPP, "ksana": "KsanaLLM begins these counters with the first failure"},
         ),
     ),
 )
@@ -213,7 +203,6 @@ PROCESS = Row(
             (chosen(f"time() - max by (engine) (bakeoff_ksana_last_push_timestamp_seconds{{{ENGINE}}})"),),
             "Only KsanaLLM pushes its metrics, and none came",
             bad_from=10,
-            never_on_cpu=reasons.KSANA,
         ),
     ),
 )

@@ -9,7 +9,7 @@ from loadgen.boards.catalogue.queries import ENGINE, chosen
 from loadgen.boards.model import Board, Panel, Query, Row
 
 CARD = "GPU {{gpu}}"
-_panel = functools.partial(Panel, no_data=reasons.NO_GPU, never_on_cpu=reasons.GPU)
+_panel = functools.partial(Panel, no_data=reasons.NO_GPU)
 
 
 def _by_card(series: str, labels: str = "", what: str = "") -> Query:
@@ -162,7 +162,6 @@ CLOCKS = Row(
                 ),
             ),
             no_data="No GPU with NVLink is watched here",
-            never_on_cpu=reasons.NVLINK,
         ),
         _panel(
             "Memory errors (ECC)",

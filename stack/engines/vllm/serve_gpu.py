@@ -15,19 +15,9 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.model_config import attention_config
-from loadgen.engines.vllm import arguments, translate
+from loadgen.engines.vllm import api_server, translate
 from loadgen.errors import UserError
-from stack.engines.launching import (
-    Launch,
-    need_model,
-    read_model,
-    read_port,
-    read_serving,
-    record_place,
-    run,
-    state_dir,
-    versions,
-)
+from stack.engines import launching
 
 TOKEN_VARIABLE = "BAKEOFF_HF_TOKEN_FILE"  # noqa: S105 - the name of a file
 TOKEN_FILE = "/run/secrets/hf_token"  # noqa: S105
@@ -38,29 +28,23 @@ def main() -> NoReturn:
     """Check what has to be there, and become vLLM's API server."""
     if importlib.util.find_spec("vllm") is None:
         raise UserError(f"This image holds no vLLM for {sys.executable}: set VLLM_IMAGE to one that does.")
-    model = need_model()
-    config = read_model(Path(model)) if is_folder_name(model) else {}  # a hub's model is fetched by vLLM itself
-    settings = translate(read_serving())
+    model = launching.need_model()
+    # A hub's model is fetched by vLLM itself.
+    config = launching.read_model(Path(model)) if is_folder_name(model) else {}
+    settings = translate(launching.read_serving())
     served_name = os.environ.get("BAKEOFF_SERVED_NAME")
-    argv = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", model),
-        *(("--served-model-name", served_name) if served_name else ()),
-        *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
-        *("--port", str(read_port(8000))),
-        *arguments(settings),
-        *("--allowed-origins", "[]"),
-    ]
+    # The container's own network; compose publishes on loopback.
+    argv = api_server(model, served_name, "0.0.0.0", launching.read_port(8000), settings)  # noqa: S104
     # vLLM is started as a module, which puts the working folder on its import path.
-    cwd = state_dir()
+    cwd = launching.state_dir()
     facts = {
         "cwd": str(cwd),
         "model_path": model,
         "model_config": attention_config(config),
-        "packages": versions(("vllm", "torch", "transformers", "tokenizers")),
+        "packages": launching.versions(("vllm", "torch", "transformers", "tokenizers")),
     }
-    launch = Launch(argv, ENVIRONMENT, settings, facts, secrets=hub_token())
-    launch.record(record_place())
+    launch = launching.Launch(argv, ENVIRONMENT, settings, facts, secrets=hub_token())
+    launch.record(launching.record_place())
     launch.become("vLLM", cwd)
 
 
@@ -82,4 +66,4 @@ def hub_token() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run(main)
+    launching.run(main)

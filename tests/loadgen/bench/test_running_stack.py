@@ -16,10 +16,10 @@ from loadgen.hosts.stack_file import (
     DockerStack,
     SupervisorStack,
     read_stack,
-    read_supervisor_stack,
     serving_file,
     stack_file,
 )
+from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import Serving
 from tests.loadgen.distributed.web import serve
@@ -74,7 +74,6 @@ def test_plain_processes(tmp_path, runtime):
     stack = read_stack(write(tmp_path, {**PROCESSES, **runtime}))
     assert isinstance(stack, SupervisorStack)
     assert stack.engines["vllm"].start_limit_s == 600.0
-    assert read_supervisor_stack(tmp_path) == stack
 
 
 def test_containers(tmp_path):
@@ -82,7 +81,7 @@ def test_containers(tmp_path):
     assert isinstance(stack, DockerStack)
     assert (stack.project, stack.profile, stack.runs_dir) == ("bakeoff", "cpu", Path("/here/runs"))
     with pytest.raises(UserError, match="runs in containers"):
-        read_supervisor_stack(tmp_path)
+        SupervisorHost.of_checkout(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"runtime": "docker"}', '{"runtime": "moon"}', '"x"'])

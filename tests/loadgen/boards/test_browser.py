@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from loadgen.boards.build import build_page
+from loadgen.boards.page import build_page
 from tests.fake_prometheus import matrix
 from tests.loadgen.boards.boards import board, panel
 from tests.loadgen.boards.test_page import END, START, manifest, serve

@@ -7,8 +7,8 @@ import re
 
 import plotly.graph_objects as go
 
-from loadgen.boards.build import build_page
 from loadgen.boards.catalogue import BOARDS
+from loadgen.boards.page import build_page
 from loadgen.monitoring.prometheus import Prometheus
 from tests.fake_prometheus import matrix, success, vector
 from tests.loadgen.boards.test_page import END, START, Reader, figures, manifest

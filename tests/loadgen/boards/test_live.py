@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from loadgen.boards.build import build_page
 from loadgen.boards.model import Query
+from loadgen.boards.page import build_page
 from loadgen.monitoring.prometheus import Prometheus
 from tests.loadgen.boards.boards import board, panel
 from tests.loadgen.boards.test_page import Reader, figures

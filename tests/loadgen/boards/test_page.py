@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import plotly.graph_objects as go
 import pytest
 
-from loadgen.boards.build import build_page
 from loadgen.boards.model import Query, Row
+from loadgen.boards.page import build_page
 from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest
 from tests.fake_prometheus import matrix, success, vector

@@ -260,3 +260,19 @@ def test_a_verdict_of_a_later_version_can_be_read():
     assert DATA.validate_python({**DATA.dump_python(told), "news": 1}) == told
     with pytest.raises(ValidationError):
         DATA.validate_python({"limited": True})
+
+
+@pytest.mark.parametrize(("spread_ms", "limited"), [(0.9, False), (1.1, True)])
+def test_a_batch_whose_requests_leave_apart_is_the_clients_doing(spread_ms, limited):
+    records = [stream(i // 4, i % 4, t_intended=-1) for i in range(40)]
+    told = judge(records, records, {"w": probe()}, [0.1] * 5 + [spread_ms] * 5)
+    assert (told.limited, told.send_spread_ms) == (limited, pytest.approx(spread_ms))
+    assert (told.schedule_lag_ms, told.idle_share, told.workers_needed) == (None, None, None)
+    if limited:
+        assert "the requests of a batch were sent up to 1.1 ms apart (tolerance 1.0 ms)" in told.sentence()
+
+
+def test_a_batch_that_waits_for_its_slowest_leaves_nobody_idle():
+    fast = [stream(i, 0, pause=E2E, t_intended=-1) for i in range(50)]
+    told = judge(fast, fast, {"w": probe(cpu=2.0)}, [0.0] * 50)
+    assert (told.limited, told.idle_share) == (False, None)

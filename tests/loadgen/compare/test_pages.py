@@ -94,4 +94,4 @@ def test_pages_in_chinese(tmp_path: Path) -> None:
             if len(english) > 25 and "{" not in english and "`" not in english:
                 assert english not in text, english
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert found["headline"].startswith(("No difference", "Undecided")), "data is English"
+    assert found["headline"]["sentence"].startswith(("No difference", "Not decided")), "data is English"

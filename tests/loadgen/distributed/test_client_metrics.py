@@ -24,7 +24,8 @@ LABELS = {"engine": "e", "model": "m", "scenario": "s", "cell": "c"}
 
 def plan(block: str, cell: str) -> Any:
     """As much of a plan as the metrics look at."""
-    named = {"run_id": "r", "scenario": "s", "block": block, "cell": SimpleNamespace(id=cell)}
+    named = {"run_id": "r", "scenario": "s", "block": block}
+    named["cell"] = SimpleNamespace(id=cell, load_text="batch 4")
     return SimpleNamespace(**named, endpoint=SimpleNamespace(name="e", model="m"))
 
 
@@ -141,7 +142,7 @@ def test_gauges_workers_and_the_block():
     worker = frozenset({("worker", "w1")})
     assert samples["bakeoff_client_worker_cpu_seconds_total", worker] == 1.5
     assert samples["bakeoff_client_worker_events_total", worker] == 2000
-    block = {"run_id": "r", "scenario": "s", "block": "b", "engine": "e", "cell": "c"}
+    block = {"run_id": "r", "scenario": "s", "block": "b", "engine": "e", "cell": "c", "load": "batch 4"}
     assert samples["bakeoff_client_block_info", frozenset(block.items())] == 1
 
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
-from loadgen.runs.folder import read_records
+from loadgen.runs.folder import RunFolder, read_records
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import wait_for
 from tests.loadgen.distributed.test_web_ui import Ui
@@ -87,6 +87,39 @@ def test_both_engines_of_a_pair_get_the_same_prompts_when_a_worker_is_replaced_i
     # How many each worker sends is a matter of speed, but every one sends a dozen, and in the same order.
     assert set(sent["a"][:12]) <= set(sent["b"])
     assert set(sent["b"][:12]) <= set(sent["a"])
+
+
+def test_one_worker_sends_all_batches_and_the_other_stands_by(tmp_path):
+    log = tmp_path / "asked.jsonl"
+    with FaultServer(in_process=False, log=log, fault="normal?ttft_ms=100&gap_ms=20") as server:
+        seats = [Seat(name="a", base_url=server.url)]
+        with OwnLocust(seats, tmp_path / "runs", tmp_path / "locust.log", workers=2) as client:
+            assert client.wait_for_workers(2, 30.0) == 2
+            ui = Ui(client.url, tmp_path / "runs", tmp_path / "locust.log")
+            run_id = ui.start(user_count="1", spawn_rate="1", batch="3", requests="8")
+            ended = ui.wait_until_stopped()
+            row = ui.get("/stats/requests").json()["extended_stats"][0]["data"][0]
+            page = ui.get("/metrics").text
+    data = RunFolder(tmp_path / "runs" / run_id).load()
+    (block,) = data.blocks
+    assert block.facts.status == "complete"
+    assert (block.facts.batch, block.facts.measured_requests, block.facts.users) == (3, 9, 0)
+    assert sorted(ended["ended_workers"].values()) == [0, 12]
+    records = block.records
+    assert len({r.worker for r in records}) == 1, "one clock sends a batch and times it"
+    assert len({r.user for r in records}) == 3
+    ends = 0
+    for number in range(4):
+        own = [r for r in records if r.index == number]
+        assert len(own) == 3
+        assert min(r.t_send for r in own) >= ends, "none is sent before all of the last batch have ended"
+        assert max(r.t_send for r in own) < min(r.t_first or 0 for r in own)
+        ends = max(r.t_done for r in own)
+    assert [r.index for r in block.measured] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    prompts = prompts_in(log)
+    assert len(set(prompts)) == len(prompts) == 12
+    assert (row["load"], row["cell"], row["requests"]) == ("batch 3", "p0024-o0006-b003", 9)
+    assert 'cell="p0024-o0006-b003"' in page
 
 
 def prompts_in(log: Path) -> list[str]:

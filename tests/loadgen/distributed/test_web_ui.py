@@ -109,7 +109,7 @@ def test_form_offers_our_fields_in_their_order(ui):
     options = json.loads(re.search(r"templateArgs = ({.*})", page)[1])["extra_options"]
     assert list(options) == [
         *("engine", "prompt_tokens", "output_tokens", "requests"),
-        *("warmup_requests", "shared_prefix_tokens", "rate", "arrival", "seed"),
+        *("warmup_requests", "shared_prefix_tokens", "rate", "batch", "arrival", "seed"),
     ]
     assert options["engine"]["choices"] == ["a", "broken", "down"]
     assert all(option["help_text"] for option in options.values())
@@ -164,6 +164,7 @@ def test_no_answer_invites_another_origin(ui):
     [
         ({"user_count": "0"}, "user count"),
         ({"user_count": "x"}, "user count"),
+        ({"rate": "2", "batch": "3"}, "either a rate or a batch"),
         ({"spawn_rate": "0"}, "spawn rate"),
         ({"spawn_rate": "inf"}, "spawn rate"),
         ({"run_time": "soon"}, "run time"),

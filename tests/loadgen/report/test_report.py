@@ -47,7 +47,7 @@ def dig(tree: dict[str, Any], path: str) -> Any:
 
 def test_summary_agrees_with_the_oracle_in_every_cell(complete: ReportPaths) -> None:
     document = summary_of(complete)
-    assert document["schema_version"] == 2
+    assert document["schema_version"] == 3
     assert len(document["cells"]) == 6
     checked = 0
     for cell in document["cells"]:
@@ -244,7 +244,7 @@ def test_a_run_in_which_every_block_was_client_limited(tmp_path: Path) -> None:
         block.facts.client = client(limited=True)
     paths = write_report(run.write(tmp_path), prometheus_url=None)
     document = summary_of(paths)
-    assert "Nothing can be compared" in document["headline"] and document["overall_ratios"] == {}
+    assert "Nothing can be compared" in document["headline"]["sentence"] and document["overall_ratios"] == {}
     text = paths.markdown.read_text()
     assert text.count("is client-limited and decides nothing") == 3
     assert "3 blocks more of 6 are client-limited. See “Validity”." in text
@@ -368,16 +368,16 @@ def test_odd_runs_render(name: str, tmp_path: Path) -> None:
     paths = write_report(folder, prometheus_url=None)
     page = check(paths.html.read_text(encoding="utf-8"))
     document = summary_of(paths)
-    assert document["headline"] in page.text
-    assert document["headline"].endswith(".")
+    assert document["headline"]["sentence"] in page.text
+    assert document["headline"]["sentence"].endswith(".")
     assert table_text(paths, 80) and table_text(paths, 160)
     assert "nan" not in paths.summary.read_text().lower().replace("finance", "")
     if name == "nothing":
-        assert "Nothing was measured" in document["headline"]
+        assert "Nothing was measured" in document["headline"]["sentence"]
     if name == "web ui":
         assert "by hand" in page.text and "never ran" not in page.text
     if name == "one engine":
-        assert "nothing is compared" in document["headline"]
+        assert "nothing is compared" in document["headline"]["sentence"]
 
 
 def test_records_file_missing_altogether(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_records_file_missing_altogether(tmp_path: Path) -> None:
     run.end("failed")
     folder = run.write(tmp_path)
     folder.records_path.unlink()
-    assert "Nothing was measured" in summary_of(write_report(folder, prometheus_url=None))["headline"]
+    assert "Nothing was measured" in summary_of(write_report(folder, prometheus_url=None))["headline"]["sentence"]
 
 
 def test_sizes_stay_small_with_many_requests(tmp_path: Path) -> None:

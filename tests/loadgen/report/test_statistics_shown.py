@@ -18,8 +18,8 @@ from loadgen.analysis.samples import _STATUS
 from loadgen.presentation.language import CHINESE
 from loadgen.presentation.text import interval, p_value, ratio_interval, short_ids
 from loadgen.report import ReportPaths, terminal_table, write_report
+from loadgen.report.headline import headline
 from loadgen.report.plots_compare import drift_points
-from loadgen.statistics.words import sentence
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures
 from tests.loadgen.report.synthetic_run import SyntheticRun
@@ -84,9 +84,13 @@ def test_an_engine_has_the_same_interval_alone_and_compared(four: ReportPaths) -
 def test_the_verdict_comes_first(four: ReportPaths) -> None:
     document = summary_of(four)
     found = four.data.comparisons[0]
-    assert document["headline"] == sentence(found)
+    told = headline(four.data)
+    assert document["headline"] == json.loads(json.dumps(told.as_json()))
     page = check(four.html.read_text(encoding="utf-8"))
-    assert page.text.index(sentence(found)) < page.text.index("Figures by load")
+    places = [
+        page.text.index(text) for text in (told.sentence, *told.facts, "How vllm differs", "Verdicts", "Figures by")
+    ]
+    assert places == sorted(places), "the headline, its facts, the plot of differences, the table"
     assert f"Holm's correction over {found.family} comparisons" in page.text
     tile = document["overall_ratios"]["tpot_ms.mean"]
     assert tile["geometric_mean"] == pytest.approx(found.overall["tpot_ms.mean"].ratio.estimate)  # type: ignore[union-attr]
@@ -115,6 +119,8 @@ def test_terminal_shows_intervals_and_marks(four: ReportPaths, width: int) -> No
     assert ratio_interval(judged.ratio.ci95, fine=False) in text
     assert any("256" in line and "llamacpp" in line for line in text.splitlines())
     assert "is faster" in text and "undecided" in text
+    assert headline(four.data).sentence.split(":")[0] in " ".join(text.split())
+    assert any(line.strip().startswith("all cells") and "±" in line for line in text.splitlines())
 
 
 def test_one_repeat_decides_nothing_and_says_what_to_do(tmp_path: Path) -> None:
@@ -122,10 +128,8 @@ def test_one_repeat_decides_nothing_and_says_what_to_do(tmp_path: Path) -> None:
     paths = write_report(run.write(tmp_path), prometheus_url=None)
     document = summary_of(paths)
     assert document["statistics"][0]["reason"] == "one_repeat"
-    assert (
-        document["headline"].startswith("Undecided between llamacpp and vllm")
-        and "`repeats: 4`" in document["headline"]
-    )
+    text = document["headline"]["sentence"]
+    assert text.startswith("Not decided between llamacpp and vllm") and "`repeats: 4`" in text
     assert document["cells"][0]["engines"]["vllm"]["ci95"]["tpot_ms.mean"], "the scatter within the block"
     page = check(paths.html.read_text(encoding="utf-8"))
     assert "decide nothing: set `repeats: 4`" in page.text
@@ -148,7 +152,7 @@ def test_three_engines_are_compared_with_the_first(tmp_path: Path) -> None:
     paths = write_report(run.write(tmp_path), prometheus_url=None)
     document = summary_of(paths)
     assert [(one["a"], one["b"]) for one in document["statistics"]] == [("llamacpp", "vllm"), ("llamacpp", "ksana")]
-    assert all(sentence(one) in document["headline"] for one in paths.data.comparisons)
+    assert all(engine in document["headline"]["sentence"] for engine in engines)
     page = check(paths.html.read_text(encoding="utf-8"))
     assert "How vllm differs from llamacpp" in page.text and "How ksana differs from llamacpp" in page.text
 

@@ -33,3 +33,24 @@ def cell(a, b, *, id="p0512-o0128-c004", order="abba", source="tpot_ms"):
         [block(i + 1, v, at=STEP * x, source=source) for i, (v, (x, _)) in enumerate(zip(a, turns, strict=True))],
         [block(i + 1, v, at=STEP * y, source=source) for i, (v, (_, y)) in enumerate(zip(b, turns, strict=True))],
     )
+
+
+def paced(scale, ttft_scale=1.0, *, id="p1", jitter=(0.0, 0.001, -0.001, 0.0005), at=0.0):
+    """A cell in which b takes `scale` times a's time a token, and `ttft_scale` times its TTFT, with this jitter."""
+    sides = []
+    for pace, wait in ((1.0, 1.0), (scale, ttft_scale)):
+        sides.append(
+            [
+                BlockSample(
+                    i + 1,
+                    at + STEP * i,
+                    {
+                        "ttft_ms": np.full(20, 50 * wait),
+                        "tpot_ms": np.full(20, 10 * pace * np.exp(x if pace != 1 else 0)),
+                    },
+                    {"output_tokens": Total(100 / pace, 1.0)},
+                )
+                for i, x in enumerate(jitter)
+            ]
+        )
+    return CellSample(id, sides[0], sides[1])

@@ -12,6 +12,11 @@ from loadgen.statistics.interval import Spread
 from loadgen.statistics.power import detectable, difference_power, equivalence_power, further_repeats
 
 
+def found(estimate, scatter, repeats):
+    """What so many repeats know of a difference, one of which scatters so much."""
+    return Spread(estimate, scatter / math.sqrt(repeats), repeats - 1)
+
+
 def noncentral_power(distance, freedom, alpha):
     return stats.nct.sf(stats.t.ppf(1 - alpha / 2, freedom), freedom, distance)
 
@@ -58,11 +63,11 @@ def test_further_repeats_is_the_first_number_that_would_do(estimate, scatter, re
         )
 
     first = next(total for total in range(repeats + 1, 1000) if enough(total) >= 0.8)
-    assert further_repeats(estimate, scatter, repeats, alpha=0.01, reach=reach) == first - repeats
+    assert further_repeats(found(estimate, scatter, repeats), repeats, alpha=0.01, reach=reach) == first - repeats
 
 
 def test_further_repeats_at_its_ends():
-    assert further_repeats(0.0, 0.02, 3, alpha=0.05, reach=0.0) is None
-    assert further_repeats(0.0001, 0.5, 3, alpha=0.05, reach=0.0) is None
-    assert further_repeats(0.1, 0.0, 2, alpha=0.05, reach=0.02) == 1
-    assert further_repeats(0.1, 0.001, 1, alpha=0.05, reach=0.02) == 1
+    assert further_repeats(found(0.0, 0.02, 3), 3, alpha=0.05, reach=0.0) is None
+    assert further_repeats(found(0.0001, 0.5, 3), 3, alpha=0.05, reach=0.0) is None
+    assert further_repeats(found(0.1, 0.0, 2), 2, alpha=0.05, reach=0.02) == 1
+    assert further_repeats(found(0.1, 0.001, 1), 1, alpha=0.05, reach=0.02) == 1

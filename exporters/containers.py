@@ -1,12 +1,16 @@
-"""What a container uses, read from a tree of control groups: this machine's own, or one that is mounted.
+"""The engines' containers: which is whose, and what each uses.
 
-Files: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.current, memory.stat, cpu.stat) and, for version 1,
-https://docs.kernel.org/admin-guide/cgroup-v1/memory.html and cpuacct.html.
+No exporter may ask Docker. Which container is which engine stands in a file that `make up` writes; what one uses is
+read from a tree of control groups, this machine's own or one that is mounted.
+Its files: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.current, memory.stat, cpu.stat) and, for version
+1, https://docs.kernel.org/admin-guide/cgroup-v1/memory.html and cpuacct.html.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
 import os
 import re
 import time
@@ -20,6 +24,11 @@ DEPTH = 4
 USUAL = ("docker/{}", "system.slice/docker-{}.scope")
 """Where Docker makes a container's group, without and with systemd."""
 CONTAINER = re.compile(r"[0-9a-f]{64}[^/]*$")
+SHORTEST_ID = 12
+OPTION_HELP = (
+    "JSON object of container id: engine, read again and again; while it is missing or broken no container is known, "
+    "and the log says so once"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,3 +134,47 @@ def _field(path: Path, name: str) -> int | None:
         return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), None)
     except (OSError, ValueError, IndexError):
         return None
+
+
+def read_container_map(path: Path) -> dict[str, str]:
+    """Read `{container id: engine}`; ids may be shortened to 12 digits. Raises ValueError and OSError."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object of container id: engine")
+    for container, engine in found.items():
+        if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},64}}", container) or not isinstance(engine, str) or not engine:
+            raise ValueError(f"{container!r} is no container id of {SHORTEST_ID} to 64 digits, or has no engine's name")
+    return found
+
+
+class ContainerMap:
+    """What the file says now. A file that cannot be read is an empty one; why is logged when it changes."""
+
+    def __init__(self, path: Path, log: logging.Logger) -> None:
+        self._path, self._log = path, log
+        self._complaint = ""
+
+    def engines(self) -> dict[str, str]:
+        """Engine of each container, by id."""
+        try:
+            engines, complaint = read_container_map(self._path), ""
+        except (OSError, ValueError) as error:
+            engines, complaint = {}, str(error)
+        if complaint != self._complaint:
+            self._complaint = complaint
+            if complaint:
+                fields = {"file": str(self._path), "reason": complaint}
+                self._log.warning("container_map_unreadable", extra={"fields": fields})
+        return engines
+
+
+class Containers:
+    """The engines' containers, of which another process writes down which is whose."""
+
+    def __init__(self, names: ContainerMap, cgroups: Cgroups) -> None:
+        self._names, self._cgroups = names, cgroups
+
+    def usage(self, engine: str) -> ContainerUsage | None:
+        """What the engine's container uses; None where it has none, or none that runs."""
+        own = [container for container, name in self._names.engines().items() if name == engine]
+        return next((usage for container in own if (usage := self._cgroups.usage(container))), None)

@@ -1,0 +1,109 @@
+"""`bakeoff quality`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loadgen.cli.console import open_console
+from loadgen.cli.options import Endpoints, JsonFile, with_groups
+from loadgen.errors import OK, PREFLIGHT_REFUSES, THRESHOLD_FAILED, UNDECIDED, UserError
+from loadgen.files import STDOUT, check_writable, write_result
+from loadgen.machine import HOME
+
+if TYPE_CHECKING:
+    from loadgen.hosts.base import EngineHost
+    from loadgen.scenario.quality import Quality
+
+CODES = {"same": OK, "differ": THRESHOLD_FAILED, "unknown": UNDECIDED, "degenerate": PREFLIGHT_REFUSES}
+"""By the verdict."""
+
+
+@with_groups
+def quality(
+    *,
+    scenario_name: Annotated[
+        str | None,
+        typer.Argument(metavar="SCENARIO", help="Whose `quality:` says how much is asked: a name, or a .yaml file."),
+    ] = None,
+    endpoints: Endpoints,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask these questions too: JSONL with `question` and `answer`, as GSM8K has."),
+    ] = None,
+    prompts: Annotated[int | None, typer.Option(metavar="N", help="Prompts (default 50).")] = None,
+    tasks: Annotated[int | None, typer.Option(metavar="N", help="Tasks (default 80).")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", help="Requests at once, under load (default 16).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Seed, over the scenario's.")] = None,
+    limit_s: Annotated[float | None, typer.Option(metavar="S", help="Most seconds an engine (default 180).")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Ask engines whether they give the same answers, alone and under load.
+
+    Exit code: 0 the same, 1 no engine could be asked, 2 wrong usage, 3 they differ, 4 it cannot be told, 5 an engine
+    does not compute the model, 130 interrupted; what was found until then is shown.
+    """
+    from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
+    from loadgen.hosts.external import ExternalHost
+    from loadgen.presentation.progress import StatusLine
+    from loadgen.quality.phase import AnswerCheck, ask_all
+    from loadgen.quality.show import quality_text
+    from loadgen.runs.resume import find_scenario
+
+    seats = endpoints.seats()
+    check_writable(json_file)
+    console = open_console(stderr=json_file == STDOUT)
+    scenario = find_scenario(scenario_name) if scenario_name else None
+    given = {"prompts": prompts, "tasks": tasks, "concurrency": concurrency, "limit_s": limit_s, "file": file}
+    asked = _settings(scenario.quality if scenario is not None else None, given)
+    host: EngineHost
+    if seats is not None:
+        host = ExternalHost({seat.name: seat.base_url for seat in seats})
+    else:
+        stack = open_stack(HOME)
+        host = stack.host
+        seats = choose_seats(scenario, stack)[0] if scenario else list(stack.seats.values())
+        if scenario is not None:
+            settle_serving(scenario, stack)
+    seed = seed if seed is not None else scenario.seed if scenario is not None else 1
+    check = AnswerCheck(asked, seed, [seat.name for seat in seats], host.describe)
+    missing: list[str] = []
+    try:
+        with StatusLine(console) as progress:
+            ask_all(
+                *(seats, host, check),
+                lambda name, text: progress.line(f"{name}: {text.removeprefix(f'{name}: ')}"),
+                missing.append,
+            )
+    finally:
+        for text in missing:
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
+        result = check.result()
+        if result is not None:
+            console.print(quality_text(result))
+            if json_file is not None:
+                write_result(json_file, result.model_dump_json(indent=2) + "\n")
+    if result is None:
+        raise UserError("No engine could be asked.", exit_code=1)
+    raise typer.Exit(CODES[result.verdict])
+
+
+def _settings(quality: Quality | None, given: dict[str, Any]) -> Quality:
+    """A scenario's settings, or the defaults, with those of the command line over them. Raises UserError."""
+    from pydantic import ValidationError
+
+    from loadgen.scenario.quality import Quality
+    from loadgen.validation import wrong_value
+
+    own = (quality or Quality()).model_dump()
+    told = {key: value for key, value in given.items() if value is not None}
+    over = {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in told.items()}
+    try:
+        return Quality.model_validate({**own, **over})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {wrong_value(first)}") from None

@@ -1,0 +1,342 @@
+"""The verdict as a manager reads it: one plain sentence, at most three facts, and figures of a dozen characters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from loadgen.message import as_data, counted, joined, say
+from loadgen.presentation.text import listing
+from loadgen.scenario.cell import read_cell
+from loadgen.statistics.result import Comparison, Estimate, Judged, Statistics
+from loadgen.statistics.words import margin_words, metric_words, percent, why
+
+Load = tuple[str, str]
+"""Its unit and value."""
+Cells = Sequence[tuple[str, Comparison]]
+"""One metric in each cell, by the cell's id."""
+
+MOST_FACTS = 3
+BRIEF = 10
+"""Characters of a brief figure: with its mark and a space it has a dozen."""
+FINE, TENTHS, LARGEST = 2.0, 10.0, 999.0
+"""Percent: where an interval reaches less far, a share of 10% or more is told to a tenth; a smaller share is; and the
+interval is told at all."""
+TENDENCY_FROM = 3
+"""Cells of one load that must lean to one side before that is worth a word."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Headline:
+    """What is said first of a run."""
+
+    sentence: str
+    facts: tuple[str, ...] = ()
+    verdict: str | None = None
+    """Of the statistics; None where nothing is compared."""
+    winner: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.text)
+
+    @property
+    def text(self) -> str:
+        """All of it as one paragraph."""
+        return joined("{a} {b}", [self.sentence, *self.facts])
+
+    def as_json(self) -> dict[str, Any]:
+        """As `summary.json` has it: English, each text with its code and values beside it."""
+        told = as_data(self.sentence)
+        data = told if isinstance(told, dict) else {"text": told}
+        sentence = data.pop("text")
+        facts = [as_data(fact) for fact in self.facts]
+        return {"sentence": sentence, **data, "facts": facts, "verdict": self.verdict, "winner": self.winner}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answers:
+    """Whether the two engines' answers are the same, as far as a headline goes."""
+
+    verdict: str
+    """`same`, `differ`, `degenerate` or `unknown`."""
+    sentence: str
+
+
+def headline(
+    statistics: Statistics,
+    *,
+    repeat_s: float | None = None,
+    answers: Answers | None = None,
+    others: Sequence[str] = (),
+) -> Headline:
+    """Say the verdict on two engines.
+
+    Args:
+        statistics: the comparison.
+        repeat_s: seconds that one more repeat of all cells takes; None where that is not known.
+        answers: whether they say the same; answers that differ outrank who is faster.
+        others: facts that must not be missed, such as blocks that were lost.
+    """
+    lead, sentence = _sentence(statistics, repeat_s, differ=answers is not None and answers.verdict == "differ")
+    if answers is not None and answers.verdict == "degenerate":
+        void = say("Nobody is faster, because the answers are worthless: {what}", what=answers.sentence)
+        return Headline(void, tuple(others[:MOST_FACTS]), "invalid")
+    metrics = [
+        _metric(statistics, key)
+        for key in statistics.settings.headline
+        if key in statistics.overall and key not in lead
+    ]
+    first = [answers.sentence] if answers is not None and answers.verdict == "differ" else []
+    last = [_scope(statistics)] if statistics.verdict in ("a", "b") or statistics.reason == "mixed" else []
+    if answers is not None and answers.verdict == "same":
+        last.append(answers.sentence)
+    if len(metrics) > 1 and len(first) + len(others) + len(metrics) + len(last) > MOST_FACTS:
+        metrics = [joined("{a}; {b}", metrics)]
+    facts = [*first, *others, *(say("{fact}.", fact=fact) for fact in metrics), *last]
+    winner = {"a": statistics.a, "b": statistics.b}.get(statistics.verdict)
+    return Headline(sentence, tuple(facts[:MOST_FACTS]), statistics.verdict, winner)
+
+
+def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -> tuple[list[str], str]:
+    """The first sentence, and the metrics that it tells of."""
+    judged = {key: statistics.overall[key] for key in statistics.settings.headline if key in statistics.overall}
+    names = {"a": statistics.a, "b": statistics.b}
+    led = [key for key, one in judged.items() if one.verdict in ("a", "b") and one.faster is not None]
+    cells = counted(len(statistics.cells), "{count} cell", "{count} cells")
+    if statistics.verdict in ("a", "b"):
+        key = next(key for key in led if judged[key].verdict == statistics.verdict)
+        one = judged[key]
+        values: dict[str, Any] = {
+            "winner": names[statistics.verdict],
+            "metric": metric_words(key),
+            "share": _share(one.faster),
+            "cells": counted(one.cells, "{count} cell", "{count} cells"),
+        }
+        if differ:
+            sentence = say(
+                "{winner} is faster, but its answers differ: {metric} by {share} over {cells}{against}.",
+                **values,
+                against=_against(one),
+            )
+        else:
+            sentence = say(
+                "{winner} is faster: {metric} by {share} over {cells}{against}.", **values, against=_against(one)
+            )
+        return [key], sentence
+    if statistics.verdict == "none":
+        even = [key for key, one in judged.items() if one.verdict == "none"]
+        values = names | {
+            "margin": margin_words(statistics),
+            "metrics": listing([metric_words(key) for key in even]),
+            "cells": cells,
+        }
+        if differ:
+            sentence = say(
+                "No difference worth {margin} between {a} and {b}, but their answers differ: {metrics} over {cells}.",
+                **values,
+            )
+        else:
+            sentence = say("No difference worth {margin} between {a} and {b}: {metrics} over {cells}.", **values)
+        return [], sentence
+    if statistics.reason == "mixed":
+        each = [
+            say(
+                "{winner} in {metric} by {share}",
+                winner=names[judged[key].verdict],
+                metric=metric_words(key),
+                share=_share(judged[key].faster),
+            )
+            for key in led
+        ]
+        return led, say("Each is ahead in something: {each}, over {cells}.", each=joined("{a}; {b}", each), cells=cells)
+    if statistics.verdict == "invalid":
+        return list(judged), say(
+            "{a} and {b} cannot be compared: {why}.", **names, why=why(statistics.reason, statistics)
+        )
+    return [], _undecided(statistics, list(judged.values()), names, repeat_s)
+
+
+def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str, str], repeat_s: float | None) -> str:
+    """What is missing, and how long that would take."""
+    more = [one.further_repeats for one in judged if one.verdict == "undecided" and one.further_repeats is not None]
+    if statistics.reason == "one_repeat":
+        return say(
+            "Not decided between {a} and {b}: one repeat cannot tell a difference from drift. Run it again with "
+            "`repeats: 4` or more{time}.",
+            **names,
+            time="" if repeat_s is None else say(", about {time}", time=_time(4 * repeat_s)),
+        )
+    if not more:
+        return say("Not decided between {a} and {b}: {why}.", **names, why=why(statistics.reason, statistics))
+    return say(
+        "Not decided between {a} and {b}: {repeats}{time}, would probably do.",
+        **names,
+        repeats=counted(min(more), "{count} more repeat", "{count} more repeats"),
+        time="" if repeat_s is None else say(", about {time}", time=_time(min(more) * repeat_s)),
+    )
+
+
+def _time(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    if minutes < 90:
+        return counted(minutes, "{count} minute", "{count} minutes")
+    return counted(math.ceil(minutes / 60), "{count} hour", "{count} hours")
+
+
+def _against(one: Judged) -> str:
+    """Said where single cells have the other winner."""
+    verdicts = getattr(one, "verdicts", {})
+    against = verdicts.get("b" if one.verdict == "a" else "a", 0)
+    return say(" (but slower in {count} of them)", count=against) if against else ""
+
+
+def _metric(statistics: Statistics, key: str) -> str:
+    """One metric over all cells; where that is not decided, by load."""
+    one, names = statistics.overall[key], {"a": statistics.a, "b": statistics.b}
+    cells = [(cell.id, cell.metrics[key]) for cell in statistics.cells if key in cell.metrics]
+    text: str
+    if one.verdict in names:
+        share, against = _share(one.faster), _against(one)
+        text = say("{winner} by {share}{against}", winner=names[one.verdict], share=share, against=against)
+    elif one.verdict == "invalid":
+        text = why(one.reason, statistics)
+    elif len(cells) > 1 and any(comparison.verdict in names for _, comparison in cells):
+        text = joined("{a}, {b}", _by_load(cells, names))
+    elif one.verdict == "none":
+        text = say("{engine} {figure}", engine=names["b"], figure=brief(one))
+    else:
+        text = _open(one, cells, names)
+    return say("{metric}: {text}", metric=metric_words(key), text=text)
+
+
+def _open(one: Judged, cells: Cells, names: dict[str, str]) -> str:
+    """What can be said of a metric that is not decided."""
+    if one.ratio is None:
+        return say("not decided")
+    ahead = _speed(one, one.ratio.estimate) > 1
+    loads = _leaning(cells, ahead=ahead)
+    if not loads:
+        return say("not decided ({engine} {figure})", engine=names["b"], figure=brief(one))
+    leader = names["b" if ahead else "a"]
+    return say("not decided, though {leader} was ahead in every cell at {loads}", leader=leader, loads=_loads(loads))
+
+
+def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
+    """Who is ahead at which loads."""
+    by_load = _grouped(cells)
+    groups: dict[str, list[Load]] = {}
+    for load, ones in by_load.items():
+        found = {one.verdict for one in ones}
+        sides = sorted(found & {"a", "b"})
+        groups.setdefault("".join(sides) or ("none" if found == {"none"} else "undecided"), []).append(load)
+    told: list[str] = []
+    for kind, loads in groups.items():
+        ones = [one for load in loads for one in by_load[load]]
+        won = [one.faster.estimate for one in ones if one.verdict == kind and one.faster is not None]
+        if won:
+            what = say("{winner} by {share}", winner=names[kind], share=_span(won))
+            if len(won) < len(ones):
+                every = counted(len(ones), "{count} cell", "{count} cells")
+                what = say("{what} in {count} of {cells}", what=what, count=len(won), cells=every)
+        elif kind == "ab":
+            what = say("now {a}, now {b}", **names)
+        else:
+            what = say("no difference") if kind == "none" else say("not decided")
+        told.append(say("{what} at {loads}", what=what, loads=_loads(loads)))
+    return told
+
+
+def _leaning(cells: Cells, *, ahead: bool) -> list[Load]:
+    """The loads at which every cell leans to one side; none where all do, or where a load has too few cells."""
+    by_load = _grouped(cells)
+    found = [
+        load
+        for load, ones in by_load.items()
+        if len(ones) >= TENDENCY_FROM
+        and all(one.ratio and (_speed(one, one.ratio.estimate) > 1) == ahead for one in ones)
+    ]
+    return found if len(found) < len(by_load) else []
+
+
+def _grouped(cells: Cells) -> dict[Load, list[Comparison]]:
+    found: dict[Load, list[Comparison]] = {}
+    for name, one in cells:
+        cell = read_cell(name)
+        load = ("", name) if cell is None else (cell.load_unit, f"{cell.load:g}")
+        found.setdefault(load, []).append(one)
+    return found
+
+
+def _loads(loads: Sequence[Load]) -> str:
+    """Such as `1 user`, `4 and 16 users`, `2.5 req/s`."""
+    units, values = {unit for unit, _ in loads}, [value for _, value in loads]
+    if units == {"users"}:
+        return say("1 user") if values == ["1"] else say("{loads} users", loads=listing(values))
+    if units == {"batch"}:
+        return say("batch {size}", size=listing(values))
+    return listing([f"{value} {unit}".strip() for unit, value in loads])
+
+
+def _scope(statistics: Statistics) -> str:
+    """What the verdict is true of."""
+    if statistics.scope == "starts":
+        return say("Each engine was started {count} times, so it holds for other starts too.", count=statistics.starts)
+    return say("It is true of these two processes: no engine was started afresh.")
+
+
+def _speed(one: Judged, ratio: float) -> float:
+    """Speed of b over that of a, by the ratio of their figures."""
+    return ratio if one.better == "higher" else 1 / ratio
+
+
+def _faster(one: Judged) -> tuple[float, tuple[float, float] | None]:
+    """By which share the winner, or without one b, is faster, with its interval."""
+    if one.faster is not None:
+        return one.faster.estimate, one.faster.ci95
+    if one.ratio is None:
+        return math.nan, None
+    ends = None if one.ratio.ci95 is None else sorted(_speed(one, end) - 1 for end in one.ratio.ci95)
+    return _speed(one, one.ratio.estimate) - 1, None if ends is None else (ends[0], ends[1])
+
+
+def brief(one: Judged) -> str:
+    """A figure of at most ten characters, such as `30% ±3`: by how much the winner is faster, and how sure that is.
+
+    Without a winner it has a sign: by how much b is faster (+) or slower (-). What stands after ± reaches to the
+    farther end of the 95% interval, rounded up. Empty without a figure.
+    """
+    share, ends = _faster(one)
+    if not math.isfinite(share):
+        return ""
+    half = None if ends is None else 100 * max(ends[1] - share, share - ends[0])
+    for digits in (1, 0):
+        rounded = round(100 * share, digits) + 0.0  # never -0
+        text = f"{rounded:{'' if one.faster else '+'}.{digits}f}%"
+        if half is not None:
+            # Rounding up has an allowance for what is not exact in binary.
+            reach = math.ceil(half * 10**digits - 1e-9) / 10**digits
+            text += f" ±{reach:.{digits}f}" if half < LARGEST else " ±>999"
+        if digits == 0 or (len(text) <= BRIEF and (half is None or half < (FINE if abs(share) >= 0.0995 else TENTHS))):
+            break
+    return text
+
+
+def _share(estimate: Estimate | None) -> str:
+    """A share with its interval: `30% [26%, 35%]`, with a digit more where that is narrow or small."""
+    if estimate is None:
+        return ""
+    if estimate.ci95 is None:
+        return percent(estimate.estimate)
+    low, high = estimate.ci95
+    digits = 1 if high - low < 0.02 or estimate.estimate < 0.0995 else 0
+    middle, low_text, high_text = (f"{100 * value:.{digits}f}%" for value in (estimate.estimate, low, high))
+    return f"{middle} [{low_text}, {high_text}]"
+
+
+def _span(shares: Sequence[float]) -> str:
+    """From the least to the greatest: `7–56%`."""
+    digits = 1 if max(shares) < 0.0995 else 0
+    low, high = (f"{100 * share:.{digits}f}" for share in (min(shares), max(shares)))
+    return f"{low}%" if low == high else f"{low}–{high}%"

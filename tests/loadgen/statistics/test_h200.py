@@ -1,0 +1,75 @@
+"""A real race: what the records of vLLM against KsanaLLM on an H200 deserve (two repeats, the last block lost)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadgen.presentation.headline import brief, headline
+from loadgen.statistics.compare import compare
+from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Total
+
+RECORDS = Path(__file__).resolve().parents[2] / "data" / "h200-vllm-ksana.json"
+TPOT, RATE, TTFT = "tpot_ms.mean", "output_tokens_per_s", "ttft_ms.p50"
+
+
+def blocks(side):
+    return [
+        BlockSample(
+            repeat=block["repeat"],
+            started_at=block["started_at"],
+            requests={key: np.array(values) for key, values in block.get("requests", {}).items()},
+            totals={key: Total(*total) for key, total in block.get("totals", {}).items()},
+            invalid=block.get("invalid"),
+        )
+        for block in side
+    ]
+
+
+@pytest.fixture(scope="module")
+def found():
+    cells = json.loads(RECORDS.read_text())["cells"]
+    samples = [CellSample(cell["id"], blocks(cell["a"]), blocks(cell["b"])) for cell in cells]
+    return compare("vllm", "ksana", samples, metrics=[metric for metric in METRICS if metric.key in (TPOT, RATE, TTFT)])
+
+
+def test_the_run_is_decided(found):
+    assert (found.verdict, found.scope, found.starts, found.scatter) == ("a", "processes", 1, "shared")
+
+
+@pytest.mark.parametrize(("key", "ratio"), [(TPOT, 1.30), (RATE, 1 / 1.275)])
+def test_vllm_is_ahead_by_a_known_share_over_all_and_in_nearly_every_cell(found, key, ratio):
+    overall = found.overall[key]
+    low, high = overall.ratio.ci95
+    assert (overall.verdict, overall.scatter) == ("a", "shared")
+    assert overall.ratio.estimate == pytest.approx(ratio, abs=0.01)
+    assert math.log(high / low) < 0.09
+    assert overall.verdicts == {"a": 15, "undecided": 1}
+    for cell in found.cells:
+        one = cell.metrics[key]
+        if one.repeats == 2:
+            assert math.log(one.ratio.ci95[1] / one.ratio.ci95[0]) < 0.12, cell.id
+
+
+def test_ttft_is_called_nowhere_that_the_records_do_not_tell(found):
+    """At 1 user KsanaLLM is ahead in each cell, by 7 to 56%, at 16 the two are about equal: neither beyond chance."""
+    ratios = {cell.id[-4:] + cell.id[:5]: cell.metrics[TTFT].ratio.estimate for cell in found.cells}
+    assert all(ratio < 0.94 for name, ratio in ratios.items() if name.startswith("c001"))
+    assert np.median([ratio for name, ratio in ratios.items() if name.startswith("c016")]) == pytest.approx(1, abs=0.02)
+    assert found.overall[TTFT].verdict == "undecided"
+    assert all(cell.metrics[TTFT].verdict == "undecided" for cell in found.cells)
+
+
+def test_the_headline_says_who_in_what_by_how_much_and_how_sure(found):
+    told = headline(found)
+    assert re.fullmatch(r"vllm is faster: TPOT mean by 30% \[26%, 3[45]%\] over 15 cells\.", told.sentence)
+    ttft, rate, scope = told.facts
+    assert ttft == "TTFT p50: not decided, though ksana was ahead in every cell at 1 and 4 users."
+    assert re.fullmatch(r"output throughput: vllm by 27% \[2[34]%, 3[12]%\]\.", rate)
+    assert scope == "It is true of these two processes: no engine was started afresh."
+    assert [brief(cell.metrics[TPOT]) for cell in found.cells[:2]] in (["32% ±6", "30% ±6"], ["32% ±5", "30% ±5"])
