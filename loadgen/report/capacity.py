@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from loadgen.capacity.search import Found
-from loadgen.capacity.steps import EngineSearch
+from loadgen.capacity.steps import EngineSearch, at_load
 from loadgen.message import joined, say
 from loadgen.metrics.slo import Slo
 from loadgen.presentation.text import DASH, number, ratio
 from loadgen.runs.folder import BlockData
-from loadgen.scenario.model import Cell, Scenario
+from loadgen.scenario.cell import read_cell
+from loadgen.scenario.model import Block, Cell, Scenario
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,11 +90,19 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
     search = EngineSearch(engine, shape, scenario)
     known = {b.facts.id: b for b in blocks if b.facts.engine == engine and b.facts.status == "complete"}
     limited: set[float] = set()
-    while (block := search.next_block()) is not None and block.id in known:
-        data = known[block.id]
+
+    def tell(block: Block, data: BlockData) -> None:
         search.tell(block, data.facts, data.records)
         if data.facts.client_limited:
             limited.add(float(block.cell.load))
+
+    while (block := search.next_block()) is not None and block.id in known:
+        tell(block, known.pop(block.id))
+    # Steps that today's search would not have taken, such as those of an older version, say as much of their loads.
+    for data in known.values():
+        cell, settings = read_cell(data.facts.cell), scenario.find_capacity
+        if cell is not None and settings and at_load(shape, settings, float(cell.load)).id == data.facts.cell:
+            tell(Block(engine, cell, data.facts.repeat), data)
     result = search.search.found()
     failed = {load: one for load, one in search.search.outcomes.items() if one.decide(slo.share) == "fails"}
     first = min(failed, default=None)
