@@ -223,11 +223,6 @@ class Paths:
         return path
 
 
-def find_checkout() -> Path:
-    """The top of this checkout: the folder that holds this package."""
-    return Path(__file__).resolve().parent.parent
-
-
 def private_folder(path: Path) -> Path:
     """Make a folder that only this user may enter, or check that it is one. Raises UserError if it is another's."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

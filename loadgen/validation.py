@@ -34,6 +34,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Lenient(BaseModel):
+    """What an older or a newer Bakeoff may have written: keys that are not known are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 def wrong_value(error: Mapping[str, Any]) -> str:
     """Say what is wrong, and what was given instead. `error` is one of `ValidationError.errors()`."""
     kind, facts = str(error["type"]), error.get("ctx") or {}

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import DockerStack, read_stack
+from loadgen.machine import ROOT
 from loadgen.runs.resume import find_scenario
 from loadgen.scenario.serving import serving_json
-from loadgen.settings import Paths, find_checkout, load_settings, load_settings_leniently, misspelt
+from loadgen.settings import Paths, load_settings, load_settings_leniently, misspelt
 from stack.choice import Choice, Found, check_runtime, choose
 from stack.commands import alone, run_command, say
 from stack.runtime import NO_ENGINE, Runtime, State
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 engine_app = typer.Typer(help="Start, stop or restart one engine of the running stack.", no_args_is_help=True)
 app.add_typer(engine_app, name="engine")
-CHECKOUT = find_checkout()
+CHECKOUT = ROOT
 # What `make logs` shows by default.
 FIRST_LOG = "locust-master"
 

@@ -3,20 +3,26 @@
     python -m benchmarks.truth.race_verdicts difference   # TPOT differs by 5%, TTFT does not
     python -m benchmarks.truth.race_verdicts equal --runs 40
     python -m benchmarks.truth.race_verdicts drift        # one simulator slows down by 20% in the course of the run
+    python -m benchmarks.truth.race_verdicts matrix --runs 40               # 16 cells, 2 repeats: equal engines
+    python -m benchmarks.truth.race_verdicts matrix --runs 40 --slower 2    # the same, TPOT of b 2% longer
 
-Simulators have a core, traffic the other one. Exit code 1 where a verdict is wrong. A run takes about
-a minute: `difference` is one, `drift` five; Linux.
+Simulators have a core, traffic the other one. Exit code 1 where a verdict is wrong. A run takes about a minute:
+`difference` is one, `drift` five. A run of `matrix` takes three, as many at once as there are pairs of cores. Linux.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
+import queue
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.simulated import command_line, cores, race_command, simulator
 from loadgen.analysis.samples import cell_samples
@@ -29,22 +35,36 @@ from loadgen.statistics.result import Statistics
 from loadgen.statistics.words import drift_words
 
 HEADLINE_TPOT, HEADLINE_TTFT = "tpot_ms.mean", "ttft_ms.mean"
+ONE_CELL = {"prompt_tokens": [32], "output_tokens": [32], "load": {"concurrency": [4]}, "requests": 40}
+QUICK_CELLS = {
+    "prompt_tokens": [16, 32, 64, 128],
+    "output_tokens": [24],
+    "load": {"concurrency": [1, 2, 3, 4]},
+    "requests": 24,
+}
+"""16 cells of a second or three each."""
 
 
 def main() -> int:
     """Run what is asked for; returns the exit code."""
     parser = command_line(__doc__)
-    parser.add_argument("what", choices=("difference", "equal", "drift"))
-    parser.add_argument("--runs", type=int, default=40, help="of `equal` (default 40)")
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("what", choices=("difference", "equal", "drift", "matrix"))
+    parser.add_argument("--runs", type=int, default=40, help="of `equal` and `matrix` (default 40)")
+    parser.add_argument("--repeats", type=int, help="default 4, of `matrix` 2")
+    parser.add_argument("--slower", type=float, default=0.0, help="TPOT of b in `matrix` is longer by this, percent")
+    parser.add_argument("--at-once", type=int, help="races of `matrix` at once (default: one for each pair of cores)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if arguments.what == "matrix":
+            at_once = arguments.at_once or max(1, len(os.sched_getaffinity(0)) // 2)
+            return matrix(folder, arguments.runs, arguments.repeats or 2, arguments.slower, at_once)
+        repeats = arguments.repeats or 4
         if arguments.what == "difference":
-            return difference(folder, arguments.repeats)
+            return difference(folder, repeats)
         if arguments.what == "drift":
-            return drift(folder, arguments.repeats)
-        return equal(folder, arguments.runs, arguments.repeats)
+            return drift(folder, repeats)
+        return equal(folder, arguments.runs, repeats)
 
 
 def difference(folder: Path, repeats: int) -> int:
@@ -104,6 +124,48 @@ def drift(folder: Path, repeats: int) -> int:
     return int(wrong > 0)
 
 
+def matrix(folder: Path, runs: int, repeats: int, slower: float, at_once: int) -> int:
+    """16 quick cells. Of equal engines a winner is a false alarm; else TPOT over all cells must go to `a`."""
+    pairs: queue.Queue[tuple[int, int]] = queue.Queue()
+    usable = sorted(os.sched_getaffinity(0))
+    for place in range(at_once):
+        pairs.put((usable[2 * place % len(usable)], usable[(2 * place + 1) % len(usable)]))
+
+    def race(number: int) -> tuple[bool, bool]:
+        own = folder / str(number)
+        own.mkdir()
+        at = pairs.get()
+        try:
+            found = judge(one_matrix(own, number, repeats, slower, at))
+        finally:
+            pairs.put(at)
+        judged = [*found.overall.values(), *(one for cell in found.cells for one in cell.metrics.values())]
+        alarm = any(one.headline and one.verdict in ("a", "b") for one in judged)
+        won = found.overall[HEADLINE_TPOT].verdict == "a"
+        print(f"{number}/{runs}: {headline(found).text}", flush=True)
+        return alarm, won
+
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        ended = list(pool.map(race, range(1, runs + 1)))
+    alarms, won = (sum(flags) for flags in zip(*ended, strict=True))
+    if slower:
+        print(f"a difference of {slower:g}% was found over all cells in {won} of {runs} runs of {repeats} repeats")
+        return int(won < 0.9 * runs)
+    print(f"{alarms} false alarms in {runs} runs of {repeats} repeats")
+    return int(alarms > max(1, 0.05 * runs))
+
+
+def one_matrix(folder: Path, number: int, repeats: int, slower: float, at: tuple[int, int]) -> RunFolder:
+    """One race of two simulators over 16 short cells, on these two cores."""
+    jitter = ("--tpot-jitter", "normal:0.2", "--ttft-jitter", "exponential:3", "--ttft-ms", "15")
+    b_ms = str(4 * (1 + slower / 100))
+    with (
+        simulator(*jitter, "--tpot-ms", "4", "--seed", str(2 * number), core=at[0]) as a,
+        simulator(*jitter, "--tpot-ms", b_ms, "--seed", str(2 * number + 1), core=at[0]) as b,
+    ):
+        return bench(folder, {"a": a, "b": b}, repeats, seed=number, cells=QUICK_CELLS, core=at[1])
+
+
 def told(what: str, found: Statistics) -> int:
     """Print the verdict and the drift check's words; 1 where a winner is claimed or the check is silent."""
     print(f"{what}: {headline(found).text}")
@@ -128,12 +190,19 @@ def judge(run: RunFolder) -> Statistics:
     return compare("a", "b", cell_samples(run.load().blocks, "a", "b"))
 
 
-def bench(folder: Path, engines: dict[str, str], repeats: int, seed: int) -> RunFolder:
-    """Race endpoints over one small cell. Raises SystemExit where the race fails."""
-    cell = {"name": "known", "question": "Is the verdict right?", "prompt_tokens": [32], "output_tokens": [32]}
-    scenario = {**cell, "load": {"concurrency": [4]}, "requests": 40, "repeats": repeats}
+def bench(
+    folder: Path,
+    engines: dict[str, str],
+    repeats: int,
+    seed: int,
+    cells: Mapping[str, Any] = ONE_CELL,
+    core: int | None = None,
+) -> RunFolder:
+    """Race endpoints over small cells, traffic on `core` (None: the last). Raises SystemExit where the race fails."""
+    scenario = {"name": "known", "question": "Is the verdict right?", **cells, "repeats": repeats}
     runs = folder / f"runs-{time.monotonic_ns()}"
-    command = ["taskset", "-c", str(cores()[1]), *race_command(folder, scenario, engines, runs), "--seed", str(seed)]
+    traffic = cores()[1] if core is None else core
+    command = ["taskset", "-c", str(traffic), *race_command(folder, scenario, engines, runs), "--seed", str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode not in (OK, NOT_WHOLE, CLIENT_LIMITED):
         raise SystemExit(f"the race failed:\n{done.stdout}{done.stderr}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import shlex
 import sys
 import time
@@ -19,13 +20,13 @@ from loadgen.bench.campaign import Campaign, make_folder
 from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.listener import Listener, Listeners
-from loadgen.bench.order import Order
 from loadgen.bench.progress import BenchProgress
-from loadgen.bench.race_locust import race_locust
 from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
 from loadgen.bench.until_decided import Looks, decider
 from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
+from loadgen.distributed.locust_client import LocustClient
+from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import OK, UserError
@@ -54,6 +55,37 @@ ALL_UP = say(
     "These engines were started by someone else: all stay up, and they take turns cell by cell "
     "(`between_blocks: keep`)."
 )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """A race, as the command line orders it."""
+
+    scenario: str
+    """A shipped scenario's name, a file or a run's folder; of no meaning with `resume`."""
+    engines: Sequence[Seat] | None
+    """Endpoints that already run; None takes the scenario's engines from the stack."""
+    checkout: Path
+    """Where the stack's state lies."""
+    default_runs_dir: Path
+    """Where runs go that neither the user nor the stack has a place for."""
+    runs_dir: Path | None = None
+    """Where the run folder goes; None for the stack's, or the default."""
+    resume: str | None = None
+    """The run to take up again, by id or folder."""
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Scenario keys to replace."""
+    most_repeats: int | None = None
+    """Repeat until the verdict is clear, but no more often than this; None: as the scenario says."""
+    workers: int = 1
+    """Locust workers of a race without the stack."""
+    accepted: frozenset[str] = frozenset()
+    """Preflight checks whose blocking findings do not stop the race."""
+
+    @property
+    def own_runs_dir(self) -> Path:
+        """Where runs go that the stack has no place for."""
+        return self.runs_dir or self.default_runs_dir
 
 
 def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] = lambda _: OK) -> int:
@@ -102,7 +134,7 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
     else:
         order, notes = dataclasses.replace(order, runs_dir=old.path.parent), manifest.messages[-1:]
     answers = _answer_check(scenario, seats, host, old)
-    with race_locust(order, seats, stack, manifest.run_id, console) as (locust, where):
+    with _locust(order, seats, stack, manifest.run_id, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
@@ -270,3 +302,43 @@ def _watched(
     )
     with progress, marks:
         yield Listeners([progress, marks])
+
+
+@contextlib.contextmanager
+def _locust(
+    order: Order, seats: Sequence[Seat], stack: RunningStack | None, run_id: str, console: Console
+) -> Iterator[tuple[LocustClient, Path]]:
+    """The Locust to drive, and the folder that its master writes runs to. Raises UserError when there is none."""
+    if stack is not None:
+        if order.runs_dir is None or order.runs_dir.resolve() == stack.runs_dir:
+            yield stack.locust, stack.runs_dir
+            return
+        if any(seat.local_url for seat in seats):
+            raise UserError(
+                f"--runs-dir: the stack's Locust writes to {stack.runs_dir}, and only it reaches the engines in their "
+                "own network. Leave --runs-dir out, or set BAKEOFF_RUNS_DIR and run `make down` and `make up`."
+            )
+        console.print(
+            f"The stack's Locust writes to {stack.runs_dir}, so this run has a Locust of its own; the stack's web UI "
+            "and dashboards will not show it.",
+            soft_wrap=True,
+        )
+    where = order.own_runs_dir.resolve()
+    # The run has no folder yet. Hidden, because what lists this folder means runs.
+    log = where / f".{run_id}.locust.log"
+    try:
+        with OwnLocust(seats, where, log, order.workers) as locust:
+            console.print(f"Locust: {locust.url}", highlight=False)
+            try:
+                yield locust, where
+            finally:
+                if (where / run_id).is_dir():
+                    log.replace(_unused(where / run_id / "locust.log"))
+    finally:
+        log.unlink(missing_ok=True)  # of a run that never began: what was wrong has been said
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or with a number where earlier sessions have left theirs."""
+    names = itertools.chain([path], (path.with_stem(f"{path.stem}.{number}") for number in itertools.count(2)))
+    return next(name for name in names if not name.exists())

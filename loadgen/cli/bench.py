@@ -70,8 +70,7 @@ def bench(
     none failed, but one is undecided, 5 preflight found engines that cannot be compared, 6 the load generator was the
     limit, so that nothing can be judged, 130 interrupted.
     """
-    from loadgen.bench.order import Order
-    from loadgen.bench.race import run_bench
+    from loadgen.bench.race import Order, run_bench
     from loadgen.runs.resume import find_scenario
 
     seats = endpoints.seats(workers=workers)

@@ -46,6 +46,7 @@ def compare(
     from loadgen.compare.page import write_comparison
     from loadgen.compare.sides import load_sides
     from loadgen.compare.terminal import show_comparison
+    from loadgen.presentation.language import language_of
     from loadgen.runs.folder import RunFolder
 
     if engine is not None and (a is not None or b is not None):
@@ -55,9 +56,11 @@ def compare(
     thresholds = gate.thresholds(scenario_thresholds(side_b.manifest.scenario))
     comparison = compare_runs(side_a, side_b, accepted=accept or (), thresholds=thresholds)
     terminal = open_console()
-    show_comparison(terminal, comparison)
+    told = language_of(lang.value)
+    show_comparison(terminal, comparison, told)
     page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}", lang.value)
     title = f"{side_b.label} ({side_b.manifest.run_id}) against {side_a.label} ({side_a.manifest.run_id})"
-    code = gate.tell(comparison.decisions, title=title, started_at=side_b.manifest.started_at, console=terminal)
-    terminal.print(f"Comparison: {page}", soft_wrap=True, highlight=False)
+    began = side_b.manifest.started_at
+    code = gate.tell(comparison.decisions, title=title, started_at=began, console=terminal, language=lang.value)
+    terminal.print(told("Comparison: {page}", page=page), soft_wrap=True, highlight=False)
     raise typer.Exit(code)

@@ -42,7 +42,7 @@ RunsDir = Annotated[
 RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="Run id or folder (default: the newest).")]
 Language = Annotated[
     LanguageChoice,
-    typer.Option("--lang", help="Language of the pages; zh writes .zh.html and .zh.md files."),
+    typer.Option("--lang", help="Language of pages and terminal; zh writes .zh.html and .zh.md files."),
 ]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file (- for stdout).")

@@ -50,11 +50,11 @@ def report(
     url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
     config = None if model_config is None else read_config(model_config)
     paths = write_report(folder, prometheus_url=url, language=lang.value, model_config=config)
-    console = open_console()
+    console, told = open_console(), language_of(lang.value)
     if not brief:
-        console.print(terminal_table(paths.data, language_of(lang.value)))
-    code = gate.judge_run(folder, console)
-    console.print(f"Report: {paths.html}", soft_wrap=True, highlight=False)
+        console.print(terminal_table(paths.data, told))
+    code = gate.judge_run(folder, console, lang.value)
+    console.print(told("Report: {page}", page=paths.html), soft_wrap=True, highlight=False)
     if url:
         show_dashboards(HOME, folder, url, console)
     raise typer.Exit(code)

@@ -97,6 +97,8 @@ def run(
     Exit code: 0 all requests succeeded, 1 some failed, 2 wrong usage, 6 all succeeded, but the load generator was the
     limit, so that the figures are not the server's, 130 interrupted.
     """
+    if batch is not None and any(other is not None for other in (concurrency, rate, trace)):
+        raise UserError("--batch is a load of its own: leave out --concurrency, --rate and --trace.")
     # First of all imports: a thread, such as the progress line's, must not take the interpreter from the reader.
     from gevent import monkey
 
@@ -115,8 +117,6 @@ def run(
 
     if shared_prefix_tokens >= prompt_tokens:
         raise UserError("--shared-prefix-tokens must be less than --prompt-tokens.")
-    if batch is not None and any(other is not None for other in (concurrency, rate, trace)):
-        raise UserError("--batch is a load of its own: leave out --concurrency, --rate and --trace.")
     replayed, rate = _open_loop(concurrency, rate, arrival, trace)
     longest = prompt_tokens + output_tokens
     facts = replayed.facts(str(trace)) if replayed is not None else None

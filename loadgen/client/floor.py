@@ -6,13 +6,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
 from loadgen.machine import HOME, IN_CHECKOUT, host_facts
 from loadgen.message import joined, say
-from loadgen.validation import Words
+from loadgen.validation import Lenient, Words
 
 SCHEMA_VERSION = 1
 FLOOR_FILE = HOME / ".bakeoff" / "calibration.json"
@@ -21,11 +21,7 @@ CALIBRATE = "make calibrate" if IN_CHECKOUT else "bakeoff calibrate"
 NOT_CALIBRATED = say("not calibrated here: run `{command}`", command=CALIBRATE)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class Errors(_Model):
+class Errors(Lenient):
     """Sizes of an error over requests (or gaps), sign left out."""
 
     p50: float
@@ -33,7 +29,7 @@ class Errors(_Model):
     max: float
 
 
-class FloorStep(_Model):
+class FloorStep(Lenient):
     """One load of the ladder."""
 
     streams: int
@@ -61,7 +57,7 @@ class FloorStep(_Model):
     limit_reasons: list[Words] = Field(default_factory=list)
 
 
-class Floor(_Model):
+class Floor(Lenient):
     """The content of `.bakeoff/calibration.json`."""
 
     schema_version: int = SCHEMA_VERSION

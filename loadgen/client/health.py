@@ -13,6 +13,7 @@ is what is measured, spends nothing on them. What only the worker can know trave
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from bisect import bisect_left
@@ -24,7 +25,6 @@ from loadgen.record import RequestRecord
 GRID_FACTOR = 1.25
 GRID_NS = tuple(round(1e4 * GRID_FACTOR**step) for step in range(63))
 """Upper bounds of the buckets in ns: 10 us to about 10 s, each 25% above the last."""
-GRID_LABELS = [f"{bound / 1e9:.6g}" for bound in GRID_NS]
 NS_PER_MS = 1e6
 PROBE_PERIOD_NS = 2_000_000
 """How often the probe looks. What goes by between two looks it cannot see, so a stall may be that much longer."""
@@ -33,20 +33,21 @@ KEPT_LATE = 200_000
 
 
 class LagHistogram:
-    """Counts of lags on one geometric grid; mergeable, and small as JSON."""
+    """Counts of lags, or of other times, on one geometric grid; mergeable, and small as JSON."""
 
-    __slots__ = ("counts", "max_ns", "sum_ns")
+    __slots__ = ("bounds", "counts", "max_ns", "sum_ns")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(GRID_NS) + 1)
-        self.sum_ns = 0
-        self.max_ns = 0
+    def __init__(self, bounds: tuple[int, ...] = GRID_NS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum_ns: float = 0
+        self.max_ns: float = 0
 
-    def add(self, lags_ns: Iterable[int]) -> None:
+    def add(self, lags_ns: Iterable[float]) -> None:
         """Count lags in ns; negative ones count as 0."""
-        counts, lags = self.counts, [lag if lag > 0 else 0 for lag in lags_ns]
+        counts, bounds, lags = self.counts, self.bounds, [lag if lag > 0 else 0 for lag in lags_ns]
         for lag in lags:
-            counts[bisect_left(GRID_NS, lag)] += 1
+            counts[bisect_left(bounds, lag)] += 1
         self.sum_ns += sum(lags)
         self.max_ns = max(self.max_ns, max(lags, default=0))
 
@@ -67,7 +68,7 @@ class LagHistogram:
         if not total:
             return None
         bucket = bisect_left(list(itertools.accumulate(self.counts)), max(1, math.ceil(share * total)))
-        bound = self.max_ns if bucket >= len(GRID_NS) else min(GRID_NS[bucket], self.max_ns)
+        bound = min(self.bounds[bucket], self.max_ns) if bucket < len(self.bounds) else self.max_ns
         return bound / NS_PER_MS
 
     def figures(self) -> dict[str, float | None]:
@@ -77,7 +78,7 @@ class LagHistogram:
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts by upper bound in seconds, ending with +Inf, as Prometheus wants them."""
-        return list(zip([*GRID_LABELS, "+Inf"], map(float, itertools.accumulate(self.counts)), strict=True))
+        return list(zip(_labels(self.bounds), map(float, itertools.accumulate(self.counts)), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data: buckets that hold something only."""
@@ -95,6 +96,12 @@ class LagHistogram:
             made.counts[position] = int(count)
         made.sum_ns, made.max_ns = int(data["sum_ns"]), int(data["max_ns"])
         return made
+
+
+@functools.cache
+def _labels(bounds: tuple[int, ...]) -> tuple[str, ...]:
+    """Upper bounds in seconds, as Prometheus has them."""
+    return (*(f"{bound / 1e9:.6g}" for bound in bounds), "+Inf")
 
 
 @dataclasses.dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import os
 import struct
@@ -40,16 +41,13 @@ class ClientProbe:
     """One a process. Starts at once; `begin` opens a block, `report` tells what was seen since then."""
 
     def __init__(self) -> None:
-        self._process = _Totals()
-        self._block = _Totals()
-        self._late: list[tuple[int, int]] = []
         self._gc_started = 0
         self._schedstat = _open_schedstat()
+        self._process = _Span(self._waiting_s())
         self._timer: _KernelTimer | None = None
         self._watcher: Any = None
         self._greenlet: Any = None
         self.begin()
-        self._process.start(self._waiting_s())
         gc.callbacks.append(self._on_gc)
         try:
             self._timer = _KernelTimer(PROBE_PERIOD_NS)
@@ -61,9 +59,8 @@ class ClientProbe:
 
     def begin(self) -> None:
         """A block begins: forget what was seen for the last one."""
-        self._block = _Totals()
-        self._block.start(self._waiting_s())
-        self._late = []
+        self._block = _Span(self._waiting_s())
+        self._late: list[tuple[int, int]] = []
 
     def report(self) -> ProbeReport:
         """What was seen since `begin`; of late wakes only those since the last report (see `give_back`)."""
@@ -117,8 +114,8 @@ class ClientProbe:
         lag = max(0, now - due)
         # A stall over several periods was met by each of them, the later ones for a shorter time.
         lags = range(lag, max(-1, lag - MAX_STALL_NS), -PROBE_PERIOD_NS)
-        self._process.loop_lag.add(lags)
-        self._block.loop_lag.add(lags)
+        self._process.seen.loop_lag.add(lags)
+        self._block.seen.loop_lag.add(lags)
         if lag >= LATE_NS and len(self._late) < MAX_LATE:
             self._late.append((now, lag))
 
@@ -127,10 +124,10 @@ class ClientProbe:
             self._gc_started = _monotonic_ns()
             return
         seconds = (_monotonic_ns() - self._gc_started) / 1e9
-        for totals in (self._process, self._block):
-            totals.gc_pauses += 1
-            totals.gc_total_s += seconds
-            totals.gc_max_s = max(totals.gc_max_s, seconds)
+        for seen in (self._process.seen, self._block.seen):
+            seen.gc_pauses += 1
+            seen.gc_total_s += seconds
+            seen.gc_max_s = max(seen.gc_max_s, seconds)
 
     def _waiting_s(self) -> float | None:
         """Run-queue time of the main thread: second field of /proc/PID/schedstat (sched-stats of the kernel's docs)."""
@@ -142,30 +139,19 @@ class ClientProbe:
             return None
 
 
-class _Totals:
-    """Sums since a moment."""
+class _Span:
+    """What was seen since a moment."""
 
-    def __init__(self) -> None:
-        self.loop_lag = LagHistogram()
-        self.gc_pauses = 0
-        self.gc_total_s = self.gc_max_s = 0.0
-
-    def start(self, waiting_s: float | None) -> None:
+    def __init__(self, waiting_s: float | None) -> None:
+        self.seen = ProbeReport()
         self._wall_ns, self._cpu_s, self._waiting_s = _monotonic_ns(), time.process_time(), waiting_s
 
     def report(self, waiting_s: float | None) -> ProbeReport:
-        known = waiting_s is not None and self._waiting_s is not None
+        waited = waiting_s - self._waiting_s if waiting_s is not None and self._waiting_s is not None else None
         lag = LagHistogram()
-        lag.merge(self.loop_lag)
-        return ProbeReport(
-            wall_s=(_monotonic_ns() - self._wall_ns) / 1e9,
-            cpu_s=time.process_time() - self._cpu_s,
-            waiting_s=waiting_s - self._waiting_s if known else None,  # type: ignore[operator]
-            loop_lag=lag,
-            gc_pauses=self.gc_pauses,
-            gc_total_s=self.gc_total_s,
-            gc_max_s=self.gc_max_s,
-        )
+        lag.merge(self.seen.loop_lag)
+        wall_s, cpu_s = (_monotonic_ns() - self._wall_ns) / 1e9, time.process_time() - self._cpu_s
+        return dataclasses.replace(self.seen, wall_s=wall_s, cpu_s=cpu_s, waiting_s=waited, loop_lag=lag, late=[])
 
 
 class _Timespec(ctypes.Structure):

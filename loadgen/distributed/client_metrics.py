@@ -7,29 +7,25 @@ past `MAX_SERIES` combinations of engine, model, scenario and cell, new cells ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadgen.client.health import LagHistogram, schedule_lag_ns
+from loadgen.client.health import GRID_FACTOR, NS_PER_MS, LagHistogram, schedule_lag_ns
 from loadgen.distributed.messages import Pulse
 from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
-from loadgen.metrics.summary import Floats, itl_ms
+from loadgen.metrics.summary import itl_ms
 from loadgen.record import RequestRecord
 from loadgen.traffic.plan import BlockPlan
 
-GRID_FACTOR = 1.25
-GRID_S: Floats = 1e-4 * np.power(GRID_FACTOR, np.arange(68, dtype=np.float64))
-"""Upper bounds of the buckets in seconds: 0.1 ms to about 310 s, each 25% above the last."""
-GRID_LABELS = [f"{bound:.6g}" for bound in GRID_S]
+GRID_NS = tuple(round(1e5 * GRID_FACTOR**step) for step in range(68))
+"""Upper bounds of the buckets in ns: 0.1 ms to about 310 s, each 25% above the last."""
 MAX_SERIES = 200
 MAX_WORKERS = 100
 LABELS = ("engine", "model", "scenario", "cell")
 BLOCK_LABELS = ("run_id", "scenario", "block", "engine", "cell", "load")
 Key = tuple[str, ...]
-Buckets = list[tuple[str, float]]
 
 HISTOGRAMS = {
     "ttft": "Time to first token, from the first byte sent to the first content event.",
@@ -52,25 +48,6 @@ LAGS = {
 }
 
 
-class GridHistogram:
-    """Counts on the shared grid."""
-
-    __slots__ = ("counts", "total")
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(len(GRID_S) + 1, dtype=np.int64)
-        self.total = 0.0
-
-    def add(self, seconds: Floats) -> None:
-        """Count values, seconds, shape (n,)."""
-        np.add.at(self.counts, np.searchsorted(GRID_S, seconds, side="left"), 1)
-        self.total += float(seconds.sum())
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts by upper bound, ending with +Inf."""
-        return list(zip([*GRID_LABELS, "+Inf"], np.cumsum(self.counts).astype(float).tolist(), strict=True))
-
-
 @dataclasses.dataclass
 class WorkerFigures:
     """What is known of one worker, since its process started."""
@@ -85,7 +62,7 @@ class ClientMetrics(Collector):
     """Collects what the master learns from records and from the workers' pulses."""
 
     def __init__(self) -> None:
-        self._histograms: dict[Key, dict[str, GridHistogram]] = {}
+        self._histograms: dict[Key, dict[str, LagHistogram]] = {}
         self._requests: dict[Key, dict[str, int]] = {}
         self._tokens: dict[Key, tuple[int, int]] = {}
         self._workers: dict[str, WorkerFigures] = {}
@@ -109,8 +86,8 @@ class ClientMetrics(Collector):
         """The key, or that of all others where there are too many."""
         return key if key in self._requests or len(self._requests) < MAX_SERIES else ("other",) * len(LABELS)
 
-    def _histograms_of(self, key: Key) -> dict[str, GridHistogram]:
-        return self._histograms.setdefault(key, {name: GridHistogram() for name in HISTOGRAMS})
+    def _histograms_of(self, key: Key) -> dict[str, LagHistogram]:
+        return self._histograms.setdefault(key, {name: LagHistogram(GRID_NS) for name in HISTOGRAMS})
 
     def observe(self, record: RequestRecord, scenario: str) -> None:
         """Count one request of any phase. Requests that the load generator ended itself are counted as aborted only."""
@@ -130,9 +107,9 @@ class ClientMetrics(Collector):
         histograms = self._histograms_of(key)
         for name, value in (("ttft", ttft_ms(record)), ("tpot", tpot_ms(record)), ("e2e", e2e_ms(record))):
             if value is not None:
-                histograms[name].add(np.array([value / 1e3]))
+                histograms[name].add([value * NS_PER_MS])
         if record.events > 1:
-            histograms["itl"].add(itl_ms(record) / 1e3)
+            histograms["itl"].add((itl_ms(record) * NS_PER_MS).tolist())
 
     def take_pulse(self, pulse: Pulse) -> None:
         """Take what a worker tells of itself."""
@@ -151,10 +128,7 @@ class ClientMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield all metric families."""
         for name, text in HISTOGRAMS.items():
-            yield _histograms(
-                *(f"{name}_seconds", text, LABELS),
-                ((key, own[name].buckets(), own[name].total) for key, own in self._histograms.items()),
-            )
+            yield _histograms(f"{name}_seconds", text, LABELS, {k: own[name] for k, own in self._histograms.items()})
         outcomes = (((*key, what), count) for key, own in self._requests.items() for what, count in own.items())
         text = "Requests by outcome: ok, aborted or an error kind."
         yield _family(CounterMetricFamily, "requests", text, (*LABELS, "outcome"), outcomes)
@@ -181,10 +155,7 @@ class ClientMetrics(Collector):
             values = (((worker,), getattr(own, figure)) for worker, own in workers)
             yield _family(CounterMetricFamily, name, text, ("worker",), values)
         for name, text in LAGS.items():
-            yield _histograms(
-                *(f"{name}_lag_seconds", text, ("worker",)),
-                (((worker,), own.lags[name].buckets(), own.lags[name].sum_ns / 1e9) for worker, own in workers),
-            )
+            yield _histograms(f"{name}_lag_seconds", text, ("worker",), {(w,): own.lags[name] for w, own in workers})
 
 
 def _family(
@@ -200,10 +171,8 @@ def _family(
     return family
 
 
-def _histograms(
-    name: str, text: str, labels: Key, values: Iterable[tuple[Key, Buckets, float]]
-) -> HistogramMetricFamily:
+def _histograms(name: str, text: str, labels: Key, values: Mapping[Key, LagHistogram]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(f"bakeoff_client_{name}", text, labels=labels)
-    for key, buckets, total in values:
-        family.add_metric(key, buckets, total)
+    for key, histogram in values.items():
+        family.add_metric(key, histogram.buckets(), histogram.sum_ns / 1e9)
     return family

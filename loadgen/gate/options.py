@@ -73,16 +73,19 @@ class Gate:
                 "(`bakeoff compare`), or give a limit, such as 'ttft.p95 > 800ms'."
             )
 
-    def tell(self, decisions: Sequence[Decision], *, title: str, started_at: float, console: Console) -> int:
-        """Print the decisions and write the files. Returns the exit code. Raises UserError."""
+    def tell(
+        self, decisions: Sequence[Decision], *, title: str, started_at: float, console: Console, language: str = "en"
+    ) -> int:
+        """Print the decisions, and write the files, in English. Returns the exit code. Raises UserError."""
         from loadgen.gate.decide import exit_code
         from loadgen.gate.junit import junit_xml
         from loadgen.gate.summary import gate_markdown
         from loadgen.gate.terminal import show_decisions
+        from loadgen.presentation.language import language_of
 
         if not decisions and not (self.junit or self.markdown or self._summary):
             return 0
-        show_decisions(console, decisions)
+        show_decisions(console, decisions, language_of(language))
         if self.junit is not None:
             write_result(self.junit, junit_xml(decisions, name=title, started_at=started_at))
         for file, append in ((self.markdown, False), (self._summary, True)):
@@ -90,7 +93,7 @@ class Gate:
                 write_result(file, gate_markdown(decisions, title=title), append=append)
         return exit_code(decisions)
 
-    def judge_run(self, folder: RunFolder, console: Console) -> int:
+    def judge_run(self, folder: RunFolder, console: Console, language: str = "en") -> int:
         """Hold one run against the thresholds, engine against engine. Returns the exit code."""
         from loadgen.gate.cases import run_cases
         from loadgen.gate.decide import decide
@@ -102,7 +105,8 @@ class Gate:
         self.check_engines(len(run.manifest.engines))
         decisions = decide(run_cases(thresholds, run))
         title = f"{run.manifest.scenario.get('name') or 'run'} ({run.manifest.run_id})"
-        return self.tell(decisions, title=title, started_at=run.manifest.started_at, console=console)
+        began = run.manifest.started_at
+        return self.tell(decisions, title=title, started_at=began, console=console, language=language)
 
 
 def scenario_thresholds(scenario: dict[str, object]) -> list[str]:

@@ -14,7 +14,7 @@ from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import Api
 from loadgen.preflight.parameters import ask_parameters
-from loadgen.preflight.prefix_probe import probe_prefix_cache
+from loadgen.preflight.prefix_cache import probe_prefix_cache
 from loadgen.preflight.questions import (
     COUNTED_TEXTS,
     GREEDY_TEXTS,
@@ -40,7 +40,8 @@ def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, no
             for all engines.
         tell: is told what is being asked.
     """
-    with _asker(endpoint, text_api) as texts, _asker(endpoint, endpoint.api) as traffic:
+    closing = contextlib.closing
+    with closing(Asker(endpoint, text_api)) as texts, closing(Asker(endpoint)) as traffic:
         session = _Session(endpoint, recipe, texts, traffic, nonce)
         tell("1 of 5, counting tokens")
         counts = session.count_texts()
@@ -140,7 +141,3 @@ class _Session:
 
     def _fields(self, tokens: int) -> dict[str, Any]:
         return {**self._engine.sampling_fields(), **self._engine.length_fields(tokens)}
-
-
-def _asker(endpoint: Endpoint, api: Api) -> contextlib.closing[Asker]:
-    return contextlib.closing(Asker(endpoint, api))

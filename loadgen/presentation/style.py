@@ -56,8 +56,8 @@ def looks_of(engines: Sequence[str]) -> tuple[int, ...]:
 
 
 EQUAL, OPEN, NONE = "=", "?", "–"
-"""Signs of a verdict without a winner: no difference, undecided, not comparable."""
 SIGNS = ((EQUAL, mark("no difference that matters")), (OPEN, mark("undecided")), (NONE, mark("not comparable")))
+"""Signs of a verdict without a winner: no difference, undecided, not comparable."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

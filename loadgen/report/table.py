@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadgen.presentation.language import ENGLISH, Language
-from loadgen.presentation.style import EQUAL, LOOKS, NONE, OPEN, SIGNS, Mark, verdict_mark
+from loadgen.presentation.style import LOOKS, SIGNS, Mark, verdict_mark
 from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
@@ -98,35 +98,39 @@ class TerminalTable:
         columns = [column for column in self.data.columns if wide or not column.wide_only]
         if not wide and self.data.slo is not None:
             columns.remove(TPOT_P95)  # there is no room for this and goodput
-        load = {"concurrency": "users", "batch size": "batch"}.get(self.data.load_axis, "req/s")
+        say = self.say
+        load = {"concurrency": say("users"), "batch size": say("batch")}.get(self.data.load_axis, "req/s")
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         # Only names may give way to a narrow terminal: a figure that loses a digit is a wrong figure.
-        table.add_column(f"prompt →\noutput\n× {load}" if wide else f"prompt\n× {load}", overflow="fold")
-        table.add_column("engine", overflow="fold", max_width=24 if wide else 12)
+        lengths = say("prompt → output").replace("→ ", "→\n") if wide else say("prompt")
+        table.add_column(f"{lengths}\n× {load}", overflow="fold")
+        table.add_column(say("engine"), overflow="fold", max_width=24 if wide else 12)
         for column in columns:
-            table.add_column(f"{column.label}\n{column.unit}".replace(" ", "\n"), justify="right", no_wrap=True)
-        table.add_column("err.", justify="right", no_wrap=True)
+            heading = f"{say(column.label)}\n{say(column.unit)}".replace(" ", "\n")
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(say("err."), justify="right", no_wrap=True)
         for view in self.data.cells:
             for seat, engine in enumerate(self.data.engines):
                 entry = view.engines[engine]
                 name = printable(engine) + (" *" if entry.status == "partial" else "") + (" !" if entry.limited else "")
                 failed = DASH if entry.summary is None else count(sum(entry.summary.errors.values()))
                 table.add_row(
-                    Text("" if seat else _cell_name(view, wide)),
+                    Text("" if seat else self._cell_name(view, wide)),
                     Text(name, style=LOOKS[self.data.looks[seat]].terminal),
                     *(_figure(column, entry) for column in columns),
                     Text(failed, style="red" if failed not in (DASH, "0") else ""),
                 )
             for seat, engine in enumerate(self.data.engines[1:], start=1):
-                label = "ratio" if len(self.data.engines) == 2 else f"{printable(engine)} ÷"
+                label = say("ratio") if len(self.data.engines) == 2 else f"{printable(engine)} ÷"
                 table.add_row("", Text(label, style="dim"), *(self._ratio(view, seat, c) for c in columns), "")
             table.add_section()
         if len(self.data.engines) > 1:
             table.caption = self._caption()
         if any(entry.status == "partial" for view in self.data.cells for entry in view.engines.values()):
-            table.caption = Text.assemble(table.caption or "", "  * partial")
+            table.caption = Text.assemble(table.caption or "", f"  * {say('partial')}")
         if any(entry.limited for view in self.data.cells for entry in view.engines.values()):
-            table.caption = Text.assemble(table.caption or "", "  ! client-limited: decides nothing")
+            limited = say("client-limited: decides nothing")
+            table.caption = Text.assemble(table.caption or "", f"  ! {limited}")
         return table
 
     def _ratio(self, view: CellView, seat: int, column: Column) -> Text:
@@ -147,26 +151,39 @@ class TerminalTable:
 
     def _caption(self) -> Text:
         """What the signs of ratios mean."""
-        found = Text(f"ratio: a figure divided by that of {printable(self.data.engines[0])}, with its 95% interval;")
+        say, first = self.say, printable(self.data.engines[0])
+        found = Text(say("ratio: a figure divided by that of {engine}, with its 95% interval;", engine=first))
         for place, engine in zip(self.data.looks, self.data.engines, strict=True):
             look = LOOKS[place]
-            found.append(f" {look.glyph}", style=look.terminal).append(f" {printable(engine)} is faster,")
-        found.append(f" {EQUAL} no difference that matters, {OPEN} undecided, {NONE} not comparable. ")
-        return found.append(ONLY_HEADLINES)
+            found.append(f" {look.glyph}", style=look.terminal).append(f" {printable(engine)} {say('is faster')},")
+        signs = ", ".join(f"{sign} {say(words)}" for sign, words in SIGNS)
+        return found.append(f" {signs}. {say(ONLY_HEADLINES)}")
 
     def _capacity(self) -> Table:
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-        for heading in ("prompt →\noutput", "engine"):
+        say = self.say
+        for heading in (say("prompt → output").replace("→ ", "→\n"), say("engine")):
             table.add_column(heading, overflow="fold")
-        for heading in ("capacity", "interval"):
+        for heading in (say("capacity"), say("interval")):
             table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("note", overflow="fold")
+        table.add_column(say("note"), overflow="fold")
         for row in self.data.capacity:
-            shared = f", {row.shared_prefix:.0%} shared" if row.shared_prefix else ""
+            shared = f", {self._shared(round(100 * row.shared_prefix))}" if row.shared_prefix else ""
             shape = f"{row.prompt_tokens} → {row.output_tokens}{shared}"
             cells = (shape, printable(row.engine), row.text, row.interval_text, row.note)
-            table.add_row(*(Text(cell) for cell in cells))
+            table.add_row(*(Text(say.shown(cell)) for cell in cells))
         return table
+
+    def _cell_name(self, view: CellView, wide: bool) -> str:
+        if view.cell is None:
+            return printable(view.id)
+        output = f" → {view.cell.output_tokens}" if wide else ""
+        # What else a cell has is the same in all of them.
+        shared = f", {self._shared(view.cell.shared_percent)}" if view.cell.shared_percent else ""
+        return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{shared}"
+
+    def _shared(self, percent: int) -> str:
+        return self.say("{percent}% shared", percent=percent)
 
 
 def _figure(column: Column, entry: EngineCell) -> Text:
@@ -180,18 +197,6 @@ def _signed(mark: Mark, figure: str) -> Text:
     return Text(f"{mark.sign} {figure}", style="" if mark.look is None else LOOKS[mark.look].terminal)
 
 
-def _cell_name(view: CellView, wide: bool) -> str:
-    if view.cell is None:
-        return printable(view.id)
-    output = f" → {view.cell.output_tokens}" if wide else ""
-    # What else a cell has is the same in all of them.
-    shared = f", {view.cell.shared_percent}% shared" if view.cell.shared_percent else ""
-    return f"{view.cell.prompt_tokens}{output} × {view.cell.load:g}{shared}"
-
-
 def terminal_table(data: ReportData, language: Language = ENGLISH) -> TerminalTable:
-    """Return the comparison table as a rich renderable: `Console().print(terminal_table(data))`.
-
-    Notices, verdicts and headline are in the language; the table of figures is in English.
-    """
+    """Return the comparison table as a rich renderable: `Console().print(terminal_table(data))`."""
     return TerminalTable(data, language)

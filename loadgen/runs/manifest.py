@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator
+from pydantic import Field, ValidationError, WrapValidator, field_validator
 
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.files import write_file
 from loadgen.metrics.window import CutRule
-from loadgen.validation import Words
+from loadgen.validation import Lenient, Words
 
 if TYPE_CHECKING:
     from loadgen.endpoints.endpoint import Endpoint
@@ -29,10 +29,6 @@ Verdict = Literal["equal", "unknown", "noted", "blocking"]
 """`unknown`: of an engine, or of all, it could not be told."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
 def _unless_unreadable(value: object, read: Callable[[object], Any]) -> Any:
     try:
         return read(value)
@@ -40,7 +36,7 @@ def _unless_unreadable(value: object, read: Callable[[object], Any]) -> Any:
         return None
 
 
-class EngineFacts(_Model):
+class EngineFacts(Lenient):
     """One engine as it was raced."""
 
     name: str
@@ -71,7 +67,7 @@ class EngineFacts(_Model):
         )
 
 
-class ParityFact(_Model):
+class ParityFact(Lenient):
     """One thing that was compared between the engines before the race."""
 
     check: str
@@ -87,7 +83,7 @@ class ParityFact(_Model):
     """What to do about it; empty where nothing is to be done."""
 
 
-class BlockFacts(_Model):
+class BlockFacts(Lenient):
     """What became of one block. Its records carry `record_id` in their `block` field."""
 
     id: str
@@ -151,7 +147,7 @@ class BlockFacts(_Model):
         return self.client is not None and self.client.limited
 
 
-class Session(_Model):
+class Session(Lenient):
     """One stretch of work on a run: a run that was stopped and resumed has several, with gaps between them."""
 
     started_at: float
@@ -162,7 +158,7 @@ class Session(_Model):
     git: dict[str, Any] = Field(default_factory=dict)
 
 
-class Manifest(_Model):
+class Manifest(Lenient):
     """`manifest.json` of a run folder."""
 
     schema_version: int = SCHEMA_VERSION

@@ -123,7 +123,7 @@ class Comparison(Judged):
 
 
 class Overall(Judged):
-    """One metric over all cells: the geometric mean of their ratios, its interval by repeat."""
+    """One metric over all cells: the geometric mean of their ratios."""
 
     cells: int = Field(description="cells in the mean")
     verdicts: dict[Verdict, int] = Field(description="of the single cells, how many have which verdict")

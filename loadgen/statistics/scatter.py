@@ -62,9 +62,9 @@ class Priors:
     overall: Common
 
 
-PROCESSES = Priors(Common(0.25, 2.0, 8.0), Common(0.25, 1.2, 20.0))
+PROCESSES = Priors(Common(0.25, 2.0, 8.0), Common(0.25, 1.15, 20.0))
 """Repeats of the same processes, minutes apart, seldom differ in all cells by more than they scatter in one."""
-STARTS = Priors(Common(0.25, 1.1, 17.0, least=0.05), Common(0.25, 1.1, 50.0, least=0.05))
+STARTS = Priors(Common(0.25, 1.1, 19.0, least=0.05), Common(0.25, 1.1, 50.0, least=0.05))
 """Starts do: on an H200 two starts of one engine differed by 0.5% in every cell, their repeats by 0.05 to 0.3%."""
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 from loadgen.record import ErrorKind, RequestRecord, http_kind
 from loadgen.stream.event_reader import EventReader
-from loadgen.stream.http_stream import Connection, ConnectionCut, ResponseStream, StreamFailure
+from loadgen.stream.http_failures import ConnectionCut, StreamFailure
+from loadgen.stream.http_stream import Connection, ResponseStream
 from loadgen.stream.sse import SSEError
 from loadgen.stream.timeouts import Timeouts
 

@@ -25,17 +25,6 @@ from loadgen.stream.http_failures import ConnectError, ConnectionCut, ProtocolEr
 from loadgen.stream.http_parser import ResponseParser
 from loadgen.stream.timed_socket import Skim, TimedSocket
 
-__all__ = [
-    "ConnectError",
-    "Connection",
-    "ConnectionCut",
-    "ProtocolError",
-    "ResponseStream",
-    "StreamFailure",
-    "StreamTimeout",
-    "default_ssl_context",
-]
-
 MAX_ERROR_BODY_BYTES = 64 * 1024
 IDLE_CLOSE_NS = 100_000_000
 """A server that closed an idle connection as a request was on its way is heard of within a round trip. One that ends it
@@ -176,8 +165,8 @@ class ResponseStream:
     An iteration that ends has seen the whole body; otherwise it raises a `StreamFailure`, after it has given
     all bytes that came before. A status of 400 and above is no exception: see `read_body`.
 
-    `t_send`: before the first byte of the request was written. `t_head`: arrival of the read that completed
-    the head. `t_done`: arrival of the read that completed the body, or when it failed. All monotonic ns.
+    `t_send`: before the first byte of the request was written. `t_done`: arrival of the read that completed the body,
+    or when it failed. Both monotonic ns.
     `status`, `headers` (names in lower case; repeated ones joined by ", "): known once the head has come, see
     `wait_head`. `reused`: the connection had served before.
 
@@ -198,7 +187,6 @@ class ResponseStream:
     ) -> None:
         """`give_back` is told of the end, and whether the connection may serve again; not after `abandon`."""
         self.t_send = 0
-        self.t_head: int | None = None
         self.t_done: int | None = None
         self.reused = reused
         self.read_at = 0
@@ -300,12 +288,6 @@ class ResponseStream:
         self._attached = False
         self._stop_timer()
 
-    def __enter__(self) -> ResponseStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _fail(self, failure: StreamFailure) -> StreamFailure:
         """Close the connection, stamp `t_done` unless it is set, and return `failure` for the caller to raise."""
         if self.t_done is None:
@@ -359,8 +341,6 @@ class ResponseStream:
         content = parser.feed(data)
         if parser.complete and self._unparsed:
             content += parser.feed(self._unparsed)  # bytes behind the end: the parser says what is wrong with them
-        if self.t_head is None and parser.status is not None:
-            self.t_head = now
         if parser.problem is not None:
             self.t_done = now  # the next step raises, after the bytes that came are given
         elif parser.complete:

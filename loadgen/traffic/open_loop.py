@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import gevent
 import gevent.pool
 
-from loadgen.stream.http_stream import Connection, StreamFailure
+from loadgen.stream.http_failures import StreamFailure
+from loadgen.stream.http_stream import Connection
 
 SPARE_CONNECTIONS = 4
 MAX_IDLE = 256

@@ -9,7 +9,8 @@ from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
 from loadgen.errors import UserError
-from loadgen.settings import Paths, Settings, find_checkout
+from loadgen.machine import ROOT
+from loadgen.settings import Paths, Settings
 
 BOARDS = "grafana/dashboards"
 HOME_BOARD = f"{BOARDS}/bakeoff.json"
@@ -24,7 +25,7 @@ def grafana_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "GF_PATHS_LOGS": str(paths.state / "grafana" / "logs"),
         "GF_PATHS_PROVISIONING": str(paths.grafana),
         "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(paths.checkout / HOME_BOARD),
-        **{name: value or "" for name, value in dotenv_values(find_checkout() / "grafana" / "grafana.env").items()},
+        **{name: value or "" for name, value in dotenv_values(ROOT / "grafana" / "grafana.env").items()},
     }
 
 
@@ -49,4 +50,4 @@ def render_grafana(settings: Settings, paths: Paths) -> dict[str, str]:
 
 def _provisioning(name: str) -> Any:
     """What containers are provisioned with."""
-    return YAML(typ="safe").load(find_checkout() / "grafana" / "provisioning" / name)
+    return YAML(typ="safe").load(ROOT / "grafana" / "provisioning" / name)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from loadgen.compare.comparison import compare_runs
 from loadgen.compare.page import write_comparison
 from loadgen.compare.sides import load_sides
+from loadgen.compare.terminal import show_comparison
+from loadgen.gate.terminal import show_decisions
+from loadgen.presentation.language import CHINESE
 from loadgen.presentation.locale.__main__ import extracted
 from loadgen.runs.folder import RunFolder
 from loadgen.scenario.model import Cell
@@ -82,13 +87,21 @@ def test_each_runs_own_drift_is_told(tmp_path: Path) -> None:
     assert "TTFT p50 of B vllm moved by +" in (tmp_path / "out" / "compare.md").read_text(encoding="utf-8")
 
 
-def test_pages_in_chinese(tmp_path: Path) -> None:
+def test_pages_and_terminal_in_chinese(tmp_path: Path) -> None:
     a, b = load_sides(*runs(tmp_path, SLO, SLO), None, None)
     comparison = compare_runs(a, b, thresholds=[parse_threshold("ttft.p95 > +5%")])
     page = write_comparison(comparison, tmp_path / "out", "zh")
     assert page.name == "compare.zh.html" and (tmp_path / "out" / "compare_files.zh" / "drift.png").is_file()
-    for text in (Page(page.read_text(encoding="utf-8")).text, (tmp_path / "out/compare.zh.md").read_text("utf-8")):
-        for words in ("Bakeoff 运行对比", "阈值", "漂移", "有效吞吐", "两次运行", "B vllm 对比 A vllm"):
+    terminal = Console(width=160, file=io.StringIO())
+    show_comparison(terminal, comparison, CHINESE)
+    show_decisions(terminal, comparison.decisions, CHINESE)
+    made = "Bakeoff 运行对比", "阈值", "漂移", "有效吞吐", "两次运行", "B vllm 对比 A vllm"
+    for text, expected in (
+        (Page(page.read_text(encoding="utf-8")).text, made),
+        ((tmp_path / "out/compare.zh.md").read_text("utf-8"), made),
+        (terminal.file.getvalue(), ("引擎", "置信区间", "比值", "更快", "并发", "阈值", "尚无定论")),
+    ):
+        for words in expected:
             assert words in text, words
         for english in filter(lambda sentence: isinstance(sentence, str), extracted()):
             if len(english) > 25 and "{" not in english and "`" not in english:

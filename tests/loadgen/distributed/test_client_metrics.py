@@ -14,12 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.client.health import LagHistogram, ProbeReport
 from loadgen.distributed import client_metrics
-from loadgen.distributed.client_metrics import GRID_LABELS, GRID_S, MAX_SERIES, ClientMetrics
+from loadgen.distributed.client_metrics import GRID_NS, MAX_SERIES, ClientMetrics
 from loadgen.distributed.messages import Pulse
 from tests.loadgen.records import MS, record
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 LABELS = {"engine": "e", "model": "m", "scenario": "s", "cell": "c"}
+
+
+BOUNDS = [label for label, _ in LagHistogram(GRID_NS).buckets()[:-1]]
 
 
 def plan(block: str, cell: str) -> Any:
@@ -77,7 +80,7 @@ def test_histograms_agree_with_an_oracle(streams):
         assert value(samples, f"{full}_count") == len(values)
         assert value(samples, f"{full}_sum") == pytest.approx(sum(values), rel=1e-9)
         assert value(samples, f"{full}_bucket", le="+Inf") == len(values)
-        for label in GRID_LABELS:
+        for label in BOUNDS:
             bound = float(label)
             # The label is rounded to six digits: values that near to the bound may lie on either side.
             sure = sum(v <= bound * (1 - 1e-5) for v in values)
@@ -86,7 +89,7 @@ def test_histograms_agree_with_an_oracle(streams):
 
 
 def test_one_geometric_grid_from_a_tenth_of_a_millisecond_to_minutes():
-    bounds = [float(label) for label in GRID_LABELS]
+    bounds = [float(label) for label in BOUNDS]
     assert bounds == sorted(set(bounds))
     assert bounds[0] == pytest.approx(1e-4) and bounds[-1] > 300
     ratios = [b / a for a, b in itertools.pairwise(bounds)]
@@ -96,9 +99,9 @@ def test_one_geometric_grid_from_a_tenth_of_a_millisecond_to_minutes():
 
 @pytest.mark.parametrize("index", [0, 10, 67])
 def test_a_value_on_a_bound_belongs_to_its_bucket(index):
-    histogram = client_metrics.GridHistogram()
-    histogram.add(GRID_S[index : index + 1])
-    assert [count for _, count in histogram.buckets()] == [0.0] * index + [1.0] * (len(GRID_S) + 1 - index)
+    histogram = LagHistogram(GRID_NS)
+    histogram.add([GRID_NS[index]])
+    assert [count for _, count in histogram.buckets()] == [0.0] * index + [1.0] * (len(GRID_NS) + 1 - index)
 
 
 def test_counters_count_outcomes_and_tokens():

@@ -20,7 +20,7 @@ from loadgen.preflight.compare import compare
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import COUNTED_TEXTS
 from loadgen.preflight.sampling import sample_engine
-from loadgen.preflight.token_counts import explain_counts
+from loadgen.preflight.work_checks import explain_counts
 from loadgen.settings import Paths
 from tests.loadgen.bench.races import TOP
 from tests.stack.set_up import has_llamacpp

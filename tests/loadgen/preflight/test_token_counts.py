@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from loadgen.preflight.token_counts import explain_counts
+from loadgen.preflight.work_checks import explain_counts
 
 COUNTS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 5000), min_size=2)
 

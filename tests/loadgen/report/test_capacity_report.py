@@ -32,7 +32,7 @@ def test_a_search_in_every_form(searched):
     # Loads that only one engine was asked for are nothing that is missing.
     assert summary["partial"] is False
     assert not [notice for notice in summary["notices"] if "never ran" in notice["text"]]
-    assert "90% of the requests with TTFT <= 100 ms: a 1" in summary["headline"]
+    assert "90% of the requests with TTFT <= 100 ms: a 1" in summary["headline"]["sentence"]
     console = Console(width=100, record=True)
     console.print(terminal_table(report_data(searched, prometheus_url=None)))
     for text in (paths.html.read_text(), paths.markdown.read_text(), console.export_text()):

@@ -158,6 +158,33 @@ def test_the_id_of_an_open_loop_cell_reads_back(cell):
     assert cell.load == cell.rate
 
 
+@settings(deadline=None)
+@given(st.builds(Cell, st.integers(1, 10**8), st.integers(1, 10**8), st.just(0), batch=st.integers(1, 10_000)))
+def test_the_id_of_a_batch_cell_reads_back(cell):
+    assert Cell.parse(cell.id) == cell
+    assert (cell.open_loop, cell.load, cell.streams) == (False, cell.batch, cell.batch)
+    assert cell.load_text == f"batch {cell.batch}"
+
+
+def test_a_batch_scenario(write):
+    scenario = load_scenario(
+        write(GOOD.replace("concurrency: [1, 3]", "batch: [4, 1]") + "fail_if: [batch_latency.p50 > 2s]\n")
+    )
+    assert [cell.id for cell in scenario.cells()][:2] == ["p0008-o0002-b004", "p0008-o0002-b001"]
+    assert scenario.warmup == 1
+    assert [cell.whole(scenario.requests) for cell in scenario.cells()[:2]] == [8, 5]
+    assert Cell(8, 2, 0, batch=4).id == "p0008-o0002-b004"
+
+
+def test_the_matrix_of_batches_is_the_classic_one_with_batches_for_users():
+    classic, batches = load_scenario("seed-matrix"), load_scenario("seed-matrix-batch")
+    assert [cell.shape for cell in classic.cells()] == [cell.shape for cell in batches.cells()]
+    assert [cell.concurrency for cell in classic.cells()] == [cell.batch for cell in batches.cells()]
+    own = ("name", "question", "load")
+    a, b = (scenario.model_dump(exclude=set(own)) for scenario in (classic, batches))
+    assert a == b
+
+
 def test_an_open_loop_scenario(write):
     scenario = load_scenario(write(GOOD.replace("concurrency: [1, 3]", "rate: [2, 0.5]\n  arrival: constant")))
     assert [cell.id for cell in scenario.cells()][:2] == ["p0008-o0002-r2", "p0008-o0002-r0.5"]
@@ -225,6 +252,14 @@ def test_what_is_no_cell_id(text):
         (GOOD.replace("name: mine", "name: Mine Own"), 1, ["`name`", "small letters"]),
         (GOOD + "timeouts: {total_s: .inf}\n", 9, ["`timeouts.total_s`", "finite"]),
         (GOOD + "timeouts: {stall_s: -1}\n", 9, ["`timeouts.stall_s`", "more than 0"]),
+        (GOOD.replace("concurrency: [1, 3]", "concurrency: [1, 3]\n  batch: [2]"), 6, ["send in a `batch`"]),
+        (GOOD.replace("concurrency: [1, 3]", "batch: [3, 3]"), 7, ["`load.batch` lists a value twice"]),
+        (
+            GOOD.replace("concurrency: [1, 3]", "batch: [2]") + "conversation: {turns: 2, message_tokens: 2}\n",
+            9,
+            ["`conversation` needs users"],
+        ),
+        (GOOD + "fail_if: [batch_latency.p50 > 2s]\n", 9, ["batch_latency is of a batch load: give `load.batch`"]),
         (GOOD + "starts: 2\nrepeats: 4\n", 9, ["`starts` goes with `between_blocks: keep`"]),
         (GOOD + "between_blocks: keep\nstarts: 3\nrepeats: 2\n", 10, ["`starts` (3) are more than `repeats` (2)"]),
         (GOOD + "requests: 6\n", 9, ["not valid YAML", 'duplicate key "requests"']),
