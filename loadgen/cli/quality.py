@@ -84,9 +84,9 @@ def quality(
             console.print(text, soft_wrap=True, highlight=False, markup=False)
         result = check.result()
         if result is not None:
-            console.print(quality_text(result))
             if json_file is not None:
                 write_result(json_file, result.model_dump_json(indent=2) + "\n")
+            console.print(quality_text(result))
     if result is None:
         raise UserError("No engine could be asked.", exit_code=1)
     raise typer.Exit(CODES[result.verdict])

@@ -22,6 +22,7 @@ from loadgen.quality.said import Answers, EngineAnswers
 
 TOP = 10
 """Likeliest tokens that are asked for at each place."""
+WORTH_JUDGING_S = 1.0
 BUSY_SHARE = 0.8
 """A core that is this busy with asking does not keep all the requests under way that it is to."""
 Tell = Callable[[str], None]
@@ -80,17 +81,13 @@ def ask_engine(
     said = EngineAnswers(endpoint.name, endpoint.model, api, weights)
     keep(said)
     with contextlib.closing(Asker(endpoint, api)) as asker:
-        session = _Session(endpoint, asker, asked, said, clock)
+        session = _Session(endpoint, asker, asked, said, clock, tell)
         session.find_logprobs()
-        tell(say("answers, 1 of 4, one at a time"))
         session.one_by_one(asked.mixed, said.first, say("prompts and tasks, one at a time"))
-        tell(say("answers, 2 of 4, {count} at once", count=asked.concurrency))
         session.at_once(asked.by_length, say("prompts and tasks under load"))
-        tell(say("answers, 3 of 4, one at a time again"))
         session.one_by_one(asked.prompts, said.again, say("prompts again, one at a time"))
         session.score(earlier)
         if asked.from_file:
-            tell(say("answers, 4 of 4, the file's questions, {count} at once", count=asked.concurrency))
             session.at_once(sorted(asked.from_file), say("the file's questions"))
     said.seconds = clock() - session.began
     return said
@@ -100,7 +97,13 @@ class _Session:
     """The questions to one engine, within its time."""
 
     def __init__(
-        self, endpoint: Endpoint, asker: Asker, asked: Asked, said: EngineAnswers, clock: Callable[[], float]
+        self,
+        endpoint: Endpoint,
+        asker: Asker,
+        asked: Asked,
+        said: EngineAnswers,
+        clock: Callable[[], float],
+        tell: Tell,
     ) -> None:
         self.began = clock()
         self._engine = endpoint.engine
@@ -108,6 +111,7 @@ class _Session:
         self._asked = asked
         self._said = said
         self._clock = clock
+        self._tell = tell
         self._lock = threading.Lock()
         self._more: dict[str, Any] = {}
         self._less: dict[str, Any] = {}
@@ -129,9 +133,10 @@ class _Session:
 
     def one_by_one(self, places: Sequence[int], into: Answers, what: str) -> None:
         """Ask one question after the other."""
-        for place in places:
+        for done, place in enumerate(places):
             if self._is_over():
                 break
+            self._progress(what, done, places)
             self._ask(place, into, self._more if into is self._said.first else self._less)
         self._note_left(places, into, what)
 
@@ -149,6 +154,7 @@ class _Session:
                 pending |= {pool.submit(self._ask, place, into, self._less) for place in fresh}
                 if not pending:
                     break
+                self._progress(what, sum(place in into for place in places), places)
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
@@ -159,7 +165,7 @@ class _Session:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         took, busy = time.perf_counter() - began, time.process_time() - busy
-        if busy > BUSY_SHARE * took:
+        if took > WORTH_JUDGING_S and busy > BUSY_SHARE * took:
             self._said.missing.append(
                 say(
                     "{what}: this machine was too slow to keep {count} under way",
@@ -175,7 +181,8 @@ class _Session:
             return
         for other in earlier.values():
             found = self._said.scored.setdefault(other.engine, {})
-            for place in self._asked.prompts:
+            for done, place in enumerate(self._asked.prompts):
+                self._progress(f"rating the answers of {other.engine}", done, self._asked.prompts)
                 answer = other.first.get(place)
                 if answer is None or not answer.tokens or self._is_over():
                     continue
@@ -194,6 +201,10 @@ class _Session:
             return
         with self._lock:
             into[place] = answer
+
+    def _progress(self, what: str, done: int, places: Sequence[int]) -> None:
+        left = max(0.0, self._asked.limit_s - (self._clock() - self.began))
+        self._tell(f"answers: {what}, {done} of {len(places)} ({left:.0f} s left at most)")
 
     def _fields(self, tokens: int) -> dict[str, Any]:
         """Greedy, and free to end: what an engine says past its end is nobody's answer."""

@@ -69,8 +69,8 @@ class AnswerCheck:
 
     def result(self) -> QualityResult | None:
         """The verdict on what has been said so far; None before anything has."""
-        said = [self._said[name] for name in self._engines if name in self._said and self._said[name].first]
-        if not said:
+        said = [self._said[name] for name in self._engines if name in self._said]
+        if not any(each.first for each in said):
             return None
         result = judge(self._asked, said, self._facts)
         return result.model_copy(update={"complete": self._ended >= set(self._engines)})

@@ -51,15 +51,24 @@ class Mixture:
         """Probability that an estimate lies further than this from the truth, on either side."""
         return float(self.weights @ (2 * special.ndtr(-distance / self.errors)))
 
+    @functools.cached_property
+    def _reaches(self) -> dict[float, float]:
+        return {}
+
     def reach(self, alpha: float) -> float:
         """The distance beyond which an estimate lies with probability `alpha`."""
+        if alpha not in self._reaches:
+            self._reaches[alpha] = self._reach(alpha)
+        return self._reaches[alpha]
+
+    def _reach(self, alpha: float) -> float:
         normal = -float(special.ndtri(alpha / 2))
         low, high = float(self.errors.min()) * normal * 0.999, float(self.errors.max()) * normal * 1.001
-        return float(optimize.brentq(lambda distance: self.beyond(distance) - alpha, low, high, rtol=1e-10))
+        return float(optimize.brentq(lambda distance: self.beyond(distance) - alpha, low, high, rtol=1e-8))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Interval that holds the true value with this probability."""
-        reach = self.reach(1 - level)
+        reach = self.reach(round(1 - level, 12))
         return self.estimate - reach, self.estimate + reach
 
     def freedom_at(self, alpha: float) -> float:
@@ -73,9 +82,11 @@ class Mixture:
             low, high = (middle, high) if t_quantile(1 - alpha / 2, middle) > wanted else (low, middle)
         return high
 
-    def around(self, estimate: float) -> Mixture:
-        """The same scatter around another estimate."""
-        return dataclasses.replace(self, estimate=estimate)
+    def scaled(self, estimate: float, factor: float) -> Mixture:
+        """Another estimate that scatters alike but for a factor."""
+        found = Mixture(estimate, self.variances * factor**2, self.weights)
+        found._reaches.update({alpha: factor * reach for alpha, reach in self._reaches.items()})
+        return found
 
 
 def binned(variances: Floats, weights: Floats, nodes: int = NODES) -> tuple[Floats, Floats]:

@@ -91,5 +91,5 @@ def with_ratio(one: Measured, ratio: Mixture) -> Measured:
     if one.figures is None:
         raise ValueError("a cell without figures shares no scatter")
     a, b = one.figures
-    difference = Mixture(b - a, ratio.variances * ((a + b) / 2) ** 2, ratio.weights)
-    return dataclasses.replace(one, ratio=ratio, difference=difference, scatter="shared")
+    ratio.interval()  # worked out once for both
+    return dataclasses.replace(one, ratio=ratio, difference=ratio.scaled(b - a, (a + b) / 2), scatter="shared")
