@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from loadgen.capacity.search import Found
@@ -53,7 +53,7 @@ class CapacityRow:
 
     @property
     def interval_text(self) -> str:
-        """The loads at which the SLO was decided to hold and to fail."""
+        """The interval of the capacity."""
         if self.found.low is None and self.found.high is None:
             return DASH
         return f"[{self._load(self.found.low)}, {self._load(self.found.high)}]"
@@ -95,7 +95,8 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
         if data.facts.client_limited:
             limited.add(float(block.cell.load))
     result = search.search.found()
-    failed = search.search.outcomes.get(result.high) if result.high is not None else None
+    failed = {load: one for load, one in search.search.outcomes.items() if one.decide(slo.share) == "fails"}
+    first = min(failed, default=None)
     return CapacityRow(
         engine=engine,
         prompt_tokens=shape.prompt_tokens,
@@ -103,11 +104,19 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
         shared_prefix=shape.shared_percent / 100,
         of="rate" if scenario.find_capacity is not None and scenario.find_capacity.of == "rate" else "concurrency",
         found=result,
-        limited=bool(limited & {result.low, result.high}),
-        rejections=(result.high, failed.rejected_percent, failed.rejected_with)
-        if result.high is not None and failed is not None and failed.rejected
+        limited=bool(limited & _next_to(result, search.search.outcomes)),
+        rejections=(first, failed[first].rejected_percent, failed[first].rejected_with)
+        if first is not None and failed[first].rejected
         else None,
     )
+
+
+def _next_to(result: Found, loads: Iterable[float]) -> set[float]:
+    """The loads in the interval, and the first beyond each end unless the end itself was tried."""
+    tried = sorted(loads)
+    low = max((load for load in tried if result.low is not None and load <= result.low), default=result.low)
+    high = min((load for load in tried if result.high is not None and load >= result.high), default=result.high)
+    return {load for load in tried if (low is None or load >= low) and (high is None or load <= high)}
 
 
 def compared(a: CapacityRow, b: CapacityRow) -> str | None:
