@@ -1,109 +1,200 @@
 """How often does the interval of a search for capacity hold the truth? Run: `python -m benchmarks.truth.capacity`.
 
-Searches, in virtual time, of a single server with Poisson arrivals, service times constant (D) or exponential (M),
-whose capacity is known on paper. The time is that of the steps until their last answer, without ending them early.
+Searches, in virtual time, of queues with Poisson arrivals whose capacity is known on paper: service times constant (D)
+or exponential (M), one server or several, and the simulator's batching model with one slot, which is an M/D/1.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
+from loadgen.capacity.steps import FITTING
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.statistics.metrics import Floats
+from simulator.batching import BatchingModel, Sequence
+from simulator.config import BatchingTiming
 
 WARMUP = 10
+STATES = 400
+"""Of a queue's length, in its stationary distribution; longer ones have no weight at the loads that are asked for."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """One server, an SLO on the time from arrival to the end of service, and the sizes of a search."""
+    """Servers, an SLO on the wait, and the sizes of a search."""
 
     service: str
-    per_s: float
+    """`D`, `M`, or `batch` for the batching model."""
+    servers: int
+    mean_s: float
     limit_s: float
-    share: float
-    precision: float
-    requests: int
+    """Of the wait."""
+    share: float = 0.95
+    precision: float = 0.05
+    requests: int = 200
 
-    def meets(self, rate: float) -> float:
-        """The share of requests that are within the limit in the long run: Erlang (1909); exponential sojourn."""
-        if self.service == "M":
-            return 1 - math.exp(-(self.per_s - rate) * self.limit_s)
-        one = 1 / self.per_s
-        wait = self.limit_s - one
-        late = [rate * (wait - k * one) for k in range(int(wait / one) + 1)]
-        return (1 - rate * one) * sum((-x) ** k / math.factorial(k) * math.exp(x) for k, x in enumerate(late))
+    def misses(self, rate: float) -> float:
+        """The share of requests that wait longer than the limit in the long run."""
+        if rate * self.mean_s >= self.servers:
+            return 1.0
+        return self._exponential(rate) if self.service == "M" else self._constant(rate)
+
+    def _exponential(self, rate: float) -> float:
+        """M/M/c: Erlang's C (by his B) times the tail of the wait."""
+        offered, blocked = rate * self.mean_s, 1.0
+        for servers in range(1, self.servers + 1):
+            blocked = offered * blocked / (servers + offered * blocked)
+        busy = offered / self.servers
+        waits = blocked / (1 - busy * (1 - blocked))
+        return waits * math.exp(-(self.servers / self.mean_s - rate) * self.limit_s)
+
+    def _constant(self, rate: float) -> float:
+        """M/D/c, Crommelin, Delay probability formulae (1934): who is in service now has left one service time on."""
+        coming = _poisson(rate * self.mean_s, STATES)
+        length = np.zeros(STATES)
+        length[0] = 1.0
+        while True:
+            left = np.append(length[: self.servers + 1].sum(), length[self.servers + 1 :])
+            after = np.convolve(left, coming)[:STATES]
+            if np.abs(after - length).sum() < 1e-12:
+                break
+            length = after
+        whole = int(self.limit_s / self.mean_s + 1e-9)
+        most = (whole + 1) * self.servers
+        before = _poisson(rate * (self.mean_s * (whole + 1) - self.limit_s), most)
+        return 1 - float(np.convolve(left[:most], before)[:most].sum())
 
     def capacity(self) -> float:
-        """The rate at which just `share` meet the limit."""
-        low, high = 0.01 * self.per_s, 0.999 * self.per_s
-        for _ in range(60):
+        """The rate at which just `share` stay within the limit."""
+        low, high = 0.05 * self.servers / self.mean_s, 0.98 * self.servers / self.mean_s
+        for _ in range(30):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.meets(middle) >= self.share else (low, middle)
+            low, high = (middle, high) if self.misses(middle) <= 1 - self.share else (low, middle)
         return low
 
-    def step(self, rng: np.random.Generator, rate: float, requests: int) -> tuple[Floats, float]:
-        """Strains of a step's measured requests, from an idle server on (Lindley), and its seconds."""
-        count = requests + WARMUP
-        gaps = rng.exponential(1 / rate, count)
-        served = np.full(count, 1 / self.per_s) if self.service == "D" else rng.exponential(1 / self.per_s, count)
-        walk = np.concatenate([[0.0], np.cumsum(served[:-1] - gaps[1:])])
-        took = walk - np.minimum.accumulate(walk) + served
-        return took[WARMUP:] / self.limit_s, float(gaps.sum() + took[-1])
+    def step(self, rng: np.random.Generator, rate: float, requests: int) -> Floats:
+        """Strains of a step's measured requests, from an idle engine on."""
+        arrivals = np.cumsum(rng.exponential(1 / rate, requests + WARMUP))
+        if self.service == "batch":
+            return _batched(arrivals, self.mean_s)[WARMUP:] / self.limit_s
+        constant = self.service == "D"
+        served = np.full(arrivals.size, self.mean_s) if constant else rng.exponential(self.mean_s, arrivals.size)
+        free, waits = [0.0] * self.servers, np.empty(arrivals.size)
+        for place, (at, took) in enumerate(zip(arrivals.tolist(), served.tolist(), strict=True)):
+            start = max(at, free[0])
+            waits[place] = start - at
+            heapq.heapreplace(free, start + took)
+        return waits[WARMUP:] / self.limit_s
 
-    def search(self, rng: np.random.Generator) -> tuple[Found, float]:
-        """Search once, from a load between a quarter and a half of what the server can do; the result and seconds."""
-        start = float(f"{self.per_s / 4 * rng.uniform(1, 2):.4g}")
+    def search(self, rng: np.random.Generator, truth: float) -> Found:
+        """Search once, from a load between a fifth and three fifths of what the queue can take."""
+        start = float(f"{truth * rng.uniform(0.2, 0.6):.4g}")
         settings = FindCapacity.model_validate({"of": "rate", "from": start, "precision": self.precision})
         slo = Slo(ttft_ms=1000 * self.limit_s, percentile=100 * self.share)
-        fixed = {"start": start, "most": None, "precision": self.precision, "whole": False, "share": self.share}
+
+        def once(load: float) -> int:
+            return settings.step_requests(self.requests, load, slo)
+
         search = CapacitySearch(
-            **fixed,  # type: ignore[arg-type]
-            patience=lambda load: settings.most_requests(settings.step_requests(self.requests, load, slo)),
+            start=start,
+            most=None,
+            precision=self.precision,
+            whole=False,
+            share=self.share,
+            patience=lambda load: settings.most_requests(once(load)),
         )
-        seconds = 0.0
         while (load := search.next_load()) is not None:
-            requests = settings.step_requests(self.requests, load, slo)
-            strains, took = self.step(rng, load, requests)
-            search.tell(load, Outcome((strains,), looks=settings.looks(requests)))
-            seconds += took
-        return search.found(), seconds
+            requests = once(load) * (FITTING if search.fitting else 1)
+            search.tell(load, Outcome((self.step(rng, load, requests),), looks=settings.looks(requests)))
+        return search.found()
+
+
+def _poisson(mean: float, size: int) -> Floats:
+    """Probabilities of 0 to `size` - 1."""
+    log = np.arange(size) * math.log(mean) - mean - np.array([math.lgamma(n + 1) for n in range(size)])
+    return np.asarray(np.exp(log))
+
+
+def _batched(arrivals: Floats, service_s: float) -> Floats:
+    """Waits, seconds, of the batching model with one slot and two steps a request."""
+    step_ms = 500 * service_s
+    model = BatchingModel(
+        BatchingTiming(
+            base_ms=step_ms,
+            max_num_seqs=1,
+            decode_us_per_sequence=0,
+            prefill_us_per_token=0,
+            kv_us_per_token=0,
+            emit_gap_us=0,
+        )
+    )
+    coming = [Sequence(16, 2, round(at * 1e9)) for at in arrivals]
+    first: dict[int, float] = {}
+    now, number = coming[0].arrived, 0
+    while True:
+        while number < len(coming) and coming[number].arrived <= now:
+            model.add(coming[number])
+            number += 1
+        done = model.step(now)
+        if done is None:
+            if number == len(coming):
+                return np.array([first[id(one)] / 1e9 - step_ms / 1000 for one in coming])
+            now = coming[number].arrived
+            continue
+        for sequence, due in zip(done.outputs, done.due, strict=True):
+            first.setdefault(id(sequence), due - sequence.arrived)
+        now = done.end
 
 
 QUEUES = (
-    Queue("D", 10, 0.4, 0.95, 0.1, 200),
-    Queue("D", 10, 0.4, 0.95, 0.05, 200),
-    Queue("M", 10, 1.0, 0.95, 0.1, 200),
-    Queue("M", 4, 1.5, 0.95, 0.05, 100),
-    Queue("M", 20, 2.0, 0.99, 0.1, 200),
+    Queue("D", 4, 0.2, 0.2),
+    Queue("D", 1, 0.1, 0.3),
+    Queue("D", 8, 0.5, 0.25, share=0.9),
+    Queue("M", 4, 0.2, 0.2),
+    Queue("M", 1, 0.1, 0.9),
+    Queue("batch", 1, 0.1, 0.3),
 )
 
 
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--searches", type=int, default=200, help="of each queue")
+    parser.add_argument("--searches", type=int, default=40, help="of each queue")
     searches = parser.parse_args().searches
-    print("| server, services/s, limit | precision | holds the truth | median width | open | median error | s |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for queue in QUEUES:
-        rng, truth = np.random.default_rng(1), queue.capacity()
-        made = [queue.search(rng) for _ in range(searches)]
-        held = np.mean([(f.low or 0) <= truth <= (f.high or math.inf) for f, _ in made])
-        widths = [f.high / f.low - 1 for f, _ in made if f.low and f.high]
-        off = np.median([abs(f.load / truth - 1) for f, _ in made if f.load])
+    print(
+        "| queue, service, limit of the wait | capacity | holds the truth | ends from the estimate | within 12% ",
+        end="",
+    )
+    print("| requests | loads | median error |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    every: list[tuple[bool, int]] = []
+    for seed, queue in enumerate(QUEUES):
+        rng, truth = np.random.default_rng(seed), queue.capacity()
+        made = [queue.search(rng, truth) for _ in range(searches)]
+        held = [(f.low or 0) <= truth <= (f.high or math.inf) for f in made]
+        every += zip(held, [f.requests for f in made], strict=True)
+        closed = [
+            (f.low / f.load - 1, f.high / f.load - 1, f.load / truth - 1) for f in made if f.low and f.load and f.high
+        ]
+        near = sum(low >= -0.12 and high <= 0.12 for low, high, _ in closed) / searches
+        low, high, off = np.median(np.abs(closed), axis=0)
         print(
-            f"| {queue.service}, {queue.per_s:g}, {queue.limit_s:g} s, p{100 * queue.share:g} | {queue.precision:g} "
-            f"| {held:.1%} | {np.median(widths):.0%} | {1 - len(widths) / searches:.0%} | {off:.1%} "
-            f"| {np.mean([s for _, s in made]):.0f} |",
+            f"| {queue.service}/{queue.servers}, {queue.mean_s:g} s, {queue.limit_s:g} s, p{100 * queue.share:g} "
+            f"| {truth:.2f} | {sum(held)} of {searches} | -{low:.1%}, +{high:.1%} | {near:.0%} "
+            f"| {np.median([f.requests for f in made]):.0f} | {np.median([f.loads for f in made]):.0f} | {off:.1%} |",
             flush=True,
         )
+    held_all, requests = zip(*every, strict=True)
+    print(
+        f"\n{sum(held_all)} of {len(every)} ({np.mean(held_all):.1%}) hold the truth, "
+        f"{np.median(requests):.0f} requests in the median."
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
 """Searches the highest load at which an SLO holds: told of one step's outcome at a time, it names the next load.
 
-Pure: no clock, no engine. First the load is doubled (or halved) until a step holds and one fails, then the bracket is
-bisected, by its geometric mean, until it is as narrow as was asked for. So far an undecided load counts by the share
-that was seen. Then, from the bracket outward, undecided loads are given further requests, up to a limit, until one is
-decided to hold and one to fail: the ends of the interval. If none is, a lower (or higher) load is tried.
+Pure: no clock, no engine. First the load is doubled (or halved) until a step holds and one fails, undecided ones by the
+share that was seen. What comes next depends on what lies between.
+
+Where the misses rise with the load, a curve is fitted over all loads (`loadgen.capacity.curve`), the next steps are
+taken where it crosses the allowed share, and the search ends when the crossing's interval has twice been narrow.
+
+Where there is a cliff (nothing missed at any load that holds, half or more at any that fails) a curve would know no
+more than its edges. The bracket is then bisected, by its geometric mean, until it is as narrow as was asked for. From
+the bracket outward, undecided loads are given further requests, up to a limit, until one is decided to hold and one to
+fail: the ends of the interval. If none is, a lower (or higher) load is tried.
 """
 
 from __future__ import annotations
@@ -13,6 +19,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
+from loadgen.capacity.curve import Crossing, crossing
 from loadgen.capacity.decision import Decision, decide
 from loadgen.metrics.slo import needed
 from loadgen.statistics.metrics import Floats
@@ -21,6 +30,16 @@ FARTHEST = 4.0
 """The ends of the interval are sought within the bracket's divided and multiplied by this."""
 HALVINGS = 10
 """A rate is sought down to the first one divided by 2 to this power."""
+CLIFF = 0.5
+"""Share of the requests that miss beyond a cliff, at least."""
+NARROW = 0.12
+"""Neither end of a fitted curve's interval may be farther from the estimate, as a share of it."""
+NARROW_STEPS = 2
+"""So many steps in a row must have left it narrow: the first may have been luck."""
+MOST_STEPS = 40
+"""A search by curve ends then, narrow or not."""
+OFFSETS = (0.0, 0.5, -0.5, 0.25, -0.25)
+"""Where the next steps lie in the interval: 0 is the estimate, 1 and -1 the ends."""
 DIGITS = 4
 """Rates are rounded to so many significant digits: they name cells."""
 
@@ -57,6 +76,18 @@ class Outcome:
         return sum(block.size for block in self.blocks)
 
     @property
+    def known(self) -> list[Floats]:
+        """The blocks without what had not ended, which was sent last."""
+        if self.refused:
+            return [np.full(self.total, math.inf)]
+        left, kept = self.open, []
+        for block in reversed(self.blocks):
+            dropped = min(left, block.size)
+            left -= dropped
+            kept.append(block[: block.size - dropped])
+        return kept[::-1]
+
+    @property
     def met(self) -> int:
         """How many of them met the SLO."""
         return sum(int((block <= 1).sum()) for block in self.blocks)
@@ -89,9 +120,9 @@ class Found:
     load: float | None
     """The estimate: users, or requests a second. None when it holds at no load, or at all that were tried."""
     low: float | None
-    """The highest load at which the SLO was decided to hold."""
+    """The lower end of the 95% interval; at a cliff the highest load at which the SLO was decided to hold."""
     high: float | None
-    """The lowest load at which it was decided to fail."""
+    """The upper end; at a cliff, or of users, a load at which it fails."""
     loads: int
     """Loads that were tried."""
     requests: int
@@ -130,13 +161,26 @@ class CapacitySearch:
         self._share = share
         self._patience = patience
         self.outcomes: dict[float, Outcome] = {}
+        self._steps = 0
+        self._narrow = 0
+        self._crossing: Crossing | None = None
+
+    @property
+    def fitting(self) -> bool:
+        """Whether a curve is fitted by now."""
+        return self._crossing is not None
 
     def tell(self, load: float, outcome: Outcome) -> None:
         """Add a step's outcome. Those at one load add up."""
         self.outcomes[load] = self.outcomes.get(load, Outcome()) + outcome
+        self._steps += 1
+        self._crossing = fitted(self.outcomes, self._share)
+        self._narrow = self._narrow + 1 if self._crossing is not None and self._is_narrow(self._crossing) else 0
 
     def next_load(self) -> float | None:
         """The load of the next step; None at the end."""
+        if self._crossing is not None:
+            return self._near(self._crossing)
         low, high = bracket(self.outcomes, self._share)
         if low is None and high is None:
             return self._rounded(self._start)
@@ -151,6 +195,28 @@ class CapacitySearch:
             middle = math.sqrt(low * high)
             further = self._new(max(middle, low + 1) if self._whole else middle)
         return self._end_of_interval(low, high) if further is None else further
+
+    def _is_narrow(self, crossing: Crossing) -> bool:
+        if self._whole and math.floor(crossing.low) == math.floor(crossing.high):
+            return True
+        near = 1 - NARROW, 1 + NARROW
+        return near[0] * crossing.load <= crossing.low and crossing.high <= near[1] * crossing.load
+
+    def _near(self, crossing: Crossing) -> float | None:
+        """A load at or about the crossing that may have further requests; None at the end."""
+        if self._narrow >= NARROW_STEPS or self._steps >= MOST_STEPS:
+            return None
+        turn = self._steps % len(OFFSETS)
+        for offset in OFFSETS[turn:] + OFFSETS[:turn]:
+            side = crossing.high if offset > 0 else crossing.low
+            load = crossing.load * (side / crossing.load) ** abs(offset)
+            load = self._rounded(min(load, self._most or math.inf))
+            if self._whole:
+                load = max(1.0, load)
+            known = self.outcomes.get(load, Outcome())
+            if known.total < self._patience(load) and not known.refused:
+                return load
+        return None
 
     def _end_of_interval(self, low: float | None, high: float | None) -> float | None:
         """The load to go on with, from the bracket down, then up, until one is decided; None at the end."""
@@ -201,25 +267,39 @@ def bracket(outcomes: Mapping[float, Outcome], share: float) -> tuple[float | No
     return max(holds, default=None), high
 
 
+def fitted(outcomes: Mapping[float, Outcome], share: float) -> Crossing | None:
+    """Where the curve over all loads crosses; None while there is no load that holds and one that fails, or a cliff."""
+    good = [outcome for outcome in outcomes.values() if _good(outcome, share)]
+    bad = [outcome for outcome in outcomes.values() if not _good(outcome, share)]
+    if not good or not bad:
+        return None
+    sharp = all(one.refused or one.total - one.met >= CLIFF * one.total for one in bad)
+    if sharp and all(one.met == one.total for one in good):
+        return None
+    return crossing({load: outcome.known for load, outcome in outcomes.items()}, 1 - share)
+
+
 def found(outcomes: Mapping[float, Outcome], share: float, whole: bool, *, complete: bool) -> Found:
     """Conclude from the outcomes at each load.
 
-    The estimate is the middle of the last bracket (geometric), or of whole numbers its lower end: the most users at
-    which it held. The interval's ends are loads at which it was decided.
+    Of a curve the estimate is its crossing, rounded down to the most users that it holds; the upper end of an interval
+    of users is the first number at which it fails. At a cliff the estimate is the middle of the last bracket
+    (geometric), or of whole numbers its lower end, and the interval's ends are loads at which it was decided.
     """
+    known = {"loads": len(outcomes), "requests": sum(outcome.total - outcome.open for outcome in outcomes.values())}
+    curve = fitted(outcomes, share)
+    if curve is not None:
+        ends = curve.load, curve.low, curve.high
+        if whole:
+            ends = math.floor(curve.load), math.floor(curve.low), math.floor(curve.high) + 1
+        load, low, high = (float(end) or None for end in ends)
+        return Found(load=load, low=low, high=high, complete=complete, **known)
     low, high = bracket(outcomes, share)
     load = None if low is None or high is None else low if whole else math.sqrt(low * high)
     decided = {load: outcome.decide(share) for load, outcome in outcomes.items()}
     failed = min((load for load, decision in decided.items() if decision == "fails"), default=None)
     held = [load for load, what in decided.items() if what == "holds" and (failed is None or load < failed)]
-    return Found(
-        load=load,
-        low=max(held, default=None),
-        high=failed,
-        loads=len(outcomes),
-        requests=sum(outcome.total - outcome.open for outcome in outcomes.values()),
-        complete=complete,
-    )
+    return Found(load=load, low=max(held, default=None), high=failed, complete=complete, **known)
 
 
 def _good(outcome: Outcome, share: float) -> bool:

@@ -15,6 +15,9 @@ from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.model import Block, Cell, Scenario
 
+FITTING = 2
+"""A step near the crossing of a fitted curve has so many times the usual requests."""
+
 
 def at_load(shape: Cell, search: FindCapacity, load: float) -> Cell:
     """The cell of a shape at a load."""
@@ -97,7 +100,7 @@ class EngineSearch:
             precision=search.precision,
             whole=search.of == "concurrency",
             share=slo.share,
-            patience=lambda load: search.most_requests(self._step_requests(load)),
+            patience=lambda load: search.most_requests(self._settings.step_requests(self._requests, load, slo)),
         )
 
     def next_block(self) -> Block | None:
@@ -124,4 +127,6 @@ class EngineSearch:
         return self._rule.certain_to_fail(facts, records, self.before(block))
 
     def _step_requests(self, load: float) -> int:
-        return self._settings.step_requests(self._requests, load, self._rule.slo)
+        """Fewer, longer steps where a curve is fitted: in each the queue must fill anew."""
+        once = self._settings.step_requests(self._requests, load, self._rule.slo)
+        return FITTING * once if self.search.fitting else once

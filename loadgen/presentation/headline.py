@@ -305,7 +305,7 @@ def brief(one: Judged) -> str:
     """A figure of at most ten characters, such as `30% ±3`: by how much the winner is faster, and how sure that is.
 
     Without a winner it has a sign: by how much b is faster (+) or slower (-). What stands after ± reaches to the
-    farther end of the 95% interval, rounded up. Empty without a figure.
+    farther end of the 95% interval. Empty without a figure.
     """
     share, ends = _faster(one)
     if not math.isfinite(share):
@@ -315,8 +315,7 @@ def brief(one: Judged) -> str:
         rounded = round(100 * share, digits) + 0.0  # never -0
         text = f"{rounded:{'' if one.faster else '+'}.{digits}f}%"
         if half is not None:
-            # Rounding up has an allowance for what is not exact in binary.
-            reach = math.ceil(half * 10**digits - 1e-9) / 10**digits
+            reach = max(round(half, digits), 10.0**-digits)  # never ±0
             text += f" ±{reach:.{digits}f}" if half < LARGEST else " ±>999"
         if digits == 0 or (len(text) <= BRIEF and (half is None or half < (FINE if abs(share) >= 0.0995 else TENTHS))):
             break

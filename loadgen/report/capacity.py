@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from loadgen.capacity.search import Found
-from loadgen.capacity.steps import EngineSearch
+from loadgen.capacity.steps import EngineSearch, at_load
 from loadgen.message import joined, say
 from loadgen.metrics.slo import Slo
 from loadgen.presentation.text import DASH, number, ratio
 from loadgen.runs.folder import BlockData
-from loadgen.scenario.model import Cell, Scenario
+from loadgen.scenario.cell import read_cell
+from loadgen.scenario.model import Block, Cell, Scenario
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class CapacityRow:
 
     @property
     def interval_text(self) -> str:
-        """The loads at which the SLO was decided to hold and to fail."""
+        """The interval of the capacity."""
         if self.found.low is None and self.found.high is None:
             return DASH
         return f"[{self._load(self.found.low)}, {self._load(self.found.high)}]"
@@ -89,13 +90,22 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
     search = EngineSearch(engine, shape, scenario)
     known = {b.facts.id: b for b in blocks if b.facts.engine == engine and b.facts.status == "complete"}
     limited: set[float] = set()
-    while (block := search.next_block()) is not None and block.id in known:
-        data = known[block.id]
+
+    def tell(block: Block, data: BlockData) -> None:
         search.tell(block, data.facts, data.records)
         if data.facts.client_limited:
             limited.add(float(block.cell.load))
+
+    while (block := search.next_block()) is not None and block.id in known:
+        tell(block, known.pop(block.id))
+    # Steps that today's search would not have taken, such as those of an older version, say as much of their loads.
+    for data in known.values():
+        cell, settings = read_cell(data.facts.cell), scenario.find_capacity
+        if cell is not None and settings and at_load(shape, settings, float(cell.load)).id == data.facts.cell:
+            tell(Block(engine, cell, data.facts.repeat), data)
     result = search.search.found()
-    failed = search.search.outcomes.get(result.high) if result.high is not None else None
+    failed = {load: one for load, one in search.search.outcomes.items() if one.decide(slo.share) == "fails"}
+    first = min(failed, default=None)
     return CapacityRow(
         engine=engine,
         prompt_tokens=shape.prompt_tokens,
@@ -103,11 +113,19 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
         shared_prefix=shape.shared_percent / 100,
         of="rate" if scenario.find_capacity is not None and scenario.find_capacity.of == "rate" else "concurrency",
         found=result,
-        limited=bool(limited & {result.low, result.high}),
-        rejections=(result.high, failed.rejected_percent, failed.rejected_with)
-        if result.high is not None and failed is not None and failed.rejected
+        limited=bool(limited & _next_to(result, search.search.outcomes)),
+        rejections=(first, failed[first].rejected_percent, failed[first].rejected_with)
+        if first is not None and failed[first].rejected
         else None,
     )
+
+
+def _next_to(result: Found, loads: Iterable[float]) -> set[float]:
+    """The loads in the interval, and the first beyond each end unless the end itself was tried."""
+    tried = sorted(loads)
+    low = max((load for load in tried if result.low is not None and load <= result.low), default=result.low)
+    high = min((load for load in tried if result.high is not None and load >= result.high), default=result.high)
+    return {load for load in tried if (low is None or load >= low) and (high is None or load <= high)}
 
 
 def compared(a: CapacityRow, b: CapacityRow) -> str | None:

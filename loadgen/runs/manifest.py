@@ -54,17 +54,8 @@ class EngineFacts(Lenient):
     @classmethod
     def of(cls, endpoint: Endpoint, recipe: PromptRecipe, launch: dict[str, Any] | None = None) -> EngineFacts:
         """Put down an endpoint, how prompts are made for it, and how it was launched; never its API key."""
-        return cls(
-            name=endpoint.name,
-            kind=endpoint.kind,
-            api=endpoint.api,
-            base_url=endpoint.base_url,
-            model=endpoint.model,
-            version=endpoint.version,
-            context_length=endpoint.context_length,
-            prompts=recipe.facts(),
-            launch=launch or {},
-        )
+        known = cls.model_validate(endpoint, from_attributes=True)
+        return known.model_copy(update={"prompts": recipe.facts(), "launch": launch or {}})
 
 
 class ParityFact(Lenient):

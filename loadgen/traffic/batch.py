@@ -84,7 +84,7 @@ class BatchSender:
             gate.arrived.wait()
             gate.arrived.clear()
         # Nothing is timed now, but will be in a moment: a collection that fell in between would spread the batch.
-        gc.collect(1)
+        gc.collect(0)
         gate.open()
         gevent.joinall(members, raise_error=True)
         return all(member.value for member in members)

@@ -312,6 +312,18 @@ def test_requests_that_had_not_ended_are_not_told_as_measured(tmp_path, monkeypa
     assert race.rows()["a"].found.requests == 40 * (len(steps) - 1) + 24
 
 
+def test_steps_that_the_search_would_not_have_taken_count_all_the_same(tmp_path, monkeypatch):
+    race = Capacity(tmp_path, monkeypatch, {"a": 11.0, "b": 3.0})
+    race.campaign.run()
+    # From another first load none of the steps is one that the search asks for.
+    assert race.scenario.find_capacity is not None
+    other = race.scenario.find_capacity.model_copy(update={"from_": 5.0})
+    race.scenario = race.scenario.model_copy(update={"find_capacity": other})
+    found = race.rows()["a"].found
+    assert found.load is not None and found.low is not None and found.high is not None
+    assert found.low <= 11 < found.high
+
+
 def test_what_two_searches_say_of_each_other():
     def row(engine: str, low: float | None, high: float | None, **fields: Any) -> CapacityRow:
         load = math.sqrt(low * high) if low and high else None
