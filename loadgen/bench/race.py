@@ -163,10 +163,16 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
 def _choose(
     scenario: Scenario, stack: RunningStack | None, engines: Sequence[Seat]
 ) -> tuple[EngineHost, list[Seat], list[str]]:
-    """The engines to race, who starts and stops them, and what a person should know of the choice."""
+    """The engines to race, who starts and stops them, and what a person should know of the choice.
+
+    Raises UserError where there are none, or the scenario counts the GPUs of one that does not race.
+    """
+    seats, notes = choose_seats(scenario, stack) if stack is not None else (list(engines), [])
+    if scenario.cost is not None:
+        scenario.cost.check_engines(seat.name for seat in seats)
     if stack is not None:
-        return stack.host, *choose_seats(scenario, stack)
-    return ExternalHost({seat.name: seat.base_url for seat in engines}), list(engines), []
+        return stack.host, seats, notes
+    return ExternalHost({seat.name: seat.base_url for seat in engines}), seats, notes
 
 
 def _answer_check(

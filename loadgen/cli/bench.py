@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Accept, Endpoints, RunsDir, default_runs_dir, with_groups
+from loadgen.cli.options import Accept, Endpoints, GpuHour, RunsDir, default_runs_dir, with_groups
 from loadgen.errors import UserError
 from loadgen.gate.options import Gate
 from loadgen.machine import HOME
@@ -61,6 +61,7 @@ def bench(
         bool | None,
         typer.Option("--quality/--no-quality", help="Compare answers, whatever the scenario's `quality:` says."),
     ] = None,
+    gpu_hour: GpuHour = None,
     accept: Accept = None,
     gate: Gate,
 ) -> None:
@@ -72,6 +73,7 @@ def bench(
     """
     from loadgen.bench.race import Order, run_bench
     from loadgen.runs.resume import find_scenario
+    from loadgen.scenario.cost import priced
 
     seats = endpoints.seats(workers=workers)
     if seats is not None:
@@ -81,6 +83,9 @@ def bench(
     if quality is not None:
         own = find_scenario(scenario or DEFAULT_SCENARIO).quality
         overrides["quality"] = (own.model_dump() if own is not None else {}) if quality else None
+    if gpu_hour is not None:
+        own_cost = None if resume is not None else find_scenario(scenario or DEFAULT_SCENARIO).cost
+        overrides["cost"] = priced(own_cost, gpu_hour).model_dump()
     if resume is not None and (scenario is not None or overrides):
         raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
     if resume is None:

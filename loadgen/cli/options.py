@@ -47,6 +47,10 @@ Language = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result to this file (- for stdout).")
 ]
+GpuHour = Annotated[
+    float | None,
+    typer.Option(metavar="PRICE", help="What an hour of one GPU costs, over the scenario's: the report shows money."),
+]
 
 Accept = Annotated[
     list[str] | None,

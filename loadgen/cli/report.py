@@ -9,7 +9,7 @@ import typer
 
 from loadgen.cli import options
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Language, LanguageChoice, RunName, RunsDir, with_groups
+from loadgen.cli.options import GpuHour, Language, LanguageChoice, RunName, RunsDir, with_groups
 from loadgen.gate.options import Gate
 from loadgen.machine import HOME
 
@@ -29,6 +29,7 @@ def report(
             help="The model's config.json, for attention's part of TTFT (default: what the launchers recorded).",
         ),
     ] = None,
+    gpu_hour: GpuHour = None,
     brief: Annotated[bool, typer.Option("--brief", help="Print the report's path only, not its table.")] = False,
     lang: Language = LanguageChoice.en,
     gate: Gate,
@@ -49,7 +50,7 @@ def report(
     folder = RunFolder.find(runs_dir or options.default_runs_dir(), run_name)
     url = prometheus_url or load_manifest(folder.manifest_path).prometheus_url
     config = None if model_config is None else read_config(model_config)
-    paths = write_report(folder, prometheus_url=url, language=lang.value, model_config=config)
+    paths = write_report(folder, prometheus_url=url, language=lang.value, model_config=config, gpu_hour=gpu_hour)
     console, told = open_console(), language_of(lang.value)
     if not brief:
         console.print(terminal_table(paths.data, told))

@@ -46,6 +46,7 @@ def write_report(
     prometheus_url: str | None,
     language: str = "en",
     model_config: Mapping[str, Any] | None = None,
+    gpu_hour: float | None = None,
 ) -> ReportPaths:
     """Write the report of a run into its folder; also `requests.parquet` when it is missing or out of date.
 
@@ -57,10 +58,11 @@ def write_report(
             snapshot in the folder is used, and failing that the report says what is missing.
         language: `en` or `zh`.
         model_config: as `loadgen.analysis.attention.read_config` gives it; without it, that of the launch records.
+        gpu_hour: what an hour of one GPU costs, over the scenario's price.
 
     Raises:
-        UserError: the folder's manifest or records cannot be read, the report cannot be written, or there is none in
-            this language.
+        UserError: the folder's manifest or records cannot be read, the report cannot be written, there is none in
+            this language, or `gpu_hour` is no price.
     """
     # Here, because a race shows a report's table only, and need not wait until what draws is loaded.
     from loadgen.report.html import write_html
@@ -70,7 +72,7 @@ def write_report(
     run = folder.load()
     if _parquet_is_stale(folder):
         write_parquet(folder, run)
-    data = _report_data(folder, run, prometheus_url, model_config)
+    data = _report_data(folder, run, prometheus_url, model_config, gpu_hour)
     name = "report" if told is ENGLISH else f"report.{told.code}"
     paths = ReportPaths(folder.path / f"{name}.html", folder.path / f"{name}.md", folder.path / "summary.json", data)
     try:
@@ -87,12 +89,17 @@ def write_report(
 
 
 def _report_data(
-    folder: RunFolder, run: RunData, prometheus_url: str | None, model_config: Mapping[str, Any] | None = None
+    folder: RunFolder,
+    run: RunData,
+    prometheus_url: str | None,
+    model_config: Mapping[str, Any] | None = None,
+    gpu_hour: float | None = None,
 ) -> ReportData:
     ended = run.manifest.status != "running"
     energy = engine_energy(folder.path, run.blocks, prometheus_url, ended=ended)
     memory = engine_memory(folder.path, run.manifest, prometheus_url)
-    return build_report_data(run, memory, energy, model_config=model_config, quality=load_quality(folder.path))
+    quality = load_quality(folder.path)
+    return build_report_data(run, memory, energy, model_config=model_config, quality=quality, gpu_hour=gpu_hour)
 
 
 def _parquet_is_stale(folder: RunFolder) -> bool:

@@ -1,4 +1,4 @@
-"""Which figures a report has: by load, distributions, memory, differences, frontiers, prefill, drift."""
+"""Which figures a report has: by load, distributions, memory, differences, frontiers, cost, prefill, drift."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from loadgen.report.plots_compare import (
     draw_drift,
     drifting,
 )
+from loadgen.report.plots_cost import draw_per_gpu
 from loadgen.report.plots_frontier import FRONTIER_PLOTS, draw_frontier, draw_prefill
 from loadgen.report.plots_memory import draw_memory
 from loadgen.scenario.model import Cell
@@ -40,6 +41,7 @@ def charts(data: ReportData, *, memory: bool = True) -> list[Chart]:
         *([_memory(data)] if memory and data.memory.series else []),
         *(_differences(data, found) for found in data.comparisons),
         *(_frontier(data, shape) for shape in several),
+        *([_per_gpu(data)] if data.costs is not None and data.costs.rows else []),
         *([_prefill(data)] if data.prefill else []),
         *([_drift(data)] if drifting(data) else []),
     ]
@@ -139,6 +141,12 @@ def _frontier(data: ReportData, shape: Cell) -> Chart:
         svg=PANEL,
         png=(WIDTH * len(panels), 3.3),
     )
+
+
+def _per_gpu(data: ReportData) -> Chart:
+    title = say("Tokens per user against tokens per GPU")
+    panel = Panel("per-gpu", (title,), bound(draw_per_gpu, data))
+    return Chart("cost", "cost", title, "", [("", [panel])], svg=(5.4, 3.3), png=(7.4, 4.2))
 
 
 def _prefill(data: ReportData) -> Chart:

@@ -21,6 +21,7 @@ from loadgen.report.attention import Attention, attention_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell
 from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, SLO_COLUMNS, Column
+from loadgen.report.cost import Costs, costs_of
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
@@ -29,6 +30,7 @@ from loadgen.runs.manifest import EngineFacts, Manifest
 from loadgen.runs.record_file import BadLine
 from loadgen.runs.resume import scenario_of
 from loadgen.scenario.cell import in_order, read_cell
+from loadgen.scenario.cost import priced
 from loadgen.scenario.model import Cell, Scenario
 from loadgen.statistics.result import CellResult, Statistics
 
@@ -85,6 +87,8 @@ class ReportData:
     """Attention's part of that; None where no GPU is known to have raced, or two runs are compared."""
     quality: QualityResult | None = None
     """Whether the engines' answers are the same; None where nobody asked."""
+    costs: Costs | None = None
+    """What tokens cost; None where nobody said what a GPU hour does, or two runs are compared."""
     beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
 
@@ -190,6 +194,7 @@ def build_report_data(
     slo: Slo | None = None,
     model_config: Mapping[str, Any] | None = None,
     quality: QualityResult | None = None,
+    gpu_hour: float | None = None,
 ) -> ReportData:
     """Work out everything the report shows from a run's records and manifest.
 
@@ -198,8 +203,14 @@ def build_report_data(
         slo: what requests are held against, where it is not the scenario's.
         model_config: what `attention_config` keeps of the model's config, where launch records lack it.
         quality: what the check of answers has found; None where there was none.
+        gpu_hour: what an hour of one GPU costs, over the scenario's price.
+
+    Raises UserError where that is no price.
     """
     engines, scenario = _engine_names(run), _scenario(run.manifest)
+    cost = scenario.cost if scenario is not None else None
+    if gpu_hour is not None:
+        cost = priced(cost, gpu_hour)
     if scenario is not None:
         slo = slo or scenario.slo
     by_cell: dict[str, dict[str, list[BlockData]]] = {cell_id: {} for cell_id in _expected_cells(scenario)}
@@ -212,13 +223,17 @@ def build_report_data(
         views.append(CellView(cell_id, read_cell(cell_id), entries))
     used = {block for view in views for entry in view.engines.values() for block in entry.blocks}
     found = _compared(run, engines, scenario, slo) if compared is None else list(compared)
+    searched, energy = capacity_rows(scenario, engines, run.blocks), energy or Energy()
+    costs = None
+    if cost is not None and compared is None:
+        costs = costs_of(cost, scenario, engines, views, searched, found, energy.rows)
     fits = prefill_fits(run.blocks, engines, used)
     return ReportData(
         manifest=run.manifest,
         engines=engines,
         cells=views,
         slo=slo,
-        capacity=capacity_rows(scenario, engines, run.blocks),
+        capacity=searched,
         blocks=[_block_view(block, used) for block in run.blocks],
         errors=error_rows(run.blocks),
         fairness=fairness_rows(run, engines),
@@ -227,9 +242,10 @@ def build_report_data(
         memory=memory,
         bad_lines=run.bad_lines,
         comparisons=found,
-        energy=energy or Energy(),
+        energy=energy,
         prefill=fits,
         attention=attention_of(run.manifest, fits, views, found, model_config) if compared is None else None,
+        costs=costs,
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
         quality=quality,
     )

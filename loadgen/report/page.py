@@ -14,6 +14,7 @@ from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
 from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.cost_words import cost_section
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
@@ -105,6 +106,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "prefill": prefill_rows(data),
         "attention": attention_rows(data),
         "energy": energy_rows(data),
+        "cost": None if data.costs is None else cost_section(data, data.costs),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,
         "of_two_runs": False,

@@ -13,6 +13,7 @@ from loadgen.files import atomic_write
 from loadgen.monitoring.energy import EnergyRow
 from loadgen.report.attention import Attention
 from loadgen.report.cells import CellView, EngineCell
+from loadgen.report.cost import Costs, Money, SavingRow
 from loadgen.report.data import ReportData
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.scenario.shapes import Conversation, Step
@@ -46,6 +47,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "energy": [_energy(row) for row in data.energy.rows],
         "slo": data.slo.model_dump() if data.slo is not None else None,
         "capacity": [dataclasses.asdict(row) for row in data.capacity],
+        "cost": None if data.costs is None else _cost(data.costs),
         "quality": None if data.quality is None else data.quality.model_dump(mode="json", exclude={"answers"}),
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
@@ -102,6 +104,48 @@ def _attention(found: Attention, engines: Sequence[str]) -> dict[str, Any]:
 
 def _energy(row: EnergyRow) -> dict[str, Any]:
     return dataclasses.asdict(row) | {"watts": row.watts, "output_tokens_per_joule": row.tokens_per_joule}
+
+
+def _cost(found: Costs) -> dict[str, Any]:
+    """Money is for a million tokens; `joules` for one."""
+    return {
+        "gpu_hour": found.cost.gpu_hour,
+        "currency": found.cost.currency,
+        "gpus": found.gpus,
+        "cells": [
+            {
+                "cell": row.cell,
+                "engine": row.engine,
+                "output_tokens_per_s_per_user": row.per_user,
+                "output_tokens_per_s_per_gpu": row.per_gpu,
+                "per_million_output_tokens": _money(row.output),
+                "per_million_tokens": _money(row.total),
+                "joules_per_output_token": row.joules,
+            }
+            for row in found.rows
+        ],
+        "capacity": [
+            {
+                "engine": one.row.engine,
+                "prompt_tokens": one.row.prompt_tokens,
+                "output_tokens": one.row.output_tokens,
+                "shared_prefix": one.row.shared_prefix,
+                "per_million_output_tokens": _money(one.output),
+                "per_million_tokens": _money(one.total),
+            }
+            for one in found.capacity
+        ],
+        "savings": [_saving(row) for row in (*found.overall, *found.savings)],
+    }
+
+
+def _money(money: Money) -> dict[str, Any]:
+    return {"estimate": money.estimate, "ci95": [money.low, money.high]}
+
+
+def _saving(row: SavingRow) -> dict[str, Any]:
+    told = {"cell": row.cell, "a": row.a, "b": row.b, "cheaper": row.cheaper}
+    return told | {"share": row.found and row.found.share, "ci95": row.found and row.found.ci95}
 
 
 def _cell(data: ReportData, view: CellView) -> dict[str, Any]:

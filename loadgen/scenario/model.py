@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
+from loadgen.scenario.cost import Cost
 from loadgen.scenario.quality import Quality
 from loadgen.scenario.serving import Serving
 from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
@@ -129,6 +130,7 @@ class Scenario(Strict):
     timeouts: Timeouts = Timeouts()
     quality: Quality | None = Field(default=None, description="whether the engines' answers are compared, and how")
     serving: Serving | None = Field(default=None, description="how the engines are to be set up")
+    cost: Cost | None = Field(default=None, description="what a GPU hour costs: the report then shows money")
     fail_if: list[Annotated[str, AfterValidator(_threshold)]] = Field(
         default_factory=list, description="thresholds that decide the exit code, such as `ttft.p95 > +5%`"
     )

@@ -1,0 +1,120 @@
+"""Drawing what a GPU gives: output tokens a second for each user against those of each GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from loadgen.message import mark
+from loadgen.presentation.style import Palette
+from loadgen.presentation.text import load_words, number
+from loadgen.report.cells import CellView
+from loadgen.report.cost import MS, THROUGHPUT, TPOT
+from loadgen.report.data import ReportData
+from loadgen.report.plots import LOG_FROM_RATIO, Titles, finish, load_id, log_axis, nothing
+
+STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 2, 1, 2)))
+"""Of lines, by shape."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Point:
+    seat: int
+    view: CellView
+    x: float
+    y: float
+
+
+def draw_per_gpu(axes: Any, data: ReportData, palette: Palette, prefix: str) -> Titles:
+    """Draw a line for each engine and shape through its loads. What the SLO allows is shaded, what met it ringed."""
+    say, titles = palette.language, Titles()
+    rows = {(row.cell, row.engine): row for row in data.costs.rows} if data.costs is not None else {}
+    drawn: list[_Point] = []
+    for place, shape in enumerate(data.shapes):
+        for seat, engine in enumerate(data.engines):
+            own = []
+            for view in data.cells_of(shape):
+                row = rows.get((view.id, engine))
+                if row is not None and row.per_user is not None and row.per_gpu is not None:
+                    own.append(_Point(seat, view, row.per_user, row.per_gpu))
+            if not own:
+                continue
+            drawn += own
+            colour = palette.engines[data.looks[seat]]
+            style = STYLES[place % len(STYLES)]
+            axes.plot([p.x for p in own], [p.y for p in own], color=colour, linewidth=1.4, linestyle=style, zorder=3)
+            for point in own:
+                gid, words = _draw_point(axes, data, point, palette, prefix)
+                titles[gid] = words
+            if len(data.shapes) > 1:
+                several = len({each.output_tokens for each in data.shapes}) > 1
+                label = f"{shape.prompt_tokens:,d}" + (f" → {shape.output_tokens:,d}" if several else "")
+                at = (own[-1].x, own[-1].y)
+                axes.annotate(
+                    label, at, xytext=(-5, 4), textcoords="offset points", fontsize=7, ha="right", color=colour
+                )
+    if not drawn:
+        return nothing(axes, palette)
+    _limits(axes, data, drawn, palette)
+    axes.set_title(f"{say(mark('Output tokens per GPU'))}, tok/s", loc="left", color=palette.text)
+    axes.set_xlabel(say(mark("output tokens per user, tok/s")), color=palette.muted)
+    finish(axes, palette)
+    return titles
+
+
+def _limits(axes: Any, data: ReportData, drawn: Sequence[_Point], palette: Palette) -> None:
+    """Choose what the axes span, and shade the pace that the SLO asks for."""
+    xs, ys = [p.x for p in drawn], [p.y for p in drawn]
+    if min(xs) > 0 and max(xs) / min(xs) > LOG_FROM_RATIO:
+        log_axis(axes.xaxis, min(xs), max(xs))
+        left, right = min(xs) / 1.3, max(xs) * 1.3
+    else:
+        left, right = 0.0, max(xs) * 1.08
+    if min(ys) > 0 and max(ys) / min(ys) > LOG_FROM_RATIO:
+        log_axis(axes.yaxis, min(ys), max(ys))
+        axes.set_ylim(min(ys) / 1.4, max(ys) * 1.6)
+    else:
+        axes.set_ylim(0, max(ys) * 1.12)
+    limit = data.slo.tpot_ms if data.slo is not None else None
+    if limit is not None:
+        right = max(right, MS / limit * 1.08)
+        axes.axvspan(max(MS / limit, left), right, color=palette.grid, alpha=0.55, linewidth=0, zorder=0)
+    axes.set_xlim(left, right)
+
+
+def _draw_point(axes: Any, data: ReportData, point: _Point, palette: Palette, prefix: str) -> tuple[str, str]:
+    """Draw one load with both 95% intervals. Returns the id of its group, and its title."""
+    engine, view, cell = data.engines[point.seat], point.view, point.view.cell
+    entry, colour = view.engines[engine], palette.engines[data.looks[point.seat]]
+    tpot, throughput = entry.intervals.get(TPOT), entry.intervals.get(THROUGHPUT)
+    gpus = data.costs.gpus[engine] if data.costs is not None else 1
+    if tpot is not None and tpot[0] > 0:
+        ends = [MS / end for end in tpot]
+        axes.plot(ends, [point.y, point.y], color=colour, linewidth=0.9, alpha=0.7, zorder=2)
+    if throughput is not None:
+        axes.plot([point.x] * 2, [end / gpus for end in throughput], color=colour, linewidth=0.9, alpha=0.7, zorder=2)
+    slo = entry.summary.slo if entry.summary else None
+    if slo is not None and slo.holds:
+        axes.plot(
+            *([point.x], [point.y]),
+            **{"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgecolor": palette.text},
+            **{"markeredgewidth": 0.9, "linestyle": "none", "zorder": 5},
+        )
+    gid = f"{prefix}-e{point.seat}-{view.id}" if cell is None else f"{prefix}-e{point.seat}-{_cell_id(view)}"
+    axes.plot(
+        *([point.x], [point.y]),
+        **{"marker": data.marker(point.seat), "markersize": 5.5, "markeredgewidth": 1.3, "markeredgecolor": colour},
+        markerfacecolor=palette.background if entry.status == "partial" else colour,
+        **{"linestyle": "none", "gid": gid, "zorder": 4},
+    )
+    load = f"{cell.prompt_tokens:,d} × {palette.language(load_words(cell))}" if cell is not None else view.id
+    return gid, f"{engine}, {load}: {number(point.x)} tok/s, {number(point.y)} tok/s"
+
+
+def _cell_id(view: CellView) -> str:
+    """A cell as a part of an element's id."""
+    cell = view.cell
+    return (
+        view.id if cell is None else f"p{cell.prompt_tokens}-o{cell.output_tokens}{cell.extras}-c{load_id(cell.load)}"
+    )
