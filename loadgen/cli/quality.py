@@ -42,7 +42,7 @@ def quality(
     limit_s: Annotated[float | None, typer.Option(metavar="S", help="Most seconds an engine (default 180).")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Ask engines whether they give the same answers, alone and under load.
+    """Ask engines whether their answers are the same.
 
     Exit code: 0 the same, 1 no engine could be asked, 2 wrong usage, 3 they differ, 4 it cannot be told, 5 an engine
     does not compute the model, 130 interrupted; what was found until then is shown.

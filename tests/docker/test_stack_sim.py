@@ -209,7 +209,7 @@ def long_race(checkout, raced):
 
 def test_an_engine_that_is_stopped_in_mid_block_is_started_again_and_the_run_goes_on(checkout, client, long_race):
     with step("a race whose engine is killed"), checkout.making("bench", f"SCENARIO={long_race}") as bench:
-        killed = wait_for(lambda: in_mid_block(checkout), 90, "a block")
+        killed = wait_for(lambda: in_mid_block(checkout), 240, "a block")
         checkout.containers(client, killed)[0].kill()
         text, _ = bench.communicate(timeout=240)
     run = newest_run(checkout).load()
@@ -229,7 +229,7 @@ def test_an_engine_that_is_stopped_in_mid_block_is_started_again_and_the_run_goe
 
 def test_a_run_goes_on_when_a_worker_is_killed_and_says_so(checkout, client, long_race):
     with step("a race whose worker is killed"), checkout.making("bench", f"SCENARIO={long_race}") as bench:
-        wait_for(lambda: in_mid_block(checkout), 90, "a block")
+        wait_for(lambda: in_mid_block(checkout), 240, "a block")
         checkout.containers(client, "locust-worker")[0].kill()
         text, _ = bench.communicate(timeout=240)
     run = newest_run(checkout).load()
