@@ -7,8 +7,8 @@ SCENARIO ?= smoke
 S ?= locust-master
 RUN ?=
 ARGS ?=
-# Tests wait more than they compute: three at a time, on two cores too. A file's tests share servers and stay together.
-TEST_JOBS ?= 3
+# Tests wait more than they compute. A file's tests share servers and stay together.
+TEST_JOBS ?= 2
 # The Python that measures attention on a GPU needs torch, which .venv has not.
 TORCH_PYTHON ?= python3
 export BAKEOFF_WORKERS := $(or $(WORKERS),$(BAKEOFF_WORKERS))
