@@ -28,7 +28,7 @@ RACED := $(or $(RUN_FOLDER),$(SCENARIO))
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
+.PHONY: help setup setup-engines look-demo demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
         test test-docker coverage kernels attention attention-page pin lint dist lock clean
 
 help: ## List the targets
@@ -42,27 +42,32 @@ help: ## List the targets
 
 setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
 
+# What the first command of a clone needs, looked at before anything is made.
+define looked_at
+@command -v "$(PYTHON)" >/dev/null || { \
+  echo 'error: no $(PYTHON) on PATH: install Python 3.11 or newer, or name one with make PYTHON=...' >&2; exit 2; }
+@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "error: Bakeoff needs Python 3.11 or newer, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): make PYTHON=python3.12 ..." >&2; exit 2; }
+@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+  echo 'error: $(PYTHON) cannot make environments: on Debian and Ubuntu, sudo apt install python3-venv' >&2; exit 2; }
+@"$(PYTHON)" -m stack.before
+endef
+
 $(STAMP): requirements.lock pyproject.toml
-	@command -v "$(PYTHON)" >/dev/null || { \
-	  echo 'error: no $(PYTHON) on PATH: install Python 3.11 or newer, or name one with make PYTHON=...' >&2; exit 2; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "error: Bakeoff needs Python 3.11 or newer, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): make PYTHON=python3.12 ..." >&2; exit 2; }
-	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
-	  echo 'error: $(PYTHON) cannot make environments: on Debian and Ubuntu, sudo apt install python3-venv' >&2; exit 2; }
+	$(looked_at) setup
 	@# A linked .venv is another checkout's: its command stays that one's.
 	@key="$$( { cat requirements.lock; "$(PYTHON)" -V; } | cksum )"; \
-	if [ "$$key" != "$$(cat $@ 2>/dev/null)" ]; then \
-	  echo 'making .venv from requirements.lock'; \
-	  rm -rf .venv && "$(PYTHON)" -m venv .venv && \
-	  $(PIP) --require-hashes -r requirements.lock; \
-	fi && \
+	if [ "$$key" != "$$(cat $@ 2>/dev/null)" ]; then "$(PYTHON)" -m stack.own_venv || exit; fi; \
 	{ [ -L .venv ] || $(PIP) --no-index --no-deps --no-build-isolation -e .; } && echo "$$key" > $@ || { \
-	  echo 'error: .venv could not be made (see above); if it is the network, try again' >&2; exit 2; }
+	  echo 'error: .venv could not be made (see above); try again' >&2; exit 2; }
+
+look-demo:
+	$(looked_at) demo
 
 setup-engines: $(STAMP) # both engines' environments and the model
 	@$(STACK) setup --runtime processes
 
-demo: $(STAMP) ## Everything once: race two engines on this machine, write the report, clean up after
+demo: look-demo $(STAMP) ## Everything once: race two engines on this machine, write the report, clean up after
 	@stack/demo.sh
 
 up: $(STAMP) ## Start the stack and one engine: containers where Docker answers, else plain processes
@@ -80,6 +85,7 @@ logs: $(STAMP) ## Follow one process' log (S=vllm)
 
 bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...), or go on with a stopped run (RUN=run-id)
 ifeq ($(ENDPOINTS),)
+	@$(STACK) check
 	@$(STACK) setup --scenario "$(RACED)"
 	@$(STACK) up --engine none --scenario "$(RACED)"
 endif

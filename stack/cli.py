@@ -82,6 +82,21 @@ def running_stack() -> Runtime:
     return open_runtime(decide(lenient=True).runtime)
 
 
+NewStack = Annotated[bool, typer.Option("--new", help="Refuse where this checkout's stack is up already.")]
+FreePorts = Annotated[
+    bool, typer.Option("--free-ports", help="Plain processes: take free ports in place of those that others hold.")
+]
+
+
+@app.command()
+def check(
+    runtime: RuntimeOption = "", profile: Profile = "", new: NewStack = False, free_ports: FreePorts = False
+) -> None:
+    """Look at disk, write access and ports before anything is made or fetched."""
+    choice = decide(runtime, profile)
+    open_runtime(choice.runtime, choice.profile).check(new=new, move_ports=free_ports)
+
+
 @app.command()
 def setup(
     engine: Annotated[list[str] | None, typer.Option(help="Engine to set up (repeatable); default: all.")] = None,
@@ -103,6 +118,8 @@ def up(
     runtime: RuntimeOption = "",
     profile: Profile = "",
     offline: Annotated[bool, typer.Option(help="Containers: build and pull no images.")] = False,
+    new: NewStack = False,
+    free_ports: FreePorts = False,
 ) -> None:
     """Bring the stack up, with one engine serving."""
     choice = decide(runtime, profile)
@@ -114,7 +131,7 @@ def up(
     offline = offline or (engine == NO_ENGINE and what_runs()[0] == "docker")
     with alone(Paths(CHECKOUT).state):
         stack = open_runtime(choice.runtime, choice.profile, offline=offline)
-        for line in stack.up(engine, serving):
+        for line in stack.up(engine, serving, new=new, move_ports=free_ports):
             say(line)
     states = stack.states()
     print_states(states)

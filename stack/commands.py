@@ -8,12 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
-from loadgen.files import tail
+from loadgen.files import cannot_be_written, tail
 from loadgen.hosts.base import quoted
 
 SIGN_OF_LIFE_S = 15.0
@@ -84,8 +85,8 @@ def failure(what: str, log: Path, advice: str) -> UserError:
 
 
 def need_disk(folder: Path, gigabytes: float, what: str) -> None:
-    """Raise UserError unless the disk of `folder` has this many GB (10^9 bytes) free."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Raise UserError unless the disk of `folder` has this many GB (10^9 bytes) free, and the folder can be written."""
+    _writable(folder)
     free = shutil.disk_usage(folder).free / 1e9
     if free < gigabytes:
         raise UserError(
@@ -94,10 +95,20 @@ def need_disk(folder: Path, gigabytes: float, what: str) -> None:
         )
 
 
+def _writable(folder: Path) -> None:
+    """Make the folder and try to write into it. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        hint = "Clone into a folder of your own, or have its owner let you write there."
+        raise cannot_be_written(folder, error, hint) from None
+
+
 @contextlib.contextmanager
 def alone(state: Path) -> Iterator[None]:
     """One command at a time on a checkout's stack, whose folder of working state this is; a second waits."""
-    state.mkdir(parents=True, exist_ok=True)
+    _writable(state)
     with (state / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,22 +4,41 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
 began=$SECONDS
+lock=.bakeoff/demo.lock
+taken=7 # exit status of `up --new` where a stack is up already
 
-# The stack goes down however this ends, and the exit status stays that of what went wrong first.
+# One demo at a time. The lock ends with this shell, however it ends: no command below inherits it.
+step() { "$python" -m "$@" 9>&-; }
+mkdir -p .bakeoff && exec 9<>"$lock" || exit 2
+if command -v flock >/dev/null && ! flock --nonblock 9; then
+  echo "error: a demo runs in this folder already: $(cat "$lock"). It is left alone. Let it end, or stop it with" \
+    "Ctrl-C where it runs; for two at once, clone into a second folder." >&2
+  exit 2
+fi
+echo "process $$ of $(id -un), since $(date +%H:%M)" >"$lock"
+
+# The stack that this demo started goes down however it ends, and the exit status stays that of what went wrong first.
+mine=
 finish() {
   status=$?
   trap '' INT TERM
-  "$python" -m stack down --runtime processes || status=$((status ? status : 2))
+  [ -z "$mine" ] || step stack down --runtime processes || status=$((status ? status : 2))
   exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$python" -m stack setup --runtime processes || exit
-"$python" -m stack up --runtime processes --engine none || exit
+step stack check --runtime processes --new --free-ports || exit 2
+step stack setup --runtime processes || exit
+mine=yes
+step stack up --runtime processes --engine none --new --free-ports || {
+  status=$?
+  [ "$status" -ne "$taken" ] || mine=
+  exit "$status"
+}
 # 6: this machine is too busy for a verdict. The report tells, and is what the demo is for.
-"$python" -m loadgen bench smoke || { status=$?; [ "$status" -eq 6 ] || exit "$status"; }
+step loadgen bench smoke || { status=$?; [ "$status" -eq 6 ] || exit "$status"; }
 # The race has printed its table already.
-"$python" -m loadgen report --brief || exit
+step loadgen report --brief || exit
 echo "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

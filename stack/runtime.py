@@ -11,6 +11,9 @@ from loadgen.hosts.base import EngineHost
 NO_ENGINE = "none"
 """What `--engine` says where none is to be started; one that serves goes on."""
 
+TAKEN = 7
+"""Exit status of a command that was to start a new stack where one runs already, and left that alone."""
+
 WITHOUT = {
     "engine-exporter": "engine memory and CPU are not recorded",
     "gpu-exporter": "GPU memory, power, clocks and throttling are not recorded",
@@ -39,12 +42,22 @@ class Runtime(Protocol):
     def setup(self, engines: Sequence[str], *, verify: bool = False) -> None:
         """Make what engines need to start here (none named: all that this machine can run). Raises UserError."""
 
-    def up(self, engine: str, serving: str | None) -> list[str]:
+    def check(self, *, new: bool = False, move_ports: bool = False) -> None:
+        """Look, before anything is made, at what a start needs. Raises UserError.
+
+        Args:
+            new: nothing of this checkout may run yet.
+            move_ports: ports that are taken do not matter.
+        """
+
+    def up(self, engine: str, serving: str | None, *, new: bool = False, move_ports: bool = False) -> list[str]:
         """Start what does not run yet, and one engine.
 
         Args:
             engine: its name; empty is the usual one, NO_ENGINE none.
             serving: the serving block for the engines as JSON, empty for their defaults; None leaves it as it is.
+            new: refuse where it runs already.
+            move_ports: take free ports in place of those that others hold.
 
         Returns:
             What is missing or failed and can be done without, a line each.

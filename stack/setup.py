@@ -15,6 +15,7 @@ from pathlib import Path
 
 from loadgen.errors import UserError
 from loadgen.settings import Paths
+from stack.before import ENGINE_DISK_GB, lacking_gb
 from stack.commands import failure, is_linux, need_disk, run_logged, say
 from stack.engines.stamps import expected_hf, is_intact, sha256_of, stamp_path, write_stamp
 
@@ -25,7 +26,7 @@ TITLES = {"llamacpp": "llama.cpp", "vllm": "vLLM", ANNOTATOR: "Grafana's client"
 # vLLM's CPU build is linked against exactly this torch. It is on PyTorch's own index, not on PyPI.
 TORCH = "torch==2.13.0+cpu"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-SETUP_DISK_GB = {"llamacpp": 2.0, "vllm": 8.0, ANNOTATOR: 0.2}
+SETUP_DISK_GB = {**ENGINE_DISK_GB, ANNOTATOR: 0.2}
 SERVED_NAME = "gemma-3-270m"
 LICENCE = (
     "The model is Gemma 3 270M: using it is subject to the Gemma Terms of Use (https://ai.google.dev/gemma/terms)."
@@ -164,6 +165,17 @@ def ensure_hf(paths: Paths, *, verify: bool = False) -> None:
     command = [*program, str(paths.gguf), str(paths.hf_model)]
     if not run_logged(command, what="converting the model", log=log, cwd=paths.checkout):
         raise failure("Converting the model for vLLM", log, "Converting takes about 3 GB of memory.")
+
+
+def check_disk(paths: Paths, engines: Sequence[str]) -> None:
+    """Look for room for all that these engines need before the first of it is fetched. Raises UserError."""
+    named = {"llamacpp", *(name for name in engines if name in ENGINE_DISK_GB)}
+    need_disk(paths.state, lacking_gb(paths.checkout, named), f"setting up {listed(sorted(named))}")
+
+
+def listed(engines: Sequence[str]) -> str:
+    """Engines by their titles."""
+    return " and ".join(TITLES[name] for name in engines)
 
 
 def ensure_engine(paths: Paths, engine: str, *, verify: bool = False) -> None:

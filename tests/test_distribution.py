@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -32,9 +33,14 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built by way of the source archive, as `make dist` does."""
-    folder = tmp_path_factory.mktemp("dist")
-    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, TOP)
+    """Built by way of the source archive, as `make dist` does, from a copy: the build writes beside its sources."""
+    folder, copy = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("checkout")
+    listing = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    for name in filter(None, run(*listing, cwd=TOP).stdout.split("\0")):
+        if (TOP / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TOP / name, copy / name)
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, copy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(folder.glob("*.tar.gz"))) == 1
     (found,) = folder.glob("*.whl")

@@ -135,8 +135,16 @@ def _batched(arrivals: Floats, service_s: float) -> Floats:
             emit_gap_us=0,
         )
     )
-    coming = [Sequence(16, 2, round(at * 1e9)) for at in arrivals]
-    first: dict[int, float] = {}
+    first = first_tokens(model, [Sequence(16, 2, round(at * 1e9)) for at in arrivals])
+    return np.array([ns / 1e9 - step_ms / 1000 for ns in first])
+
+
+def first_tokens(model: BatchingModel, coming: list[Sequence]) -> list[int]:
+    """Run requests through a batching model, in its own time. Returns when each got its first token, ns after it came.
+
+    `coming` is in the order in which they come.
+    """
+    first: dict[int, int] = {}
     now, number = coming[0].arrived, 0
     while True:
         while number < len(coming) and coming[number].arrived <= now:
@@ -145,7 +153,7 @@ def _batched(arrivals: Floats, service_s: float) -> Floats:
         done = model.step(now)
         if done is None:
             if number == len(coming):
-                return np.array([first[id(one)] / 1e9 - step_ms / 1000 for one in coming])
+                return [first[id(one)] for one in coming]
             now = coming[number].arrived
             continue
         for sequence, due in zip(done.outputs, done.due, strict=True):

@@ -52,7 +52,7 @@ def beyond_calibration(manifest: Manifest, blocks: Sequence[BlockData]) -> Messa
 def streams_of(block: BlockData) -> int:
     """Requests in flight: a closed loop's users, a batch; in an open loop the mean, by Little's law, rounded up."""
     if block.facts.rate <= 0:
-        return block.facts.users or block.facts.batch
+        return block.facts.streams
     measured = block.measured
     if not measured:
         return 0

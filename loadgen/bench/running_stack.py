@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
+from loadgen.hosts.external import ExternalHost
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, declare_serving, read_stack
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.scenario.model import Scenario
@@ -122,6 +123,29 @@ def _locust(urls: Mapping[str, str]) -> tuple[LocustClient, dict[str, Any]]:
         return locust, locust.setup()
     except LocustGone as error:
         raise UserError(f"{error}. See `make ps` and `make logs S={MASTER}`.") from None
+
+
+def engines_to_ask(
+    given: Sequence[Seat] | None, scenario: Scenario | None, checkout: Path
+) -> tuple[list[Seat], EngineHost]:
+    """The engines that a command without a race asks, and who starts and stops them.
+
+    Args:
+        given: endpoints that already run; None takes the stack's engines, set up as the scenario wants them.
+        scenario: whose engines; None for all that the stack has.
+        checkout: where the stack's state lies.
+
+    Raises:
+        UserError: the stack does not run, or lacks one.
+    """
+    if given is not None:
+        return list(given), ExternalHost({seat.name: seat.base_url for seat in given})
+    stack = open_stack(checkout)
+    if scenario is None:
+        return list(stack.seats.values()), stack.host
+    seats, _ = choose_seats(scenario, stack)
+    settle_serving(scenario, stack)
+    return seats, stack.host
 
 
 def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], list[str]]:

@@ -248,7 +248,7 @@ class CapacitySearch:
 
     def found(self) -> Found:
         """What is known by now."""
-        return found(self.outcomes, self._share, self._whole, complete=self.next_load() is None)
+        return found(self.outcomes, self._crossing, self._share, self._whole, complete=self.next_load() is None)
 
     def _new(self, load: float) -> float | None:
         """A load rounded and within its limits; None when it was tried: rounding must not go in circles."""
@@ -279,15 +279,16 @@ def fitted(outcomes: Mapping[float, Outcome], share: float) -> Crossing | None:
     return crossing({load: outcome.known for load, outcome in outcomes.items()}, 1 - share)
 
 
-def found(outcomes: Mapping[float, Outcome], share: float, whole: bool, *, complete: bool) -> Found:
-    """Conclude from the outcomes at each load.
+def found(
+    outcomes: Mapping[float, Outcome], curve: Crossing | None, share: float, whole: bool, *, complete: bool
+) -> Found:
+    """Conclude from the outcomes at each load, and the curve that was fitted to them, if one was.
 
     Of a curve the estimate is its crossing, rounded down to the most users that it holds; the upper end of an interval
     of users is the first number at which it fails. At a cliff the estimate is the middle of the last bracket
     (geometric), or of whole numbers its lower end, and the interval's ends are loads at which it was decided.
     """
     known = {"loads": len(outcomes), "requests": sum(outcome.total - outcome.open for outcome in outcomes.values())}
-    curve = fitted(outcomes, share)
     if curve is not None:
         ends = curve.load, curve.low, curve.high
         if whole:

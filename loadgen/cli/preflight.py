@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from loadgen.errors import UserError
 from loadgen.files import STDOUT, check_writable, write_result
 from loadgen.machine import HOME
 from loadgen.preflight.names import parse_accept
-
-if TYPE_CHECKING:
-    from loadgen.hosts.base import EngineHost
 
 
 @with_groups
@@ -34,8 +31,7 @@ def preflight(
     The same tokens in, the same text out, and how each one answers; every race begins with it. Exit code: 0 nothing
     stands in the way, 1 no engine could be asked, 2 wrong usage, 5 a race would mean nothing, 130 interrupted.
     """
-    from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
-    from loadgen.hosts.external import ExternalHost
+    from loadgen.bench.running_stack import engines_to_ask
     from loadgen.preflight.compare import refuse_blocking
     from loadgen.preflight.finding import Needs
     from loadgen.preflight.phase import Preflight, needs_of
@@ -43,27 +39,17 @@ def preflight(
     from loadgen.presentation.progress import StatusLine
     from loadgen.runs.resume import find_scenario
 
-    seats, accepted = endpoints.seats(), parse_accept(accept or ())
+    given, accepted = endpoints.seats(), parse_accept(accept or ())
     check_writable(json_file)
     console = open_console(stderr=json_file == STDOUT)
     scenario = find_scenario(scenario_name) if scenario_name else None
-    host: EngineHost
-    if seats is not None:
-        host = ExternalHost({seat.name: seat.base_url for seat in seats})
-    else:
-        stack = open_stack(HOME)
-        host = stack.host
-        seats = choose_seats(scenario, stack)[0] if scenario else list(stack.seats.values())
-        if scenario is not None:
-            settle_serving(scenario, stack)
+    seats, host = engines_to_ask(given, scenario, HOME)
     last = seats[-1].name
     phase = Preflight(seats, host, needs_of(scenario) if scenario else Needs(), accepted)
     missing: list[str] = []
     try:
         with StatusLine(console) as progress:
-            findings = phase.run(
-                last, lambda name, text: progress.line(f"{name}: {text.removeprefix(f'{name}: ')}"), missing.append
-            )
+            findings = phase.run(last, progress.engine, missing.append)
     finally:
         host.stop(last)
     for text in missing:

@@ -14,7 +14,6 @@ from loadgen.files import STDOUT, check_writable, write_result
 from loadgen.machine import HOME
 
 if TYPE_CHECKING:
-    from loadgen.hosts.base import EngineHost
     from loadgen.scenario.quality import Quality
 
 CODES = {"same": OK, "differ": THRESHOLD_FAILED, "unknown": UNDECIDED, "degenerate": PREFLIGHT_REFUSES}
@@ -47,28 +46,19 @@ def quality(
     Exit code: 0 the same, 1 no engine could be asked, 2 wrong usage, 3 they differ, 4 it cannot be told, 5 an engine
     does not compute the model, 130 interrupted; what was found until then is shown.
     """
-    from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
-    from loadgen.hosts.external import ExternalHost
+    from loadgen.bench.running_stack import engines_to_ask
     from loadgen.presentation.progress import StatusLine
     from loadgen.quality.phase import AnswerCheck, ask_all
     from loadgen.quality.show import quality_text
     from loadgen.runs.resume import find_scenario
 
-    seats = endpoints.seats()
+    given = endpoints.seats()
     check_writable(json_file)
     console = open_console(stderr=json_file == STDOUT)
     scenario = find_scenario(scenario_name) if scenario_name else None
-    given = {"prompts": prompts, "tasks": tasks, "concurrency": concurrency, "limit_s": limit_s, "file": file}
-    asked = _settings(scenario.quality if scenario is not None else None, given)
-    host: EngineHost
-    if seats is not None:
-        host = ExternalHost({seat.name: seat.base_url for seat in seats})
-    else:
-        stack = open_stack(HOME)
-        host = stack.host
-        seats = choose_seats(scenario, stack)[0] if scenario else list(stack.seats.values())
-        if scenario is not None:
-            settle_serving(scenario, stack)
+    changed = {"prompts": prompts, "tasks": tasks, "concurrency": concurrency, "limit_s": limit_s, "file": file}
+    asked = _settings(scenario.quality if scenario is not None else None, changed)
+    seats, host = engines_to_ask(given, scenario, HOME)
     seed = seed if seed is not None else scenario.seed if scenario is not None else 1
     check = AnswerCheck(asked, seed, [seat.name for seat in seats], host.describe)
     missing: list[str] = []
@@ -76,7 +66,7 @@ def quality(
         with StatusLine(console) as progress:
             ask_all(
                 *(seats, host, check),
-                lambda name, text: progress.line(f"{name}: {text.removeprefix(f'{name}: ')}"),
+                progress.engine,
                 missing.append,
             )
     finally:

@@ -84,9 +84,7 @@ class Worker:
             return
         self._plan, self._traffic = plan, traffic
         StreamingUser.traffic = traffic
-        if plan.cell.open_loop:
-            self._dispatching = gevent.spawn(traffic.dispatcher(plan.start_wall_ns - WALL_OFFSET_NS).run)
-        elif plan.cell.batch and (sender := traffic.batch_sender()) is not None:
+        if (sender := traffic.sender(plan.start_wall_ns - WALL_OFFSET_NS)) is not None:
             self._dispatching = gevent.spawn(sender.run)
 
     def _on_test_stop(self, environment: Environment, **_: Any) -> None:

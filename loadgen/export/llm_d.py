@@ -159,14 +159,14 @@ def _load(manifest: Manifest, block: BlockData) -> dict[str, Any]:
     }
     if facts.rate:
         standardized["rate_qps"] = facts.rate
-    if facts.users or facts.batch:
-        standardized["concurrency"] = facts.users or facts.batch
+    if facts.streams:
+        standardized["concurrency"] = facts.streams
     prefix = manifest.scenario.get("shared_prefix_tokens")
     if prefix:
         standardized["prefix"] = {
             "prefix_len": {"distribution": "fixed", "value": prefix},
             "num_groups": 1,
-            "num_users_per_group": max(facts.users, facts.batch, 1),
+            "num_users_per_group": max(facts.streams, 1),
             "num_prefixes": 1,
         }
     return {

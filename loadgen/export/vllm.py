@@ -57,7 +57,7 @@ def vllm_result(manifest: Manifest, block: BlockData, *, detailed: bool, client_
         **_batches(figures.batches),
         "request_rate": facts.rate or "inf",
         "burstiness": _burstiness(manifest, facts.rate),
-        "max_concurrency": facts.users or facts.batch or None,
+        "max_concurrency": facts.streams or None,
         "duration": window.seconds,
         "completed": len(good),
         "failed": len(measured) - len(good),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -63,6 +65,44 @@ def known_cause(log: str) -> str:
 def quoted(log: str) -> str:
     """Lines of a log, set off from the message around them."""
     return "\n".join(f"  | {line}" for line in log.splitlines())
+
+
+# What engines put before what they say: process, level, moment, place in the source; and a terminal's colours.
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_PREFIX = re.compile(
+    r"""^(?: \s+
+          | \([\w.-]+\s+pid=\d+\)
+          | \[[^\]]*\]
+          | (?:INFO|WARNING|WARN|ERROR|DEBUG|TRACE|FATAL|I|W|E|D)\b:?
+          | \d{2,4}-\d{2}(?:-\d{2})?
+          | T?\d{1,2}:\d{2}:\d{2}[.,\d]*Z?
+        )+""",
+    re.VERBOSE,
+)
+_BAR = re.compile(r"\s*(\d+%)\|.*")
+LINE_WIDTH = 70
+
+
+def readable(line: str) -> str:
+    """What a line of an engine's log says, without what a person does not read, at most LINE_WIDTH characters."""
+    text = _COLOURS.sub("", line.rsplit("\r", maxsplit=1)[-1])
+    text = _BAR.sub(r" \1", _PREFIX.sub("", text))
+    return textwrap.shorten(text, LINE_WIDTH, placeholder=" …") if " " in text.strip() else text.strip()[:LINE_WIDTH]
+
+
+class Starting:
+    """What is said while an engine starts: how long it has been, and what its log says where that is new."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said = ""
+
+    def words(self, seconds: float, line: str) -> str:
+        """Say it, with the last line of the log."""
+        text = readable(line)
+        new, self._said = text != self._said, text
+        told = f": {text}" if new and text else ""
+        return f"{self._name} is starting, {seconds:.0f} s{told}"
 
 
 def unknown_engine(name: str, known: Iterable[str]) -> UserError:

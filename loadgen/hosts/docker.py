@@ -19,7 +19,7 @@ from docker.models.containers import Container
 
 from loadgen.engines import get_engine
 from loadgen.errors import UserError
-from loadgen.hosts.base import Progress, known_cause, quoted
+from loadgen.hosts.base import Progress, Starting, known_cause, quoted
 from loadgen.hosts.container_facts import (
     KIND_LABEL,
     ONE_OFF_LABEL,
@@ -209,6 +209,7 @@ class DockerHost:
         name = engine.name
         began = said = time.monotonic()
         restarts = self._state(name).restarts
+        starting = Starting(name)
         while True:
             state = self._state(name)
             # Docker's own check is asked seldom: its word is not waited for.
@@ -227,7 +228,7 @@ class DockerHost:
                 raise self._failed(engine, how)
             if on_progress and now - said >= PROGRESS_S:
                 said = now
-                on_progress(f"{name} is starting: {now - began:.0f} s  {self.log_tail(name, 1).strip()[:100]}")
+                on_progress(starting.words(now - began, self.log_tail(name, 1)))
             self._sleep(POLL_S)
 
     def _failed(self, engine: ContainerEngine, how: str) -> UserError:

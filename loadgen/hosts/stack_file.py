@@ -35,6 +35,8 @@ class SupervisorStack(BaseModel):
     socket: Path
     urls: dict[str, str]
     engines: dict[str, HostedEngine]
+    moved_ports: dict[str, int] = {}
+    """Ports that were chosen because those of the settings were taken, by variable."""
 
 
 class DockerStack(BaseModel):

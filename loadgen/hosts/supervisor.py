@@ -16,7 +16,7 @@ import psutil
 
 from loadgen.errors import UserError
 from loadgen.files import tail
-from loadgen.hosts.base import Progress, known_cause, quoted, unknown_engine
+from loadgen.hosts.base import Progress, Starting, known_cause, quoted, unknown_engine
 from loadgen.hosts.http_probe import accepts_connections, http_status
 from loadgen.hosts.stack_file import DockerStack, HostedEngine, SupervisorStack, read_stack
 from loadgen.message import say
@@ -162,6 +162,7 @@ class SupervisorHost:
 
     def _wait_until_healthy(self, engine: HostedEngine, on_progress: Progress | None) -> None:
         began = said = time.monotonic()
+        starting = Starting(engine.name)
         while True:
             state = self.state_of(engine.name)
             if state["state"] == RUNNING and http_status(engine.health_url) == 200:
@@ -174,8 +175,7 @@ class SupervisorHost:
                 raise self._failed(engine, f"it did not answer within {engine.start_limit_s:.0f} s")
             if on_progress and now - said >= 10:
                 said = now
-                last = self.log_tail(engine.name, 1).strip()
-                on_progress(f"{engine.name} is starting: {now - began:.0f} s  {last[:100]}")
+                on_progress(starting.words(now - began, self.log_tail(engine.name, 1)))
             time.sleep(0.25)
 
     def _failed(self, engine: HostedEngine, how: str) -> UserError:

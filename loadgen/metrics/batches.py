@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from loadgen.metrics.definitions import NS_PER_MS
-from loadgen.metrics.window import batch_span
+from loadgen.metrics.window import batch_span, by_batch
 from loadgen.record import RequestRecord
 
 
@@ -30,23 +30,15 @@ class Batch:
         return self.output_tokens / self.latency_ms * 1e3 if self.latency_ms > 0 else 0.0
 
 
-def by_batch(records: Iterable[RequestRecord]) -> list[list[RequestRecord]]:
-    """The records of one block batch by batch (`index` is a batch's number), in order."""
-    found: dict[int, list[RequestRecord]] = {}
-    for record in records:
-        found.setdefault(record.index, []).append(record)
-    return [found[number] for number in sorted(found)]
-
-
 def batches_of(measured: Iterable[RequestRecord]) -> list[Batch]:
     """The batches of one block's measured requests, in order, without those in which a request failed."""
-    made = (_batch(records) for records in by_batch(measured))
+    made = (_batch(records) for records in by_batch(measured).values())
     return [batch for batch in made if batch is not None]
 
 
 def send_spreads_ms(measured: Iterable[RequestRecord]) -> list[float]:
     """How far apart the requests of each batch were sent, ms, failures included; batches in order."""
-    return [_spread_ms(batch) for batch in by_batch(measured)]
+    return [_spread_ms(batch) for batch in by_batch(measured).values()]
 
 
 def _spread_ms(batch: Sequence[RequestRecord]) -> float:

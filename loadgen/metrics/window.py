@@ -10,7 +10,7 @@ A batch load has no steady state to wait for: whole batches warm up, and the nex
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from loadgen.record import Phase, RequestRecord
 
@@ -141,12 +141,10 @@ class CutRule:
         A batch is measured when all its requests are known, failures included. One that is not whole (it still runs, or
         was cut off) counts nowhere.
         """
-        members: dict[int, list[RequestRecord]] = {}
-        for r in records:
-            members.setdefault(r.index, []).append(r)
+        members = by_batch(records)
         whole = [
             number
-            for number, batch in sorted(members.items())
+            for number, batch in members.items()
             if number >= self.warmup_requests and len(batch) == self.batch and not any(r.aborted for r in batch)
         ]
         wanted = None if self.measured_requests is None else -(-self.measured_requests // self.batch)
@@ -160,6 +158,14 @@ class CutRule:
         spans = tuple(batch_span(members[number]) for number in sorted(measured))
         ended = max(r.t_done + r.wall_offset_ns for number in measured for r in members[number])
         return Cut(phases, Window(spans[0][0], ended, spans), complete=len(measured) == wanted)
+
+
+def by_batch(records: Iterable[RequestRecord]) -> dict[int, list[RequestRecord]]:
+    """The records of one block by the number of their batch (`index`), in order."""
+    found: dict[int, list[RequestRecord]] = {}
+    for record in records:
+        found.setdefault(record.index, []).append(record)
+    return dict(sorted(found.items()))
 
 
 def batch_span(batch: Sequence[RequestRecord]) -> tuple[int, int]:

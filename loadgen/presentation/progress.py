@@ -43,6 +43,10 @@ class StatusLine:
             self._printed_at, self._printed = time.monotonic(), text
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def engine(self, name: str, text: str) -> None:
+        """Show how things stand with an engine, whose name the text may begin with."""
+        self.line(f"{name}: {text.removeprefix(f'{name}: ')}")
+
     def tell(self, text: str, style: str | None = None) -> None:
         """Print something that stays."""
         self._console.print(Text(text, style=style or ""), highlight=False, soft_wrap=True)

@@ -41,7 +41,7 @@ def judge(asked: Asked, said: Sequence[EngineAnswers], facts: Mapping[str, objec
 
 def _engine(asked: Asked, said: EngineAnswers) -> EngineQuality:
     right, loaded = marks(asked.questions, said.first), marks(asked.questions, said.loaded)
-    from_file = {place: ok for place, ok in loaded.items() if place in asked.from_file}
+    from_file = _of_file(asked, loaded)
     alone, under = (meet(asked.questions, said.first, other) for other in (said.again, said.loaded))
     tasks = paired(ALL, right, {place: ok for place, ok in loaded.items() if place not in from_file})
     texts = [said.first[place] for place in asked.prompts if place in said.first]
@@ -72,7 +72,10 @@ def _refusals(said: EngineAnswers) -> list[Message]:
 
 def _pair(asked: Asked, a: EngineAnswers, b: EngineAnswers, one: EngineQuality, other: EngineQuality) -> PairQuality:
     meetings = meet(asked.questions, a.first, b.first)
-    right = [{**marks(asked.questions, each.first), **_of_file(asked, each)} for each in (a, b)]
+    right = [
+        {**marks(asked.questions, each.first), **_of_file(asked, marks(asked.questions, each.loaded))}
+        for each in (a, b)
+    ]
     kinds = dict.fromkeys(asked.questions[place].kind for place in right[0])
     of_kind = [
         paired(kind, *({p: ok for p, ok in each.items() if asked.questions[p].kind == kind} for each in right))
@@ -94,8 +97,9 @@ def _pair(asked: Asked, a: EngineAnswers, b: EngineAnswers, one: EngineQuality, 
     )
 
 
-def _of_file(asked: Asked, said: EngineAnswers) -> dict[int, bool]:
-    return {p: ok for p, ok in marks(asked.questions, said.loaded).items() if p in asked.from_file}
+def _of_file(asked: Asked, loaded: Mapping[int, bool]) -> dict[int, bool]:
+    """Of the marks under load those of the file's questions, which are asked nowhere else."""
+    return {place: ok for place, ok in loaded.items() if place in asked.from_file}
 
 
 def _logprobs(asked: Asked, a: EngineAnswers, b: EngineAnswers) -> Logprobs:

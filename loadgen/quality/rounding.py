@@ -105,9 +105,7 @@ def compare_logprobs(prompts: Iterable[Sequence[Place]], *, whole_texts: bool, n
         whole_texts: whether all of a text was rated by both, and not only what both would have said.
         names: of the engines, for what has to be said of their lists.
     """
-    of_prompts = [
-        [p for p in places if p.a.logprob is not None and _of(p.b, p.a.text) is not None] for places in prompts
-    ]
+    of_prompts = [[place for place in places if _both_tell(place)] for places in prompts]
     told = [places for places in of_prompts if places]
     scaled = [renormalised(_all(told, side)) for side in ("a", "b")]
     gaps = [[_gap(place, scaled=any(scaled)) for place in places] for places in told]

@@ -120,10 +120,7 @@ def run_quick(
 def _start(traffic: Traffic, senders: gevent.pool.Group) -> gevent.event.AsyncResult:
     """Start a closed loop's users, or what sends another load. Returns what tells when one has crashed."""
     crashed = gevent.event.AsyncResult()
-    if traffic.plan.cell.open_loop:
-        start_ns = time.monotonic_ns() + OPEN_LOOP_LEAD_NS
-        senders.spawn(traffic.dispatcher(start_ns).run).link_exception(crashed)
-    if traffic.plan.cell.batch and (sender := traffic.batch_sender()) is not None:
+    if (sender := traffic.sender(time.monotonic_ns() + OPEN_LOOP_LEAD_NS)) is not None:
         senders.spawn(sender.run).link_exception(crashed)
     for _ in range(traffic.plan.cell.concurrency):
         senders.spawn(_send_on, ClosedLoopUser(traffic)).link_exception(crashed)

@@ -7,7 +7,7 @@ from loadgen.presentation.text import load_words, shape_words
 from loadgen.report.cells import CellView
 from loadgen.report.data import ReportData
 from loadgen.report.figures import Chart, Panel, bound
-from loadgen.report.plots import LOAD_PLOTS, draw_ecdf, draw_load, ecdf_limits, load_id
+from loadgen.report.plots import LOAD_PLOTS, draw_ecdf, draw_load, ecdf_limits, load_id, shape_name
 from loadgen.report.plots_compare import (
     LABEL_INCHES,
     ROW_INCHES,
@@ -45,11 +45,6 @@ def charts(data: ReportData, *, memory: bool = True) -> list[Chart]:
         *([_prefill(data)] if data.prefill else []),
         *([_drift(data)] if drifting(data) else []),
     ]
-
-
-def shape_name(shape: Cell) -> str:
-    """A shape as a part of ids and of file names."""
-    return f"p{shape.prompt_tokens}-o{shape.output_tokens}{shape.extras}"
 
 
 def _load(data: ReportData, shape: Cell) -> Chart:

@@ -90,26 +90,14 @@ def _sentence(row: SavingRow, *, several: bool) -> Message:
             b=row.b,
         )
     low, high = (_percent(end) for end in row.found.ci95)
-    words = (
-        say(
+    share = _percent(row.found.share)
+    values = {"cheaper": row.cheaper, "dearer": row.dearer, "share": share, "low": low, "high": high}
+    if several:
+        return say(
             "Over all cells, output tokens of {cheaper} cost {share} [{low}, {high}] less than those of {dearer}.",
-            cheaper=row.cheaper,
-            dearer=row.dearer,
-            share=_percent(row.found.share),
-            low=low,
-            high=high,
+            **values,
         )
-        if several
-        else say(
-            "Output tokens of {cheaper} cost {share} [{low}, {high}] less than those of {dearer}.",
-            cheaper=row.cheaper,
-            dearer=row.dearer,
-            share=_percent(row.found.share),
-            low=low,
-            high=high,
-        )
-    )
-    return words
+    return say("Output tokens of {cheaper} cost {share} [{low}, {high}] less than those of {dearer}.", **values)
 
 
 def _saved(row: SavingRow) -> Message:

@@ -16,6 +16,7 @@ from loadgen.presentation.style import Palette
 from loadgen.presentation.text import load_words, number
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.data import ReportData
+from loadgen.scenario.model import Cell
 
 SECONDS_FROM_MS = 5000.0
 """An axis that reaches this many milliseconds counts in seconds."""
@@ -103,18 +104,8 @@ def draw_load(
                 axes.plot([x, x], span, color=colour, linewidth=1.1, alpha=0.75, zorder=2)
                 axes.plot([x], span[1:], marker="_", markersize=8, markeredgewidth=1.6, color=colour, zorder=2)
             gid = f"{prefix}-e{seat}-c{load_id(point.load)}"
-            axes.plot(
-                [x],
-                [point.value * scale],
-                marker=data.marker(seat),
-                markersize=7,
-                markeredgewidth=1.5,
-                markeredgecolor=colour,
-                markerfacecolor=palette.background if point.partial else colour,
-                linestyle="none",
-                gid=gid,
-                zorder=4,
-            )
+            at_point = x, point.value * scale
+            draw_dot(axes, data, palette, seat, at_point, partial=point.partial, gid=gid, size=7, edge=1.5)
             titles[gid] = _title(plot, engine, point, palette.language)
     _load_axes(axes, data, levels, f"{palette.language(plot.title)}, {unit}", palette)
     values = [p.value * scale for p in points] + [(p.upper or p.value) * scale for p in points]
@@ -122,9 +113,56 @@ def draw_load(
     return titles
 
 
+def draw_dot(
+    axes: Any,
+    data: ReportData,
+    palette: Palette,
+    seat: int,
+    at: tuple[float, float],
+    *,
+    partial: bool,
+    gid: str,
+    size: float,
+    edge: float,
+) -> None:
+    """Draw an engine's mark, hollow where its cell is partial; `size` and width of the `edge` are in points."""
+    colour = palette.engines[data.looks[seat]]
+    axes.plot(
+        *([at[0]], [at[1]]),
+        marker=data.marker(seat),
+        markersize=size,
+        markeredgewidth=edge,
+        markeredgecolor=colour,
+        markerfacecolor=palette.background if partial else colour,
+        linestyle="none",
+        gid=gid,
+        zorder=4,
+    )
+
+
+def draw_whiskers(
+    axes: Any,
+    at: tuple[float, float],
+    across: Sequence[float] | None,
+    up: Sequence[float] | None,
+    colour: str,
+) -> None:
+    """Draw the intervals of a point as a thin cross, those that there are."""
+    line = {"color": colour, "linewidth": 0.9, "alpha": 0.7, "zorder": 2}
+    if across is not None:
+        axes.plot(across, [at[1], at[1]], **line)
+    if up is not None:
+        axes.plot([at[0], at[0]], up, **line)
+
+
 def load_id(load: float) -> str:
     """A load as a part of an element's id."""
     return f"{load:g}".replace(".", "_").replace("+", "")
+
+
+def shape_name(shape: Cell) -> str:
+    """A shape as a part of ids and of file names."""
+    return f"p{shape.prompt_tokens}-o{shape.output_tokens}{shape.extras}"
 
 
 def _point(plot: LoadPlot, seat: int, view: CellView, entry: EngineCell) -> _Point | None:

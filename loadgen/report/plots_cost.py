@@ -12,7 +12,17 @@ from loadgen.presentation.text import load_words, number
 from loadgen.report.cells import CellView
 from loadgen.report.cost import MS, THROUGHPUT, TPOT
 from loadgen.report.data import ReportData
-from loadgen.report.plots import LOG_FROM_RATIO, Titles, finish, load_id, log_axis, nothing
+from loadgen.report.plots import (
+    LOG_FROM_RATIO,
+    Titles,
+    draw_dot,
+    draw_whiskers,
+    finish,
+    load_id,
+    log_axis,
+    nothing,
+    shape_name,
+)
 
 STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 2, 1, 2)))
 """Of lines, by shape."""
@@ -89,11 +99,9 @@ def _draw_point(axes: Any, data: ReportData, point: _Point, palette: Palette, pr
     entry, colour = view.engines[engine], palette.engines[data.looks[point.seat]]
     tpot, throughput = entry.intervals.get(TPOT), entry.intervals.get(THROUGHPUT)
     gpus = data.costs.gpus[engine] if data.costs is not None else 1
-    if tpot is not None and tpot[0] > 0:
-        ends = [MS / end for end in tpot]
-        axes.plot(ends, [point.y, point.y], color=colour, linewidth=0.9, alpha=0.7, zorder=2)
-    if throughput is not None:
-        axes.plot([point.x] * 2, [end / gpus for end in throughput], color=colour, linewidth=0.9, alpha=0.7, zorder=2)
+    across = [MS / end for end in tpot] if tpot is not None and tpot[0] > 0 else None
+    up = None if throughput is None else [end / gpus for end in throughput]
+    draw_whiskers(axes, (point.x, point.y), across, up, colour)
     slo = entry.summary.slo if entry.summary else None
     if slo is not None and slo.holds:
         axes.plot(
@@ -101,20 +109,12 @@ def _draw_point(axes: Any, data: ReportData, point: _Point, palette: Palette, pr
             **{"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgecolor": palette.text},
             **{"markeredgewidth": 0.9, "linestyle": "none", "zorder": 5},
         )
-    gid = f"{prefix}-e{point.seat}-{view.id}" if cell is None else f"{prefix}-e{point.seat}-{_cell_id(view)}"
-    axes.plot(
-        *([point.x], [point.y]),
-        **{"marker": data.marker(point.seat), "markersize": 5.5, "markeredgewidth": 1.3, "markeredgecolor": colour},
-        markerfacecolor=palette.background if entry.status == "partial" else colour,
-        **{"linestyle": "none", "gid": gid, "zorder": 4},
-    )
+    gid, partial = f"{prefix}-e{point.seat}-{_cell_id(view)}", entry.status == "partial"
+    draw_dot(axes, data, palette, point.seat, (point.x, point.y), partial=partial, gid=gid, size=5.5, edge=1.3)
     load = f"{cell.prompt_tokens:,d} × {palette.language(load_words(cell))}" if cell is not None else view.id
     return gid, f"{engine}, {load}: {number(point.x)} tok/s, {number(point.y)} tok/s"
 
 
 def _cell_id(view: CellView) -> str:
     """A cell as a part of an element's id."""
-    cell = view.cell
-    return (
-        view.id if cell is None else f"p{cell.prompt_tokens}-o{cell.output_tokens}{cell.extras}-c{load_id(cell.load)}"
-    )
+    return view.id if view.cell is None else f"{shape_name(view.cell)}-c{load_id(view.cell.load)}"

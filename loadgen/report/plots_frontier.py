@@ -15,7 +15,17 @@ from loadgen.presentation.style import Palette
 from loadgen.presentation.text import interval, load_words, number
 from loadgen.report.cells import CellView
 from loadgen.report.data import ReportData
-from loadgen.report.plots import LOG_FROM_RATIO, SECONDS_FROM_MS, Titles, finish, load_id, log_axis, nothing
+from loadgen.report.plots import (
+    LOG_FROM_RATIO,
+    SECONDS_FROM_MS,
+    Titles,
+    draw_dot,
+    draw_whiskers,
+    finish,
+    load_id,
+    log_axis,
+    nothing,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,23 +69,9 @@ def draw_frontier(
             if cell is None:
                 continue
             across, up = entry.intervals.get(plot.key), entry.intervals.get(THROUGHPUT)
-            if across is not None:
-                axes.plot([end * scale for end in across], [y, y], color=colour, linewidth=0.9, alpha=0.7, zorder=2)
-            if up is not None:
-                axes.plot([x, x], up, color=colour, linewidth=0.9, alpha=0.7, zorder=2)
-            gid = f"{prefix}-e{seat}-c{load_id(cell.load)}"
-            axes.plot(
-                [x],
-                [y],
-                marker=data.marker(seat),
-                markersize=6,
-                markeredgewidth=1.4,
-                markeredgecolor=colour,
-                markerfacecolor=palette.background if entry.status == "partial" else colour,
-                linestyle="none",
-                gid=gid,
-                zorder=4,
-            )
+            draw_whiskers(axes, (x, y), None if across is None else [end * scale for end in across], up, colour)
+            gid, partial = f"{prefix}-e{seat}-c{load_id(cell.load)}", entry.status == "partial"
+            draw_dot(axes, data, palette, seat, (x, y), partial=partial, gid=gid, size=6, edge=1.4)
             axes.annotate(
                 f"{cell.load:g}", (x, y), xytext=(5, -9), textcoords="offset points", fontsize=7, color=palette.muted
             )

@@ -133,6 +133,11 @@ class BlockFacts(Lenient):
         )
 
     @property
+    def streams(self) -> int:
+        """Requests in flight at most; 0 in an open loop, which has no bound."""
+        return self.batch or self.users
+
+    @property
     def client_limited(self) -> bool:
         """Whether the load generator is known to have been the limit."""
         return self.client is not None and self.client.limited

@@ -145,12 +145,12 @@ def _posterior(squares: Floats, freedom: Floats, within: Floats | None) -> tuple
         shift = shift - shift.mean()
         variance = rough * np.exp(steps[:, None] + shift)
         likelihood = -freedom / 2 * (steps[:, None] + shift) - squares / (2 * variance)
-        likelihood = np.exp(likelihood - likelihood.max(axis=0))
-        top = (-freedom / 2 * (steps[:, None] + shift) - squares / (2 * variance)).max(axis=0).sum()
+        top = likelihood.max(axis=0)
+        likelihood = np.exp(likelihood - top)
         marginal = density @ likelihood
         log = np.log(np.maximum(marginal, 1e-300)).sum(axis=1) + np.tile(np.log(prior / prior.sum()), _LEVELS)
         parts.append((variance, likelihood, marginal))
-        logs.append(log + np.log(how_likely) + top)
+        logs.append(log + np.log(how_likely) + top.sum())
     weights = np.exp(np.array(logs) - np.max(logs))
     weights /= weights.sum()
     nodes = [variance.T for variance, _, _ in parts]

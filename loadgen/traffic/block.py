@@ -142,6 +142,15 @@ class Traffic:
             self._sink(record)
         return record
 
+    def sender(self, start_ns: int) -> Dispatcher | BatchSender | None:
+        """What sends this process's part of an open loop or of batches; None where users or other workers do.
+
+        An open loop's schedule starts at `start_ns` of the monotonic clock.
+        """
+        if self.plan.cell.open_loop:
+            return self.dispatcher(start_ns)
+        return self.batch_sender() if self.plan.cell.batch else None
+
     def dispatcher(self, start_ns: int) -> Dispatcher:
         """This worker's share of the block's open loop, whose schedule starts at `start_ns` of the monotonic clock."""
         plan, trace = self.plan, self.plan.trace

@@ -130,10 +130,16 @@ class ContainerRuntime:
         """The engine host of the running stack."""
         return DockerHost.of_project(self.settings(lenient=True).project)
 
-    def up(self, engine: str, serving: str | None) -> list[str]:
-        """Start all services of the profiles, one engine running and the others made."""
-        settings_with_password(self.checkout)
+    def check(self, *, new: bool = False, move_ports: bool = False) -> None:
+        """Look at disk and write access; Compose itself looks at the ports."""
+        if new or move_ports:
+            raise UserError("--new and --free-ports are for plain processes: give --runtime processes")
         need_disk(self.paths.state, IMAGES_DISK_GB, "running the containers")
+
+    def up(self, engine: str, serving: str | None, *, new: bool = False, move_ports: bool = False) -> list[str]:
+        """Start all services of the profiles, one engine running and the others made."""
+        self.check(new=new, move_ports=move_ports)
+        settings_with_password(self.checkout)
         settings = self._keep_workers(self.settings())
         services = self.compose(settings, self.profiles).services()
         declared = engine_services(services)

@@ -19,12 +19,14 @@ from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, s
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
 from loadgen.settings import Paths, Settings, load_settings_leniently, main_python, private_folder
 from stack import setup
+from stack.before import RUN_DISK_GB
 from stack.commands import need_disk, say
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
 from stack.processes import strays
 from stack.processes.binaries import fetch_prometheus, find_grafana, find_prometheus
 from stack.processes.grafana_config import render_grafana
+from stack.processes.ports import check_ports, free_ports, with_ports
 from stack.processes.programs import (
     Program,
     describe,
@@ -34,12 +36,11 @@ from stack.processes.programs import (
     stack_environment,
     stack_key,
 )
-from stack.runtime import NO_ENGINE, WITHOUT, State
+from stack.runtime import NO_ENGINE, TAKEN, WITHOUT, State
 from stack.scrape_config import write_prometheus_files
 
 FIRST_ENGINE = "llamacpp"
 READY_LIMIT_S = 60
-RUN_DISK_GB = 1.0
 
 
 class ProcessRuntime:
@@ -62,6 +63,7 @@ class ProcessRuntime:
 
     def setup(self, engines: Sequence[str], *, verify: bool = False) -> None:
         """Make the engines' environments and the model."""
+        setup.check_disk(self.paths, engines or [name for name in setup.ENGINES if setup.supported(name) is None])
         for name in engines or setup.ENGINES:
             if not engines and (reason := setup.supported(name)):
                 say(reason)
@@ -78,23 +80,42 @@ class ProcessRuntime:
             return self.host()
         return None
 
-    def up(self, engine: str, serving: str | None) -> list[str]:
-        """Start what does not run yet, and one engine."""
+    def check(self, *, new: bool = False, move_ports: bool = False) -> None:
+        """Look at disk, write access and ports, and with `new` that nothing runs yet. Raises UserError."""
         need_disk(self.paths.state, RUN_DISK_GB, "running the stack")
+        if new and (ours := strays.ours(self.paths.state)):
+            first = min(ours, key=lambda process: process.create_time())
+            since = time.strftime("%H:%M", time.localtime(first.create_time()))
+            raise UserError(
+                f"this checkout's stack is up since {since} (process {first.pid}), and is left alone: `make ps` shows "
+                "it, `make down` ends it. Then try again",
+                exit_code=TAKEN,
+            )
+        if not move_ports and self._running() is None:
+            prometheus = find_prometheus(self.settings, self.paths) or Path("prometheus")
+            grafana = find_grafana(self.settings)
+            stack = programs(self.settings, self.paths, plan_cpus(available_cpus()), prometheus, grafana)
+            check_ports(stack, self.paths.state)
+
+    def up(self, engine: str, serving: str | None, *, new: bool = False, move_ports: bool = False) -> list[str]:
+        """Start what does not run yet, and one engine."""
+        self.check(new=new, move_ports=move_ports)
         name = "" if engine == NO_ENGINE else engine or FIRST_ENGINE
         if name:
             setup.ensure_engine(self.paths, name)
         lacking = self._find_prometheus()
+        host = self._running()
+        moved = host.stack.moved_ports if host else self._move_ports() if move_ports else {}
+        self.settings = with_ports(self.settings, moved)
         stack = self.programs()
         has_grafana = any(program.name == "grafana" for program in stack)
         if has_grafana:
-            self.settings = settings_with_password(self.paths.checkout)
+            self.settings = with_ports(settings_with_password(self.paths.checkout), moved)
         else:
             without = WITHOUT["grafana"]
             lacking.append(f"Grafana is not here (put `grafana` on PATH or set GRAFANA_BIN): {without}.")
-        host = self._running()
         if host is None:
-            self._start_supervisor(stack)
+            self._start_supervisor(stack, moved)
             host = self.host()
         elif host.stack.key != stack_key(stack, self.settings, self.paths):
             raise UserError("the stack runs with other settings than those asked for now: run `make down` first")
@@ -116,13 +137,25 @@ class ProcessRuntime:
             return []
         return [f"Prometheus is not here: {WITHOUT['prometheus']}. {why}"]
 
-    def _start_supervisor(self, stack: Sequence[Program]) -> None:
+    def _move_ports(self) -> dict[str, int]:
+        """Choose free ports in place of those that are taken, and say which; by variable."""
+        strays.end(strays.ours(self.paths.state))
+        stack = self.programs()
+        moved = free_ports(self.settings, stack)
+        for program in stack:
+            for variable, port in program.ports:
+                if variable in moved:
+                    who = strays.name_of(strays.port_holder(port))
+                    say(f"{program.name}: port {port} is held by {who}, so it takes {moved[variable]}")
+        return moved
+
+    def _start_supervisor(self, stack: Sequence[Program], moved: dict[str, int]) -> None:
         """Write all configuration and start supervisord, which starts nothing by itself."""
         paths = self.paths
         if left := strays.ours(paths.state):
             say(f"ending {len(left)} processes left over from an earlier stack")
             strays.end(left)
-        self._check_ports(stack)
+        check_ports(stack)
         private_folder(paths.stack)
         private_folder(paths.socket.parent)
         paths.logs.mkdir(parents=True, exist_ok=True)
@@ -133,7 +166,8 @@ class ProcessRuntime:
         atomic_write(paths.supervisor_config, render_supervisor(stack, paths))
         for path in (paths.socket, paths.supervisor_pid):
             path.unlink(missing_ok=True)
-        write_stack(paths.checkout, describe(stack, self.settings, paths))
+        described = describe(stack, self.settings, paths)
+        write_stack(paths.checkout, described.model_copy(update={"moved_ports": moved}))
 
         command = [main_python(paths.checkout), "-m", "supervisor.supervisord", "-c", str(paths.supervisor_config)]
         environment = {**os.environ, **stack_environment(self.settings, paths)}
@@ -155,18 +189,6 @@ class ProcessRuntime:
             path = self.paths.grafana / name
             private_folder(path.parent)
             atomic_write(path, text, mode=0o600)
-
-    def _check_ports(self, stack: Sequence[Program]) -> None:
-        """Raise UserError naming every port of the stack that is taken, by whom, and the variable that changes it."""
-        taken = [
-            f"  {port} for {program.name}: held by {strays.name_of(strays.port_holder(port))}; "
-            f"end that, or set {variable} to a free port in .env"
-            for program in stack
-            for variable, port in program.ports
-            if not strays.port_is_free(port)
-        ]
-        if taken:
-            raise UserError("\n".join(["these ports are in use:", *taken]))
 
     def _start_services(self, host: SupervisorHost, stack: Sequence[Program]) -> list[str]:
         """Start all but the engines and wait until each is ready. Returns what failed and is not essential."""
@@ -251,6 +273,7 @@ class ProcessRuntime:
             left = strays.ours(self.paths.state)
             more = f" ({len(left)} processes of an earlier one are left: `make down` ends them)" if left else ""
             raise UserError(f"the stack does not run{more}: start it with `make up`", exit_code=1)
+        self.settings = with_ports(self.settings, host.stack.moved_ports)
         found = []
         for program in self.programs():
             state = host.state_of(program.name)

@@ -105,7 +105,7 @@ def name_of(process: psutil.Process | None) -> str:
     if process is None:
         return "a program that this user may not see"
     try:
-        command = " ".join(process.cmdline()) or process.name()
+        command = " ".join(" ".join(process.cmdline()).split()) or process.name()
     except psutil.Error:
         command = "ended meanwhile"
     return f"process {process.pid} ({command[:70]}{'…' if len(command) > 70 else ''})"

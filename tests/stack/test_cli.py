@@ -22,7 +22,7 @@ class Recorder:
     def setup(self, engines, *, verify=False):
         self.calls.append((self.name, "setup", list(engines)))
 
-    def up(self, engine, serving):
+    def up(self, engine, serving, *, new=False, move_ports=False):
         self.calls.append((self.name, "up", engine, serving))
         return ["something is left out"]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.truth.capacity import Queue
+from benchmarks.truth.capacity import Queue, first_tokens
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
@@ -224,22 +224,8 @@ def test_noise_moves_the_result_little_and_the_interval_holds_the_truth():
 
 def times_to_first_token(cfg: BatchingTiming, prompt: int, output: int, arrivals: Iterable[int]) -> list[float]:
     """TTFT in ms of each arrival."""
-    model, first = BatchingModel(cfg), {}
     coming = [Sequence(prompt, output, at) for at in arrivals]
-    now, number = coming[0].arrived, 0
-    while True:
-        while number < len(coming) and coming[number].arrived <= now:
-            model.add(coming[number])
-            number += 1
-        step = model.step(now)
-        if step is None:
-            if number == len(coming):
-                return [first[id(each)] for each in coming]
-            now = coming[number].arrived
-            continue
-        for each, due in zip(step.outputs, step.due, strict=True):
-            first.setdefault(id(each), (due - each.arrived) / 1e6)
-        now = step.end
+    return [ns / 1e6 for ns in first_tokens(BatchingModel(cfg), coming)]
 
 
 def search_rate(cfg: BatchingTiming, output: int, limit_ms: float, arrival: str, requests: int) -> Found:
