@@ -20,7 +20,8 @@ import pytest
 
 from loadgen.stream.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
 from loadgen.stream.http_stream import Connection, ResponseStream
-from loadgen.stream.sse import EventDecoder, SSESplitter, StreamEvent
+from loadgen.stream.sse import EventDecoder, SSESplitter
+from loadgen.stream.stream_event import StreamEvent
 from tests.fault_server import FaultServer
 
 TOP = Path(__file__).resolve().parents[3]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from loadgen.stream.sse import CONTENT, DONE, EMPTY, EventDecoder, NamedPayload, SSEError, SSESplitter, classify
+from loadgen.stream.sse import EventDecoder, SSEError, SSESplitter
+from loadgen.stream.stream_event import CONTENT, DONE, EMPTY, NamedPayload, classify
 
 DATA = Path(__file__).parents[2] / "data"
 
