@@ -26,8 +26,12 @@ def show_quick(console: Console, result: QuickResult) -> None:
     )
     if summary.ttft_ms.count:
         console.print(latency_table(summary))
+    if summary.no_tpot is not None:
+        tell(f"No TPOT: {summary.no_tpot}.", "yellow")
     if summary.requests:
         console.print(rate_table(result))
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in summary.finish_reasons.items())
+        tell(f"Finish reasons: {reasons or 'none'}", "dim")
         style = "bold yellow" if result.verdict.limited else "dim"
         console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():
@@ -54,6 +58,8 @@ def latency_table(summary: CellSummary) -> Table:
         ("ITL (ms)", summary.itl_ms),
         ("E2E (ms)", summary.e2e_ms),
     ]
+    if summary.answer_ms is not None:
+        rows.insert(1, ("First answer token (ms)", summary.answer_ms))
     if summary.batches is not None:
         rows += [
             ("TTFT, batch first (ms)", summary.batches.ttft_first_ms),

@@ -23,7 +23,16 @@ from loadgen.statistics.words import verdict_words
 Level = Literal["bad", "warn", "info"]
 
 CAVEATS: frozenset[Reason] = frozenset(
-    {"within_floor", "below_floor", "few_requests", "tokens_per_event", "no_valid_pair", "not_measured", "not_positive"}
+    {
+        "within_floor",
+        "below_floor",
+        "few_requests",
+        "tokens_per_event",
+        "no_valid_pair",
+        "not_measured",
+        "tpot_basis",
+        "not_positive",
+    }
 )
 """Reasons that lie in the values themselves, not in how sure they are."""
 
@@ -106,7 +115,7 @@ def headline(data: ReportData) -> Headline:
     if data.capacity and data.slo is not None:
         return Headline(capacity_sentence(data.capacity, data.slo))
     if len(data.engines) == 1:
-        return Headline(_alone(data), tuple(_lost(data)))
+        return Headline(_alone(data), (*_no_tpot(data), *_lost(data)))
     if any(found.verdict != "invalid" for found in data.comparisons):
         return _compared(data)
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
@@ -125,7 +134,7 @@ def headline(data: ReportData) -> Headline:
 
 def _compared(data: ReportData) -> Headline:
     """The verdict on the first engine and each other one."""
-    lost, limited = _lost(data), _limited(data)
+    lost, limited = [*_no_tpot(data), *_lost(data)], _limited(data)
     each = [
         headline_of(
             found,
@@ -174,6 +183,16 @@ def _limited(data: ReportData) -> list[Message]:
             blocks=every,
         )
     ]
+
+
+def _no_tpot(data: ReportData) -> list[Message]:
+    """Engines whose streams carry no TPOT, and why: of each its first such cell."""
+    found: dict[str, Message] = {}
+    for view in data.cells:
+        for engine, entry in view.engines.items():
+            if entry.summary is not None and entry.summary.no_tpot is not None and engine not in found:
+                found[engine] = say("No TPOT of {engine}: {why}.", engine=engine, why=entry.summary.no_tpot)
+    return list(found.values())
 
 
 def _lost(data: ReportData) -> list[Message]:
