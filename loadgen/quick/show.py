@@ -26,8 +26,9 @@ def show_quick(console: Console, result: QuickResult) -> None:
     )
     if summary.ttft_ms.count:
         console.print(latency_table(summary))
-    if summary.requests:
+    if summary.requests > sum(summary.errors.values()):
         console.print(rate_table(result))
+    if summary.requests:
         style = "bold yellow" if result.verdict.limited else "dim"
         console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():
