@@ -324,8 +324,7 @@ def test_a_grafana_that_dies_midway_and_comes_back(client, monkeypatch):
                 return warnings
 
             wait_for(heard, what="the warning")
-            again = ends.enter_context(FakeGrafana(port=grafana.port))
-            again.annotations = grafana.annotations
+            again = ends.enter_context(FakeGrafana(port=grafana.port, kept=grafana.annotations))
             marked.block_ended(later, 2, 2, facts(later))
     assert len(warnings) == 1
     assert sorted(again.texts())[1:] == [f"vllm p0032-o0008-c002 repeat {n}: complete in 10.5 s" for n in (1, 2)]
