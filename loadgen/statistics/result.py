@@ -36,6 +36,7 @@ Reason = Literal[
     "not_measured",
     "tpot_basis",
     "not_positive",
+    "answer_lengths",
 ]
 """Why the verdict is what it is.
 
@@ -50,7 +51,7 @@ Reason = Literal[
   `mixed`: each engine is ahead in one of the headline metrics.
 - invalid: `no_valid_pair`: no repeat has a block of both engines that counts; `not_measured`: this metric has no values
   there; `tpot_basis`: the stream of an engine does not tell TPOT; `not_positive`: a figure of 0 or less, which has no
-  ratio.
+  ratio; `answer_lengths`: the figure depends on the answers' length, and they differ in it beyond chance.
 """
 
 

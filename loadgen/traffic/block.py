@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import gevent
 
+from loadgen.engines import GENERIC
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection
@@ -55,7 +56,8 @@ class Traffic:
             request_ids=plan.request_ids or os.environ.get(REQUEST_IDS_VARIABLE) == "1",
             keep_text=plan.keep_text,
             count_tokens=_token_counter(endpoint.tokenizer),
-            check_output_length=plan.check_output_length and endpoint.engine.exact_output,
+            sends_all=endpoint.kind != GENERIC,
+            allow_short_output=plan.allow_short_output,
         )
         self._fields_json = plan.request_fields_json(plan.cell.output_tokens)
 
