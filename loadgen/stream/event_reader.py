@@ -70,8 +70,7 @@ class EventReader:
         if not decoder.decoded and len(self._head) < HEAD_BYTES:
             self._head += data[:HEAD_BYTES]
         for payload in self._splitter.feed(data):
-            self._take(payload, t, read_at)
-            if self.done:
+            if self._take(payload, t, read_at):
                 return
         if decoder.decoded != self._decoded:
             self._decoded = decoder.decoded
@@ -123,18 +122,20 @@ class EventReader:
         found = bytes(self._head) if not self._decoder.decoded else self._splitter.stray
         return found.decode("utf-8", "replace").strip().removeprefix("error:").strip()
 
-    def _take(self, payload: bytes, t: int, read_at: int) -> None:
+    def _take(self, payload: bytes, t: int, read_at: int) -> bool:
+        """Take an event; returns whether it is the stream's end."""
         event = self._decoder.decode(payload)
         if event.content:
             self._offsets.append(t - self._t_send)
             if self._kernel:
                 self._lags.append(read_at - t)
             if event is CONTENT:
-                return
+                return False
             self._take_text(event)
         if event is not EMPTY:
             self._heard = t
             self._keep(event)
+        return event.done
 
     def _take_text(self, event: StreamEvent) -> None:
         """Keep what is to be known of a content event's text; the offsets hold the event already."""

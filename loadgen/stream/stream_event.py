@@ -158,14 +158,14 @@ def _usage_of(message: dict[str, Any], choices: list[dict[str, Any]]) -> dict[st
         usage = place.get("usage")
         if isinstance(usage, dict) and usage:
             return usage
-    for place, prompt, completion in (
+    for name, prompt, completion in (
         ("amazon-bedrock-invocationMetrics", "inputTokenCount", "outputTokenCount"),
         ("timings", "prompt_n", "predicted_n"),  # llama.cpp; of the prompt only what no cache had
     ):
-        counts = message.get(place)
+        counts = message.get(name)
         if isinstance(counts, dict) and completion in counts:
             told = {"completion_tokens": counts[completion]}
-            return told if place == "timings" else {**told, "prompt_tokens": counts.get(prompt)}
+            return told if name == "timings" else {**told, "prompt_tokens": counts.get(prompt)}
     return None
 
 
