@@ -22,7 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from exporters.ksana_exposition import families
 from exporters.ksana_names import UnnameableError, place_of
-from exporters.otlp_cumulative import Cumulator
+from exporters.otlp_cumulative import SILENT_INSTANCE_S, Cumulator
 from exporters.otlp_decode import Push
 from exporters.otlp_http import MAX_BODY, Reason, RefusedError, accepted, read_push, refused
 from exporters.web import application, command_line, run
@@ -90,11 +90,15 @@ class Receiver:
             log.warning("push_refused", extra={"fields": {"reason": error.reason, "why": str(error)}})
 
     def check_engine(self, engine: str) -> None:
-        """Raises RefusedError for a name that is none, and where there are MAX_ENGINES others."""
+        """Raises RefusedError for a name that is none, and where there are MAX_ENGINES others that push."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", engine):
             raise RefusedError("engine", "an engine's name has letters, digits, '_', '.' and '-' only, 63 at most")
-        if engine not in self._pushed_at and len(self._pushed_at) >= MAX_ENGINES:
-            raise RefusedError("engine", f"{MAX_ENGINES} engines have pushed already, and there may be no more")
+        if engine in self._pushed_at or len(self._pushed_at) < MAX_ENGINES:
+            return
+        silent, moment = min(self._pushed_at.items(), key=lambda item: item[1])
+        if time.time() - moment < SILENT_INSTANCE_S:
+            raise RefusedError("engine", f"{MAX_ENGINES} engines push already, and there may be no more")
+        del self._pushed_at[silent]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the series, and the exporter's own."""
@@ -116,6 +120,8 @@ class Receiver:
         held = f"Series that are held, {MAX_SERIES} at most"
         yield from (pushes, last, points, refusals)
         yield GaugeMetricFamily("bakeoff_ksana_series", held, len(self._series))
+        forgotten = "Series that were silent for long and made room for new ones"
+        yield CounterMetricFamily("bakeoff_ksana_forgotten_series", forgotten, self._series.forgotten)
 
 
 class Exporter:

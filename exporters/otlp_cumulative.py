@@ -16,6 +16,10 @@ from enum import StrEnum
 from exporters.otlp_decode import Attributes, Distribution, Kind, Point, Stream
 
 EXTREMES_S = 5.0
+SILENT_INSTANCE_S = 300.0
+SILENT_SERIES_S = 3600.0
+"""Where room is needed, series of an instance that said nothing for so long go, and any that had no point for so long.
+By this process's clock or the senders' own: pushes that were held back are replayed in no time."""
 MAX_BUCKETS = 64
 
 
@@ -43,7 +47,7 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
     """Another metric has that series' name, or it was of another kind or unit before."""
     NO_ROOM = "no_room"
-    """There are as many series as may be."""
+    """There are as many series as may be, and none has been silent for long."""
 
     @property
     def changes_series(self) -> bool:
@@ -58,6 +62,21 @@ class Place:
     family: str
     labels: Attributes
     divisor: float
+    instance: Attributes = ()
+    """Those of the labels that tell whose the series is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When something last came: s of this process's monotonic clock, and ns by the sender's (0: not told)."""
+
+    now: float
+    time_ns: int
+
+    def silent_s(self, other: Heard) -> float:
+        """How long before `other`, by whichever clock says more."""
+        told = (other.time_ns - self.time_ns) / 1e9 if self.time_ns and other.time_ns else 0.0
+        return max(other.now - self.now, told)
 
 
 @dataclass(slots=True)
@@ -90,6 +109,8 @@ class Series:
     """A cumulative series, in the sender's unit."""
 
     labels: Attributes
+    instance: Attributes = ()
+    heard: Heard = Heard(0.0, 0)
     value: int | float = 0
     """Of a histogram: the sum of its values."""
     count: int = 0
@@ -122,7 +143,12 @@ class Cumulator:
     """All series, and what was last seen of each stream. Streams that go to one series are added up."""
 
     def __init__(self, max_series: int) -> None:
-        """Beyond `max_series` no new ones are taken; of twice as many streams the ones idle longest are forgotten."""
+        """`max_series` are held, see `_make_room`; of twice as many streams the ones idle longest are forgotten.
+
+        `forgotten`: how many series had to make room.
+        """
+        self.forgotten = 0
+        self._heard: dict[Attributes, Heard] = {}
         self.families: dict[str, Family] = {}
         self._max_series = max_series
         self._series = 0
@@ -142,7 +168,8 @@ class Cumulator:
         outcome = _align(point, seen)
         if not outcome.changes_series:
             return outcome
-        found = self._find(place, point.stream)
+        heard = Heard(now, point.time_ns)
+        found = self._find(place, point.stream, heard)
         if isinstance(found, Outcome):
             return found
         series, is_new = found
@@ -150,6 +177,7 @@ class Cumulator:
             return Outcome.NOT_FINITE
         if is_new:
             self._keep(place, point.stream, series)
+        series.heard = self._heard[place.instance] = heard
         if point.time_ns:
             self._seen[key] = _Seen(point.start_ns, point.time_ns)
             self._seen.move_to_end(key)
@@ -157,7 +185,7 @@ class Cumulator:
                 self._seen.popitem(last=False)
         return outcome
 
-    def _find(self, place: Place, stream: Stream) -> tuple[Series, bool] | Outcome:
+    def _find(self, place: Place, stream: Stream, heard: Heard) -> tuple[Series, bool] | Outcome:
         """The series at that place and whether it is new; or why there can be none."""
         family = self.families.get(place.family)
         if family is None:
@@ -167,9 +195,33 @@ class Cumulator:
             return Outcome.CONFLICT
         elif place.labels in family.series:
             return family.series[place.labels], False
-        if self._series >= self._max_series:
+        if self._series >= self._max_series and not self._make_room(heard):
             return Outcome.NO_ROOM
-        return Series(place.labels), True
+        return Series(place.labels, place.instance), True
+
+    def _make_room(self, heard: Heard) -> bool:
+        """Forget what has been silent longest: all of an instance, else a series; False where nothing has for long."""
+        longest = min(self._heard.items(), key=lambda item: item[1].now, default=None)
+        if longest is not None and longest[1].silent_s(heard) >= SILENT_INSTANCE_S:
+            gone = [each for each in self._each() if each[1].instance == longest[0]]
+        else:
+            name, series = min(self._each(), key=lambda each: each[1].heard.now)
+            gone = [(name, series)] if series.heard.silent_s(heard) >= SILENT_SERIES_S else []
+        for name, series in gone:
+            family = self.families[name]
+            del family.series[series.labels]
+            if not family.series:
+                del self.families[name]
+                self._names = {key: owner for key, owner in self._names.items() if owner != name}
+            if not any(each.instance == series.instance for _, each in self._each()):
+                self._heard.pop(series.instance, None)
+        self._series -= len(gone)
+        self.forgotten += len(gone)
+        return bool(gone)
+
+    def _each(self) -> Iterator[tuple[str, Series]]:
+        """Every series, and the name of its family."""
+        return ((name, series) for name, family in self.families.items() for series in family.series.values())
 
     def _keep(self, place: Place, stream: Stream, series: Series) -> None:
         if place.family not in self.families:

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
+import io
 import os
 import stat
 import sys
 import tempfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.errors import UserError
 
 STDOUT = Path("-")
+LONGEST_LINE = 16 * 1024 * 1024
+GZIP = b"\x1f\x8b"
 
 
 def atomic_write(path: Path, content: str | bytes, *, mode: int | None = None, sync: bool = False) -> None:
@@ -60,6 +66,28 @@ def cannot_be_written(path: Path | str, error: OSError, hint: str = "") -> UserE
     full = "Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     said = (f"{path}: cannot be written: {error.strerror or error}.", hint, full)
     return UserError(" ".join(part for part in said if part))
+
+
+def read_lines(path: Path, hint: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that hold anything, each with its number. Gzip and a byte order mark are taken off.
+
+    Raises UserError with `hint`, which says what file it should be.
+    """
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == GZIP
+            raw.seek(0)
+            opened = gzip.GzipFile(fileobj=raw) if zipped else raw
+            with io.TextIOWrapper(opened, encoding="utf-8-sig") as file:  # type: ignore[type-var]
+                for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), start=1):
+                    if len(line) == LONGEST_LINE:
+                        raise UserError(f"{path}:{number}: longer than {LONGEST_LINE} characters. {hint}")
+                    if line.strip():
+                        yield number, line
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no UTF-8 text. {hint}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}. {hint}") from None
 
 
 def tail(path: Path, lines: int, start: int = 0) -> str:

@@ -21,7 +21,7 @@ from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.listener import Listener, Listeners
 from loadgen.bench.progress import BenchProgress
-from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
+from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, settle_serving
 from loadgen.bench.until_decided import Looks, decider
 from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
@@ -32,7 +32,6 @@ from loadgen.endpoints.seats import Seat
 from loadgen.errors import OK, UserError
 from loadgen.files import check_folder
 from loadgen.hosts.base import EngineHost
-from loadgen.hosts.external import ExternalHost
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
@@ -172,7 +171,7 @@ def _choose(
         scenario.cost.check_engines(seat.name for seat in seats)
     if stack is not None:
         return stack.host, seats, notes
-    return ExternalHost({seat.name: seat.base_url for seat in engines}), seats, notes
+    return host_of(engines), seats, notes
 
 
 def _answer_check(
@@ -279,7 +278,7 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> t
     for seat in seats:
         words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
         with console.status(words) if console.is_terminal else contextlib.nullcontext():
-            length = seat.inspect().context_length
+            length = seat.inspect(lambda text: console.print(text, soft_wrap=True, markup=False)).context_length
         scenario, note = limit_context(scenario, length, seat.name)
         notes += [note] if note is not None else []
     return scenario, notes

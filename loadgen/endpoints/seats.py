@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.endpoints.endpoint import Endpoint, inspect_endpoint
+from loadgen.endpoints.endpoint import NOTHING, Endpoint, inspect_endpoint, split_url
+from loadgen.endpoints.needs import Needs
+from loadgen.endpoints.settle import Tell, settle
 from loadgen.engines import Api, Engine, get_engine
 from loadgen.errors import UserError
 
+logger = logging.getLogger(__name__)
+
+OWN = ("kind", "model", "api", "tokenizer", "api_key_env")
+"""Options of an endpoint that are not of its needs."""
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 
 
@@ -31,26 +39,77 @@ class Seat(BaseModel):
     tokenizer: str | None = None
     api_key_env: str | None = None
     """Name of the environment variable that holds the endpoint's key."""
+    needs: Needs = NOTHING
 
-    def inspect(self) -> Endpoint:
-        """Ask the engine what it is, where traffic reaches it. Raises UserError when it does not answer."""
-        return self._inspect(self.base_url)
+    def inspect(self, tell: Tell = logger.info) -> Endpoint:
+        """Ask the engine what it is, where traffic reaches it, and what it needs; `tell` gets a line for each such.
 
-    def inspect_here(self) -> Endpoint:
-        """Ask the engine what it is, where this machine reaches it. Raises UserError when it does not answer."""
-        return self._inspect(self.local_url or self.base_url)
+        Raises UserError when it does not answer.
+        """
+        return self._inspect(self.base_url, tell)
 
-    def _inspect(self, url: str) -> Endpoint:
-        return inspect_endpoint(
+    def inspect_here(self, tell: Tell = logger.info) -> Endpoint:
+        """The same, where this machine reaches it. Raises UserError when it does not answer."""
+        return self._inspect(self.local_url or self.base_url, tell)
+
+    def headers(self) -> dict[str, str]:
+        """Key and further headers of its requests. Raises UserError: a variable is not set."""
+        return self.needs.request_headers(self._key())
+
+    def settings(self) -> Iterator[str]:
+        """What was given for it, as `KEY=VALUE`."""
+        own = {name: getattr(self, name) for name in OWN}
+        for name, value in {**own, **self.needs.told}.items():
+            for each in ("=".join(pair) for pair in value) if name == "headers" else [value]:
+                text = str(each).lower() if isinstance(each, bool) else each
+                if each is not None:
+                    yield f"{name.replace('_', '-').replace('headers', 'header')}={text}"
+
+    def _key(self) -> str | None:
+        return os.environ.get(self.api_key_env) if self.api_key_env else None
+
+    def _inspect(self, url: str, tell: Tell) -> Endpoint:
+        found = inspect_endpoint(
             url,
             name=self.name,
             kind=self.kind,
             model=self.model,
             api=self.api,
             tokenizer=self.tokenizer,
-            api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
+            api_key=self._key(),
             api_key_env=self.api_key_env,
+            needs=self.needs,
         )
+        return settle(found, fixed_api=self.api is not None, tell=tell)
+
+
+def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
+    """An endpoint as a person gives it, by the names of its options. Raises UserError that begins with `where`.
+
+    The URL may be that of a whole route.
+    """
+    base_url, path = split_url(url)
+    own: dict[str, Any] = {key: value for key, value in given.items() if key in OWN and value is not None}
+    needs = {key: value for key, value in given.items() if key not in OWN and value is not None}
+    if own.get("kind") is not None:
+        get_engine(own["kind"])
+    if own.get("api") not in (None, "chat", "completions", "responses"):
+        raise UserError(f"{where}api: must be chat, completions or responses, not {own['api']!r}")
+    read_api_key(own.get("api_key_env"), f"{where}api-key-env")
+    needs.setdefault("api_path", path)
+    return Seat(name=name, base_url=base_url, needs=Needs.of(needs, where), **own)
+
+
+def read_api_key(variable: str | None, option: str = "--api-key-env") -> str | None:
+    """The key that an environment variable holds. Raises UserError when it is not set, or no key."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise UserError(f"{option} {variable}: that environment variable is not set.")
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"{option} {variable}: that key holds a line break or another unprintable character.")
+    return key
 
 
 def common_api(seats: Iterable[Seat]) -> Api | None:
@@ -76,7 +135,7 @@ def _kind(seat: Seat) -> Engine | None:
 
 def seats_json(seats: Iterable[Seat]) -> str:
     """Engines as `read_seats` reads them."""
-    return json.dumps([seat.model_dump(exclude_none=True) for seat in seats])
+    return json.dumps([seat.model_dump(mode="json", exclude_none=True, exclude_defaults=True) for seat in seats])
 
 
 def read_seats() -> list[Seat]:

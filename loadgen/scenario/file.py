@@ -128,10 +128,17 @@ def _find_questions(path: Path, document: Any) -> None:
 def _read_trace(path: Path, document: Any) -> None:
     """Put what is known of a trace in the place of its file's name, and what follows from it. Raises UserError."""
     load = document.get("load")
-    if not isinstance(load, dict) or not isinstance(load.get("trace"), str):
+    given = load.get("trace") if isinstance(load, dict) else None
+    if not isinstance(load, dict) or given is None:
         return
-    file = path.parent / load["trace"]
-    facts = read_trace(file).facts(str(file.resolve()))
+    named = {"file": given} if isinstance(given, str) else given
+    if not isinstance(named, dict) or not set(named) <= {"file", "rebase"} or not isinstance(named.get("file"), str):
+        if isinstance(named, dict) and "digest" in named:
+            return  # what a run keeps of one
+        line = _line_of(document, ["load", "trace"]) + 1
+        raise UserError(f"{path}:{line}: `load.trace`: give a file's name, or {{file: NAME, rebase: true}}")
+    file, rebase = path.parent / named["file"], named.get("rebase") is True
+    facts = read_trace(file, rebase=rebase).facts(str(file.resolve()), rebase=rebase)
     load["trace"] = facts.model_dump()
     for key, mean in (("prompt_tokens", facts.prompt_tokens), ("output_tokens", facts.output_tokens)):
         if mean is not None and key in document:

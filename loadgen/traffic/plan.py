@@ -147,11 +147,10 @@ class BlockPlan(BlockRequest):
 
     def request_fields_json(self, output_tokens: int) -> str:
         """All fields of a request but the prompt, as the inside of a JSON object."""
-        fields: dict[str, Any] = self.endpoint.engine.request_fields(self.endpoint.model, output_tokens)
-        return json.dumps(fields, separators=(",", ":"))[1:-1]
+        return json.dumps(self.endpoint.fields(output_tokens), separators=(",", ":"))[1:-1]
 
     def body(self, prompt_json: str, fields_json: str) -> bytes:
         """Body of a request, from the prompt and `request_fields_json`."""
         if self.api == "chat":
             return f'{{"messages":[{{"role":"user","content":{prompt_json}}}],{fields_json}}}'.encode()
-        return f'{{"prompt":{prompt_json},{fields_json}}}'.encode()
+        return f'{{"{"input" if self.api == "responses" else "prompt"}":{prompt_json},{fields_json}}}'.encode()
