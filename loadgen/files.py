@@ -78,7 +78,7 @@ def read_lines(path: Path, hint: str) -> Iterator[tuple[int, str]]:
             zipped = raw.read(2) == GZIP
             raw.seek(0)
             opened = gzip.GzipFile(fileobj=raw) if zipped else raw
-            with io.TextIOWrapper(opened, encoding="utf-8-sig") as file:  # type: ignore[type-var]
+            with io.TextIOWrapper(opened, encoding="utf-8-sig") as file:
                 for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), start=1):
                     if len(line) == LONGEST_LINE:
                         raise UserError(f"{path}:{number}: longer than {LONGEST_LINE} characters. {hint}")

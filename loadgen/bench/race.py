@@ -28,7 +28,8 @@ from loadgen.client.floor import floor_facts
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.seats import Seat, seats_of
+from loadgen.engines.needs import without_values
 from loadgen.errors import OK, UserError
 from loadgen.files import check_folder
 from loadgen.hosts.base import EngineHost
@@ -104,9 +105,10 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
     if old is not None:
         manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command())
         scenario = scenario_of(manifest)
-        engines = _same_seats(manifest, engines)
+        engines = _same_seats(manifest, engines or seats_of(scenario.endpoints, scenario.engines))
     else:
         scenario = _override(find_scenario(order.scenario), order.overrides)
+        engines = engines or seats_of(scenario.endpoints, scenario.engines)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None and scenario.starts > 1:
@@ -239,7 +241,7 @@ def _decider(
 
 
 def _command() -> list[str]:
-    return ["bakeoff", *sys.argv[1:]]
+    return without_values(["bakeoff", *sys.argv[1:]])
 
 
 def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[Seat] | None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import tls_context
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.seats import Seat, seats_of
 from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -139,6 +139,8 @@ def engines_to_ask(
     Raises:
         UserError: the stack does not run, or lacks one.
     """
+    if given is None and scenario is not None:
+        given = seats_of(scenario.endpoints, scenario.engines)
     if given is not None:
         return list(given), host_of(given)
     stack = open_stack(checkout)

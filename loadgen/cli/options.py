@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import re
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -102,26 +101,6 @@ class EndpointNeeds:
         return found
 
 
-SETTING_NAMES = (
-    *("kind", "model", "api", "tokenizer", "api-key-env"),
-    *(field.name.replace("_", "-") for field in dataclasses.fields(EndpointNeeds)),
-)
-
-
-def parse_settings(text: str) -> tuple[str, dict[str, Any]]:
-    """What stands before the first `,KEY=`, and the settings that follow: JSON may hold commas of its own."""
-    first, *rest = re.split(rf",(?=(?:{'|'.join(SETTING_NAMES)})=)", text)
-    found: dict[str, Any] = {}
-    for item in rest:
-        key, _, value = item.partition("=")
-        name = key.replace("-", "_")
-        if name == "header":
-            found.setdefault("headers", []).append(value)
-        else:
-            found[name] = value == "true" if value in ("true", "false") else value
-    return first, found
-
-
 @dataclasses.dataclass(frozen=True)
 class Endpoints:
     """Engines that run already, and what holds for all of them."""
@@ -159,6 +138,7 @@ class Endpoints:
                 )
             return None
         from loadgen.endpoints.seats import seat_of
+        from loadgen.engines.needs import parse_given
 
         seats: list[Seat] = []
         for item in self.engine:
@@ -167,7 +147,7 @@ class Endpoints:
                 raise UserError(f"--engine {name!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
             if any(seat.name == name for seat in seats):
                 raise UserError(f"--engine {name}: the name {name!r} is taken twice.")
-            url, own = parse_settings(rest)
+            url, own = parse_given(rest)
             own_headers = [*(shared["headers"] or ()), *own.pop("headers", ())] or None
             seats.append(seat_of(name, url, {**shared, **own, "headers": own_headers}, f"--engine {name}: "))
         return seats

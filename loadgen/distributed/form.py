@@ -20,6 +20,7 @@ class OwnFields(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     engine: str = Field(default="none", description="under test")
+    endpoint: str = Field(default="", max_length=4000, description="its model=, api=, header=, ... as in --engine")
     prompt_tokens: int = Field(default=64, ge=1, description="of each request")
     output_tokens: int = Field(default=32, ge=1, description="of each request")
     requests: int = Field(default=50, ge=0, description="to measure; 0: until stopped")

@@ -32,10 +32,10 @@ class Asker:
         self.api = api or endpoint.api
         self._endpoint = endpoint
         self._route = endpoint.route(self.api)
+        self._headers: dict[str, Any] = {"Authorization": openai.Omit(), **endpoint.headers()}
         self._client: Any = openai.OpenAI(
             base_url=endpoint.base_url,
             api_key="none",  # the SDK insists on one
-            default_headers={"Authorization": openai.Omit(), **endpoint.headers()},
             max_retries=0,
             timeout=ANSWER_LIMIT_S,
             # No proxy, and the authorities of measured requests.
@@ -124,7 +124,12 @@ class Asker:
 
     def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
         """An answer as it came: what the SDK makes of hundreds of log probabilities takes as long as the answer."""
-        reply = self._client.post(self._route, cast_to=object, body=self._body(fields, stream=False))
+        reply = self._client.post(
+            self._route,
+            cast_to=object,
+            body=self._body(fields, stream=False),
+            options={"headers": self._headers.copy()},
+        )
         if not isinstance(reply, dict):
             raise TypeError(f"the answer is no JSON object but {type(reply).__name__}")
         return as_chat(reply)
@@ -134,7 +139,12 @@ class Asker:
         asked = {"stream_options": {"include_usage": True}, **fields, **self._endpoint.prompt(prompt, self.api)}
         body = self._body(asked, stream=True)
         events = self._client.post(
-            self._route, cast_to=object, body=body, stream=True, stream_cls=openai.Stream[object]
+            self._route,
+            cast_to=object,
+            body=body,
+            options={"headers": self._headers.copy()},
+            stream=True,
+            stream_cls=openai.Stream[object],
         )
         for event in events:
             if not isinstance(event, dict):

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3 import BaseHTTPResponse, exceptions
 
-from loadgen.endpoints.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
 from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
+from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
 from loadgen.errors import UserError
 from loadgen.record import REJECTIONS
 
@@ -138,6 +138,8 @@ class Client:
         """Raises UserError: a header's variable is not set, or a file of certificates is none."""
         self.base_url = base_url
         self._headers = needs.request_headers(api_key)
+        if needs.insecure:
+            urllib3.disable_warnings(exceptions.InsecureRequestWarning)
         self._pool = urllib3.PoolManager(ssl_context=tls_context(needs) if base_url.startswith("https:") else None)
 
     def post(self, path: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
@@ -268,7 +270,7 @@ def inspect_endpoint(
         kind=found,
         base_url=base_url,
         model=model,
-        api=api or needs.api or engine.default_api,
+        api=api or needs.route_api or engine.default_api,
         version=engine.version(reply) if isinstance(reply, dict) else None,
         context_length=engine.context_length(entry),
         tokenizer=None if tokenizer is None else str(find_tokenizer(tokenizer)),
@@ -293,20 +295,12 @@ def _models(client: Client, kind: str | None, needs: Needs) -> tuple[list[dict[s
         except UserError as error:
             problem = problem or str(error).rstrip(".")
             continue
-        data = (reply.get("data") or reply.get("models")) if isinstance(reply, dict) else reply
+        data = reply.get("data") if isinstance(reply, dict) else None
         if isinstance(data, list):
-            return [_entry(entry) for entry in data if isinstance(entry, dict | str)], None
+            return [entry for entry in data if isinstance(entry, dict)], None
         problem = problem or f"{client.base_url}{path}: not a model list"
     hint = "Is this the address of an OpenAI-compatible server? If it is, name the model with --model."
     return [], f"{problem}. {hint}"
-
-
-def _entry(entry: dict[str, Any] | str) -> dict[str, Any]:
-    """One model of a list, some of which hold names only, or call them otherwise."""
-    if isinstance(entry, str):
-        return {"id": entry}
-    name = entry.get("id") or entry.get("name") or entry.get("model")
-    return {**entry, "id": name} if name else entry
 
 
 def tls_context(needs: Needs) -> ssl.SSLContext:

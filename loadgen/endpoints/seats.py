@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadgen.endpoints.endpoint import NOTHING, Endpoint, inspect_endpoint, split_url
-from loadgen.endpoints.needs import Needs
 from loadgen.endpoints.settle import Tell, settle
-from loadgen.engines import Api, Engine, get_engine
+from loadgen.engines import GENERIC, Api, get_engine
+from loadgen.engines.needs import SUFFIXES, Needs, Placed
 from loadgen.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,18 @@ def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
     return Seat(name=name, base_url=base_url, needs=Needs.of(needs, where), **own)
 
 
+def seats_of(endpoints: Mapping[str, Placed], names: Iterable[str]) -> list[Seat] | None:
+    """The endpoints of a scenario's `engines:`; None where it has none. Raises UserError: only some have a URL."""
+    if not endpoints:
+        return None
+    if lacking := [name for name in names if name not in endpoints]:
+        raise UserError(
+            f"`engines`: {', '.join(lacking)} has no `url`, which others have: give all of them one, or none."
+        )
+    given = {name: placed.model_dump(exclude_defaults=True) for name, placed in endpoints.items()}
+    return [seat_of(name, each.pop("url"), each, f"`engines`: {name}: ") for name, each in given.items()]
+
+
 def read_api_key(variable: str | None, option: str = "--api-key-env") -> str | None:
     """The key that an environment variable holds. Raises UserError when it is not set, or no key."""
     if variable is None:
@@ -114,23 +126,24 @@ def read_api_key(variable: str | None, option: str = "--api-key-env") -> str | N
 
 def common_api(seats: Iterable[Seat]) -> Api | None:
     """The API by which the engines' texts can be compared; None where they share none, or are not known."""
-    kinds = [(seat, _kind(seat)) for seat in seats]
-    known = [(seat, engine) for seat, engine in kinds if engine is not None]
-    own = {seat.api or engine.default_api for seat, engine in known}
+    known = [found for found in map(_apis, seats) if found]
+    own = {found[0] for found in known}
     if len(own) == 1:
         return own.pop()
-    shared: list[Api] = [api for api in ("chat", "completions") if all(api in engine.apis for _, engine in known)]
-    return shared[0] if shared and known else None
+    return next((api for api in SUFFIXES if known and all(api in found for found in known)), None)
 
 
-def _kind(seat: Seat) -> Engine | None:
-    """What is known of a seat's engine: as the stack says, else as it says itself if it runs."""
-    if seat.kind is not None:
-        return get_engine(seat.kind)
+def _apis(seat: Seat) -> tuple[Api, ...]:
+    """A seat's own API, and others that it has: as the stack says, else as it says itself if it runs."""
+    if seat.kind is not None and seat.kind != GENERIC:
+        engine = get_engine(seat.kind)
+        return (seat.api or engine.default_api, *engine.apis)
     try:
-        return seat.inspect_here().engine
+        found = seat.inspect_here()
     except UserError:
-        return None
+        return ()
+    usual = found.needs.route_api is None and found.api == found.engine.default_api
+    return (found.api, *(found.engine.apis if usual else ()))
 
 
 def seats_json(seats: Iterable[Seat]) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, NOTHING, Client, Endpoint, UnreachableError
-from loadgen.endpoints.needs import KEY_HEADERS, LENGTH_FIELDS, PREFIXES, Needs
 from loadgen.engines import GENERIC, Api
+from loadgen.engines.needs import KEY_HEADERS, LENGTH_FIELDS, PREFIXES, Needs
 from loadgen.errors import UserError
 from loadgen.record import REJECTIONS, token_count
 from loadgen.stream.responses import as_chat
@@ -142,7 +142,7 @@ class _Search:
         now, given = self._now, self._now.needs.api_path
         if "model" in text.lower() and now.model in text and now.route() not in text:
             return  # it is the model that is not there
-        fixed = self._fixed_api or now.needs.api is not None
+        fixed = self._fixed_api or now.needs.route_api is not None
         apis: list[Api] = [now.api, *(api for api in now.engine.apis if not fixed and api != now.api)]
         for path in (None, *PREFIXES) if elsewhere and given is None else (given,):
             for api in apis:

@@ -46,6 +46,8 @@ class EngineFacts(Lenient):
     model: str
     version: str | None = None
     context_length: int | None = None
+    needs: dict[str, Any] = Field(default_factory=dict)
+    """What it needed of its requests, beside what is known of its kind; no header's value."""
     prompts: dict[str, Any] = Field(default_factory=dict)
     """How exact prompts were made: mode (ids or text), overhead tokens, where counts came from."""
     launch: dict[str, Any] = Field(default_factory=dict)
@@ -54,8 +56,10 @@ class EngineFacts(Lenient):
     @classmethod
     def of(cls, endpoint: Endpoint, recipe: PromptRecipe, launch: dict[str, Any] | None = None) -> EngineFacts:
         """Put down an endpoint, how prompts are made for it, and how it was launched; never its API key."""
-        known = cls.model_validate(endpoint, from_attributes=True)
-        return known.model_copy(update={"prompts": recipe.facts(), "launch": launch or {}})
+        plain = {
+            name: getattr(endpoint, name) for name in cls.model_fields if name not in ("needs", "prompts", "launch")
+        }
+        return cls(**plain, needs=endpoint.needs.told, prompts=recipe.facts(), launch=launch or {})
 
 
 class ParityFact(Lenient):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from loadgen.engines.needs import Placed
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
@@ -91,7 +92,12 @@ class Scenario(Strict):
 
     name: Annotated[str, AfterValidator(_name)]
     question: str = Field(min_length=1, description="which question this scenario answers")
-    engines: list[str] = Field(default_factory=list, description="seats A and B of the stack; none: all it has")
+    engines: list[str] = Field(
+        default_factory=list,
+        description="seats A and B of the stack; none: all it has; or endpoints, mappings with `name`, `url` and what "
+        "they need",
+    )
+    endpoints: dict[str, Placed] = Field(default_factory=dict, description="of those in `engines` that have a `url`")
     model: str | None = None
     prompt_tokens: list[Positive] = Field(min_length=1)
     output_tokens: list[Positive] = Field(min_length=1)
@@ -134,6 +140,25 @@ class Scenario(Strict):
     fail_if: list[Annotated[str, AfterValidator(_threshold)]] = Field(
         default_factory=list, description="thresholds that decide the exit code, such as `ttft.p95 > +5%`"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _placed(cls, given: Any) -> Any:
+        """Endpoints stand in `engines` and are kept apart, with the others' names."""
+        engines = given.get("engines") if isinstance(given, dict) else None
+        if not isinstance(engines, list) or not any(isinstance(engine, dict) for engine in engines):
+            return given
+        names, placed = [], dict(given.get("endpoints") or {})
+        for engine in engines:
+            if isinstance(engine, dict):
+                name = engine.get("name")
+                if not isinstance(name, str) or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+                    raise ValueError("`engines`: an endpoint needs a `name` and a `url`")
+                placed[name] = {key: value for key, value in engine.items() if key != "name"}
+                names.append(name)
+            else:
+                names.append(engine)
+        return {**given, "engines": names, "endpoints": placed}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -35,6 +35,8 @@ class BlockRequest(BaseModel):
     """The block's record id."""
     engine: str
     """Name of its seat."""
+    endpoint_given: str = ""
+    """What a person says in the form of the engine's endpoint, as `KEY=VALUE,KEY=VALUE`."""
     cell: Cell
     """The cell that this block is one repetition of."""
     arrival: Arrival = "poisson"

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from loadgen.engines import Api
+from loadgen.engines.base import Api
 from loadgen.errors import UserError
 from loadgen.validation import wrong_value
 
@@ -84,6 +84,10 @@ class Needs(BaseModel):
             raise ValueError("give a path such as /api/v3 or /openai/deployments/x/chat/completions?api-version=1")
         return "/" + given.lstrip("/")
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What differs from the ordinary."""
+        return self.told.items()
+
     @property
     def told(self) -> dict[str, Any]:
         """What differs from the ordinary, for the manifest and for people."""
@@ -99,7 +103,7 @@ class Needs(BaseModel):
         return path.removesuffix(suffix) + SUFFIXES[api] + mark + query
 
     @property
-    def api(self) -> Api | None:
+    def route_api(self) -> Api | None:
         """The API that a whole route is of."""
         path = (self.api_path or "").partition("?")[0].rstrip("/")
         return next((api for api, suffix in SUFFIXES.items() if path.endswith(suffix)), None)
@@ -144,6 +148,52 @@ class Needs(BaseModel):
             first = error.errors(include_input=False)[0]
             name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
             raise UserError(f"{where}{name}: {wrong_value(first)}") from None
+
+
+class Given(Needs):
+    """All that a person may say of an endpoint, by the names of the options: in `--engine`, a scenario, a web form."""
+
+    kind: str | None = None
+    model: str | None = None
+    api: Api | None = None
+    tokenizer: str | None = None
+    api_key_env: str | None = None
+
+
+class Placed(Given):
+    """An endpoint in a scenario's `engines:`."""
+
+    url: str
+
+
+KEYS = "|".join(
+    name.replace("_", "-").replace("headers", "header") for name in Given.model_fields if name != "leave_out"
+)
+
+
+def parse_given(text: str) -> tuple[str, dict[str, Any]]:
+    """What stands before the first `,KEY=`, and what follows; JSON may hold commas of its own."""
+    first, *rest = re.split(rf",(?=(?:{KEYS})=)", text)
+    found: dict[str, Any] = {}
+    for item in rest:
+        key, _, value = item.partition("=")
+        if key == "header":
+            found.setdefault("headers", []).append(value)
+        else:
+            found[key.replace("-", "_")] = value == "true" if value in ("true", "false") else value
+    return first, found
+
+
+def without_values(words: Iterable[str]) -> list[str]:
+    """A command line without the values of headers that stand in it."""
+    found: list[str] = []
+    for word in words:
+        name, mark, value = word.partition("=")
+        if found and found[-1] == "--header" and mark and not value.startswith(ENV):
+            found.append(f"{name}=...")
+        else:
+            found.append(re.sub(rf"((?:^--|,)header=[^=,]+=)(?!{ENV}).+?(?=,(?:{KEYS})=|$)", r"\1...", word))
+    return found
 
 
 def _put_away(header: str, value: str) -> str:
