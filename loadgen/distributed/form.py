@@ -20,7 +20,6 @@ class OwnFields(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     engine: str = Field(default="none", description="under test")
-    endpoint: str = Field(default="", max_length=4000, description="its model=, api=, header=, ... as in --engine")
     prompt_tokens: int = Field(default=64, ge=1, description="of each request")
     output_tokens: int = Field(default=32, ge=1, description="of each request")
     requests: int = Field(default=50, ge=0, description="to measure; 0: until stopped")
@@ -32,6 +31,7 @@ class OwnFields(BaseModel):
     batch: int = Field(default=0, ge=0, le=10_000, description="requests at once, not by users; 0: by users")
     arrival: Literal["poisson", "constant"] = Field(default="poisson", description="with a rate")
     seed: str = Field(default="", max_length=200, description="empty: new prompts each time")
+    endpoint: str = Field(default="", max_length=4000, description="model=, api=, header=, as in --engine")
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:
