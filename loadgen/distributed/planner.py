@@ -64,6 +64,7 @@ def read_form(values: Mapping[str, Any]) -> BlockRequest:
         warmup_requests=form.warmup_requests,
         shared_prefix_tokens=form.shared_prefix_tokens,
         endpoint_given=form.endpoint.strip(),
+        allow_short_output=form.short_output == "allowed",
         seed=form.seed or str(time.time_ns()),
     )
 

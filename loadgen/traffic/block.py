@@ -60,7 +60,7 @@ class Traffic:
             request_ids=plan.request_ids or os.environ.get(REQUEST_IDS_VARIABLE) == "1",
             keep_text=plan.keep_text,
             count_tokens=ModelTokenizer(endpoint.tokenizer).count if endpoint.tokenizer else None,
-            check_output_length=plan.check_output_length and endpoint.engine.exact_output,
+            allow_short_output=plan.allow_short_output,
         )
         self._fields_json = plan.request_fields_json(plan.cell.output_tokens)
 
