@@ -14,12 +14,13 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
 from aiohttp import http_exceptions, web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from exporters.connections import Room
 from exporters.ksana_exposition import families
 from exporters.ksana_names import UnnameableError, place_of
 from exporters.otlp_cumulative import Cumulator
@@ -32,6 +33,8 @@ DEFAULT_ENGINE = "ksana"
 MAX_SERIES = 500
 MAX_ENGINES = 16
 BODY_LIMIT_S = 10.0
+MAX_BODIES = 8 << 20
+"""Bytes of all bodies that are held at a time."""
 UNNAMEABLE = "unnameable"
 
 log = logging.getLogger("exporters.ksana")
@@ -109,7 +112,7 @@ class Receiver:
         points = CounterMetricFamily("bakeoff_ksana_points", outcomes, labels=["engine", "outcome"])
         for labels, count in self._points.items():
             points.add_metric(labels, count)
-        answers = "Requests answered with 400, 404, 413 or 415"
+        answers = "Requests answered with 400, 404, 413, 415 or 503"
         refusals = CounterMetricFamily("bakeoff_ksana_refused_pushes", answers, labels=["reason"])
         for reason in get_args(Reason):
             refusals.add_metric([reason], self._refused[reason])
@@ -123,6 +126,8 @@ class Exporter:
 
     def __init__(self) -> None:
         self.receiver = Receiver()
+        self._room = Room(MAX_BODIES)
+        self._decoding = asyncio.Semaphore()
 
     def application(self) -> web.Application:
         """Return the application with `/`, `/metrics`, `/healthz` and the paths for pushes."""
@@ -137,7 +142,7 @@ class Exporter:
         engine = request.match_info.get("engine", DEFAULT_ENGINE)
         try:
             self.receiver.check_engine(engine)
-            push = read_push(await _body(request), request.content_type, request.headers.get("Content-Encoding", ""))
+            push = await self._read(request)
             self.receiver.check_engine(engine)  # another may have taken the last place while the body came
         except RefusedError as error:
             self.receiver.refuse(error)
@@ -145,18 +150,34 @@ class Exporter:
         dropped, why = self.receiver.take(engine, push)
         return accepted(request.content_type, dropped, why)
 
+    async def _read(self, request: web.Request) -> Push:
+        """Decode a push, one at a time and beside the event loop, which goes on answering. Raises RefusedError."""
+        encoding = request.headers.get("Content-Encoding", "")
+        with self._room.held() as take:
+            body = await _body(request, take)
+            async with self._decoding:
+                return await asyncio.to_thread(read_push, body, request.content_type, encoding)
+
     def _rows(self) -> str:
         rows = "".join(f"<li>{html.escape(engine)}</li>" for engine in self.receiver.engines)
         return f"<p>Pushed so far:</p><ul>{rows or '<li>nobody</li>'}</ul>"
 
 
-async def _body(request: web.Request) -> bytes:
-    """The body as sent. Raises RefusedError where it is too large, too slow or cut off."""
+async def _body(request: web.Request, take: Callable[[int], bool]) -> bytes:
+    """The body as sent; `take` says whether there is room for so many bytes more.
+
+    Raises RefusedError where it is too large, too slow or cut off, or there is no room.
+    """
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_LIMIT_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise RefusedError("too_large", f"the body has more than {MAX_BODY} bytes") from None
+            async for part in request.content.iter_any():
+                if len(body) + len(part) > MAX_BODY:
+                    raise RefusedError("too_large", f"the body has more than {MAX_BODY} bytes")
+                if not take(len(part)):
+                    raise RefusedError("busy", "other pushes are being read: try again")
+                body += part
+            return bytes(body)
     except TimeoutError:
         raise RefusedError("cut_off", f"the body did not come within {BODY_LIMIT_S:g} s") from None
     except (web.RequestPayloadError, http_exceptions.HttpProcessingError):

@@ -96,12 +96,17 @@ class Endpoints:
             return None
         from loadgen.endpoints.endpoint import normalise_url
         from loadgen.endpoints.seats import Seat
+        from loadgen.validation import check_name
 
         read_api_key(self.api_key_env)
         seats: list[Seat] = []
         for item in self.engine:
             name, equals, url = item.partition("=")
-            if not equals or not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            try:
+                check_name(name)
+            except ValueError:
+                equals = ""
+            if not equals:
                 raise UserError(f"--engine {item!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
             if any(seat.name == name for seat in seats):
                 raise UserError(f"--engine {item!r}: the name {name!r} is taken twice.")

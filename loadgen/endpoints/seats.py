@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadgen.endpoints.endpoint import Endpoint, inspect_endpoint
 from loadgen.engines import Api, Engine, get_engine
 from loadgen.errors import UserError
+from loadgen.validation import Name
 
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 
@@ -20,7 +21,7 @@ class Seat(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: Name
     base_url: str
     """Where traffic reaches it."""
     local_url: str | None = None

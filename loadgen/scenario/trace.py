@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
-from loadgen.files import atomic_write, cannot_be_written
+from loadgen.files import atomic_write, cannot_be_written, open_regular
 from loadgen.scenario.shapes import TraceFacts
 
 MAX_ARRIVALS = 50_000
 """A trace travels to every worker within its plan."""
+MAX_BYTES, MAX_LINE = 64 << 20, 10_000
 MAX_TOKENS = 10_000_000
 TRACE_FILE = "trace.jsonl"
 """Its name in a run folder."""
@@ -72,8 +73,8 @@ def read_trace(path: Path) -> Trace:
     arrivals: list[int] = []
     lengths: list[tuple[int, int]] = []
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+        with open_regular(path.resolve(), MAX_BYTES) as file:
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE).decode(), ""), start=1):
                 if not line.strip():
                     continue
                 at, length = _arrival(line, f"{path}:{number}")
