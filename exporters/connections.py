@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 MOST = 64
 """Connections that are held at a time."""
@@ -94,7 +95,7 @@ class Connections:
             self.sweep(time.monotonic())
 
 
-def guard(bound_to: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def guard(bound_to: str) -> Middleware:
     """A middleware that refuses what a foreign web page could send through a visitor's browser, or read.
 
     A page elsewhere has another Origin; one that points a name of its own at this machine has another Host.

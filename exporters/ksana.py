@@ -36,6 +36,7 @@ BODY_LIMIT_S = 10.0
 MAX_BODIES = 8 << 20
 """Bytes of all bodies that are held at a time."""
 UNNAMEABLE = "unnameable"
+SENDER_S, MAX_SENDERS = 60.0, 8
 
 log = logging.getLogger("exporters.ksana")
 
@@ -50,14 +51,18 @@ class Receiver:
         self._points: Counter[tuple[str, str]] = Counter()
         self._refused: Counter[Reason] = Counter()
         self._last_refusal = ""
+        self._senders: dict[str, dict[str, float]] = {}
+        """By engine, the addresses that pushed as it, and when they last did."""
+        self._told: set[str] = set()
 
     @property
     def engines(self) -> list[str]:
         """Who has pushed, in the order of the first push."""
         return list(self._pushed_at)
 
-    def take(self, engine: str, push: Push) -> tuple[int, str]:
-        """Add a push to the series; returns how many of its points were dropped, and why."""
+    def take(self, engine: str, push: Push, sender: str = "") -> tuple[int, str]:
+        """Add a push to the series; returns how many of its points were dropped, and why. `sender`: its address."""
+        self._hear(engine, sender)
         if engine not in self._pushed_at:
             log.info("first_push", extra={"fields": {"engine": engine}})
         self._pushed_at[engine] = time.time()
@@ -77,6 +82,22 @@ class Receiver:
             else:
                 self._drop(dropped, engine, outcome, point.stream.name)
         return dropped.total(), ", ".join(f"{outcome}: {count}" for outcome, count in sorted(dropped.items()))
+
+    def _hear(self, engine: str, sender: str) -> None:
+        """Keep in mind who pushes as an engine: of two, neither's series is worth anything."""
+        now, known = time.monotonic(), self._senders.setdefault(engine, {})
+        known[sender] = now
+        while len(self._senders) > 2 * MAX_ENGINES:
+            gone = next(iter(self._senders))
+            del self._senders[gone]
+            self._told.discard(gone)
+        for other in [other for other, moment in known.items() if now - moment > SENDER_S]:
+            del known[other]
+        if len(known) > 1 and engine not in self._told:
+            self._told.add(engine)
+            log.warning("two_pushers", extra={"fields": {"engine": engine, "senders": ", ".join(sorted(known))[:200]}})
+        if len(known) > MAX_SENDERS:
+            del known[min(known, key=lambda other: known[other])]
 
     def _drop(self, dropped: Counter[str], engine: str, outcome: str, what: str, count: int = 1) -> None:
         """Count points that were not taken; the first of each sort is logged."""
@@ -116,6 +137,11 @@ class Receiver:
         refusals = CounterMetricFamily("bakeoff_ksana_refused_pushes", answers, labels=["reason"])
         for reason in get_args(Reason):
             refusals.add_metric([reason], self._refused[reason])
+        many = f"Addresses that pushed as this engine in the last {SENDER_S:g} s: more than one is a mistake"
+        senders = GaugeMetricFamily("bakeoff_ksana_senders", many, labels=["engine"])
+        for engine, known in self._senders.items():
+            senders.add_metric([engine], sum(time.monotonic() - moment <= SENDER_S for moment in known.values()))
+        yield senders
         held = f"Series that are held, {MAX_SERIES} at most"
         yield from (pushes, last, points, refusals)
         yield GaugeMetricFamily("bakeoff_ksana_series", held, len(self._series))
@@ -147,7 +173,7 @@ class Exporter:
         except RefusedError as error:
             self.receiver.refuse(error)
             return refused(error, request.content_type)
-        dropped, why = self.receiver.take(engine, push)
+        dropped, why = self.receiver.take(engine, push, request.remote or "")
         return accepted(request.content_type, dropped, why)
 
     async def _read(self, request: web.Request) -> Push:

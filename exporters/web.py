@@ -189,7 +189,8 @@ def run(
     host, port = listening.getsockname()[:2]
 
     connections = Connections()
-    app.middlewares[:0] = (connections.middleware, guard(options.host))
+    app.middlewares.append(connections.middleware)
+    app.middlewares.append(guard(options.host))
 
     async def started(_: web.Application) -> None:
         log.info("listening", extra={"fields": {"host": host, "port": port, **fields}})

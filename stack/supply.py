@@ -69,8 +69,10 @@ def licences(folders: Sequence[Path]) -> dict[str, str]:
         classified = [
             text for text in facts.get_all("Classifier") or [] if text.startswith("License :: OSI Approved ::")
         ]
-        licence = facts.get("License-Expression") or "; ".join(text.rpartition(" :: ")[2] for text in classified)
-        licence = licence or ((facts.get("License") or "").strip().splitlines() or [""])[0][:60]
+        licence = (facts.get_all("License-Expression") or [""])[0] or "; ".join(
+            text.rpartition(" :: ")[2] for text in classified
+        )
+        licence = licence or ((facts.get_all("License") or [""])[0].strip().splitlines() or [""])[0][:60]
         if licence:
             told[_name_separators.sub("-", str(facts["Name"])).lower()] = licence
     return told

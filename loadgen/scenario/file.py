@@ -20,6 +20,8 @@ from loadgen.validation import wrong_value
 
 SHIPPED = Path(__file__).parent / "shipped"
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1 << 20, 50_000, 30
+MAX_TOLD = 20
+"""Mistakes of one file."""
 NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."
 
 
@@ -77,7 +79,10 @@ def load_scenario(name_or_path: str) -> Scenario:
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
+        mistakes = error.errors()
+        told = [_explain(path, document, item) for item in mistakes[:MAX_TOLD]]
+        more = [f"{path}: and {len(mistakes) - MAX_TOLD} more mistakes"] if len(mistakes) > MAX_TOLD else []
+        raise UserError("\n".join(told + more)) from None
 
 
 def _check_size(path: Path, document: Any) -> None:

@@ -257,3 +257,17 @@ def test_totals_are_those_of_the_pushes_that_were_in_order(sends):
     samples = scrape(receiver)
     assert by_name(samples).get("ksana_m_total", 0) == expected
     assert outcomes(samples) == told
+
+
+def test_two_who_push_as_one_engine_are_told():
+    receiver = Receiver()
+    for place, body in enumerate(captured()[:4]):
+        receiver.take("ksana", decode_json(body), f"10.0.0.{place % 2}")
+        receiver.take("other", decode_json(body), "10.0.0.9")
+    told = {
+        sample.labels["engine"]: sample.value
+        for family in receiver.collect()
+        for sample in family.samples
+        if sample.name == "bakeoff_ksana_senders"
+    }
+    assert told == {"ksana": 2, "other": 1}
