@@ -22,7 +22,10 @@ def report(
     prometheus_url: Annotated[
         str | None,
         typer.Option(
-            "--prometheus", metavar="URL", help="Prometheus to ask for memory, energy and boards (default: none)."
+            "--prometheus",
+            "--prometheus-url",
+            metavar="URL",
+            help="Prometheus to ask for memory, energy and boards (default: none).",
         ),
     ] = None,
     model_config: Annotated[
