@@ -11,6 +11,7 @@ from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
 from loadgen.runs.folder import RunData
 from loadgen.scenario.threshold import OF_BATCHES, Threshold, ThresholdError, parse_threshold
+from loadgen.statistics.lengths import length_differs
 from loadgen.statistics.metrics import BlockSample, CellSample
 
 
@@ -37,13 +38,19 @@ def difference_cases(
     floors_ms: Mapping[str, float],
 ) -> list[Case]:
     """Differences of `b` against `a`, threshold by threshold."""
+    apart = length_differs(cells)
     return [
         Case(
             threshold,
             cell.id,
             b,
             a,
-            difference_quantity(threshold, cell, paired=paired, floor_ms=_floor_ms(threshold, floors_ms)),
+            difference_quantity(
+                *(threshold, cell),
+                paired=paired,
+                floor_ms=_floor_ms(threshold, floors_ms),
+                other_lengths=cell.id in apart,
+            ),
         )
         for threshold in thresholds
         for cell in cells

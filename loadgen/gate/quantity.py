@@ -7,9 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from loadgen.analysis.samples import FAILED
-from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, why_nothing
+from loadgen.gate.why import NO_RATIO, ONE_BLOCK, OTHER_LENGTHS, blocks_lost, no_block_counts, why_nothing
 from loadgen.scenario.threshold import OF_BATCHES, Threshold
 from loadgen.statistics.interval import Spread, from_log
+from loadgen.statistics.lengths import depends_on_length
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
 from loadgen.statistics.mixture import Mixture
@@ -73,7 +74,9 @@ def limit_quantity(threshold: Threshold, blocks: Sequence[BlockSample]) -> Quant
     return dataclasses.replace(made, interval=lambda level: percentile_interval(units, percentile, level))
 
 
-def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool, floor_ms: float = 0.0) -> Quantity:
+def difference_quantity(
+    threshold: Threshold, cell: CellSample, *, paired: bool, floor_ms: float = 0.0, other_lengths: bool = False
+) -> Quantity:
     """The difference of `b` against `a` in one cell.
 
     Args:
@@ -81,6 +84,7 @@ def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool,
         cell: blocks of both.
         paired: whether blocks of one repeat ran side by side, in one run.
         floor_ms: the load generator's own error in this metric.
+        other_lengths: whether their answers differ in length.
     """
     if threshold.kind == "errors":
         a, b = _share(cell.a), _share(cell.b)
@@ -95,6 +99,8 @@ def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool,
             doubt=blocks_lost(cell.b),
         )
     metric = metric_of(threshold)
+    if other_lengths and depends_on_length(metric):
+        return Quantity(None, problem=OTHER_LENGTHS)
     one = measure(metric, pair(cell).blocks) if paired else _unpaired(metric, cell)
     figures = one.figures
     problem = why_nothing(one.problem, threshold, cell.a, cell.b) if one.problem is not None else None

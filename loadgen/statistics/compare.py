@@ -10,6 +10,7 @@ from typing import Any
 from loadgen.statistics import holm
 from loadgen.statistics.drift import notable
 from loadgen.statistics.interval import Spread, from_log
+from loadgen.statistics.lengths import depends_on_length, length_differs, not_compared
 from loadgen.statistics.measure import Measured, measure, pair
 from loadgen.statistics.metrics import METRICS, CellSample, Metric
 from loadgen.statistics.mixture import Mixture
@@ -67,6 +68,13 @@ def compare(
         (cell, metric.key): measure(metric, pairs.blocks, known.of_repeat)
         for cell, pairs in paired.items()
         for metric in metrics
+    }
+    apart = length_differs(cells)
+    found |= {
+        (cell, metric.key): not_compared(found[cell, metric.key])
+        for cell in apart
+        for metric in metrics
+        if depends_on_length(metric)
     }
     means = {}
     names = sorted(paired)  # so that the order of cells changes no digit

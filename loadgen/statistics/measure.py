@@ -88,7 +88,7 @@ class Measured:
     @property
     def log_ratio(self) -> float | None:
         """log(b / a), also where it has no interval."""
-        if self.figures is None or min(self.figures) <= 0:
+        if self.figures is None or min(self.figures) <= 0 or self.problem == "answer_lengths":
             return None
         return math.log(self.figures[1]) - math.log(self.figures[0])
 

@@ -31,6 +31,7 @@ WHY = {
     "no_valid_pair": mark("no repeat has a valid block of both engines"),
     "not_measured": mark("not measured"),
     "not_positive": mark("a figure of zero has no ratio"),
+    "answer_lengths": mark("not compared, as the engines' answers differ in length"),
 }
 """Why the verdict is what it is, by reason."""
 
