@@ -20,11 +20,13 @@ SILENT_INSTANCE_S = 300.0
 SILENT_SERIES_S = 3600.0
 """Where room is needed, series of an instance that said nothing for so long go, and any that had no point for so long.
 By this process's clock or the senders' own: pushes that were held back are replayed in no time."""
+RESTART_S = 120.0
+"""After so long without a point in order, a stream begins anew with whatever comes."""
 MAX_BUCKETS = 64
 
 
 class Outcome(StrEnum):
-    """What became of a point. Only ADDED and GAP change a series."""
+    """What became of a point. Only ADDED, GAP and RESTARTED change a series."""
 
     ADDED = "added"
     GAP = "gap"
@@ -35,6 +37,9 @@ class Outcome(StrEnum):
     """It ends no later than what was counted already."""
     OVERLAPPING = "overlapping"
     """It covers time that was counted already: two senders with one identity, or a clock that was set back."""
+    RESTARTED = "restarted"
+    """Added, though by its times it is late: for RESTART_S nothing in order had come, so the sender's clock was set
+    back, or an earlier point lay in the future."""
     BACKWARDS = "backwards"
     """It ends before it begins."""
     NO_VALUE = "no_value"
@@ -52,7 +57,7 @@ class Outcome(StrEnum):
     @property
     def changes_series(self) -> bool:
         """Whether the point was taken."""
-        return self in (Outcome.ADDED, Outcome.GAP)
+        return self in (Outcome.ADDED, Outcome.GAP, Outcome.RESTARTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +138,11 @@ class Family:
 
 @dataclass(slots=True)
 class _Seen:
-    """The interval that a stream's last point covered, in ns."""
+    """The interval that a stream's last point covered, in ns, and when it came (s of our own clock)."""
 
     start_ns: int
     time_ns: int
+    at: float
 
 
 class Cumulator:
@@ -165,7 +171,7 @@ class Cumulator:
             return problem
         key = (place, point.stream)
         seen = self._seen.get(key)
-        outcome = _align(point, seen)
+        outcome = _align(point, seen, now)
         if not outcome.changes_series:
             return outcome
         heard = Heard(now, point.time_ns)
@@ -179,7 +185,7 @@ class Cumulator:
             self._keep(place, point.stream, series)
         series.heard = self._heard[place.instance] = heard
         if point.time_ns:
-            self._seen[key] = _Seen(point.start_ns, point.time_ns)
+            self._seen[key] = _Seen(point.start_ns, point.time_ns, now)
             self._seen.move_to_end(key)
             if len(self._seen) > 2 * self._max_series:
                 self._seen.popitem(last=False)
@@ -263,17 +269,21 @@ def _adds_up(value: Distribution) -> bool:
     return rising and finite and len(value.buckets) == len(value.bounds) + 1 and sum(value.buckets) == value.count
 
 
-def _align(point: Point, seen: _Seen | None) -> Outcome:
+def _align(point: Point, seen: _Seen | None, now: float) -> Outcome:
     """How a point's interval lies to the last one of its stream."""
     if seen is None or not point.time_ns:
         # Without a time nothing can be told from the order, and the data model adds such points up.
         return Outcome.ADDED
-    if point.time_ns <= seen.time_ns:
-        again = (point.start_ns, point.time_ns) == (seen.start_ns, seen.time_ns)
-        return Outcome.DUPLICATE if again else Outcome.LATE
-    if point.stream.kind == "gauge" or not point.start_ns or point.start_ns == seen.time_ns:
+    if (point.start_ns, point.time_ns) == (seen.start_ns, seen.time_ns):
+        return Outcome.DUPLICATE
+    in_order = point.time_ns > seen.time_ns
+    if in_order and (point.stream.kind == "gauge" or not point.start_ns or point.start_ns == seen.time_ns):
         return Outcome.ADDED
-    return Outcome.OVERLAPPING if point.start_ns < seen.time_ns else Outcome.GAP
+    if in_order and point.start_ns > seen.time_ns:
+        return Outcome.GAP
+    if now - seen.at >= RESTART_S:
+        return Outcome.RESTARTED
+    return Outcome.OVERLAPPING if in_order else Outcome.LATE
 
 
 def _accumulate(series: Series, point: Point, *, is_new: bool, now: float) -> bool:

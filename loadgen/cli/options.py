@@ -139,11 +139,16 @@ class Endpoints:
             return None
         from loadgen.endpoints.seats import seat_of
         from loadgen.engines.needs import parse_given
+        from loadgen.validation import check_name
 
         seats: list[Seat] = []
         for item in self.engine:
             name, equals, rest = item.partition("=")
-            if not equals or not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            try:
+                check_name(name)
+            except ValueError:
+                equals = ""
+            if not equals:
                 raise UserError(f"--engine {name!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
             if any(seat.name == name for seat in seats):
                 raise UserError(f"--engine {name}: the name {name!r} is taken twice.")

@@ -15,6 +15,7 @@ from loadgen.endpoints.settle import Tell, settle
 from loadgen.engines import GENERIC, Api, get_engine
 from loadgen.engines.needs import SUFFIXES, Needs, Placed
 from loadgen.errors import UserError
+from loadgen.validation import Name
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Seat(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: Name
     base_url: str
     """Where traffic reaches it."""
     local_url: str | None = None

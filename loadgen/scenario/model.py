@@ -24,6 +24,9 @@ from loadgen.validation import Strict
 __all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario"]
 
 OPEN_LOOP_WARMUP = 10
+MAX_BLOCKS = 5000
+"""Of each engine: at ten seconds a block, more than half a day."""
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Load(Strict):
@@ -34,7 +37,7 @@ class Load(Strict):
     has it, on an absolute schedule, whatever became of the earlier ones.
     """
 
-    concurrency: list[Positive] = Field(default_factory=list)
+    concurrency: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(default_factory=list)
     batch: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
         default_factory=list, description="requests sent at the same instant, the next when all have ended"
     )
@@ -99,10 +102,12 @@ class Scenario(Strict):
     )
     endpoints: dict[str, Placed] = Field(default_factory=dict, description="of those in `engines` that have a `url`")
     model: str | None = None
-    prompt_tokens: list[Positive] = Field(min_length=1)
-    output_tokens: list[Positive] = Field(min_length=1)
+    prompt_tokens: list[Tokens] = Field(min_length=1)
+    output_tokens: list[Tokens] = Field(min_length=1)
     load: Load = Load()
-    requests: Positive = Field(description="measured requests of each block; of a batch load the next whole batch")
+    requests: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        description="measured requests of each block; of a batch load the next whole batch"
+    )
     warmup_requests: int | None = Field(
         default=None,
         ge=0,
@@ -126,7 +131,7 @@ class Scenario(Strict):
         default=None, description="in place of a load: search the highest at which the SLO holds"
     )
     max_context: Positive | None = Field(default=None, description="cells that need more tokens are left out")
-    repeats: Positive = 1
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     between_blocks: Literal["restart", "keep"] = Field(
         default="restart",
         description="restart: one engine at a time, started afresh for each of its turns; keep: all stay up, where "
@@ -167,6 +172,13 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        loads = max(1, len(self.load.concurrency) + len(self.load.batch) + len(self.load.rate))
+        cells = len(self.prompt_tokens) * len(self.output_tokens) * max(1, len(self.shared_prefix)) * loads
+        if cells * self.repeats > MAX_BLOCKS:
+            raise ValueError(
+                f"`prompt_tokens`: {cells:,} cells by {self.repeats:,} repeats are {cells * self.repeats:,} blocks of "
+                f"each engine, and a race has {MAX_BLOCKS:,} at most: list fewer lengths or loads, or repeat them less"
+            )
         for field in ("engines", "prompt_tokens", "output_tokens", "shared_prefix"):
             values = getattr(self, field)
             if len(set(values)) != len(values):

@@ -15,6 +15,7 @@ from loadgen.scenario.shapes import TraceFacts
 
 MAX_ARRIVALS = 50_000
 """A trace travels to every worker within its plan."""
+MAX_BYTES, MAX_LINE = 64 << 20, 10_000
 MAX_TOKENS = 10_000_000
 LATE_NS = 1_000_000_000
 LATE_SHARE = 0.1
@@ -89,7 +90,9 @@ def read_trace(path: Path, *, rebase: bool = False) -> Trace:
     """
     arrivals: list[int] = []
     lengths: list[tuple[int, int]] = []
-    for number, line in read_lines(path, 'Give a trace of {"t": seconds} lines, plain or gzipped.'):
+    for number, line in read_lines(
+        path, 'Give a trace of {"t": seconds} lines, plain or gzipped.', MAX_BYTES, MAX_LINE
+    ):
         at, length = _arrival(line, f"{path}:{number}")
         if arrivals and at < arrivals[-1]:
             raise UserError(f"{path}:{number}: `t` must be seconds after the start, in ascending order")

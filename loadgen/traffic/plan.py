@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, model_validator
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
@@ -18,6 +18,7 @@ from loadgen.scenario.cell import Cell
 from loadgen.scenario.trace import Trace
 from loadgen.stream.timeouts import Timeouts
 from loadgen.traffic.arrivals import Arrival
+from loadgen.validation import LongName, Name
 
 LOCAL = "local"
 """The worker's id where there is but one process."""
@@ -28,12 +29,12 @@ class BlockRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
+    run_id: Name
     """Name of its run's folder."""
-    scenario: str
-    block: str = Field(max_length=200)
+    scenario: Name
+    block: LongName
     """The block's record id."""
-    engine: str
+    engine: Name
     """Name of its seat."""
     endpoint_given: str = ""
     """What a person says in the form of the engine's endpoint, as `KEY=VALUE,KEY=VALUE`."""

@@ -294,3 +294,17 @@ def test_engines_that_are_silent_for_long_make_room_for_others(monkeypatch):
     receiver.take("e0", decode_json(push()))
     receiver.check_engine("new")
     assert "e1" not in receiver.engines and "e0" in receiver.engines
+
+
+def test_two_who_push_as_one_engine_are_told():
+    receiver = Receiver()
+    for place, body in enumerate(captured()[:4]):
+        receiver.take("ksana", decode_json(body), f"10.0.0.{place % 2}")
+        receiver.take("other", decode_json(body), "10.0.0.9")
+    told = {
+        sample.labels["engine"]: sample.value
+        for family in receiver.collect()
+        for sample in family.samples
+        if sample.name == "bakeoff_ksana_senders"
+    }
+    assert told == {"ksana": 2, "other": 1}

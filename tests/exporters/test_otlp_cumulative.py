@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.otlp_cumulative import EXTREMES_S, Cumulator, Extremes, Outcome, Place
+from exporters.otlp_cumulative import EXTREMES_S, RESTART_S, Cumulator, Extremes, Outcome, Place
 from exporters.otlp_decode import Distribution, Point, Stream
 
 
@@ -91,6 +91,23 @@ def test_two_senders_that_cannot_be_told_apart_are_noticed_and_not_counted_twice
     seen = [store.add(1, 0, 10), store.add(5, 3, 13), store.add(1, 10, 20), store.add(5, 13, 23), store.add(1, 20, 30)]
     assert seen == ["added", "overlapping", "added", "overlapping", "added"]
     assert store.value() == 3
+
+
+@pytest.mark.parametrize("wrong", [(10**6, 10**6 + 1), (4, 10**9)], ids=["the future", "a long interval"])
+def test_a_time_that_cannot_be_does_not_freeze_a_series(wrong):
+    store = Store()
+    assert store.add(1, 0, 1, now=0.0) == "added"
+    assert store.add(2, *wrong, now=1.0) in ("added", "gap")
+    assert store.add(4, 1, 2, now=2.0) == "late"
+    assert store.add(8, 200, 201, now=1.0 + RESTART_S) == "restarted"
+    assert store.add(16, 201, 202, now=2.0 + RESTART_S) == "added"
+    assert store.value() == 1 + 2 + 8 + 16
+
+
+def test_the_same_push_again_is_a_duplicate_however_late():
+    store = Store()
+    store.add(1, 0, 1, now=0.0)
+    assert store.add(1, 0, 1, now=10 * RESTART_S) == "duplicate"
 
 
 def test_instances_with_labels_of_their_own_are_series_of_their_own():

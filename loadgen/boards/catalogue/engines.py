@@ -211,8 +211,8 @@ PROCESS = Row(
             "none",
             (
                 chosen(
-                    f'sum by (engine, outcome) (increase(bakeoff_ksana_points_total{{{ENGINE},outcome!~"added|gap"}}'
-                    "[1m])) > 0",
+                    f"sum by (engine, outcome) (increase(bakeoff_ksana_points_total{{{ENGINE},"
+                    'outcome!~"added|gap|restarted"}[1m])) > 0',
                     "{{engine}} · {{outcome}}",
                 ),
                 chosen("sum by (reason) (increase(bakeoff_ksana_refused_pushes_total[1m])) > 0", "push · {{reason}}"),
