@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadgen.record import ErrorKind, whole_text
+from loadgen.stream.responses import as_chat
 
 MAX_ERROR_CHARS = 2000
 DONE_PAYLOAD = b"[DONE]"
@@ -84,13 +85,13 @@ def classify(payload: bytes) -> StreamEvent:
     name = payload.event.strip().lower() if isinstance(payload, NamedPayload) else ""
     if name in SIGNS_OF_LIFE:
         return EMPTY
-    named_error = name == "error" or name.endswith(("exception", "error", "failed"))
+    named_error = name == "error" or name.endswith(("exception", "error"))
     why = "not a JSON object"
     try:
         # The standard decodes the stream as UTF-8 with replacement, so bad bytes in text are no error.
         message = json.loads(payload.decode("utf-8", "replace")) if payload and not payload.isspace() else {}
         if named_error or isinstance(message, dict):
-            return _reported(error_text(message)) if named_error else _event_of(message, name)
+            return _reported(error_text(message)) if named_error else _event_of(as_chat(message), name)
     except (ValueError, RecursionError) as error:
         if named_error:
             return _reported(payload.decode("utf-8", "replace"))
