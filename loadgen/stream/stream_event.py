@@ -19,9 +19,15 @@ DONE_PAYLOAD = b"[DONE]"
 
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thought")
 REASONING_LISTS = ("reasoning_details", "thinking_blocks")
+REASONING_PLACES = frozenset({*REASONING_KEYS, *REASONING_LISTS})
 REASONING_PARTS = frozenset({"thinking", "reasoning", "thought", "reasoning.text", "reasoning.summary"})
 SIGNS_OF_LIFE = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 CHUNK_KEYS = frozenset({"choices", "usage", "x_groq", "prompt_filter_results", "timings", "prompt_progress"})
+COUNTS = {
+    "amazon-bedrock-invocationMetrics": ("inputTokenCount", "outputTokenCount"),
+    "timings": ("prompt_n", "predicted_n"),  # llama.cpp; of the prompt only what no cache had
+}
+"""Servers' own counts of prompt and output tokens."""
 NO_FINISH = frozenset({"null", "none"})
 """Text that some servers send as the finish reason of an event that finishes nothing."""
 FINISH_FAILURES = {
@@ -80,12 +86,12 @@ DONE = StreamEvent(done=True)
 
 def classify(payload: bytes) -> StreamEvent:
     """Decode a payload in full. Never raises: what cannot be decoded is a `bad_event`."""
-    if payload == DONE_PAYLOAD or payload.strip(b" \t\r\n\"'") == DONE_PAYLOAD:
+    if not payload.endswith(b"}") and payload.strip(b" \t\r\n\"'") == DONE_PAYLOAD:
         return DONE
     name = payload.event.strip().lower() if isinstance(payload, NamedPayload) else ""
     if name in SIGNS_OF_LIFE:
         return EMPTY
-    named_error = name == "error" or name.endswith(("exception", "error"))
+    named_error = bool(name) and name.endswith(("exception", "error"))
     why = "not a JSON object"
     try:
         # The standard decodes the stream as UTF-8 with replacement, so bad bytes in text are no error.
@@ -153,16 +159,15 @@ def _is_framing(message: dict[str, Any], name: str) -> bool:
 
 def _usage_of(message: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The usage object, wherever it stands: at the top, in Groq's extension, in a choice; else others' own counts."""
-    groq = message.get("x_groq")
-    places = [message, groq if isinstance(groq, dict) else {}, *choices]
-    for place in places:
-        usage = place.get("usage")
-        if isinstance(usage, dict) and usage:
-            return usage
-    for name, prompt, completion in (
-        ("amazon-bedrock-invocationMetrics", "inputTokenCount", "outputTokenCount"),
-        ("timings", "prompt_n", "predicted_n"),  # llama.cpp; of the prompt only what no cache had
-    ):
+    usage = message.get("usage")
+    if isinstance(usage, dict) and usage:
+        return usage
+    for place in choices if "x_groq" not in message else (message["x_groq"], *choices):
+        if isinstance(place, dict) and "usage" in place and isinstance(place["usage"], dict) and place["usage"]:
+            return place["usage"]
+    if COUNTS.keys().isdisjoint(message):
+        return None
+    for name, (prompt, completion) in COUNTS.items():
         counts = message.get(name)
         if isinstance(counts, dict) and completion in counts:
             told = {"completion_tokens": counts[completion]}
@@ -173,21 +178,23 @@ def _usage_of(message: dict[str, Any], choices: list[dict[str, Any]]) -> dict[st
 def _reasoning_of(choice: dict[str, Any], delta: dict[str, Any]) -> list[str]:
     """Every non-empty piece of reasoning text. Some servers send the same under several names: it is counted once."""
     for place in (delta, choice):
+        if REASONING_PLACES.isdisjoint(place):
+            continue
         for key in (*REASONING_KEYS, *REASONING_LISTS):
             if found := list(_texts(place.get(key))):
                 return found
     content = delta.get("content")
-    parts = content if isinstance(content, list) else []
-    found = [text for part in parts if _is_reasoning(part) for text in _texts(part)]
-    if not found and _is_thought(delta) and isinstance(content, str) and content:
-        return [content]
-    return found
+    if isinstance(content, list):
+        return [text for part in content if _is_reasoning(part) for text in _texts(part)]
+    return [content] if isinstance(content, str) and content and _is_thought(delta) else []
 
 
 def _answer_of(choice: dict[str, Any], delta: dict[str, Any]) -> list[str]:
     """Every non-empty piece of generated text that is no reasoning: text, refusals, calls of tools."""
-    pieces: list[object] = [delta.get("refusal"), choice.get("text")]
     content = delta.get("content")
+    if len(delta) == 1 and isinstance(content, str) and "text" not in choice:
+        return [content] if content else []
+    pieces: list[object] = [delta.get("refusal"), choice.get("text")]
     if isinstance(content, list):
         pieces += [text for part in content if not _is_reasoning(part) for text in _texts(part)]
     elif not _is_thought(delta):

@@ -78,11 +78,13 @@ def tpot_basis(
         few = TpotBasis.ONE_EVENT if count == 1 else TpotBasis.ONE_ARRIVAL
         return TpotBasis.ONE_TOKEN if tokens < 2 else few, None
     apart = min(TOGETHER_NS, TOGETHER_SHARE * span / (count - 1))
-    gaps = list(map(sub, offsets[1:], offsets))
-    arrivals = 1 + sum(gap > apart for gap in gaps)
+    arrivals, first = count, 1
+    if min(map(sub, offsets[1:], offsets)) <= apart:
+        gaps = list(map(sub, offsets[1:], offsets))
+        arrivals = 1 + sum(gap > apart for gap in gaps)
+        first = next((number for number, gap in enumerate(gaps, start=1) if gap > apart), count)
     if count >= LEAST_CLUMPED and count >= CLUMP * arrivals and not _late(record.read_lags_ns, span / arrivals):
         return TpotBasis.CLUMPS, None
-    first = next((number for number, gap in enumerate(gaps, start=1) if gap > apart), count)
     if count >= tokens:
         more = count > tokens + max(1, TOLERANCE * tokens)
         return (TpotBasis.MORE_EVENTS, None) if more else (TpotBasis.EVENTS, count - first)
