@@ -309,13 +309,7 @@ def tls_context(needs: Needs) -> ssl.SSLContext:
     The system's authorities, as OpenSSL's own SSL_CERT_FILE has them, and those of `cacert`.
     """
     context = ssl.create_default_context()
-    if needs.cacert is not None:
-        try:
-            context.load_verify_locations(needs.cacert)
-        except (OSError, ssl.SSLError) as error:
-            raise UserError(f"--cacert {needs.cacert}: no certificates can be read from it: {error}") from None
-    if needs.insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    needs.trust(context)
     return context
 
 
