@@ -15,7 +15,7 @@ Clock = Literal["kernel", "user"]
 
 
 class TpotBasis(enum.StrEnum):
-    """Over how many tokens TPOT is taken, or why a stream carries none. They are those behind the first arrival."""
+    """Over how many tokens TPOT is taken, or why a stream carries none. They are those behind the first event."""
 
     EVENTS = "events"
     """Every event is one token."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from loadgen.record import ErrorKind, RequestRecord, int64s, token_count, whole_text
 from loadgen.stream.event_frame import EventFrame
 from loadgen.stream.sse import EventDecoder, SSEError, SSESplitter
-from loadgen.stream.stream_event import CONTENT, EMPTY, StreamEvent, finish_failure
+from loadgen.stream.stream_event import CONTENT, EMPTY, StreamEvent, classify, finish_failure, json_of
 
 MAX_FINISH_CHARS = 100
 MAX_EVENTS = 1_000_000
@@ -37,10 +39,12 @@ class EventReader:
         self.total_tokens: int | None = None
         """Prompt and output together, as the server tells."""
         self.reasoning_tokens: int | None = None
-        self.first_tokens: int | None = None
-        """Tokens up to the first arrival, as the server tells in its events."""
+        self.first_counts: list[int] = []
+        """Tokens so far, as the server tells in each event of the first arrival."""
         self.first_text = ""
-        """Text of the first arrival's events, as far as they were decoded."""
+        """Of the first content event."""
+        self.texts: list[str] | None = None
+        """Text of each content event, where it is kept, once the reader is closed."""
         self.zero_usage = False
         """The server counted no output token."""
         self.answer_at: int | None = None
@@ -49,19 +53,26 @@ class EventReader:
         self._t_send = t_send
         self._kernel = kernel
         self._splitter = SSESplitter()
-        self._decoder = EventDecoder(keep_text)
+        self._decoder = EventDecoder()
         self._offsets = record.event_offsets_ns
         self._lags = record.read_lags_ns
-        self._texts: list[str] | None = [] if keep_text else None
+        self._texts: list[str | bytes] | None = [] if keep_text else None  # bytes: still a string of JSON
         self._reasoning_end = reasoning_end
-        self._tail = ""  # of the text, in which that tag may have begun
         self._frame: EventFrame | None = None
+        self._ready: EventFrame | None = None  # the same, between events
         self._decoded = 0
         self._heard = t_send
         self._head = bytearray()
 
     def feed(self, data: bytes, t: int, read_at: int) -> None:
         """Take body bytes that arrived at `t` and were read at `read_at`. Raises SSEError."""
+        if self._ready is not None and (text := self._ready.text_of(data)) is not None:
+            self._offsets.append(t - self._t_send)
+            if self._kernel:
+                self._lags.append(read_at - t)
+            if self._texts is not None:
+                self._texts.append(text)
+            return
         if self.done:
             return
         if len(self._offsets) > MAX_EVENTS:
@@ -70,34 +81,44 @@ class EventReader:
         if not decoder.decoded and len(self._head) < HEAD_BYTES:
             self._head += data[:HEAD_BYTES]
         for payload in self._splitter.feed(data):
-            if self._take(payload, t, read_at):
+            event = decoder.decode(payload)
+            if event is CONTENT:
+                self._offsets.append(t - self._t_send)
+                if self._kernel:
+                    self._lags.append(read_at - t)
+                if self._texts is not None:
+                    self._texts.append(decoder.text_inside(payload))
+            elif self._take(event, t, read_at):
                 return
         if decoder.decoded != self._decoded:
             self._decoded = decoder.decoded
             self._frame = EventFrame(*decoder.frame) if decoder.frame is not None else None
+        self._ready = self._frame if self._splitter.between_events else None
 
     def skim(self, data: bytearray | bytes, size: int, t: int, read_at: int) -> int:
-        """Take whole chunks off `data[:size]` that hold one content event each like earlier ones; bytes taken."""
-        if self._frame is None or self.done or not self._splitter.between_events:
+        """Take whole chunks off `data[:size]` that hold one content event each like earlier ones; bytes taken.
+
+        Their text is lost, so this is not for a reader that keeps it.
+        """
+        if self._ready is None:
             return 0
-        events, used = self._frame.match(data, size)
-        if events == 1:
+        used = self._ready.end_of_one(data, 0, size)
+        if used:
             self._offsets.append(t - self._t_send)
             if self._kernel:
                 self._lags.append(read_at - t)
-        elif events:
-            self._offsets.extend(int64s((t - self._t_send,)) * events)
-            if self._kernel:
-                self._lags.extend(int64s((read_at - t,)) * events)
-            if len(self._offsets) > MAX_EVENTS:
-                self._frame = None  # so that the next bytes are fed
+            if used < size:
+                events, used = self._ready.match(data, size, used)
+                self._offsets.extend(int64s((t - self._t_send,)) * events)
+                if self._kernel:
+                    self._lags.extend(int64s((read_at - t,)) * events)
         return used
 
     def end(self, t: int, read_at: int) -> None:
         """The body has ended properly: an event that no blank line closed counts too."""
         rest = self._splitter.close()
         if rest is not None and not self.done:
-            self._take(rest, t, read_at)
+            self._take(classify(rest), t, read_at)
 
     def close(self) -> None:
         """Complete the record with what the events add up to."""
@@ -105,15 +126,22 @@ class EventReader:
         record.events = len(offsets)
         if offsets:
             record.t_first, record.t_last = self._t_send + offsets[0], self._t_send + offsets[-1]
+        if self._texts is not None:
+            self.texts = texts_of(self._texts)
+            record.text = whole_text("".join(self.texts))
+            if self._reasoning_end is not None:
+                self.answer_at = _first_behind(self._reasoning_end, self.texts)
         if self.answer_at is not None:
             record.t_answer = self._t_send + offsets[self.answer_at]
-        if self._texts is not None:
-            record.text = whole_text("".join(self._texts))
 
-    @property
-    def heard_ns(self) -> int:
-        """When the last event that said something came, monotonic ns; comments and empty events say nothing."""
+    def heard(self) -> int:
+        """When the last event that said something came, monotonic ns; comments and empty events say nothing.
+
+        To be asked now and then: this is also where an answer that never ends is noticed.
+        """
         offsets = self._offsets
+        if len(offsets) > MAX_EVENTS:
+            self._ready = None  # so that the next bytes are looked at
         return max(self._heard, self._t_send + offsets[-1]) if offsets else self._heard
 
     @property
@@ -122,42 +150,30 @@ class EventReader:
         found = bytes(self._head) if not self._decoder.decoded else self._splitter.stray
         return found.decode("utf-8", "replace").strip().removeprefix("error:").strip()
 
-    def _take(self, payload: bytes, t: int, read_at: int) -> bool:
-        """Take an event; returns whether it is the stream's end."""
-        event = self._decoder.decode(payload)
+    def _take(self, event: StreamEvent, t: int, read_at: int) -> bool:
+        """Take an event that was decoded; returns whether it is the stream's end."""
+        if event is EMPTY:
+            return False
         if event.content:
-            self._offsets.append(t - self._t_send)
+            offsets = self._offsets
+            offsets.append(t - self._t_send)
             if self._kernel:
                 self._lags.append(read_at - t)
-            if event is CONTENT:
-                return False
-            self._take_text(event)
-        if event is not EMPTY:
-            self._heard = t
-            self._keep(event)
+            if len(offsets) == 1:
+                self.first_text = (event.text or "")[:HEAD_BYTES]
+            if event.answer and self.answer_at is None:
+                self.answer_at = len(offsets) - 1
+            if self._texts is not None:
+                self._texts.append(event.text or "")
+        self._heard = t
+        self._keep(event)
         return event.done
-
-    def _take_text(self, event: StreamEvent) -> None:
-        """Keep what is to be known of a content event's text; the offsets hold the event already."""
-        text, offsets = event.text or "", self._offsets
-        if offsets[-1] == offsets[0] and len(self.first_text) < HEAD_BYTES:
-            self.first_text += text[:HEAD_BYTES]
-        if self.answer_at is None and (event.answer if self._reasoning_end is None else self._is_behind(text)):
-            self.answer_at = len(offsets) - 1
-        if self._texts is not None:
-            self._texts.append(text)
-
-    def _is_behind(self, text: str) -> bool:
-        """Whether text is more than blanks behind the tag that ends reasoning."""
-        tag = self._reasoning_end or ""
-        before, found, answer = (self._tail + text).partition(tag)
-        self._tail = tag if found else before[-len(tag) :]
-        return bool(found and answer.strip())
 
     def _keep(self, event: StreamEvent) -> None:
         """Keep what an event says beside text."""
         record = self._record
-        self.done = event.done
+        if event.done:
+            self.done, self._ready = True, None
         if event.usage is not None:
             self._keep_usage(event.usage, event.content)
         if event.error_kind is not None:
@@ -177,7 +193,7 @@ class EventReader:
         if completion:
             record.output_tokens, record.token_source = completion, "usage"
             if content and self._offsets[-1] == self._offsets[0]:
-                self.first_tokens = completion
+                self.first_counts.append(completion)
         self.zero_usage = completion == 0 or (self.zero_usage and not completion)
         self.total_tokens = token_count(usage, "total_tokens")
         details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
@@ -186,3 +202,18 @@ class EventReader:
 
 def _first_count(usage: Any, *keys: str) -> int | None:
     return next((found for key in keys if (found := token_count(usage, key)) is not None), None)
+
+
+def texts_of(texts: Sequence[str | bytes]) -> list[str]:
+    """Text of each event, of which some are still the inside of a string of JSON; such are decoded all at once."""
+    inside = [text for text in texts if isinstance(text, bytes)]
+    decoded = iter(json_of(b'["' + b'","'.join(inside) + b'"]')) if inside else iter(())
+    return [text if isinstance(text, str) else next(decoded) for text in texts]
+
+
+def _first_behind(tag: str, texts: Sequence[str]) -> int | None:
+    """Number of the first event with more than blanks behind `tag`."""
+    before, _, answer = "".join(texts).partition(tag)
+    at = len(before) + len(tag) + len(answer) - len(answer.lstrip())
+    ends = enumerate(itertools.accumulate(map(len, texts)))
+    return next((number for number, end in ends if end > at), None) if answer.strip() else None

@@ -130,7 +130,8 @@ def _read_events(
         keep_text=keep_text,
         reasoning_end=settings.reasoning_end,
     )
-    response.skim, response.heard = events.skim, lambda: events.heard_ns
+    response.heard = events.heard
+    response.skim = None if keep_text else events.skim
     t = response.t_send
     try:
         for t, data in response:

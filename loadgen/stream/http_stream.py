@@ -27,6 +27,8 @@ from loadgen.stream.http_parser import ResponseParser
 from loadgen.stream.timed_socket import Skim, TimedSocket
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
+LOOK_S = 20.0
+"""How often a response is looked at, at least."""
 IDLE_CLOSE_NS = 100_000_000
 """A server that closed an idle connection as a request was on its way is heard of within a round trip. One that ends it
 later had the request, so that is its failure, and not to be covered up by trying again."""
@@ -243,7 +245,7 @@ class ResponseStream:
         # One timer, re-armed only when it fires: one for each read, as a socket timeout would start, costs as much as
         # the read itself.
         if self._attached:
-            self._arm(limit_s)
+            self._arm(min(limit_s, LOOK_S))
 
     def _cut(self, error: OSError) -> ConnectionCut:
         return ConnectionCut(f"the connection broke: {error.strerror or error}", retriable=self._was_idle())
@@ -337,7 +339,7 @@ class ResponseStream:
             self._suspect = heard
         self._stop_timer()
         if self._timed_out is None:
-            self._arm(max(min(total_left_s, stall_left_s), 0.002))
+            self._arm(max(min(total_left_s, stall_left_s, LOOK_S), 0.002))
         else:
             sock.shut_down()  # wakes a waiting read with EOF
 

@@ -11,11 +11,10 @@ Two layers, each usable alone:
 
 from __future__ import annotations
 
-import json
 import math
 import re
 
-from loadgen.stream.stream_event import CONTENT, NamedPayload, StreamEvent, classify
+from loadgen.stream.stream_event import CONTENT, NamedPayload, StreamEvent, classify, json_of
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_STRAY_BYTES = 2000
@@ -48,13 +47,17 @@ class SSESplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; return the payloads of the events that are now complete, in order."""
         # The common form, whole events of one `data: ` line each: then every LF belongs to a blank line.
+        size = len(data)
         if (
-            data[:6] == b"data: "
-            and data[-2:] == b"\n\n"
+            data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
             and not self._held
             and b"\r" not in data
-            and len(data) <= self._max
+            and size <= self._max
         ):
+            if data.find(b"\n") == size - 2:  # one event
+                self._at_start = self._after_cr = False
+                return [data[6:-2]]
             payloads = data[6:-2].split(b"\n\ndata: ")
             if data.count(b"\n") == 2 * len(payloads):
                 self._at_start = self._after_cr = False
@@ -158,16 +161,15 @@ _STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*(?=")')
 class EventDecoder:
     """Decodes the payloads of one response, in full only where it must.
 
-    With `keep_text` every event is decoded in full and carries its text. Without, an event whose bytes before
-    and after the text equal those of an earlier content event (one choice, no finish, no usage, no error) is a
-    content event by its framing, and `CONTENT` is returned without its text. Generated text cannot
-    imitate framing: the text between must be the inside of one valid JSON string.
+    An event whose bytes before and after the text equal those of an earlier content event (one choice, no finish, no
+    usage, no error) is a content event by its framing, and `CONTENT` is returned without its text, which
+    `text_inside` gives. Generated text cannot imitate framing: the text between must be the inside of one valid
+    JSON string.
     """
 
-    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_frame_size", "_keep_text", "decoded")
+    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_frame_size", "decoded")
 
-    def __init__(self, keep_text: bool = False) -> None:
-        self._keep_text = keep_text
+    def __init__(self) -> None:
         self._before = b""
         self._after = b""
         self._before_size = 0
@@ -194,15 +196,13 @@ class EventDecoder:
             return CONTENT
         self.decoded += 1
         event = classify(payload)
-        if (
-            event.content
-            and not self._keep_text
-            and event.finish_reason is None
-            and event.usage is None
-            and event.error_kind is None
-        ):
+        if event.content and event.finish_reason is None and event.usage is None and event.error_kind is None:
             self._learn(payload, event)
         return event
+
+    def text_inside(self, payload: bytes) -> bytes:
+        """The text of a payload that `decode` has just called `CONTENT`: the inside of a string of JSON."""
+        return payload[self._before_size : len(payload) - self._after_size]
 
     def _learn(self, payload: bytes, event: StreamEvent) -> None:
         """Remember the bytes around the text, if there is no doubt where the text is."""
@@ -215,7 +215,7 @@ class EventDecoder:
         if b"\\" in before or b"\\" in after:
             return
         try:
-            text = json.loads(b'"' + rest.group().decode("utf-8", "replace").encode() + b'"')
+            text = json_of(b'"' + rest.group() + b'"')
         except ValueError:
             return
         if text == event.text:

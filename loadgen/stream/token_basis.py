@@ -1,16 +1,16 @@
 """How many tokens an answer had, and over which of them its TPOT is taken. Pure; once a request.
 
-TPOT is the time from the first arrival to the last over the tokens that came behind the first arrival. The first event
-may hold several, and so may the first arrival: n - 1 is right only where both hold one.
+TPOT is the time from the first arrival to the last over the n - 1 tokens behind the first. Where the first event holds
+several, or was held back together with others, that is the wrong divisor.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from operator import sub
 
-from loadgen.record import RequestRecord, TpotBasis
+from loadgen.record import RequestRecord, TpotBasis, int64s
 from loadgen.stream.event_reader import EventReader
 
 TOGETHER_NS = 1_000_000
@@ -18,10 +18,12 @@ TOGETHER_SHARE = 0.1
 """Events arrive together that are less than both apart; the share is of the mean gap."""
 AT_ONCE_NS = 50_000
 """An answer whose events are no more apart in the mean than a sender needs to write them came at once."""
-CLUMP = 1.9
-"""Events an arrival, in the mean, from which on they come in clumps."""
+CLUMPED_SHARE = 0.45
+"""Share of an answer's gaps between which events arrive together, from which on they come in clumps."""
 LEAST_CLUMPED = 4
-"""Events of an answer in which a clump can be told from chance."""
+"""Events of an answer in which clumps can be told from chance."""
+HELD_BACK = 3
+"""So many events in the first arrival were held back on their way; two may have come together by chance."""
 LATE_SHARE = 0.1
 """Where this process read later than this share of the gap between arrivals, clumps may be its own doing."""
 TOLERANCE = 0.02
@@ -77,24 +79,44 @@ def tpot_basis(
     if tokens < 2 or span <= AT_ONCE_NS * (count - 1):
         few = TpotBasis.ONE_EVENT if count == 1 else TpotBasis.ONE_ARRIVAL
         return TpotBasis.ONE_TOKEN if tokens < 2 else few, None
-    apart = min(TOGETHER_NS, TOGETHER_SHARE * span / (count - 1))
-    arrivals, first = count, 1
-    if min(map(sub, offsets[1:], offsets)) <= apart:
-        gaps = list(map(sub, offsets[1:], offsets))
-        arrivals = 1 + sum(gap > apart for gap in gaps)
-        first = next((number for number, gap in enumerate(gaps, start=1) if gap > apart), count)
-    if count >= LEAST_CLUMPED and count >= CLUMP * arrivals and not _late(record.read_lags_ns, span / arrivals):
-        return TpotBasis.CLUMPS, None
+    apart = int(min(TOGETHER_NS, TOGETHER_SHARE * span / (count - 1)))
+    held, together = 1, gaps_below(apart, offsets)
+    if together:
+        first = next(n for n in range(1, count) if offsets[n] - offsets[n - 1] >= apart)
+        held = first if first >= HELD_BACK else 1
+        often = count >= LEAST_CLUMPED and together >= CLUMPED_SHARE * (count - 1)
+        if often and not _late(record.read_lags_ns, span / (count - together)):
+            return TpotBasis.CLUMPS, None
     if count >= tokens:
         more = count > tokens + max(1, TOLERANCE * tokens)
-        return (TpotBasis.MORE_EVENTS, None) if more else (TpotBasis.EVENTS, count - first)
-    told, every = events.first_tokens, record.output_tokens or tokens
-    if told is not None and first <= told < every:
-        return TpotBasis.USAGE, every - told
-    counted = count_tokens(events.first_text) if count_tokens is not None and record.text is not None else 0
-    if first <= counted < tokens:
+        return (TpotBasis.MORE_EVENTS, None) if more else (TpotBasis.EVENTS, count - held)
+    told, every = events.first_counts[:held], record.output_tokens or tokens
+    if told and held <= told[-1] < every:
+        return TpotBasis.USAGE, every - told[-1]
+    counted = count_tokens("".join(events.texts[:held])) if count_tokens is not None and events.texts else 0
+    if held <= counted < tokens:
         return TpotBasis.TOKENIZER, tokens - counted
-    return _guessed(events.first_text, tokens, count, first, whole=whole)
+    return _guessed(events.first_text, tokens, count, held, whole=whole)
+
+
+def gaps_below(least_ns: int, offsets: Sequence[int]) -> int:
+    """How many gaps between successive offsets are shorter than `least_ns`.
+
+    A loop would cost each request as much as reading ten more events, so all are done at once: the offsets are the
+    64-bit digits of one integer, which is subtracted from itself one digit on; a digit's highest bit then tells that
+    its gap is too short. What a digit borrows from the next is one nanosecond.
+    """
+    gaps = len(offsets) - 1
+    every = _ones(gaps)
+    digits = int.from_bytes(int64s(offsets), "little")
+    apart = (digits >> 64) - (digits & ((1 << 64 * gaps) - 1))
+    return ((apart - least_ns * every) & (every << 63)).bit_count()
+
+
+@functools.lru_cache(8)
+def _ones(digits: int) -> int:
+    """The integer whose 64-bit digits are all 1. Answers of a block are often of one length."""
+    return int.from_bytes(int64s((1,)) * digits, "little")
 
 
 def _guessed(first_text: str, tokens: int, count: int, first: int, *, whole: bool) -> Basis:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadgen.metrics.definitions import answer_ms, no_tpot, tpot_ms, tpots_ms
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.stream.event_reader import EventReader
 from loadgen.stream.stream_event import EMPTY, NamedPayload, classify
-from loadgen.stream.token_basis import settle_tokens
+from loadgen.stream.token_basis import gaps_below, settle_tokens
 from tests.loadgen.records import MS, record
 
 PROMPT = 32
@@ -57,12 +62,44 @@ def clumps(count: int, size: int, gap: float = 20, spread_ms: float = 0) -> list
     return [(gap * (n - n % size + size) + spread_ms * (n % size), [chunk(text=" tok")]) for n in range(count)]
 
 
+def written(times_ms: Sequence[float], tokens: int) -> float:
+    """TPOT by its definition, from when a server wrote each event: shares nothing with the product."""
+    return (times_ms[-1] - times_ms[0]) / (tokens - 1)
+
+
+@pytest.mark.parametrize("tokens", [4, 5, 8, 32, 128])
+@pytest.mark.parametrize("seed", range(5))
+def test_an_event_a_token_is_held_to_the_definition_whatever_comes_together_by_chance(tokens, seed):
+    chance, times = random.Random(f"{tokens} {seed}"), [50.0]
+    while len(times) < tokens:
+        together = chance.random() < 0.3 and sum(a == b for a, b in itertools.pairwise(times)) < tokens // 4
+        together = together and times[-2:].count(times[-1]) < 2
+        times.append(times[-1] if together else times[-1] + chance.uniform(15, 25))
+    made = read(*[(at, [chunk(text=" tok")]) for at in times], (9000, [usage(tokens)]))
+    assert tpot_ms(made) == pytest.approx(written(times, tokens), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+@pytest.mark.parametrize("tokens", [12, 17, 33, 128])
+def test_clumps_are_told_from_chance(size, tokens):
+    made = read(*clumps(tokens, size), (9000, [usage(tokens)]))
+    assert (made.tpot_basis, tpot_ms(made)) == ("clumps", None)
+
+
+@given(st.lists(st.integers(-5, 40), min_size=1, max_size=300), st.integers(1, 30))
+def test_gaps_are_counted_as_a_loop_counts_them(gaps, least):
+    times = list(itertools.accumulate([10**9, *(gap * 1000 for gap in gaps)]))
+    assert gaps_below(least * 1000 - 500, times) == sum(
+        b - a < least * 1000 - 500 for a, b in itertools.pairwise(times)
+    )
+
+
 CARRIED = {
     "a token an event": (read(*apart(32), (700, [usage(32)])), "events", 31),
-    "the first two arrive together": (
-        read((20, [chunk(text=" a"), chunk(text=" b")]), *apart(30, at=40), (700, [usage(32)])),
+    "the first two happen to arrive together": (
+        read((20, [chunk(text=" a"), chunk(text=" b")]), *apart(6, at=43.33, gap=23.33), (700, [usage(8)])),
         "events",
-        30,
+        7,
     ),
     "a proxy holds back the first 20": (
         read((400, [chunk(text=" tok")] * 20), *apart(108, at=420), (2600, [usage(128)])),
