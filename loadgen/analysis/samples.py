@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from loadgen.client.verdict import BLOCK_LIMITED
 from loadgen.message import joined, say
 from loadgen.metrics.batches import Batch, batches_of
 from loadgen.metrics.definitions import e2e_ms, length_share, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
@@ -149,7 +150,7 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
         return short if wanted else say("no request was measured")
     client = facts.client
     if client is not None and client.limited:
-        return say("the load generator was the limit: {reasons}", reasons=joined("{a}; {b}", client.reasons))
+        return say(BLOCK_LIMITED, reasons=joined("{a}; {b}", client.reasons))
     missed = sum(record.error in LENGTHS for record in measured)
     if missed > most_errors * len(measured):
         return say("{count} of {all} requests had another length than was asked for", count=missed, all=len(measured))

@@ -21,18 +21,18 @@ from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.listener import Listener, Listeners
 from loadgen.bench.progress import BenchProgress
-from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
+from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, settle_serving
 from loadgen.bench.until_decided import Looks, decider
 from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.seats import Seat, seats_of
+from loadgen.engines.needs import without_values
 from loadgen.errors import OK, UserError
 from loadgen.files import check_folder, write_file
 from loadgen.hosts.base import EngineHost
-from loadgen.hosts.external import ExternalHost
 from loadgen.hosts.lock import STACK_LOCK, engines_held, held
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
@@ -113,9 +113,10 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     if old is not None:
         manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command())
         scenario = scenario_of(manifest)
-        engines = _same_seats(manifest, engines)
+        engines = _same_seats(manifest, engines or seats_of(scenario.endpoints, scenario.engines))
     else:
         scenario = _override(find_scenario(order.scenario), order.overrides)
+        engines = engines or seats_of(scenario.endpoints, scenario.engines)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None and scenario.starts > 1:
@@ -198,7 +199,7 @@ def _choose(
         scenario.cost.check_engines(seat.name for seat in seats)
     if stack is not None:
         return stack.host, seats, notes
-    return ExternalHost({seat.name: seat.base_url for seat in engines}), seats, notes
+    return host_of(engines), seats, notes
 
 
 def _answer_check(
@@ -266,7 +267,7 @@ def _decider(
 
 
 def _command() -> list[str]:
-    return ["bakeoff", *sys.argv[1:]]
+    return without_values(["bakeoff", *sys.argv[1:]])
 
 
 def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[Seat] | None:
@@ -282,8 +283,14 @@ def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[
     had, given = [facts.name for facts in manifest.engines], [seat.name for seat in engines]
     if not set(had) <= set(given):
         raise UserError(f"That run raced {', '.join(had)}, and --engine names {', '.join(given)}.")
+    problems: list[str] = []
     for seat in engines:
-        same_endpoint(manifest, seat.inspect())
+        try:
+            same_endpoint(manifest, seat.inspect())
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
     return sorted(engines, key=lambda seat: had.index(seat.name) if seat.name in had else len(had))
 
 
@@ -302,12 +309,19 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> t
     """
     beyond = scenario.left_out()
     notes: list[str] = [left_out_note(scenario, beyond, say("the scenario sets a shorter context"))] if beyond else []
+    problems: list[str] = []
     for seat in seats:
         words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
         with console.status(words) if console.is_terminal else contextlib.nullcontext():
-            length = seat.inspect().context_length
+            try:
+                length = seat.inspect(lambda text: console.print(text, soft_wrap=True, markup=False)).context_length
+            except UserError as error:
+                problems.append(str(error))
+                continue
         scenario, note = limit_context(scenario, length, seat.name)
         notes += [note] if note is not None else []
+    if problems:
+        raise UserError("\n".join(problems))
     return scenario, notes
 
 

@@ -27,8 +27,9 @@ def show_quick(console: Console, result: QuickResult) -> None:
     )
     if summary.ttft_ms.count:
         console.print(latency_table(summary))
-    if summary.requests:
+    if summary.requests > sum(summary.errors.values()):
         console.print(rate_table(result))
+    if summary.requests:
         short = lengths_words(result)
         if short:
             tell(short, "yellow")

@@ -52,6 +52,8 @@ def pair(cell: CellSample) -> Pairs:
                 raise ValueError(f"{cell.id}: two valid blocks of engine {side} in repeat {block.repeat}")
             else:
                 valid[side][block.repeat] = block
+    # An attempt that another one made up for is no block that is missing.
+    left_out = [block for block in left_out if block.repeat not in valid[block.engine]]
     both = sorted(valid["a"].keys() & valid["b"].keys())
     for side, found in valid.items():
         left_out += [LeftOut(engine=side, repeat=repeat, reason=None) for repeat in sorted(found.keys() - set(both))]

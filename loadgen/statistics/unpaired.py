@@ -243,5 +243,6 @@ def _left_out(cell: CellSample) -> list[LeftOut]:
         LeftOut(engine=side, repeat=block.repeat, reason=block.invalid)
         for side, blocks in sides
         for block in blocks
-        if block.invalid is not None
+        # An attempt that another one made up for is no block that is missing.
+        if block.invalid is not None and block.repeat not in {one.repeat for one in valid(blocks)}
     ]

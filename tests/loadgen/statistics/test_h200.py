@@ -67,7 +67,9 @@ def test_ttft_is_called_nowhere_that_the_records_do_not_tell(found):
 
 def test_the_headline_says_who_in_what_by_how_much_and_how_sure(found):
     told = headline(found)
-    assert re.fullmatch(r"vllm is faster: TPOT mean by 30% \[2[56]%, 3[4-6]%\] over 15 cells\.", told.sentence)
+    assert re.fullmatch(
+        r"vllm is faster: TPOT mean by 30% \[95% interval 2[56]% to 3[4-6]%\] over 15 cells\.", told.sentence
+    )
     ttft, rate, scope = told.facts
     assert ttft == "TTFT p50: not decided, though ksana was ahead in every cell at 1 and 4 users."
     assert re.fullmatch(r"output throughput: vllm by 27% \[2[34]%, 3[123]%\]\.", rate)
