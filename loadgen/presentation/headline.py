@@ -10,7 +10,8 @@ from typing import Any
 from loadgen.message import as_data, counted, joined, say
 from loadgen.presentation.text import listing
 from loadgen.scenario.cell import read_cell
-from loadgen.statistics.result import Comparison, Estimate, Judged, Statistics
+from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Statistics
+from loadgen.statistics.verdict import ALONE
 from loadgen.statistics.words import margin_words, metric_words, percent, why
 
 Load = tuple[str, str]
@@ -202,13 +203,85 @@ def _metric(statistics: Statistics, key: str) -> str:
         text = say("{winner} by {share}{against}", winner=names[one.verdict], share=share, against=against)
     elif one.verdict == "invalid":
         text = why(one.reason, statistics)
+    elif any(load.metrics[key].verdict in names for load in statistics.loads):
+        text = joined("{a}, {b}", _loads_told(statistics, key, names))
     elif len(cells) > 1 and any(comparison.verdict in names for _, comparison in cells):
         text = joined("{a}, {b}", _by_load(cells, names))
+    elif one.verdict != "none" and any(_alone(load.metrics[key]) for load in statistics.loads):
+        text = joined("{a}, {b}", _alone_told(statistics, key, names))
+    elif one.reason == "multiplicity" and one.ratio is not None:
+        side, lead = _lead(one, one.ratio)
+        text = say(
+            "{leader} by {share} by itself (among {family} comparisons this may be chance)",
+            leader=names[side],
+            share=_share(lead),
+            family=statistics.family,
+        )
     elif one.verdict == "none":
         text = say("{engine} {figure}", engine=names["b"], figure=brief(one))
     else:
         text = _open(one, cells, names)
     return say("{metric}: {text}", metric=metric_words(key), text=text)
+
+
+def _loads_told(statistics: Statistics, key: str, names: dict[str, str]) -> list[str]:
+    """Who is ahead at each load over its cells, where one is; the other loads together."""
+    told: list[str] = []
+    others: dict[str, list[Load]] = {}
+    for load in statistics.loads:
+        one = load.metrics[key]
+        if one.verdict in names:
+            share, where = _share(one.faster), loads_words([_named(load)])
+            told.append(say("{winner} by {share} at {loads}", winner=names[one.verdict], share=share, loads=where))
+        else:
+            others.setdefault("none" if one.verdict == "none" else "undecided", []).append(_named(load))
+    for kind, loads in others.items():
+        what = say("no difference") if kind == "none" else say("not decided")
+        told.append(say("{what} at {loads}", what=what, loads=loads_words(loads)))
+    return told
+
+
+def _alone_told(statistics: Statistics, key: str, names: dict[str, str]) -> list[str]:
+    """At which loads one is ahead by the interval of that load alone, while the family leaves all undecided."""
+    told: list[str] = []
+    others: list[Load] = []
+    for load in statistics.loads:
+        one = load.metrics[key]
+        if one.ratio is not None and _alone(one):
+            side, lead = _lead(one, one.ratio)
+            told.append(
+                say(
+                    "{leader} by {share} at {loads} by itself (among {family} comparisons this may be chance)",
+                    leader=names[side],
+                    share=_share(lead),
+                    loads=loads_words([_named(load)]),
+                    family=statistics.family,
+                )
+            )
+        else:
+            others.append(_named(load))
+    if others:
+        told.append(say("{what} at {loads}", what=say("not decided"), loads=loads_words(others)))
+    return told
+
+
+def _alone(one: Judged) -> bool:
+    """Whether a difference is beyond chance if it is all that is asked."""
+    return one.p_value is not None and one.p_value <= ALONE
+
+
+def _named(load: LoadResult) -> Load:
+    return load.unit, f"{load.value:g}"
+
+
+def _lead(one: Judged, ratio: Estimate) -> tuple[str, Estimate]:
+    """Who is ahead, decided or not, and by which share."""
+    speed = _speed(one, ratio.estimate)
+    ends = None if ratio.ci95 is None else [_speed(one, end) for end in ratio.ci95]
+    if speed < 1:
+        speed, ends = 1 / speed, None if ends is None else [1 / end for end in ends]
+    shares = None if ends is None else (min(ends) - 1, max(ends) - 1)
+    return ("b" if _speed(one, ratio.estimate) >= 1 else "a"), Estimate(estimate=speed - 1, ci95=shares)
 
 
 def _open(one: Judged, cells: Cells, names: dict[str, str]) -> str:
@@ -220,7 +293,9 @@ def _open(one: Judged, cells: Cells, names: dict[str, str]) -> str:
     if not loads:
         return say("not decided ({engine} {figure})", engine=names["b"], figure=brief(one))
     leader = names["b" if ahead else "a"]
-    return say("not decided, though {leader} was ahead in every cell at {loads}", leader=leader, loads=_loads(loads))
+    return say(
+        "not decided, though {leader} was ahead in every cell at {loads}", leader=leader, loads=loads_words(loads)
+    )
 
 
 def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
@@ -244,7 +319,7 @@ def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
             what = say("now {a}, now {b}", **names)
         else:
             what = say("no difference") if kind == "none" else say("not decided")
-        told.append(say("{what} at {loads}", what=what, loads=_loads(loads)))
+        told.append(say("{what} at {loads}", what=what, loads=loads_words(loads)))
     return told
 
 
@@ -269,8 +344,8 @@ def _grouped(cells: Cells) -> dict[Load, list[Comparison]]:
     return found
 
 
-def _loads(loads: Sequence[Load]) -> str:
-    """Such as `1 user`, `4 and 16 users`, `2.5 req/s`."""
+def loads_words(loads: Sequence[Load]) -> str:
+    """Loads by unit and value, such as `1 user`, `4 and 16 users`, `2.5 req/s`."""
     units, values = {unit for unit, _ in loads}, [value for _, value in loads]
     if units == {"users"}:
         return say("1 user") if values == ["1"] else say("{loads} users", loads=listing(values))
@@ -304,22 +379,27 @@ def _faster(one: Judged) -> tuple[float, tuple[float, float] | None]:
 def brief(one: Judged) -> str:
     """A figure of at most ten characters, such as `30% ±3`: by how much the winner is faster, and how sure that is.
 
-    Without a winner it has a sign: by how much b is faster (+) or slower (-). What stands after ± reaches to the
-    farther end of the 95% interval. Empty without a figure.
+    Without a winner it has a sign: by how much b is faster (+) or slower (-). What stands after ± reaches to both ends
+    of the 95% interval; where these are not as far, they stand themselves: `40% 6…86`, or `6…86%` where that is too
+    long. Empty without a figure.
     """
     share, ends = _faster(one)
     if not math.isfinite(share):
         return ""
-    half = None if ends is None else 100 * max(ends[1] - share, share - ends[0])
+    sign = "" if one.faster else "+"
+    halves: tuple[float, ...] = () if ends is None else (100 * (share - ends[0]), 100 * (ends[1] - share))
+    fine = FINE if abs(share) >= 0.0995 else TENTHS
     for digits in (1, 0):
-        rounded = round(100 * share, digits) + 0.0  # never -0
-        text = f"{rounded:{'' if one.faster else '+'}.{digits}f}%"
-        if half is not None:
-            reach = max(round(half, digits), 10.0**-digits)  # never ±0
-            text += f" ±{reach:.{digits}f}" if half < LARGEST else " ±>999"
-        if digits == 0 or (len(text) <= BRIEF and (half is None or half < (FINE if abs(share) >= 0.0995 else TENTHS))):
-            break
-    return text
+        text = f"{round(100 * share, digits) + 0.0:{sign}.{digits}f}%"  # never -0
+        reaches = {max(round(half, digits), 10.0**-digits) for half in halves}  # never ±0
+        text += "".join(f" ±{reach:.{digits}f}" for reach in reaches)
+        if len(reaches) < 2 and len(text) <= BRIEF and max(halves, default=0) < (fine if digits else LARGEST):
+            return text
+    if ends is None:
+        return text
+    low, high = (f"{round(100 * end) + 0:{sign}d}" if 100 * end < LARGEST else ">999" for end in ends)
+    text = f"{round(100 * share) + 0:{sign}d}% {low}…{high}"
+    return text if len(text) <= BRIEF else f"{low}…{high}%"
 
 
 def _share(estimate: Estimate | None) -> str:
