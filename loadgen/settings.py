@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     grafana_bin: str = Field("", alias="GRAFANA_BIN")
     grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
 
+    traffic_secret_file: str = Field("", alias="BAKEOFF_TRAFFIC_SECRET_FILE")
+
     # Containers. Defaults that only compose.yaml needs are in compose.yaml: an empty one here means those.
     runtime: Literal["", "docker", "processes"] = Field("", alias="BAKEOFF_RUNTIME")
     profile: str = Field("", alias="BAKEOFF_PROFILE")
@@ -173,6 +175,8 @@ class Paths:
         self.checkout = checkout
         self.state = checkout / ".bakeoff"
         """The folder of all working state; also the mark of this checkout's processes."""
+        self.traffic_secret = self.state / "traffic-secret"
+        """What Locust's master and workers share."""
         self.stack = self.state / "stack"
         """Rendered configuration of the running stack."""
         self.logs = self.state / "logs"

@@ -143,6 +143,14 @@ def draw(rng: np.random.Generator, law: Law, cells: int, repeats: int, loads: in
     )
 
 
+def scatter_of(y: Floats, within: Floats, priors: Priors, loads: int = LOADS) -> Scatter:
+    """The scatter that the cells of a draw know together."""
+    found = shared_scatter(y, within, priors, log_load(len(y), loads))
+    if found is None:
+        raise ValueError("nothing scatters but what all cells have in common: no law here is so")
+    return found
+
+
 def old(y: Floats) -> tuple[Floats, Floats]:
     """Half-width of each row's t-interval, and its p-value."""
     n = y.shape[1]
@@ -157,7 +165,7 @@ def one_run(rng: np.random.Generator, law: Law, cells: int, repeats: int, loads:
     shares = []
     for _ in range(METRICS):
         y, within = draw(rng, law, cells, repeats, loads)
-        found = shared_scatter(y, within, law.priors, log_load(cells, loads))
+        found = scatter_of(y, within, law.priors, loads)
         each = [
             Mixture(float(row.mean()), v / repeats, w)
             for row, v, w in zip(y, found.variances, found.weights, strict=True)
@@ -257,7 +265,7 @@ def found_shares(task: tuple[float, int, int, int, int]) -> Floats:
         for number in range(METRICS):
             y, within = draw(rng, LAWS[0], cells, repeats)
             y = y * H200_SIGMA / SIGMA + (np.log1p(difference) if number == 0 else 0.0)
-            found = shared_scatter(y, within, PROCESSES, log_load(cells))
+            found = scatter_of(y, within, PROCESSES)
             for row, variances, weights in zip(y, found.variances, found.weights, strict=True):
                 family[0].append(Mixture(float(row.mean()), variances / repeats, weights).p_value)
             whole = Mixture(float(y.mean()), found.overall[0][0] / repeats, found.overall[1][0])

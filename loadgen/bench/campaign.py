@@ -359,6 +359,8 @@ class Campaign:
     def _close_now(self, status: str, message: str | None, disk_full: bool) -> None:
         if message is not None:
             self.manifest.messages.append(message)
+        if refused := ", ".join(f"{kind} {count}" for kind, count in sorted(self._driver.refused.items())):
+            self._note(say("Refused at Locust's port, and not counted: {what}.", what=refused))
         for facts in self.manifest.blocks:
             if facts.status == "running":
                 facts.status, facts.reason, facts.ended_at = "interrupted", facts.reason or message, time.time()

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from loadgen.client.health import ProbeReport
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+MAX_TEXT = 2000
 
 REQUEST_FIELD = "block_request"
 """Field of Locust's start form in which a campaign sends its `BlockRequest`, as JSON."""
@@ -19,6 +26,8 @@ PULSE_MESSAGE = "bakeoff_pulse"
 """A `Pulse`."""
 BLOCK_END_MESSAGE = "bakeoff_block_end"
 """A `BlockEnd`."""
+PROBLEM_MESSAGE = "bakeoff_problem"
+"""A `BlockProblem`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,9 +54,13 @@ class Pulse:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` gave. Raises ValueError, TypeError or KeyError when it is none of ours."""
         reports = {name: ProbeReport.from_dict(data[name]) for name in ("probe", "process")}
-        return cls(**{**data, **reports})
+        for report in reports.values():
+            _check(report)
+            if not all(type(number) is int for pair in report.late for number in pair):
+                raise ValueError("late")
+        return _check(cls(**{**data, **reports}))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,3 +71,41 @@ class BlockEnd:
     block: str
     records: int
     """How many it sent."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read `dataclasses.asdict`. Raises ValueError or TypeError when it is none of ours."""
+        return _check(cls(**data))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlockProblem:
+    """Why a worker cannot take part in a block."""
+
+    worker: str
+    block: str
+    text: str
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read `dataclasses.asdict`. Raises ValueError or TypeError when it is none of ours."""
+        return _check(cls(**data))
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, NoneType),
+}
+"""What a field may hold, by its annotation; others are checked where they are read."""
+
+
+def _check(made: T) -> T:
+    """What came is typed as it should be. Raises ValueError."""
+    for field in dataclasses.fields(made):
+        value, kinds = getattr(made, field.name), KINDS.get(str(field.type))
+        if kinds is not None and (type(value) not in kinds or (isinstance(value, str) and len(value) > MAX_TEXT)):
+            raise ValueError(f"{field.name}: {value!r:.40}")
+    return made

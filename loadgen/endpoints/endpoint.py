@@ -37,6 +37,8 @@ class Endpoint:
     tokenizer: str | None = None
     """Folder or file of the model's tokenizer, where the user gave one."""
     api_key: str | None = dataclasses.field(default=None, repr=False)
+    api_key_env: str | None = None
+    """Name of the environment variable that the key is from, where it is from one."""
 
     @property
     def engine(self) -> Engine:
@@ -142,6 +144,7 @@ def inspect_endpoint(
     api: Api | None = None,
     tokenizer: str | None = None,
     api_key: str | None = None,
+    api_key_env: str | None = None,
 ) -> Endpoint:
     """Ask an endpoint what it is; what the user gave is taken as given.
 
@@ -176,6 +179,7 @@ def inspect_endpoint(
         context_length=engine.context_length(entry),
         tokenizer=_tokenizer_file(tokenizer),
         api_key=api_key,
+        api_key_env=api_key_env if api_key else None,
     )
 
 

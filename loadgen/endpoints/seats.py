@@ -49,6 +49,7 @@ class Seat(BaseModel):
             api=self.api,
             tokenizer=self.tokenizer,
             api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
+            api_key_env=self.api_key_env,
         )
 
 

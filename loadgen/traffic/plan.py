@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
@@ -79,6 +81,25 @@ class BlockPlan(BlockRequest):
     keep_text: bool = False
     request_ids: bool = False
     """Send each request's `RequestRecord.request_id` as `X-Request-Id`, so that a server's log can be joined."""
+
+    @field_serializer("endpoint")
+    def _without_key(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Keys never travel: a worker reads its own environment, see `with_key`."""
+        fields = dataclasses.asdict(endpoint)
+        del fields["api_key"]
+        return fields
+
+    def with_key(self, environ: Mapping[str, str]) -> Self:
+        """The plan with its endpoint's API key, from the variable that it names. Raises UserError: it is not set."""
+        variable = self.endpoint.api_key_env
+        if variable is None:
+            return self
+        key = environ.get(variable)
+        if not key:
+            raise UserError(
+                f"{variable}, which holds the API key of {self.endpoint.name}, is not set in this worker's environment."
+            )
+        return self.model_copy(update={"endpoint": dataclasses.replace(self.endpoint, api_key=key)})
 
     @property
     def api(self) -> Api:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import docker
 
+from loadgen.distributed.secret import make_secret_file
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
@@ -204,8 +205,11 @@ class ContainerRuntime:
             folder.chmod(0o755)
         if not self._container_map.exists():  # the exporters start before there are containers to name
             write_container_map(self._container_map, {})
+        secret = self.checkout / (settings.traffic_secret_file or self.paths.traffic_secret)
+        make_secret_file(secret)
         if os.getuid() == 0:
-            os.chown(runs, *service_user(0, 0))
+            for path in (runs, secret):
+                os.chown(path, *service_user(0, 0))
 
     def _prepare_model(self) -> None:
         """Put the GGUF where the CPU engines read it. It comes in a wheel, by the set-up of plain processes."""
@@ -237,11 +241,11 @@ class ContainerRuntime:
         files = prometheus_files(
             self.checkout,
             engines,
-            client="locust:8089",
-            engine_exporter="engine-exporter:9101",
+            client="locust.control:8089",
+            engine_exporter="engine-exporter.control:9101",
             gpu_exporter="gpu-exporter:9102" if "gpu-exporter" in exporters else None,
             ksana_exporter="ksana-exporter:9103" if "ksana-exporter" in exporters else None,
-            prometheus="127.0.0.1:9090",
+            prometheus="prometheus.control:9090",
         )
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadgen.distributed.secret import FILE_VARIABLE as SECRET_FILE_VARIABLE
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
@@ -171,6 +172,7 @@ def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "BAKEOFF_RUNS_DIR": str(paths.checkout / settings.runs_dir),
         ENGINES_VARIABLE: seats_json(seats(settings)),
         SERVING_VARIABLE: str(serving_file(paths.checkout)),
+        SECRET_FILE_VARIABLE: str(paths.checkout / (settings.traffic_secret_file or paths.traffic_secret)),
         **grafana_environment(settings, paths),
     }
 

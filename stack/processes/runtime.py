@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
+from loadgen.distributed.secret import make_secret_file
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, tail
 from loadgen.hosts.base import quoted
@@ -158,6 +159,7 @@ class ProcessRuntime:
         private_folder(paths.stack)
         private_folder(paths.socket.parent)
         paths.logs.mkdir(parents=True, exist_ok=True)
+        make_secret_file(paths.checkout / (self.settings.traffic_secret_file or paths.traffic_secret))
         if any(program.name == "grafana" for program in stack):
             self._write_grafana_files()
         write_prometheus_files(paths.prometheus_config.parent, render_prometheus(self.settings, paths))
