@@ -21,8 +21,7 @@ STACK := $(PY) -m stack
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
 # `make bench RUN=...` goes on with a run: a folder, or the name of one in runs/.
-RUN_FOLDER := $(if $(RUN),$(or $(patsubst %/manifest.json,%,$(wildcard $(RUN)/manifest.json)),runs/$(RUN)))
-RACED := $(or $(RUN_FOLDER),$(SCENARIO))
+RACED := $(if $(RUN),--run "$(RUN)",--scenario "$(SCENARIO)")
 
 .DEFAULT_GOAL := help
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
@@ -86,10 +85,10 @@ logs: $(STAMP) ## Follow one process' log (S=vllm)
 bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...), or go on with a stopped run (RUN=run-id)
 ifeq ($(ENDPOINTS),)
 	@$(STACK) check
-	@$(STACK) setup --scenario "$(RACED)"
-	@$(STACK) up --engine none --scenario "$(RACED)"
+	@$(STACK) setup $(RACED)
+	@$(STACK) up --engine none $(RACED)
 endif
-	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN_FOLDER)",$(SCENARIO)) $(ARGS)
+	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN)",$(SCENARIO)) $(ARGS)
 
 report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest; ARGS="--lang zh")
 	@$(PY) -m loadgen report $(RUN) $(ARGS)

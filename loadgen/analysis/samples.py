@@ -8,22 +8,25 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from loadgen.client.verdict import BLOCK_LIMITED
 from loadgen.message import joined, say
 from loadgen.metrics.batches import Batch, batches_of
-from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, length_share, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import Manifest
 from loadgen.scenario.cell import read_cell
+from loadgen.statistics.lengths import LENGTH_SHARE
 from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Load, Total
 
 FAILED = "failed"
 """Source of zeros and ones: whether a measured request failed."""
 FROM_INTENDED = "ttft_from_intended_ms"
 SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {
-    **{"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms, FROM_INTENDED: ttft_from_intended_ms}
+    **{"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms, FROM_INTENDED: ttft_from_intended_ms},
+    LENGTH_SHARE: length_share,
 }
 OF_BATCHES: dict[str, Callable[[Batch], float]] = {
     "batch_latency_ms": lambda batch: batch.latency_ms,
@@ -154,7 +157,7 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
         return short if wanted else say("no request was measured")
     client = facts.client
     if client is not None and client.limited:
-        return say("the load generator was the limit: {reasons}", reasons=joined("{a}; {b}", client.reasons))
+        return say(BLOCK_LIMITED, reasons=joined("{a}; {b}", client.reasons))
     missed = sum(record.error in LENGTHS for record in measured)
     if missed > most_errors * len(measured):
         return say("{count} of {all} requests had another length than was asked for", count=missed, all=len(measured))

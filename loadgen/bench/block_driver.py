@@ -75,6 +75,7 @@ class BlockDriver:
                 shared_prefix_tokens=self._scenario.shared_tokens(cell),
                 seed=f"{self._scenario.seed}/{cell.id}/{block.repeat}",
                 timeouts=self._scenario.timeouts,
+                allow_short_output=self._scenario.allow_short_output,
             )
         )
         watch = BlockWatch(self._scenario, block, self._host)

@@ -256,8 +256,14 @@ def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[
     had, given = [facts.name for facts in manifest.engines], [seat.name for seat in engines]
     if not set(had) <= set(given):
         raise UserError(f"That run raced {', '.join(had)}, and --engine names {', '.join(given)}.")
+    problems: list[str] = []
     for seat in engines:
-        same_endpoint(manifest, seat.inspect())
+        try:
+            same_endpoint(manifest, seat.inspect())
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
     return sorted(engines, key=lambda seat: had.index(seat.name) if seat.name in had else len(had))
 
 
@@ -276,12 +282,19 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> t
     """
     beyond = scenario.left_out()
     notes: list[str] = [left_out_note(scenario, beyond, say("the scenario sets a shorter context"))] if beyond else []
+    problems: list[str] = []
     for seat in seats:
         words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
         with console.status(words) if console.is_terminal else contextlib.nullcontext():
-            length = seat.inspect().context_length
+            try:
+                length = seat.inspect().context_length
+            except UserError as error:
+                problems.append(str(error))
+                continue
         scenario, note = limit_context(scenario, length, seat.name)
         notes += [note] if note is not None else []
+    if problems:
+        raise UserError("\n".join(problems))
     return scenario, notes
 
 

@@ -6,7 +6,6 @@ them are loaded, and `run` must patch sockets before anything else opens one.
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 
@@ -25,6 +24,7 @@ from loadgen.cli.run import run
 from loadgen.cli.scenarios import scenarios
 from loadgen.cli.wrong_usage import usage_words
 from loadgen.errors import INTERRUPTED, OK, WRONG_USAGE, UserError
+from loadgen.presentation.ascii import tell_apart
 
 app = typer.Typer(
     add_completion=False,
@@ -40,8 +40,7 @@ def main() -> int:
     """Run the command line and return its exit code. Errors meant for the user are printed as they are."""
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without our characters shows ? for them
+        tell_apart(stream)  # where a terminal has not got our characters
     code = _run(sys.argv[1:] or ["--help"])
     if code == INTERRUPTED:
         print("Interrupted.", file=sys.stderr)

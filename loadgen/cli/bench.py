@@ -61,6 +61,9 @@ def bench(
         bool | None,
         typer.Option("--quality/--no-quality", help="Compare answers, whatever the scenario's `quality:` says."),
     ] = None,
+    allow_short_output: Annotated[
+        bool, typer.Option("--allow-short-output", help="An answer shorter than asked for is no error.")
+    ] = False,
     gpu_hour: GpuHour = None,
     accept: Accept = None,
     gate: Gate,
@@ -80,6 +83,8 @@ def bench(
         gate.check_engines(len(seats))
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "starts": starts, "seed": seed}
     overrides = {key: value for key, value in overrides.items() if value is not None}
+    if allow_short_output:
+        overrides["allow_short_output"] = True
     if quality is not None:
         own = find_scenario(scenario or DEFAULT_SCENARIO).quality
         overrides["quality"] = (own.model_dump() if own is not None else {}) if quality else None

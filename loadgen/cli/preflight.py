@@ -62,6 +62,5 @@ def preflight(
     if not findings:
         raise UserError("No engine could be asked.", exit_code=1)
     refuse_blocking(findings)
-    unasked = [name for name in names if not any(name in fact.values for fact in findings)]
-    if unasked:
-        raise UserError(f"{' and '.join(unasked)} could not be asked, so this is no comparison.", exit_code=1)
+    if phase.missing:
+        raise UserError(f"{' and '.join(phase.missing)} could not be asked, so this is no comparison.", exit_code=1)

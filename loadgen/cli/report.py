@@ -10,6 +10,7 @@ import typer
 from loadgen.cli import options
 from loadgen.cli.console import open_console
 from loadgen.cli.options import GpuHour, Language, LanguageChoice, RunName, RunsDir, with_groups
+from loadgen.errors import NOT_WHOLE, UserError
 from loadgen.gate.options import Gate
 from loadgen.machine import HOME
 
@@ -37,13 +38,13 @@ def report(
     """Write a run's report, and print its table.
 
     Into the run's folder: report.html, report.md and summary.json; dashboards.html too where the run has none yet and
-    Prometheus answers. Exit code: 0 written, and all thresholds hold, 2 not written, 3 a threshold failed, 4 none
-    failed, but one is undecided.
+    Prometheus answers. Exit code: 0 written, and all thresholds hold, 1 nothing was measured, 2 not written, 3 a
+    threshold failed, 4 none failed, but one is undecided.
     """
     from loadgen.analysis.attention import read_config
     from loadgen.boards.write import show_dashboards
     from loadgen.presentation.language import language_of
-    from loadgen.report import terminal_table, write_report
+    from loadgen.report import nothing_measured, terminal_table, write_report
     from loadgen.runs.folder import RunFolder
     from loadgen.runs.manifest import load_manifest
 
@@ -56,6 +57,8 @@ def report(
         console.print(terminal_table(paths.data, told))
     code = gate.judge_run(folder, console, lang.value)
     console.print(told("Report: {page}", page=paths.html), soft_wrap=True, highlight=False)
+    if not any(block.records for block in paths.data.blocks):
+        raise UserError(f"{folder.path}: {nothing_measured(folder, paths.data)}", exit_code=NOT_WHOLE)
     if url:
         show_dashboards(HOME, folder, url, console)
     raise typer.Exit(code)

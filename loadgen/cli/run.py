@@ -165,7 +165,7 @@ def run(
         shared_prefix_tokens=shared_prefix_tokens,
         seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
-        check_output_length=not allow_short_output,
+        allow_short_output=allow_short_output,
         request_ids=request_ids,
     )
     with progress:

@@ -30,13 +30,14 @@ class OwnFields(BaseModel):
     )
     batch: int = Field(default=0, ge=0, le=10_000, description="requests at once, not by users; 0: by users")
     arrival: Literal["poisson", "constant"] = Field(default="poisson", description="with a rate")
+    short_output: Literal["error", "allowed"] = Field(default="error", description="an answer that ends early")
     seed: str = Field(default="", max_length=200, description="empty: new prompts each time")
 
 
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Add the fields to Locust's form and command line, and the option that only the master sets."""
     seats = [seat.name for seat in read_seats()] or ["none"]
-    choices = {"engine": seats, "arrival": ["poisson", "constant"]}
+    choices = {"engine": seats, "arrival": ["poisson", "constant"], "short_output": ["error", "allowed"]}
     for name, field in OwnFields.model_fields.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",

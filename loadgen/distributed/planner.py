@@ -62,6 +62,7 @@ def read_form(values: Mapping[str, Any]) -> BlockRequest:
         requests=cell.whole(form.requests) or None,
         warmup_requests=form.warmup_requests,
         shared_prefix_tokens=form.shared_prefix_tokens,
+        allow_short_output=form.short_output == "allowed",
         seed=form.seed or str(time.time_ns()),
     )
 

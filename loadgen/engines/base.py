@@ -23,9 +23,6 @@ class Engine:
     metrics_path: ClassVar[str | None] = None
     checks_model_name: ClassVar[bool] = True
     """Whether a model name that is not listed is refused."""
-    exact_output: ClassVar[bool] = False
-    """Whether the output length can be forced, so that another length is an error."""
-
     prompt_logprobs: ClassVar[bool] = False
     """Whether it tells the log probabilities of a prompt's own tokens."""
 

@@ -19,7 +19,6 @@ class KsanaLLM(Engine):
     apis = ("chat",)
     models_path = "/models"
     checks_model_name = False
-    exact_output = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
         """`ignore_eos` and `min_tokens` are honoured at that commit."""

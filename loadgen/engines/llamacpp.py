@@ -37,7 +37,6 @@ class LlamaCpp(Engine):
     version_path = "/props"
     tokenize_path = "/tokenize"
     metrics_path = "/metrics"
-    exact_output = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
         """Go on past an end-of-sequence token up to the limit."""

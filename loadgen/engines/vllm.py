@@ -42,7 +42,6 @@ class VLLM(Engine):
     version_path = "/version"
     tokenize_path = "/tokenize"
     metrics_path = "/metrics"
-    exact_output = True
     prompt_logprobs = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from loadgen.gate.decide import Case
 from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity, measured_together
 from loadgen.runs.folder import RunData
 from loadgen.scenario.threshold import OF_BATCHES, Threshold, ThresholdError, parse_threshold
+from loadgen.statistics.lengths import length_differs
 from loadgen.statistics.measure import Measured
 from loadgen.statistics.metrics import BlockSample, CellSample
 
@@ -38,12 +39,15 @@ def difference_cases(
     floors_ms: Mapping[str, float],
 ) -> list[Case]:
     """Differences of `b` against `a`, threshold by threshold."""
+    apart = length_differs(cells)
     found = []
     for threshold in thresholds:
         floor = _floor_ms(threshold, floors_ms)
         measured: Sequence[Measured | None] = measured_together(threshold, cells, paired=paired) or [None] * len(cells)
         for cell, one in zip(cells, measured, strict=True):
-            quantity = difference_quantity(threshold, cell, paired=paired, floor_ms=floor, measured=one)
+            quantity = difference_quantity(
+                *(threshold, cell), paired=paired, floor_ms=floor, other_lengths=cell.id in apart, measured=one
+            )
             found.append(Case(threshold, cell.id, b, a, quantity))
     return found
 

@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from loadgen.analysis.samples import FAILED
-from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, why_nothing
+from loadgen.gate.why import NO_RATIO, ONE_BLOCK, OTHER_LENGTHS, blocks_lost, no_block_counts, why_nothing
 from loadgen.scenario.threshold import OF_BATCHES, Threshold
 from loadgen.statistics.compare import measure_together
 from loadgen.statistics.interval import Spread, from_log
+from loadgen.statistics.lengths import depends_on_length
 from loadgen.statistics.measure import Measured
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
 from loadgen.statistics.mixture import Mixture
@@ -90,6 +91,7 @@ def difference_quantity(
     *,
     paired: bool,
     floor_ms: float = 0.0,
+    other_lengths: bool = False,
     measured: Measured | None = None,
 ) -> Quantity:
     """The difference of `b` against `a` in one cell.
@@ -100,6 +102,7 @@ def difference_quantity(
         paired: whether blocks of one repeat ran side by side, in one run.
         floor_ms: the load generator's own error in this metric.
         measured: the metric as `measured_together` has it; None: by its own blocks alone.
+        other_lengths: whether their answers differ in length.
     """
     if threshold.kind == "errors":
         a, b = _share(cell.a), _share(cell.b)
@@ -113,6 +116,8 @@ def difference_quantity(
             problem=blocks_lost(cell.a),
             doubt=blocks_lost(cell.b),
         )
+    if other_lengths and depends_on_length(metric_of(threshold)):
+        return Quantity(None, problem=OTHER_LENGTHS)
     one = measured or (measured_together(threshold, [cell], paired=paired) or [])[0]
     figures = one.figures
     problem = why_nothing(one.problem, threshold, cell.a, cell.b) if one.problem is not None else None

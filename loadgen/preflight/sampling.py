@@ -61,7 +61,6 @@ def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, no
         model=endpoint.model,
         context_length=endpoint.context_length,
         recipe=recipe,
-        exact_output=endpoint.engine.exact_output,
         text_api=text_api,
         prompt_tokens=counts,
         greedy=greedy,

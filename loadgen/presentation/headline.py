@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from loadgen.client.verdict import BLOCK_LIMITED
 from loadgen.message import as_data, counted, joined, say
+from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import listing
 from loadgen.scenario.cell import read_cell
-from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Statistics
+from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Side, Statistics
 from loadgen.statistics.verdict import ALONE
-from loadgen.statistics.words import margin_words, metric_words, percent, why
+from loadgen.statistics.words import margin_words, metric_words, percent, share_texts, why
 
 Load = tuple[str, str]
 """Its unit and value."""
@@ -112,7 +114,7 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
         values: dict[str, Any] = {
             "winner": names[statistics.verdict],
             "metric": metric_words(key),
-            "share": _share(one.faster),
+            "share": _share(one.faster, named=True),
             "cells": counted(one.cells, "{count} cell", "{count} cells"),
         }
         if differ:
@@ -147,9 +149,9 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
                 "{winner} in {metric} by {share}",
                 winner=names[judged[key].verdict],
                 metric=metric_words(key),
-                share=_share(judged[key].faster),
+                share=_share(judged[key].faster, named=place == 0),
             )
-            for key in led
+            for place, key in enumerate(led)
         ]
         return led, say("Each is ahead in something: {each}, over {cells}.", each=joined("{a}; {b}", each), cells=cells)
     if statistics.verdict == "invalid":
@@ -162,6 +164,13 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
 def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str, str], repeat_s: float | None) -> str:
     """What is missing, and how long that would take."""
     more = [one.further_repeats for one in judged if one.verdict == "undecided" and one.further_repeats is not None]
+    if statistics.reason == "one_repeat" and (lost := _lost_repeats(statistics)):
+        return say(
+            "Not decided between {a} and {b}: one repeat counts, and one alone cannot tell a difference from drift. Of "
+            "the others {why}.",
+            **names,
+            why=lost,
+        )
     if statistics.reason == "one_repeat":
         return say(
             "Not decided between {a} and {b}: one repeat cannot tell a difference from drift. Run it again with "
@@ -176,6 +185,32 @@ def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str
         **names,
         repeats=counted(min(more), "{count} more repeat", "{count} more repeats"),
         time="" if repeat_s is None else say(", about {time}", time=_time(min(more) * repeat_s)),
+    )
+
+
+def _lost_repeats(statistics: Statistics) -> str:
+    """Why the repeats that there were beside one do not count; empty where there was only one."""
+    reasons = [
+        block.reason
+        for cell in statistics.cells
+        for block in cell.left_out
+        if block.reason is not None and any(one.repeats for one in cell.metrics.values())
+    ]
+    limited = sum(getattr(reason, "code", "") == BLOCK_LIMITED for reason in reasons)
+    if limited:
+        return counted(
+            limited,
+            "{count} block decides nothing, because the load generator was the limit",
+            "{count} blocks decide nothing, because the load generator was the limit",
+        )
+    return (
+        counted(
+            len(reasons),
+            "{count} block decides nothing; the report says why",
+            "{count} blocks decide nothing; the report says why",
+        )
+        if reasons
+        else ""
     )
 
 
@@ -210,15 +245,14 @@ def _metric(statistics: Statistics, key: str) -> str:
     elif one.verdict != "none" and any(_alone(load.metrics[key]) for load in statistics.loads):
         text = joined("{a}, {b}", _alone_told(statistics, key, names))
     elif one.reason == "multiplicity" and one.ratio is not None:
-        side, lead = _lead(one, one.ratio)
         text = say(
             "{leader} by {share} by itself (among {family} comparisons this may be chance)",
-            leader=names[side],
-            share=_share(lead),
+            leader=names[leader(one) or "b"],
+            share=_ahead_share(one),
             family=statistics.family,
         )
     elif one.verdict == "none":
-        text = say("{engine} {figure}", engine=names["b"], figure=brief(one))
+        text = say("no difference ({lead})", lead=_lead(one, names))
     else:
         text = _open(one, cells, names)
     return say("{metric}: {text}", metric=metric_words(key), text=text)
@@ -248,12 +282,11 @@ def _alone_told(statistics: Statistics, key: str, names: dict[str, str]) -> list
     for load in statistics.loads:
         one = load.metrics[key]
         if one.ratio is not None and _alone(one):
-            side, lead = _lead(one, one.ratio)
             told.append(
                 say(
                     "{leader} by {share} at {loads} by itself (among {family} comparisons this may be chance)",
-                    leader=names[side],
-                    share=_share(lead),
+                    leader=names[leader(one) or "b"],
+                    share=_ahead_share(one),
                     loads=loads_words([_named(load)]),
                     family=statistics.family,
                 )
@@ -270,32 +303,37 @@ def _alone(one: Judged) -> bool:
     return one.p_value is not None and one.p_value <= ALONE
 
 
+def _ahead_share(one: Judged) -> str:
+    share, ends = _ahead(one)
+    return _share(Estimate(estimate=share, ci95=ends))
+
+
 def _named(load: LoadResult) -> Load:
     return load.unit, f"{load.value:g}"
-
-
-def _lead(one: Judged, ratio: Estimate) -> tuple[str, Estimate]:
-    """Who is ahead, decided or not, and by which share."""
-    speed = _speed(one, ratio.estimate)
-    ends = None if ratio.ci95 is None else [_speed(one, end) for end in ratio.ci95]
-    if speed < 1:
-        speed, ends = 1 / speed, None if ends is None else [1 / end for end in ends]
-    shares = None if ends is None else (min(ends) - 1, max(ends) - 1)
-    return ("b" if _speed(one, ratio.estimate) >= 1 else "a"), Estimate(estimate=speed - 1, ci95=shares)
 
 
 def _open(one: Judged, cells: Cells, names: dict[str, str]) -> str:
     """What can be said of a metric that is not decided."""
     if one.ratio is None:
         return say("not decided")
-    ahead = _speed(one, one.ratio.estimate) > 1
-    loads = _leaning(cells, ahead=ahead)
-    if not loads:
-        return say("not decided ({engine} {figure})", engine=names["b"], figure=brief(one))
-    leader = names["b" if ahead else "a"]
+    ahead = leader(one)
+    loads = _leaning(cells, ahead=ahead == "b")
+    if not loads or ahead is None:
+        return say("not decided ({lead})", lead=_lead(one, names))
     return say(
-        "not decided, though {leader} was ahead in every cell at {loads}", leader=leader, loads=loads_words(loads)
+        "not decided, though {leader} was ahead in every cell at {loads}", leader=names[ahead], loads=loads_words(loads)
     )
+
+
+def _lead(one: Judged, names: dict[str, str]) -> str:
+    """Who is ahead by how much, where that decides nothing."""
+    ahead, share = leader(one), brief(one)
+    if ahead is None or _rounds_to_none(share):
+        return share
+    if 100 * _half(one) >= LARGEST:
+        share = f"{100 * _ahead(one)[0]:.0f}%"
+        return say("{leader} ahead by {share}, its interval too wide to say more", leader=names[ahead], share=share)
+    return say("{leader} ahead by {share}", leader=names[ahead], share=share)
 
 
 def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
@@ -366,51 +404,91 @@ def _speed(one: Judged, ratio: float) -> float:
     return ratio if one.better == "higher" else 1 / ratio
 
 
-def _faster(one: Judged) -> tuple[float, tuple[float, float] | None]:
-    """By which share the winner, or without one b, is faster, with its interval."""
+def leader(one: Judged) -> Side | None:
+    """Who is ahead, decided or not; None without a figure, or where both are alike."""
+    if one.verdict in ("a", "b"):
+        return "a" if one.verdict == "a" else "b"
+    if one.ratio is None or not math.isfinite(one.ratio.estimate) or one.ratio.estimate in (0, 1):
+        return None
+    return "b" if _speed(one, one.ratio.estimate) > 1 else "a"
+
+
+def lead_mark(one: Judged, a: int, b: int) -> Mark | None:
+    """The mark of who is ahead, where that is undecided or does not matter, by the places of the engines' looks.
+
+    None where someone won, and where what is shown is no lead at all.
+    """
+    ahead = leader(one)
+    if ahead is None or one.faster is not None or _rounds_to_none(brief(one)):
+        return None
+    return verdict_mark(ahead, a, b)
+
+
+def _rounds_to_none(figure: str) -> bool:
+    """Whether a brief figure is of no difference."""
+    return figure.startswith(("0%", "0.0%"))
+
+
+def _ahead(one: Judged) -> tuple[float, tuple[float, float] | None]:
+    """By which share who is ahead is faster than the other, with its interval: the same base, decided or not."""
     if one.faster is not None:
         return one.faster.estimate, one.faster.ci95
-    if one.ratio is None:
+    if one.ratio is None or one.ratio.estimate <= 0:
         return math.nan, None
-    ends = None if one.ratio.ci95 is None else sorted(_speed(one, end) - 1 for end in one.ratio.ci95)
-    return _speed(one, one.ratio.estimate) - 1, None if ends is None else (ends[0], ends[1])
+    sign = 1 if _speed(one, one.ratio.estimate) >= 1 else -1
+    share = _speed(one, one.ratio.estimate) ** sign - 1
+    if one.ratio.ci95 is None or min(one.ratio.ci95) <= 0:
+        return share, None
+    low, high = sorted(_speed(one, end) ** sign - 1 for end in one.ratio.ci95)
+    return share, (low, high)
+
+
+def _half(one: Judged) -> float:
+    """How far the interval reaches from the figure, at its farther end; 0 without one."""
+    share, ends = _ahead(one)
+    return 0.0 if ends is None else max(ends[1] - share, share - ends[0])
 
 
 def brief(one: Judged) -> str:
-    """A figure of at most ten characters, such as `30% ±3`: by how much the winner is faster, and how sure that is.
+    """A figure of at most ten characters, such as `30% ±3`: by how much who is ahead is faster, and how sure that is.
 
-    Without a winner it has a sign: by how much b is faster (+) or slower (-). What stands after ± reaches to both ends
-    of the 95% interval; where these are not as far, they stand themselves: `40% 6…86`, or `6…86%` where that is too
-    long. Empty without a figure.
+    It is never negative: who is ahead is told beside it (`leader`), and the other is its base, decided or not. What
+    stands after ± reaches to both ends of the 95% interval; where these are not as far, they stand themselves:
+    `40% 6…86`, or `6…86%` where that is too long. Empty without a figure.
     """
-    share, ends = _faster(one)
+    share, ends = _ahead(one)
     if not math.isfinite(share):
         return ""
-    sign = "" if one.faster else "+"
     halves: tuple[float, ...] = () if ends is None else (100 * (share - ends[0]), 100 * (ends[1] - share))
-    fine = FINE if abs(share) >= 0.0995 else TENTHS
+    most = BRIEF if one.faster else BRIEF - 1  # beside the sign of what is undecided stands who is ahead
+    fine = FINE if share >= 0.0995 else TENTHS
     for digits in (1, 0):
-        text = f"{round(100 * share, digits) + 0.0:{sign}.{digits}f}%"  # never -0
+        text = f"{100 * share:.{digits}f}%"
         reaches = {max(round(half, digits), 10.0**-digits) for half in halves}  # never ±0
         text += "".join(f" ±{reach:.{digits}f}" for reach in reaches)
-        if len(reaches) < 2 and len(text) <= BRIEF and max(halves, default=0) < (fine if digits else LARGEST):
+        if len(reaches) < 2 and len(text) <= most and max(halves, default=0) < (fine if digits else LARGEST):
             return text
     if ends is None:
         return text
-    low, high = (f"{round(100 * end) + 0:{sign}d}" if 100 * end < LARGEST else ">999" for end in ends)
-    text = f"{round(100 * share) + 0:{sign}d}% {low}…{high}"
-    return text if len(text) <= BRIEF else f"{low}…{high}%"
+    low, high = (f"{100 * end:.0f}" if 100 * end < LARGEST else ">999" for end in ends)
+    text = f"{100 * share:.0f}% {low}…{high}"
+    return text if len(text) <= most else f"{low}…{high}%"
 
 
-def _share(estimate: Estimate | None) -> str:
-    """A share with its interval: `30% [26%, 35%]`, with a digit more where that is narrow or small."""
+def _share(estimate: Estimate | None, *, named: bool = False) -> str:
+    """A share with its interval: `30% [26%, 35%]`, with a digit more where that is narrow or small.
+
+    `named`: it says that this is an interval, and which.
+    """
     if estimate is None:
         return ""
     if estimate.ci95 is None:
         return percent(estimate.estimate)
     low, high = estimate.ci95
     digits = 1 if high - low < 0.02 or estimate.estimate < 0.0995 else 0
-    middle, low_text, high_text = (f"{100 * value:.{digits}f}%" for value in (estimate.estimate, low, high))
+    middle, low_text, high_text = share_texts(estimate.estimate, estimate.ci95, digits)
+    if named:
+        return say("{share} [95% interval {low} to {high}]", share=middle, low=low_text, high=high_text)
     return f"{middle} [{low_text}, {high_text}]"
 
 

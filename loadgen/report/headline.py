@@ -8,7 +8,7 @@ from typing import Literal
 
 from loadgen.analysis.samples import most_errors
 from loadgen.message import Message, counted, joined, mark, say
-from loadgen.presentation.headline import MOST_FACTS, Answers, Headline, brief
+from loadgen.presentation.headline import MOST_FACTS, Answers, Headline, brief, lead_mark
 from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing, number
@@ -48,6 +48,7 @@ class Tile:
     verdict: Message
     brief: str
     mark: Mark
+    lead: Mark | None
     mean: float
     """Geometric mean of the cells' ratios."""
     low: float
@@ -75,6 +76,7 @@ def tiles(data: ReportData) -> list[Tile]:
                 verdict,
                 brief(judged),
                 verdict_mark(judged.verdict, *data.looks),
+                lead_mark(judged, *data.looks),
                 judged.ratio.estimate,
                 min(ratios),
                 max(ratios),
@@ -166,7 +168,7 @@ def _limited(data: ReportData) -> list[Message]:
     limited = sum(bool(block.used and block.client and block.client.limited) for block in data.blocks)
     if not limited:
         return []
-    every = counted(len(data.blocks), "{count} block", "{count} blocks")
+    every = counted(block_count(data.blocks), "{count} block", "{count} blocks")
     return [
         say(
             "The load generator was the limit in {count} of {blocks}, which decide nothing.",
@@ -174,6 +176,11 @@ def _limited(data: ReportData) -> list[Message]:
             blocks=every,
         )
     ]
+
+
+def block_count(blocks: Sequence[BlockView]) -> int:
+    """How many blocks that is; several attempts at one are one block."""
+    return len({(block.engine, block.cell, block.repeat) for block in blocks})
 
 
 def _lost(data: ReportData) -> list[Message]:
@@ -205,7 +212,7 @@ def basis(data: ReportData) -> str | None:
         parts.append(say("only {some} of {all} cells count on every engine", some=cells, all=len(data.cells)))
     if data.failed_requests:
         parts.append(_failed(data))
-    return say("It rests on {parts}.", parts=joined("{a}; {b}", parts))
+    return say("It rests on {parts}. Brackets and ± are 95% intervals.", parts=joined("{a}; {b}", parts))
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -266,7 +273,10 @@ def notices(data: ReportData) -> list[Notice]:
         more = counted(len(limited) - len(told), "{count} block", "{count} blocks")
         found.append(
             Notice(
-                "bad", say("{more} more of {all} are client-limited. See “Validity”.", more=more, all=len(data.blocks))
+                "bad",
+                say(
+                    "{more} more of {all} are client-limited. See “Validity”.", more=more, all=block_count(data.blocks)
+                ),
             )
         )
     never = [

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadgen.message import Message, counted, say
-from loadgen.presentation.headline import brief, loads_words
+from loadgen.presentation.headline import brief, lead_mark, loads_words
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words
 from loadgen.report.data import ReportData
@@ -21,8 +21,10 @@ class VerdictEntry:
     """One metric's verdict."""
 
     mark: Mark
+    lead: Mark | None
+    """Of who is ahead, where that is undecided or does not matter."""
     brief: str
-    """By how much, and how sure that is, in ten characters at most."""
+    """By how much who is ahead is faster, and how sure that is, in ten characters at most."""
     text: Message
     """The whole verdict."""
     ratio: float | None
@@ -82,6 +84,7 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         ratio = judged.ratio
         return VerdictEntry(
             mark=verdict_mark(judged.verdict, *looks),
+            lead=lead_mark(judged, *looks),
             brief=brief(judged),
             text=verdict_text(judged, statistics),
             ratio=ratio.estimate if ratio else None,
@@ -111,9 +114,8 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         family=family_words(statistics) if statistics.family else None,
         blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
         figures=say(
-            "The share is by how much the winner is faster, or else {b}, faster (+) or slower (-); ± reaches to both "
-            "ends of its 95% interval, and … stands between ends that are not as far from it.",
-            b=statistics.b,
+            "The share is by how much the engine whose mark stands there is faster than the other, decided or not; "
+            "± reaches to both ends of its 95% interval, and … stands between ends that are not as far from it."
         ),
         reasons=_reasons(statistics, keys),
     )

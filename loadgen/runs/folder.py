@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.errors import UserError
-from loadgen.machine import IN_CHECKOUT
+from loadgen.machine import by_make
 from loadgen.metrics.window import Cut
 from loadgen.record import RequestRecord
 from loadgen.runs.manifest import BlockFacts, Manifest, load_manifest, save_manifest
@@ -59,7 +59,7 @@ class RunFolder:
     @property
     def report_command(self) -> str:
         """The command that makes and shows its report."""
-        return f"make report RUN={self.path}" if IN_CHECKOUT else f"bakeoff report {self.path}"
+        return f"make report RUN={self.path}" if by_make() else f"bakeoff report {self.path}"
 
     @classmethod
     def create(cls, runs_dir: Path, manifest: Manifest) -> RunFolder:
@@ -86,7 +86,7 @@ class RunFolder:
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"{self.path} is being written by another `bakeoff bench`: let it end first.") from None
+                raise UserError(f"{self.path} is being written by another race: let it end first.") from None
             yield
         finally:
             os.close(folder)
@@ -103,7 +103,8 @@ class RunFolder:
             newest = ", ".join(path.name for path in known[-3:]) or "none"
             raise UserError(f"There is no run {run!r} (a run folder holds {MANIFEST}). Newest in {runs_dir}: {newest}.")
         if not known:
-            raise UserError(f"There is no run in {runs_dir} yet. Make one with `bakeoff bench --runs-dir {runs_dir}`.")
+            command = "make bench" if by_make() else f"bakeoff bench --runs-dir {runs_dir}"
+            raise UserError(f"There is no run in {runs_dir} yet. Make one with `{command}`.")
         starts: dict[Path, float] = {}
         for path in known:
             try:

@@ -91,7 +91,9 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
         message = f"unknown key; {hint}"
-    return f"{path}:{line + 1}: {'`' + key + '`: ' if key else ''}{message}"
+    # A key that is missing at the top has no line.
+    where = path if item["type"] == "missing" and len(location) == 1 else f"{path}:{line + 1}"
+    return f"{where}: {'`' + key + '`: ' if key else ''}{message}"
 
 
 def _line_of(document: Any, location: Sequence[str | int]) -> int:

@@ -111,6 +111,11 @@ class Scenario(Strict):
     slo: Slo | None = Field(default=None, description="what goodput is counted by")
     margin: float = Field(default=0.02, ge=0, lt=1, description="differences up to this share do not matter")
     max_error_share: float = Field(default=0.01, ge=0, le=1, description="a block with more failed requests is invalid")
+    allow_short_output: bool = Field(
+        default=False,
+        description="an answer shorter than asked for is no error; what depends on length is then not compared between "
+        "engines whose answers differ in it",
+    )
     find_capacity: FindCapacity | None = Field(
         default=None, description="in place of a load: search the highest at which the SLO holds"
     )

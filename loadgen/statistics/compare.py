@@ -10,6 +10,7 @@ from typing import Any
 from loadgen.statistics import holm
 from loadgen.statistics.drift import notable
 from loadgen.statistics.interval import Spread, from_log
+from loadgen.statistics.lengths import depends_on_length, length_differs, not_compared
 from loadgen.statistics.measure import Measured, Pairs, measure, pair
 from loadgen.statistics.metrics import METRICS, CellSample, Load, Metric
 from loadgen.statistics.mixture import Mixture
@@ -79,6 +80,12 @@ def measure_together(
         (cell, metric.key): measure(metric, pairs.blocks, known.of_repeat)
         for cell, pairs in paired.items()
         for metric in metrics
+    }
+    found |= {
+        (cell, metric.key): not_compared(found[cell, metric.key])
+        for cell in length_differs(cells)
+        for metric in metrics
+        if depends_on_length(metric)
     }
     means: dict[Key, Mean] = {}
     names = sorted(paired)  # so that the order of cells changes no digit

@@ -8,6 +8,7 @@ Requests of one block are never taken for independent where there is a second bl
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,7 @@ import numpy as np
 from loadgen.statistics.compare import Key, conclude
 from loadgen.statistics.drift import DriftFacts, first_to_last
 from loadgen.statistics.interval import Spread, all_but_one, difference, half_jackknife, halves, jackknife
+from loadgen.statistics.lengths import depends_on_length, length_differs, not_compared
 from loadgen.statistics.measure import Measured, event_bias, within_block, within_blocks
 from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Load, Metric
 from loadgen.statistics.mixture import Mixture, summed
@@ -125,7 +127,8 @@ def mean_unpaired(cells: Sequence[tuple[Alone, Alone]]) -> Mean:
         if a.problem is None and b.problem is None and a.without is not None and b.without is not None
     ]
     if not usable:
-        pairs = [(a.figure, b.figure) for a, b in cells if a.figure and b.figure and a.figure > 0 and b.figure > 0]
+        known = [(a.figure, b.figure) for a, b in cells if a.problem != "answer_lengths"]
+        pairs = [(a, b) for a, b in known if a and b and a > 0 and b > 0]
         ratios = [math.log(b / a) for a, b in pairs]
         most = max((min(len(a.repeats), len(b.repeats)) for a, b in cells), default=0)
         return Mean(len(ratios), most, 1, float(np.mean(ratios)) if ratios else None, None, None, 0.0)
@@ -186,6 +189,11 @@ def measure_together(
         for cell in cells
         for metric in metrics
     }
+    for cell, metric in itertools.product(length_differs(cells), filter(depends_on_length, metrics)):
+        key = cell, metric.key
+        found[key] = not_compared(found[key])
+        a_side, b_side = (dataclasses.replace(side, problem=found[key].problem) for side in sides[key])
+        sides[key] = a_side, b_side
     starts = min(side.starts for side in known)
     means: dict[Key, Mean] = {}
     loads = [cell.load for cell in cells]
@@ -259,5 +267,6 @@ def _left_out(cell: CellSample) -> list[LeftOut]:
         LeftOut(engine=side, repeat=block.repeat, reason=block.invalid)
         for side, blocks in sides
         for block in blocks
-        if block.invalid is not None
+        # An attempt that another one made up for is no block that is missing.
+        if block.invalid is not None and block.repeat not in {one.repeat for one in valid(blocks)}
     ]

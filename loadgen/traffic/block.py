@@ -55,7 +55,7 @@ class Traffic:
             request_ids=plan.request_ids or os.environ.get(REQUEST_IDS_VARIABLE) == "1",
             keep_text=plan.keep_text,
             count_tokens=_token_counter(endpoint.tokenizer),
-            check_output_length=plan.check_output_length and endpoint.engine.exact_output,
+            allow_short_output=plan.allow_short_output,
         )
         self._fields_json = plan.request_fields_json(plan.cell.output_tokens)
 

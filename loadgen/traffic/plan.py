@@ -47,6 +47,8 @@ class BlockRequest(BaseModel):
     seed: str
     """Of prompts and arrivals. The same for both engines, so that both get the very same."""
     timeouts: Timeouts = Timeouts()
+    allow_short_output: bool = False
+    """Whether an answer shorter than asked for is no error."""
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -77,7 +79,6 @@ class BlockPlan(BlockRequest):
     workers: tuple[str, ...] = (LOCAL,)
     """Ids of the workers that share the block out among themselves, each in its seat. Everything that is shared out
     (users, prompts, arrivals) goes by seats: a worker that is started anew has another id, and takes the seat."""
-    check_output_length: bool = True
     keep_text: bool = False
     request_ids: bool = False
     """Send each request's `RequestRecord.request_id` as `X-Request-Id`, so that a server's log can be joined."""

@@ -184,7 +184,13 @@ ASKED = {
             "KV cache in use",
             "Output tokens per joule",
         ),
-        *("TTFT: slower by", "TPOT: slower by", "E2E: slower by", "Output tokens/s: less by", "Blocks"),
+        *(
+            "TTFT mean, above the least",
+            "TPOT mean, above the least",
+            "E2E mean, above the least",
+            "Output tokens/s, below the most",
+            "Blocks",
+        ),
     ],
     "bakeoff-engines": [
         *("Requests that wait", "Time in the queue", "Requests in the batch", "Tokens a step", "KV cache in use"),

@@ -109,7 +109,7 @@ def test_form_offers_our_fields_in_their_order(ui):
     options = json.loads(re.search(r"templateArgs = ({.*})", page)[1])["extra_options"]
     assert list(options) == [
         *("engine", "prompt_tokens", "output_tokens", "requests"),
-        *("warmup_requests", "shared_prefix_tokens", "rate", "batch", "arrival", "seed"),
+        *("warmup_requests", "shared_prefix_tokens", "rate", "batch", "arrival", "short_output", "seed"),
     ]
     assert options["engine"]["choices"] == ["a", "broken", "down"]
     assert all(option["help_text"] for option in options.values())

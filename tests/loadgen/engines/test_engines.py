@@ -65,8 +65,7 @@ def test_what_an_engine_says_of_itself_fits_together(engine: Engine):
     assert all(path.startswith("/") and " " not in path for path in routes)
     if engine.accepts_token_ids:
         assert "completions" in engine.apis
-    if engine.exact_output:
-        assert engine.length_fields(5)["ignore_eos"] is True
+    assert engine.length_fields(5)["max_tokens"] == 5
     if engine.tokenize_path:
         assert "hello" in engine.tokenize_body("m", "hello").values()
         assert engine.token_ids({"tokens": [1, 2], "count": 2}) == [1, 2]

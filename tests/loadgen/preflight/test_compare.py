@@ -91,14 +91,6 @@ def test_every_check_is_listed_by_name():
         ({"recipe": PromptRecipe("ids", 1, ("x", "y"), (), "tokenizer")}, "measured-prompts", "noted", ""),
         ({"lengths": {n: stream(n, output_tokens=n - 1) for n in LENGTHS}}, "output-length", "blocking", ""),
         ({"lengths": {n: stream(n, output_tokens=n + 1) for n in LENGTHS}}, "output-length", "blocking", ""),
-        (
-            {"lengths": {n: stream(n, output_tokens=n - 1) for n in LENGTHS}, "exact_output": False},
-            *("output-length", "noted", ""),
-        ),
-        (
-            {"lengths": {n: stream(n, output_tokens=n + 1) for n in LENGTHS}, "exact_output": False},
-            *("output-length", "blocking", ""),
-        ),
         ({"greedy": greedy(t3=answer("text 3 goes on elsewhere", -0.5))}, "greedy-text", "noted", "19 of 20"),
         ({"prefix": ON}, "prefix-caching", "blocking", ""),
         ({"prefix": probe(60.0)}, "prefix-caching", "unknown", ""),
@@ -124,6 +116,13 @@ def test_one_difference_is_the_only_one_told(fields, name, verdict, words):
     assert set(fact.values) == {"a", "b"}
     assert words in fact.detail
     assert fact.advice
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(-1, "noted"), (1, "blocking")], ids=["shorter", "longer"])
+def test_a_scenario_may_allow_shorter_answers_and_never_longer_ones(off, verdict):
+    needs = Needs(allow_short_output=True)
+    found = differing(other(lengths={n: stream(n, output_tokens=n + off) for n in LENGTHS}), needs=needs)
+    assert found["output-length"].verdict == verdict
 
 
 def test_other_weights_part_at_the_first_token():

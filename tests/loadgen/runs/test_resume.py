@@ -64,7 +64,7 @@ def test_a_run_has_one_writer(tmp_path):
     folder = a_run(tmp_path)
     with (
         folder.locked(),
-        pytest.raises(UserError, match="another `bakeoff bench`"),
+        pytest.raises(UserError, match="another race"),
         RunFolder(folder.path).locked(),
     ):
         pass

@@ -80,7 +80,9 @@ def test_ttft_is_called_nowhere_that_the_records_do_not_tell(found):
 
 def test_the_headline_says_who_in_what_by_how_much_and_how_sure(found):
     told = headline(found)
-    assert re.fullmatch(r"vllm is faster: TPOT mean by 30% \[2[56]%, 3[4-6]%\] over 15 cells\.", told.sentence)
+    assert re.fullmatch(
+        r"vllm is faster: TPOT mean by 30% \[95% interval 2[56]% to 3[4-6]%\] over 15 cells\.", told.sentence
+    )
     ttft, rate, scope = told.facts
     assert re.fullmatch(
         r"TTFT p50: ksana by 21% \[[78]%, 3[456]%\] at 1 user by itself \(among 60 comparisons this may be chance\), "
