@@ -28,7 +28,7 @@ RACED := $(if $(RUN),--run "$(RUN)",--scenario "$(SCENARIO)")
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-engines look-demo demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
-        test test-docker coverage kernels attention attention-page pin lint dist lock clean
+        test test-docker coverage kernels attention attention-page pin lint sbom licences dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -144,6 +144,12 @@ lint: $(STAMP) ## Check style, types, imports, boards and catalogues
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(STACK) pin
+
+sbom: $(STAMP) ## Write dist/bakeoff.cdx.json, all packages of all lock files as CycloneDX
+	@mkdir -p dist && $(PY) -m stack.supply sbom > dist/bakeoff.cdx.json && ls dist/bakeoff.cdx.json
+
+licences: $(STAMP) ## Write dist/licences.md, the licence of each package of the lock files
+	@mkdir -p dist && $(PY) -m stack.supply licences > dist/licences.md && ls dist/licences.md
 
 dist: $(STAMP) ## Build the wheel and the source archive into dist/
 	@rm -rf dist; said="$$($(PY) -m build --no-isolation 2>&1)" || { echo "$$said" >&2; exit 1; }; ls dist/*

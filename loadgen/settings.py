@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loadgen.errors import UserError
+from loadgen.message import printable
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 PREFIX = "BAKEOFF_"
@@ -164,7 +165,7 @@ def load_settings_leniently(checkout: Path) -> Settings:
     try:
         return load_settings(checkout)
     except UserError as error:
-        print(f"warning: {error} (going on with the defaults)", file=sys.stderr)
+        print(printable(f"warning: {error} (going on with the defaults)"), file=sys.stderr)
         return Settings.model_construct()
 
 

@@ -7,12 +7,12 @@ import os
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from loadgen.errors import UserError
 from loadgen.hosts.stack_file import DockerStack, read_stack
 from loadgen.machine import ROOT
+from loadgen.presentation.plain_console import PlainConsole
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import load_manifest
 from loadgen.runs.resume import find_scenario, scenario_of
@@ -227,7 +227,7 @@ def print_states(states: list[State]) -> None:
     for each in states:
         table.add_row(each.name, each.word, each.runs_as, _duration(each.up_s), " ".join(each.urls))
     # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
-    Console(highlight=False, width=200).print(table, soft_wrap=True)
+    PlainConsole(highlight=False, width=200).print(table, soft_wrap=True)
 
 
 def _duration(seconds: int | None) -> str:

@@ -397,5 +397,7 @@ def make_folder(scenario: Scenario, manifest: Manifest, runs_dir: Path) -> RunFo
     manifest.scenario = scenario.model_dump(mode="json")
     folder = RunFolder.create(runs_dir, manifest)
     if scenario.load.trace is not None:
-        keep_trace(scenario.load.trace, folder.path)
+        note = keep_trace(scenario.load.trace, folder.path).note
+        if note:
+            manifest.messages.append(say("The trace {file}: {note}.", file=scenario.load.trace.file, note=note))
     return folder

@@ -67,9 +67,6 @@ def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: i
         )
     words = ["bakeoff", "bench", "--resume", str(folder.path)]
     for seat in engines:
-        words += ["--engine", f"{seat.name}={seat.base_url}"]
-    for name in ("api", "model", "tokenizer", "api_key_env"):
-        value = getattr(engines[0], name)  # the same for all of them
-        words += [f"--{name.replace('_', '-')}", value] if value is not None else []
+        words += ["--engine", f"{seat.name}={seat.base_url}" + "".join(f",{text}" for text in seat.settings())]
     words += ["--workers", str(workers)] if workers > 1 else []
     return shlex.join(words)

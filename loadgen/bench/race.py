@@ -21,18 +21,18 @@ from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.listener import Listener, Listeners
 from loadgen.bench.progress import BenchProgress
-from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
+from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, settle_serving
 from loadgen.bench.until_decided import Looks, decider
 from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.seats import Seat, seats_of
+from loadgen.engines.needs import without_values
 from loadgen.errors import OK, UserError
 from loadgen.files import check_folder
 from loadgen.hosts.base import EngineHost
-from loadgen.hosts.external import ExternalHost
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
@@ -105,9 +105,10 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
     if old is not None:
         manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command())
         scenario = scenario_of(manifest)
-        engines = _same_seats(manifest, engines)
+        engines = _same_seats(manifest, engines or seats_of(scenario.endpoints, scenario.engines))
     else:
         scenario = _override(find_scenario(order.scenario), order.overrides)
+        engines = engines or seats_of(scenario.endpoints, scenario.engines)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None and scenario.starts > 1:
@@ -172,7 +173,7 @@ def _choose(
         scenario.cost.check_engines(seat.name for seat in seats)
     if stack is not None:
         return stack.host, seats, notes
-    return ExternalHost({seat.name: seat.base_url for seat in engines}), seats, notes
+    return host_of(engines), seats, notes
 
 
 def _answer_check(
@@ -240,7 +241,7 @@ def _decider(
 
 
 def _command() -> list[str]:
-    return ["bakeoff", *sys.argv[1:]]
+    return without_values(["bakeoff", *sys.argv[1:]])
 
 
 def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[Seat] | None:
@@ -287,7 +288,7 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> t
         words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
         with console.status(words) if console.is_terminal else contextlib.nullcontext():
             try:
-                length = seat.inspect().context_length
+                length = seat.inspect(lambda text: console.print(text, soft_wrap=True, markup=False)).context_length
             except UserError as error:
                 problems.append(str(error))
                 continue

@@ -74,7 +74,7 @@ def dashboards_of_run(checkout: Path, folder: RunFolder, url: str | None, output
     """
     path = output or folder.path / NAME
     kept = 0 if output else covered_by(path)
-    source = url or load_manifest(folder.manifest_path).prometheus_url or stack_prometheus(checkout)
+    source = url or stack_prometheus(checkout)
     start, end = run_range(folder)
     try:
         return _write(path, _build(start, end, source, folder), kept)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Accept, Endpoints, GpuHour, RunsDir, default_runs_dir, with_groups
+from loadgen.cli.options import Accept, EndpointNeeds, Endpoints, GpuHour, RunsDir, default_runs_dir, with_groups
 from loadgen.errors import UserError
 from loadgen.gate.options import Gate
 from loadgen.machine import HOME
@@ -34,6 +34,7 @@ def bench(
         typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
     ] = None,
     endpoints: Endpoints,
+    needs: EndpointNeeds,
     runs_dir: RunsDir = None,
     requests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Measured requests a block, over the scenario's.")
@@ -78,7 +79,7 @@ def bench(
     from loadgen.runs.resume import find_scenario
     from loadgen.scenario.cost import priced
 
-    seats = endpoints.seats(workers=workers)
+    seats = endpoints.seats(needs, workers=workers)
     if seats is not None:
         gate.check_engines(len(seats))
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "starts": starts, "seed": seed}

@@ -79,13 +79,22 @@ class Worker:
         except UserError as error:
             logger.error("The block cannot be run: %s", error)
             if self.runner.client_id in plan.workers:
-                problem = BlockProblem(self.runner.client_id, plan.block, str(error))
-                self.runner.send_message(PROBLEM_MESSAGE, dataclasses.asdict(problem))
+                self._tell_problem(plan, error)
             return
         self._plan, self._traffic = plan, traffic
         StreamingUser.traffic = traffic
         if (sender := traffic.sender(plan.start_wall_ns - WALL_OFFSET_NS)) is not None:
             self._dispatching = gevent.spawn(sender.run)
+
+    def _dispatch(self, traffic: Traffic) -> None:
+        try:
+            traffic.dispatcher(traffic.plan.start_wall_ns - WALL_OFFSET_NS).run()
+        except UserError as error:
+            self._tell_problem(traffic.plan, error)
+
+    def _tell_problem(self, plan: BlockPlan, error: UserError) -> None:
+        problem = BlockProblem(self.runner.client_id, plan.block, str(error))
+        self.runner.send_message(PROBLEM_MESSAGE, dataclasses.asdict(problem))
 
     def _on_test_stop(self, environment: Environment, **_: Any) -> None:
         if self._dispatching is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-Api = Literal["chat", "completions"]
+Api = Literal["chat", "completions", "responses"]
 
 
 class Engine:
@@ -15,7 +15,11 @@ class Engine:
     apis: ClassVar[tuple[Api, ...]] = ("chat", "completions")
     accepts_token_ids: ClassVar[bool] = False
     """Whether `/v1/completions` takes a prompt as a list of token ids."""
-    paths: ClassVar[dict[Api, str]] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+    paths: ClassVar[dict[Api, str]] = {
+        "chat": "/v1/chat/completions",
+        "completions": "/v1/completions",
+        "responses": "/v1/responses",
+    }
     models_path: ClassVar[str] = "/v1/models"
     health_path: ClassVar[str] = "/health"
     version_path: ClassVar[str | None] = None

@@ -121,7 +121,7 @@ class Preflight:
     def _ask(self, name: str, on_progress: OnProgress) -> EngineSample:
         self._host.start(name, lambda text: on_progress(name, text), alone=not self._keep_up)
         on_progress(name, f"preflight: asking what it serves ({INSPECT_LIMIT_S:g} s at most)")
-        endpoint = self._seats[name].inspect_here()
+        endpoint = self._seats[name].inspect_here(lambda text: on_progress(name, f"preflight: {text}"))
         on_progress(name, f"preflight: asking how it counts tokens ({ANSWER_LIMIT_S:g} s at most for an answer)")
         recipe = make_recipe(endpoint)
         api = common_api(self._seats.values()) or endpoint.api

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from loadgen.files import atomic_write, make_folder
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
 from loadgen.report.data import ReportData
@@ -222,7 +223,7 @@ def write_pngs(
     data: ReportData, charts: Sequence[Chart], folder: Path, language: Language = ENGLISH
 ) -> dict[str, list[Picture]]:
     """Write the PNG files of the Markdown report; returns them by section. Raises OSError."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     palette = dataclasses.replace(PAPER, language=language)
     found: dict[str, list[Picture]] = {section: [] for section in SECTIONS}
     with drawing(language):
@@ -261,5 +262,7 @@ def _legend(figure: Figure, data: ReportData) -> None:
 def save(figure: Figure, path: Path, caption: str) -> Picture:
     """Write a PNG file. Raises OSError."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=PNG_DPI, facecolor=PAPER.background, metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=PNG_DPI, facecolor=PAPER.background, metadata={"Software": None})
+    atomic_write(path, drawn.getvalue())
     return Picture(path, caption)

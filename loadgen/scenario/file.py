@@ -13,11 +13,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from loadgen.errors import UserError
+from loadgen.files import read_regular
 from loadgen.scenario.model import OPEN_LOOP_WARMUP, Scenario
 from loadgen.scenario.trace import read_trace
 from loadgen.validation import wrong_value
 
 SHIPPED = Path(__file__).parent / "shipped"
+MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1 << 20, 50_000, 30
+MAX_TOLD = 20
+"""Mistakes of one file."""
 NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."
 
 
@@ -37,7 +41,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     if name_or_path in known:
         path = SHIPPED / f"{name_or_path}.yaml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path if path.is_dir() else path.resolve(), MAX_BYTES)
     except IsADirectoryError:
         text = f"{path} is a folder, and no run's; give a scenario file or one of: {', '.join(known)}."
         raise UserError(text) from None
@@ -67,6 +71,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     except Exception as error:
         # The library raises bare errors for some values (`2001-99-99`, `!!int x`, a bottomless nest).
         raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
+    _check_size(path, document)
     if not isinstance(document, dict):
         raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
     _read_trace(path, document)
@@ -74,7 +79,31 @@ def load_scenario(name_or_path: str) -> Scenario:
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
+        mistakes = error.errors()
+        told = [_explain(path, document, item) for item in mistakes[:MAX_TOLD]]
+        more = [f"{path}: and {len(mistakes) - MAX_TOLD} more mistakes"] if len(mistakes) > MAX_TOLD else []
+        raise UserError("\n".join(told + more)) from None
+
+
+def _check_size(path: Path, document: Any) -> None:
+    """Raise UserError for what aliases make larger than any scenario, or endless: counted, not unfolded."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any, depth: int) -> int:
+        if not isinstance(node, dict | list | set | tuple):
+            return 1
+        known = sizes.get(id(node))
+        if known == 0 or depth > MAX_DEPTH:
+            raise UserError(f"{path}: not a scenario: it is nested deeper than {MAX_DEPTH}, or an alias holds itself")
+        if known is None:
+            sizes[id(node)] = 0  # while it is counted
+            inner = [*node.keys(), *node.values()] if isinstance(node, dict) else node
+            known = sizes[id(node)] = 1 + sum(size(each, depth + 1) for each in inner)
+        if known > MAX_VALUES:
+            raise UserError(f"{path}: not a scenario: with its aliases it has more than {MAX_VALUES:,} values")
+        return known
+
+    size(document, 0)
 
 
 def _explain(path: Path, document: Any, item: Any) -> str:
@@ -130,10 +159,17 @@ def _find_questions(path: Path, document: Any) -> None:
 def _read_trace(path: Path, document: Any) -> None:
     """Put what is known of a trace in the place of its file's name, and what follows from it. Raises UserError."""
     load = document.get("load")
-    if not isinstance(load, dict) or not isinstance(load.get("trace"), str):
+    given = load.get("trace") if isinstance(load, dict) else None
+    if not isinstance(load, dict) or given is None:
         return
-    file = path.parent / load["trace"]
-    facts = read_trace(file).facts(str(file.resolve()))
+    named = {"file": given} if isinstance(given, str) else given
+    if not isinstance(named, dict) or not set(named) <= {"file", "rebase"} or not isinstance(named.get("file"), str):
+        if isinstance(named, dict) and "digest" in named:
+            return  # what a run keeps of one
+        line = _line_of(document, ["load", "trace"]) + 1
+        raise UserError(f"{path}:{line}: `load.trace`: give a file's name, or {{file: NAME, rebase: true}}")
+    file, rebase = path.parent / named["file"], named.get("rebase") is True
+    facts = read_trace(file, rebase=rebase).facts(str(file.resolve()), rebase=rebase)
     load["trace"] = facts.model_dump()
     for key, mean in (("prompt_tokens", facts.prompt_tokens), ("output_tokens", facts.output_tokens)):
         if mean is not None and key in document:

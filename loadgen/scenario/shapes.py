@@ -117,6 +117,7 @@ class TraceFacts(Strict):
     """What a scenario holds of a trace; the arrivals themselves are kept in the run folder."""
 
     file: str
+    rebase: bool = Field(default=False, description="the first arrival is the start, whatever its `t`")
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     """Beginning of the SHA-256 of what is replayed."""
     requests: Annotated[int, Field(ge=2)]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, model_validator
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
@@ -18,6 +18,7 @@ from loadgen.scenario.cell import Cell
 from loadgen.scenario.trace import Trace
 from loadgen.stream.timeouts import Timeouts
 from loadgen.traffic.arrivals import Arrival
+from loadgen.validation import LongName, Name
 
 LOCAL = "local"
 """The worker's id where there is but one process."""
@@ -28,13 +29,15 @@ class BlockRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
+    run_id: Name
     """Name of its run's folder."""
-    scenario: str
-    block: str = Field(max_length=200)
+    scenario: Name
+    block: LongName
     """The block's record id."""
-    engine: str
+    engine: Name
     """Name of its seat."""
+    endpoint_given: str = ""
+    """What a person says in the form of the engine's endpoint, as `KEY=VALUE,KEY=VALUE`."""
     cell: Cell
     """The cell that this block is one repetition of."""
     arrival: Arrival = "poisson"
@@ -148,11 +151,10 @@ class BlockPlan(BlockRequest):
 
     def request_fields_json(self, output_tokens: int) -> str:
         """All fields of a request but the prompt, as the inside of a JSON object."""
-        fields: dict[str, Any] = self.endpoint.engine.request_fields(self.endpoint.model, output_tokens)
-        return json.dumps(fields, separators=(",", ":"))[1:-1]
+        return json.dumps(self.endpoint.fields(output_tokens), separators=(",", ":"))[1:-1]
 
     def body(self, prompt_json: str, fields_json: str) -> bytes:
         """Body of a request, from the prompt and `request_fields_json`."""
         if self.api == "chat":
             return f'{{"messages":[{{"role":"user","content":{prompt_json}}}],{fields_json}}}'.encode()
-        return f'{{"prompt":{prompt_json},{fields_json}}}'.encode()
+        return f'{{"{"input" if self.api == "responses" else "prompt"}":{prompt_json},{fields_json}}}'.encode()

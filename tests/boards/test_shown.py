@@ -31,6 +31,8 @@ PANELS = {(board.uid, panel.title): panel for board in BOARDS for panel in board
 
 EMPTY: dict[tuple[str, str, str], str] = {
     ("bakeoff-engines", "Swapped out", "A"): "the simulator counts no swaps",
+    ("bakeoff-engines", "Pushed points that were dropped", "A"): "the simulator's pushes are all taken",
+    ("bakeoff-engines", "Pushed points that were dropped", "B"): "the simulator's pushes are all taken",
     ("bakeoff-gpu", "NVLink traffic", "A"): "the H200 of the fixture has no NVLink",
 }
 """Queries that tell nothing here, by board, panel and letter, and why."""

@@ -204,6 +204,23 @@ PROCESS = Row(
             "Only KsanaLLM pushes its metrics, and none came",
             bad_from=10,
         ),
+        Panel(
+            "Pushed points that were dropped",
+            "By reason, in the last minute. Good: none. no_room: more series than are held; late, overlapping: two "
+            "senders of one name; not_delta, unsupported: sent in another way. They are in no figure here.",
+            "none",
+            (
+                chosen(
+                    f"sum by (engine, outcome) (increase(bakeoff_ksana_points_total{{{ENGINE},"
+                    'outcome!~"added|gap|restarted"}[1m])) > 0',
+                    "{{engine}} · {{outcome}}",
+                ),
+                chosen("sum by (reason) (increase(bakeoff_ksana_refused_pushes_total[1m])) > 0", "push · {{reason}}"),
+            ),
+            "Nothing that KsanaLLM pushed was dropped",
+            bad_from=1,
+            width=24,
+        ),
     ),
 )
 
