@@ -106,7 +106,7 @@ def _impossible(record: RequestRecord, plan: BlockPlan, age_ns: int) -> Message 
     first = record.t_send if record.t_first is None else record.t_first
     last = first if record.t_last is None else record.t_last
     tokens = record.output_tokens or 0
-    recount = 0 if record.token_source == "usage" else max(1, tokens // 10)  # noqa: S105 - as `exchange` allows
+    recount = max(1, tokens // 10) if record.token_source == "tokenizer" else 0  # noqa: S105 - as `exchange` allows
     wrong = {
         mark("it was answered or ended before it was sent"): took < 0 or first < record.t_send - doubt,
         mark("its last event came before its first, or after its end"): not first <= last <= record.t_done + doubt,

@@ -148,7 +148,7 @@ def test_a_run_that_is_gone_on_with_is_marked_from_there(program, tmp_path):
 
 def test_long_texts_keep_a_line_within_what_a_pipe_takes_at_once(program, tmp_path):
     checkout, told = program(ECHO), tmp_path / "told.jsonl"
-    block = Block("e" * 300, CELL, 1)
+    block = Block("e" * 120, CELL, 1)
     with marks(str(told), [], checkout) as marked:
         marked.block_ended(block, 1, 1, facts(block, status="failed", reason="ß\n" * 5000))
     lines = told.read_bytes().splitlines()

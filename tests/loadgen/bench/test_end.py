@@ -80,6 +80,6 @@ def test_the_command_that_goes_on_is_whole(tmp_path):
     folder = RunFolder(tmp_path / "my runs" / "r")
     seats = [Seat(name=name, base_url=f"http://{name}", model="m", api="chat") for name in "ab"]
     assert resume_command(folder, seats, 2) == (
-        f"bakeoff bench --resume '{folder.path}' --engine a=http://a --engine b=http://b --api chat "
-        "--model m --workers 2"
+        f"bakeoff bench --resume '{folder.path}' --engine a=http://a,model=m,api=chat "
+        "--engine b=http://b,model=m,api=chat --workers 2"
     )
