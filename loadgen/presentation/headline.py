@@ -9,12 +9,22 @@ from typing import Any
 
 from loadgen.client.verdict import BLOCK_LIMITED
 from loadgen.message import as_data, counted, joined, say
-from loadgen.presentation.style import Mark, verdict_mark
+from loadgen.presentation.figures import (
+    LARGEST,
+    ahead_by,
+    brief,
+    farthest,
+    leader,
+    rounds_to_none,
+    share_words,
+    span_words,
+    speed,
+)
 from loadgen.presentation.text import listing
 from loadgen.scenario.cell import read_cell
-from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Side, Statistics
+from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Statistics
 from loadgen.statistics.verdict import ALONE
-from loadgen.statistics.words import margin_words, metric_words, percent, share_texts, why
+from loadgen.statistics.words import margin_words, metric_words, why
 
 Load = tuple[str, str]
 """Its unit and value."""
@@ -22,11 +32,6 @@ Cells = Sequence[tuple[str, Comparison]]
 """One metric in each cell, by the cell's id."""
 
 MOST_FACTS = 3
-BRIEF = 10
-"""Characters of a brief figure: with its mark and a space it has a dozen."""
-FINE, TENTHS, LARGEST = 2.0, 10.0, 999.0
-"""Percent: where an interval reaches less far, a share of 10% or more is told to a tenth; a smaller share is; and the
-interval is told at all."""
 TENDENCY_FROM = 3
 """Cells of one load that must lean to one side before that is worth a word."""
 
@@ -114,7 +119,7 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
         values: dict[str, Any] = {
             "winner": names[statistics.verdict],
             "metric": metric_words(key),
-            "share": _share(one.faster, named=True),
+            "share": share_words(one.faster, named=True),
             "cells": counted(one.cells, "{count} cell", "{count} cells"),
         }
         if differ:
@@ -149,7 +154,7 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
                 "{winner} in {metric} by {share}",
                 winner=names[judged[key].verdict],
                 metric=metric_words(key),
-                share=_share(judged[key].faster, named=place == 0),
+                share=share_words(judged[key].faster, named=place == 0),
             )
             for place, key in enumerate(led)
         ]
@@ -234,7 +239,7 @@ def _metric(statistics: Statistics, key: str) -> str:
     cells = [(cell.id, cell.metrics[key]) for cell in statistics.cells if key in cell.metrics]
     text: str
     if one.verdict in names:
-        share, against = _share(one.faster), _against(one)
+        share, against = share_words(one.faster), _against(one)
         text = say("{winner} by {share}{against}", winner=names[one.verdict], share=share, against=against)
     elif one.verdict == "invalid":
         text = why(one.reason, statistics)
@@ -265,7 +270,7 @@ def _loads_told(statistics: Statistics, key: str, names: dict[str, str]) -> list
     for load in statistics.loads:
         one = load.metrics[key]
         if one.verdict in names:
-            share, where = _share(one.faster), loads_words([_named(load)])
+            share, where = share_words(one.faster), loads_words([_named(load)])
             told.append(say("{winner} by {share} at {loads}", winner=names[one.verdict], share=share, loads=where))
         else:
             others.setdefault("none" if one.verdict == "none" else "undecided", []).append(_named(load))
@@ -304,8 +309,8 @@ def _alone(one: Judged) -> bool:
 
 
 def _ahead_share(one: Judged) -> str:
-    share, ends = _ahead(one)
-    return _share(Estimate(estimate=share, ci95=ends))
+    share, ends = ahead_by(one)
+    return share_words(Estimate(estimate=share, ci95=ends))
 
 
 def _named(load: LoadResult) -> Load:
@@ -328,10 +333,10 @@ def _open(one: Judged, cells: Cells, names: dict[str, str]) -> str:
 def _lead(one: Judged, names: dict[str, str]) -> str:
     """Who is ahead by how much, where that decides nothing."""
     ahead, share = leader(one), brief(one)
-    if ahead is None or _rounds_to_none(share):
+    if ahead is None or rounds_to_none(share):
         return share
-    if 100 * _half(one) >= LARGEST:
-        share = f"{100 * _ahead(one)[0]:.0f}%"
+    if 100 * farthest(one) >= LARGEST:
+        share = f"{100 * ahead_by(one)[0]:.0f}%"
         return say("{leader} ahead by {share}, its interval too wide to say more", leader=names[ahead], share=share)
     return say("{leader} ahead by {share}", leader=names[ahead], share=share)
 
@@ -349,7 +354,7 @@ def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
         ones = [one for load in loads for one in by_load[load]]
         won = [one.faster.estimate for one in ones if one.verdict == kind and one.faster is not None]
         if won:
-            what = say("{winner} by {share}", winner=names[kind], share=_span(won))
+            what = say("{winner} by {share}", winner=names[kind], share=span_words(won))
             if len(won) < len(ones):
                 every = counted(len(ones), "{count} cell", "{count} cells")
                 what = say("{what} in {count} of {cells}", what=what, count=len(won), cells=every)
@@ -368,7 +373,7 @@ def _leaning(cells: Cells, *, ahead: bool) -> list[Load]:
         load
         for load, ones in by_load.items()
         if len(ones) >= TENDENCY_FROM
-        and all(one.ratio and (_speed(one, one.ratio.estimate) > 1) == ahead for one in ones)
+        and all(one.ratio and (speed(one, one.ratio.estimate) > 1) == ahead for one in ones)
     ]
     return found if len(found) < len(by_load) else []
 
@@ -397,103 +402,3 @@ def _scope(statistics: Statistics) -> str:
     if statistics.scope == "starts":
         return say("Each engine was started {count} times, so it holds for other starts too.", count=statistics.starts)
     return say("It is true of these two processes: no engine was started afresh.")
-
-
-def _speed(one: Judged, ratio: float) -> float:
-    """Speed of b over that of a, by the ratio of their figures."""
-    return ratio if one.better == "higher" else 1 / ratio
-
-
-def leader(one: Judged) -> Side | None:
-    """Who is ahead, decided or not; None without a figure, or where both are alike."""
-    if one.verdict in ("a", "b"):
-        return "a" if one.verdict == "a" else "b"
-    if one.ratio is None or not math.isfinite(one.ratio.estimate) or one.ratio.estimate in (0, 1):
-        return None
-    return "b" if _speed(one, one.ratio.estimate) > 1 else "a"
-
-
-def lead_mark(one: Judged, a: int, b: int) -> Mark | None:
-    """The mark of who is ahead, where that is undecided or does not matter, by the places of the engines' looks.
-
-    None where someone won, and where what is shown is no lead at all.
-    """
-    ahead = leader(one)
-    if ahead is None or one.faster is not None or _rounds_to_none(brief(one)):
-        return None
-    return verdict_mark(ahead, a, b)
-
-
-def _rounds_to_none(figure: str) -> bool:
-    """Whether a brief figure is of no difference."""
-    return figure.startswith(("0%", "0.0%"))
-
-
-def _ahead(one: Judged) -> tuple[float, tuple[float, float] | None]:
-    """By which share who is ahead is faster than the other, with its interval: the same base, decided or not."""
-    if one.faster is not None:
-        return one.faster.estimate, one.faster.ci95
-    if one.ratio is None or one.ratio.estimate <= 0:
-        return math.nan, None
-    sign = 1 if _speed(one, one.ratio.estimate) >= 1 else -1
-    share = _speed(one, one.ratio.estimate) ** sign - 1
-    if one.ratio.ci95 is None or min(one.ratio.ci95) <= 0:
-        return share, None
-    low, high = sorted(_speed(one, end) ** sign - 1 for end in one.ratio.ci95)
-    return share, (low, high)
-
-
-def _half(one: Judged) -> float:
-    """How far the interval reaches from the figure, at its farther end; 0 without one."""
-    share, ends = _ahead(one)
-    return 0.0 if ends is None else max(ends[1] - share, share - ends[0])
-
-
-def brief(one: Judged) -> str:
-    """A figure of at most ten characters, such as `30% ±3`: by how much who is ahead is faster, and how sure that is.
-
-    It is never negative: who is ahead is told beside it (`leader`), and the other is its base, decided or not. What
-    stands after ± reaches to both ends of the 95% interval; where these are not as far, they stand themselves:
-    `40% 6…86`, or `6…86%` where that is too long. Empty without a figure.
-    """
-    share, ends = _ahead(one)
-    if not math.isfinite(share):
-        return ""
-    halves: tuple[float, ...] = () if ends is None else (100 * (share - ends[0]), 100 * (ends[1] - share))
-    most = BRIEF if one.faster else BRIEF - 1  # beside the sign of what is undecided stands who is ahead
-    fine = FINE if share >= 0.0995 else TENTHS
-    for digits in (1, 0):
-        text = f"{100 * share:.{digits}f}%"
-        reaches = {max(round(half, digits), 10.0**-digits) for half in halves}  # never ±0
-        text += "".join(f" ±{reach:.{digits}f}" for reach in reaches)
-        if len(reaches) < 2 and len(text) <= most and max(halves, default=0) < (fine if digits else LARGEST):
-            return text
-    if ends is None:
-        return text
-    low, high = (f"{100 * end:.0f}" if 100 * end < LARGEST else ">999" for end in ends)
-    text = f"{100 * share:.0f}% {low}…{high}"
-    return text if len(text) <= most else f"{low}…{high}%"
-
-
-def _share(estimate: Estimate | None, *, named: bool = False) -> str:
-    """A share with its interval: `30% [26%, 35%]`, with a digit more where that is narrow or small.
-
-    `named`: it says that this is an interval, and which.
-    """
-    if estimate is None:
-        return ""
-    if estimate.ci95 is None:
-        return percent(estimate.estimate)
-    low, high = estimate.ci95
-    digits = 1 if high - low < 0.02 or estimate.estimate < 0.0995 else 0
-    middle, low_text, high_text = share_texts(estimate.estimate, estimate.ci95, digits)
-    if named:
-        return say("{share} [95% interval {low} to {high}]", share=middle, low=low_text, high=high_text)
-    return f"{middle} [{low_text}, {high_text}]"
-
-
-def _span(shares: Sequence[float]) -> str:
-    """From the least to the greatest: `7–56%`."""
-    digits = 1 if max(shares) < 0.0995 else 0
-    low, high = (f"{100 * share:.{digits}f}" for share in (min(shares), max(shares)))
-    return f"{low}%" if low == high else f"{low}–{high}%"

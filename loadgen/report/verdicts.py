@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadgen.message import Message, counted, say
-from loadgen.presentation.headline import brief, lead_mark, loads_words
+from loadgen.presentation.figures import brief, lead_mark
+from loadgen.presentation.headline import loads_words
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words
 from loadgen.report.data import ReportData
@@ -115,7 +116,7 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
         figures=say(
             "The share is by how much the engine whose mark stands there is faster than the other, decided or not; "
-            "± reaches to both ends of its 95% interval, and … stands between ends that are not as far from it."
+            "± reaches to both ends of its 95% interval; where these are not as far from it, a range shows them."
         ),
         reasons=_reasons(statistics, keys),
     )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loadgen.presentation.headline import brief, headline
+from loadgen.presentation.figures import brief
+from loadgen.presentation.headline import headline
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import METRICS, CellSample, Load
 from loadgen.statistics.unpaired import compare_unpaired

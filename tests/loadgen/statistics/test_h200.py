@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from loadgen.analysis.samples import cell_sample
-from loadgen.presentation.headline import brief, headline
+from loadgen.presentation.figures import brief
+from loadgen.presentation.headline import headline
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import METRICS, BlockSample, Total
 
