@@ -130,15 +130,16 @@ class Endpoints:
         """
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engine"}
         shared |= needs.given()
+        from loadgen.engines.needs import option_name, parse_given
+
         if not self.engine:
             for name in (name for name, value in {**shared, **more}.items() if value is not None):
                 raise UserError(
-                    f"--{name.replace('_', '-').replace('headers', 'header')} goes with --engine NAME=URL; without it "
-                    "the stack's engines are raced as they are."
+                    f"--{option_name(name)} goes with --engine NAME=URL; without it the stack's engines are raced "
+                    "as they are."
                 )
             return None
         from loadgen.endpoints.seats import seat_of
-        from loadgen.engines.needs import parse_given
         from loadgen.validation import check_name
 
         seats: list[Seat] = []

@@ -9,9 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from loadgen.distributed.messages import PLAN_OPTION
 from loadgen.endpoints.seats import read_seats
-
-MOST = 10_000_000
-"""Of tokens and requests, as in a scenario."""
+from loadgen.scenario.shapes import MOST
 
 
 class OwnFields(BaseModel):

@@ -5,14 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self
 
 from loadgen.client.health import ProbeReport
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
 MAX_TEXT = 2000
 
 REQUEST_FIELD = "block_request"
@@ -60,11 +56,26 @@ class Pulse:
             _check(report)
             if not all(type(number) is int for pair in report.late for number in pair):
                 raise ValueError("late")
-        return _check(cls(**{**data, **reports}))
+        made = cls(**{**data, **reports})
+        _check(made)
+        return made
+
+
+class _Plain:
+    """A message of plain values, which travels as `dataclasses.asdict` gives it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read `dataclasses.asdict`. Raises ValueError or TypeError when it is none of ours."""
+        made = cls(**data)
+        _check(made)
+        return made
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BlockEnd:
+class BlockEnd(_Plain):
     """A worker has stopped."""
 
     worker: str
@@ -72,24 +83,14 @@ class BlockEnd:
     records: int
     """How many it sent."""
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read `dataclasses.asdict`. Raises ValueError or TypeError when it is none of ours."""
-        return _check(cls(**data))
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BlockProblem:
+class BlockProblem(_Plain):
     """Why a worker cannot take part in a block."""
 
     worker: str
     block: str
     text: str
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read `dataclasses.asdict`. Raises ValueError or TypeError when it is none of ours."""
-        return _check(cls(**data))
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -102,10 +103,9 @@ KINDS: dict[str, tuple[type, ...]] = {
 """What a field may hold, by its annotation; others are checked where they are read."""
 
 
-def _check(made: T) -> T:
-    """What came is typed as it should be. Raises ValueError."""
+def _check(made: Any) -> None:
+    """Raise ValueError where a field of a dataclass holds what its type does not allow."""
     for field in dataclasses.fields(made):
         value, kinds = getattr(made, field.name), KINDS.get(str(field.type))
         if kinds is not None and (type(value) not in kinds or (isinstance(value, str) and len(value) > MAX_TEXT)):
             raise ValueError(f"{field.name}: {value!r:.40}")
-    return made

@@ -29,7 +29,9 @@ from loadgen.distributed.messages import (
 from loadgen.distributed.users import StreamingUser, tell_locust
 from loadgen.errors import UserError
 from loadgen.record import RequestRecord
+from loadgen.traffic.batch import BatchSender
 from loadgen.traffic.block import WALL_OFFSET_NS, Traffic
+from loadgen.traffic.open_loop import Dispatcher
 from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)
@@ -84,13 +86,13 @@ class Worker:
         self._plan, self._traffic = plan, traffic
         StreamingUser.traffic = traffic
         if (sender := traffic.sender(plan.start_wall_ns - WALL_OFFSET_NS)) is not None:
-            self._dispatching = gevent.spawn(sender.run)
+            self._dispatching = gevent.spawn(self._send_all, sender, plan)
 
-    def _dispatch(self, traffic: Traffic) -> None:
+    def _send_all(self, sender: Dispatcher | BatchSender, plan: BlockPlan) -> None:
         try:
-            traffic.dispatcher(traffic.plan.start_wall_ns - WALL_OFFSET_NS).run()
+            sender.run()
         except UserError as error:
-            self._tell_problem(traffic.plan, error)
+            self._tell_problem(plan, error)
 
     def _tell_problem(self, plan: BlockPlan, error: UserError) -> None:
         problem = BlockProblem(self.runner.client_id, plan.block, str(error))

@@ -19,10 +19,11 @@ from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
 from loadgen.errors import UserError
 from loadgen.record import REJECTIONS
+from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 
 TIMEOUT_S = 30.0
 MAX_ANSWER = 1 << 20
-ENDS = (b"[DONE]", b'"type":"response.completed"', b'"type": "response.completed"')
+ENDS = (b"[DONE]", *(f'"type":{blank}"{kind}"'.encode() for kind in RESPONSE_ENDS for blank in ("", " ")))
 """By what a stream is known to be over, even if its connection is held."""
 NOTHING = Needs()
 NOT_OF_RESPONSES = ("stream_options", "min_tokens", "ignore_eos")
@@ -309,13 +310,7 @@ def tls_context(needs: Needs) -> ssl.SSLContext:
     The system's authorities, as OpenSSL's own SSL_CERT_FILE has them, and those of `cacert`.
     """
     context = ssl.create_default_context()
-    if needs.cacert is not None:
-        try:
-            context.load_verify_locations(needs.cacert)
-        except (OSError, ssl.SSLError) as error:
-            raise UserError(f"--cacert {needs.cacert}: no certificates can be read from it: {error}") from None
-    if needs.insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    needs.trust(context)
     return context
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadgen.endpoints.endpoint import NOTHING, Endpoint, inspect_endpoint, split_url
 from loadgen.endpoints.settle import Tell, settle
 from loadgen.engines import GENERIC, Api, get_engine
-from loadgen.engines.needs import SUFFIXES, Needs, Placed
+from loadgen.engines.needs import SUFFIXES, Needs, Placed, option_name
 from loadgen.errors import UserError
 from loadgen.validation import Name
 
@@ -64,7 +64,7 @@ class Seat(BaseModel):
             for each in ("=".join(pair) for pair in value) if name == "headers" else [value]:
                 text = str(each).lower() if isinstance(each, bool) else each
                 if each is not None:
-                    yield f"{name.replace('_', '-').replace('headers', 'header')}={text}"
+                    yield f"{option_name(name)}={text}"
 
     def _key(self) -> str | None:
         return os.environ.get(self.api_key_env) if self.api_key_env else None
@@ -94,7 +94,7 @@ def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
     needs = {key: value for key, value in given.items() if key not in OWN and value is not None}
     if own.get("kind") is not None:
         get_engine(own["kind"])
-    if own.get("api") not in (None, "chat", "completions", "responses"):
+    if own.get("api") not in (None, *SUFFIXES):
         raise UserError(f"{where}api: must be chat, completions or responses, not {own['api']!r}")
     read_api_key(own.get("api_key_env"), f"{where}api-key-env")
     needs.setdefault("api_path", path)

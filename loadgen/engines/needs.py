@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -139,6 +140,16 @@ class Needs(BaseModel):
             found = {known: old for known, old in found.items() if known.lower() != name.lower()} | {name: value}
         return found
 
+    def trust(self, context: ssl.SSLContext) -> None:
+        """Have a context for TLS take the certificates that are to be taken. Raises UserError: `cacert` holds none."""
+        if self.cacert is not None:
+            try:
+                context.load_verify_locations(self.cacert)
+            except OSError as error:
+                raise UserError(f"--cacert {self.cacert}: no certificates can be read from it: {error}") from None
+        if self.insecure:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
     @classmethod
     def of(cls, given: Mapping[str, Any], where: str) -> Self:
         """From what a person gave, leaving out what is None. Raises UserError that begins with `where`."""
@@ -166,9 +177,12 @@ class Placed(Given):
     url: str
 
 
-KEYS = "|".join(
-    name.replace("_", "-").replace("headers", "header") for name in Given.model_fields if name != "leave_out"
-)
+def option_name(field: str) -> str:
+    """What a field of `Given` is called where a person says it, without dashes before it."""
+    return field.replace("_", "-").replace("headers", "header")
+
+
+KEYS = "|".join(option_name(name) for name in Given.model_fields if name != "leave_out")
 
 
 def parse_given(text: str) -> tuple[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from loadgen.scenario.cell import Cell
 from loadgen.scenario.cost import Cost
 from loadgen.scenario.quality import Quality
 from loadgen.scenario.serving import Serving
-from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
+from loadgen.scenario.shapes import MOST, Conversation, Positive, Step, TraceFacts
 from loadgen.scenario.threshold import OF_BATCHES, parse_threshold
 from loadgen.stream.timeouts import Timeouts
 from loadgen.validation import Strict
@@ -26,7 +26,7 @@ __all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario"]
 OPEN_LOOP_WARMUP = 10
 MAX_BLOCKS = 5000
 """Of each engine: at ten seconds a block, more than half a day."""
-Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+Tokens = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class Load(Strict):
@@ -105,7 +105,7 @@ class Scenario(Strict):
     prompt_tokens: list[Tokens] = Field(min_length=1)
     output_tokens: list[Tokens] = Field(min_length=1)
     load: Load = Load()
-    requests: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+    requests: Annotated[int, Field(ge=1, le=MOST)] = Field(
         description="measured requests of each block; of a batch load the next whole batch"
     )
     warmup_requests: int | None = Field(

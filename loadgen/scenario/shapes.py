@@ -12,6 +12,8 @@ from loadgen.validation import Strict
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Positive = Annotated[int, Field(ge=1)]
+MOST = 10_000_000
+"""Tokens of a request, or requests of a block, at most."""
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 

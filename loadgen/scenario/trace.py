@@ -11,12 +11,11 @@ from typing import Any
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written, read_lines
 from loadgen.message import say
-from loadgen.scenario.shapes import TraceFacts
+from loadgen.scenario.shapes import MOST, TraceFacts
 
 MAX_ARRIVALS = 50_000
 """A trace travels to every worker within its plan."""
 MAX_BYTES, MAX_LINE = 64 << 20, 10_000
-MAX_TOKENS = 10_000_000
 LATE_NS = 1_000_000_000
 LATE_SHARE = 0.1
 """A first arrival later than both, the one as a share of what follows, is told."""
@@ -122,7 +121,7 @@ def _arrival(line: str, where: str) -> tuple[int, tuple[int, int] | None]:
     given = [entry.get(key) for key in ("prompt_tokens", "output_tokens")]
     if given == [None, None]:
         return round(at * 1e9), None
-    if not all(type(value) is int and 1 <= value <= MAX_TOKENS for value in given):
+    if not all(type(value) is int and 1 <= value <= MOST for value in given):
         raise UserError(f"{where}: `prompt_tokens` and `output_tokens` must both be whole numbers of 1 or more")
     return round(at * 1e9), (given[0], given[1])
 

@@ -390,16 +390,11 @@ class ResponseStream:
             self._give_back(keep)
 
 
-def default_ssl_context(cacert: str | None = None, *, insecure: bool = False) -> ssl.SSLContext:
+def default_ssl_context() -> ssl.SSLContext:
     """Make a context that verifies chain and host name by the system's authorities (SSL_CERT_FILE included).
 
-    `cacert` names a file of further ones; `insecure` takes any certificate. Raises OSError (`ssl.SSLError` is one).
     `create_default_context` would give the standard library's class, whose sockets block the whole process.
     """
     context: ssl.SSLContext = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
-    if cacert is not None:
-        context.load_verify_locations(cacert)
-    if insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import gevent
 
 from loadgen.endpoints.tokenizer import ModelTokenizer
-from loadgen.errors import UserError
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection, default_ssl_context
@@ -49,10 +48,8 @@ class Traffic:
         endpoint = plan.endpoint
         self._tls = None
         if endpoint.base_url.startswith("https:"):
-            try:
-                self._tls = default_ssl_context(endpoint.needs.cacert, insecure=endpoint.needs.insecure)
-            except OSError as error:
-                raise UserError(f"{endpoint.needs.cacert}: no certificates can be read from it: {error}") from None
+            self._tls = default_ssl_context()
+            endpoint.needs.trust(self._tls)
         self._settings = RequestSettings(
             endpoint.route(),
             {"Accept": "text/event-stream", **endpoint.headers()},

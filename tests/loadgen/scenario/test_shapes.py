@@ -266,7 +266,7 @@ def test_a_trace_file_as_other_tools_leave_it(tmp_path, form):
 
 
 @pytest.mark.parametrize(
-    "raw", [gzip.compress(b'{"t": 0}\n{"t": 1}\n')[:-9], b"\x1f\x8b broken", "{}\n".encode("utf-16")]
+    "raw", [gzip.compress(b'{"t": 0}\n{"t": 1}\n', mtime=0)[:-9], b"\x1f\x8b broken", "{}\n".encode("utf-16")]
 )
 def test_a_trace_file_that_is_broken_is_told_in_a_line(tmp_path, raw):
     file = tmp_path / "t.jsonl"
