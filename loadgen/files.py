@@ -86,7 +86,8 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
         file.close()
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        raise OSError(errno.EFBIG, f"it has more than {limit >> 20} MiB")
+        size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+        raise OSError(errno.EFBIG, f"it has more than {size}")
     return file
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from loadgen.errors import UserError
 from loadgen.files import read_regular
@@ -19,9 +20,11 @@ from loadgen.scenario.trace import read_trace
 from loadgen.validation import wrong_value
 
 SHIPPED = Path(__file__).parent / "shipped"
-MAX_BYTES, MAX_VALUES, MAX_DEPTH = 1 << 20, 50_000, 30
+MAX_BYTES, MAX_VALUES, MAX_DEPTH = 256 << 10, 10_000, 30
 MAX_TOLD = 20
 """Mistakes of one file."""
+TOO_DEEP = f"not a scenario: it is nested deeper than {MAX_DEPTH}"
+TOO_MANY = f"not a scenario: it has more than {MAX_VALUES:,} values"
 NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."
 
 
@@ -60,17 +63,7 @@ def load_scenario(name_or_path: str) -> Scenario:
         raise UserError(f"{name_or_path!r} cannot be read: it is no file's name.") from None
     if "\0" in text:
         raise UserError(f"{path} {NO_TEXT}")
-    try:
-        document = YAML(typ="rt").load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(
-            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-        ) from None
-    except Exception as error:
-        # The library raises bare errors for some values (`2001-99-99`, `!!int x`, a bottomless nest).
-        raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
+    document = _parse(path, text)
     _check_size(path, document)
     if not isinstance(document, dict):
         raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
@@ -85,6 +78,30 @@ def load_scenario(name_or_path: str) -> Scenario:
         raise UserError("\n".join(told + more)) from None
 
 
+def _parse(path: Path, text: str) -> Any:
+    """The file's document. Raises UserError for what is no YAML, or deep or large beyond any scenario."""
+    # The library builds a document by recursion, and looks at each open bracket for each word: events first.
+    depth = values = 0
+    try:
+        for event in YAML(typ="rt").parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            values += isinstance(event, ScalarEvent | AliasEvent | CollectionStartEvent)
+            if depth > MAX_DEPTH or values > MAX_VALUES:
+                break
+        else:
+            return YAML(typ="rt").load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(
+            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from None
+    except Exception as error:
+        # The library raises bare errors for some values (`2001-99-99`, `!!int x`).
+        raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
+    raise UserError(f"{path}: {TOO_DEEP if depth > MAX_DEPTH else TOO_MANY}")
+
+
 def _check_size(path: Path, document: Any) -> None:
     """Raise UserError for what aliases make larger than any scenario, or endless: counted, not unfolded."""
     sizes: dict[int, int] = {}
@@ -94,13 +111,13 @@ def _check_size(path: Path, document: Any) -> None:
             return 1
         known = sizes.get(id(node))
         if known == 0 or depth > MAX_DEPTH:
-            raise UserError(f"{path}: not a scenario: it is nested deeper than {MAX_DEPTH}, or an alias holds itself")
+            raise UserError(f"{path}: {TOO_DEEP}, or an alias holds itself")
         if known is None:
             sizes[id(node)] = 0  # while it is counted
             inner = [*node.keys(), *node.values()] if isinstance(node, dict) else node
             known = sizes[id(node)] = 1 + sum(size(each, depth + 1) for each in inner)
         if known > MAX_VALUES:
-            raise UserError(f"{path}: not a scenario: with its aliases it has more than {MAX_VALUES:,} values")
+            raise UserError(f"{path}: {TOO_MANY}, with its aliases")
         return known
 
     size(document, 0)
