@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from loadgen.errors import UserError
+from loadgen.hosts.lock import STACK_LOCK, refuse_while_held
 from loadgen.hosts.stack_file import DockerStack, read_stack
 from loadgen.machine import ROOT
 from loadgen.presentation.plain_console import PlainConsole
@@ -93,6 +94,11 @@ def running_stack() -> Runtime:
     return open_runtime(decide(lenient=True).runtime)
 
 
+def leave_races_alone() -> None:
+    """Raise UserError while a race, or a test in the web UI, runs on this stack."""
+    refuse_while_held(CHECKOUT / load_settings_leniently(CHECKOUT).runs_dir / STACK_LOCK)
+
+
 RunOption = Annotated[str, typer.Option(help="In place of a scenario: a run, by folder or name, and what it raced.")]
 NewStack = Annotated[bool, typer.Option("--new", help="Refuse where this checkout's stack is up already.")]
 FreePorts = Annotated[
@@ -146,6 +152,7 @@ def up(
     # A race takes the images that the stack was brought up with.
     offline = offline or (engine == NO_ENGINE and what_runs()[0] == "docker")
     with alone(Paths(CHECKOUT).state):
+        leave_races_alone()
         stack = open_runtime(choice.runtime, choice.profile, offline=offline)
         for line in stack.up(engine, serving, new=new, move_ports=free_ports):
             say(line)
@@ -192,6 +199,7 @@ def engine_start(name: str) -> None:
     """Start an engine, stop the others, and wait until it is healthy."""
     stack = running_stack()
     with alone(Paths(CHECKOUT).state):
+        leave_races_alone()
         stack.setup([name])
         stack.host().start(name, on_progress=lambda text: say(f"  {text}"))
     say(f"{name}: healthy")
@@ -200,6 +208,7 @@ def engine_start(name: str) -> None:
 @engine_app.command("stop")
 def engine_stop(name: str) -> None:
     """Stop an engine."""
+    leave_races_alone()
     running_stack().host().stop(name)
     say(f"{name}: stopped")
 

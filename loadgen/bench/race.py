@@ -31,8 +31,9 @@ from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
 from loadgen.endpoints.seats import Seat, seats_of
 from loadgen.engines.needs import without_values
 from loadgen.errors import OK, UserError
-from loadgen.files import check_folder
+from loadgen.files import check_folder, write_file
 from loadgen.hosts.base import EngineHost
+from loadgen.hosts.lock import STACK_LOCK, engines_held, held
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
@@ -79,6 +80,8 @@ class Order:
     """Repeat until the verdict is clear, but no more often than this; None: as the scenario says."""
     workers: int = 1
     """Locust workers of a race without the stack."""
+    tell_folder: Path | None = None
+    """The file that the run folder's path is written to."""
     accepted: frozenset[str] = frozenset()
     """Preflight checks whose blocking findings do not stop the race."""
 
@@ -100,6 +103,11 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
     Raises:
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
     """
+    with contextlib.ExitStack() as locks:
+        return _run(order, console, judge, locks)
+
+
+def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], locks: contextlib.ExitStack) -> int:
     old = RunFolder.find(order.own_runs_dir, order.resume) if order.resume is not None else None
     engines, checkout = order.engines, order.checkout
     if old is not None:
@@ -118,8 +126,10 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
         )
     if engines is not None or order.runs_dir is not None:
         check_folder(old.path.parent if old else order.own_runs_dir)
-    stack = None if engines is not None else open_stack(checkout)
+    what = f"A race ({scenario.name})"
+    stack = None if engines is not None else _own_stack(order, what, locks)
     host, seats, notes = _choose(scenario, stack, engines or ())
+    locks.enter_context(engines_held((seat.local_url or seat.base_url for seat in seats), what))
     _check_looks(scenario, len(seats), order.most_repeats)
     if stack is not None:
         settle_serving(scenario, stack)
@@ -137,6 +147,7 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
     answers = _answer_check(scenario, seats, host, old)
     with _locust(order, seats, stack, manifest.run_id, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
+        _tell_folder(order, folder)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
@@ -159,6 +170,21 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
     if prometheus:
         show_dashboards(checkout, folder, prometheus, console)
     return judge(folder) or code
+
+
+def _own_stack(order: Order, what: str, locks: contextlib.ExitStack) -> RunningStack:
+    """The stack, held for this race. Raises UserError while another race or a test in the web UI has it."""
+    # Before its Locust is asked, which they keep busy.
+    locks.enter_context(held(order.default_runs_dir / STACK_LOCK, what))
+    stack = open_stack(order.checkout)
+    if stack.runs_dir.resolve() != order.default_runs_dir.resolve():
+        locks.enter_context(held(stack.runs_dir / STACK_LOCK, what))
+    return stack
+
+
+def _tell_folder(order: Order, folder: RunFolder) -> None:
+    if order.tell_folder is not None:
+        write_file(order.tell_folder, f"{folder.path}\n")
 
 
 def _choose(

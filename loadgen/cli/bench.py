@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -66,6 +67,9 @@ def bench(
         bool, typer.Option("--allow-short-output", help="An answer shorter than asked for is no error.")
     ] = False,
     gpu_hour: GpuHour = None,
+    tell_folder: Annotated[
+        Path | None, typer.Option(hidden=True, help="Write the run folder's path into this file.")
+    ] = None,
     accept: Accept = None,
     gate: Gate,
 ) -> None:
@@ -107,6 +111,7 @@ def bench(
         overrides,
         most_repeats=until_decided,
         workers=workers or 1,
+        tell_folder=tell_folder,
         accepted=parse_accept(accept or ()),
     )
     raise typer.Exit(run_bench(order, console, lambda folder: gate.judge_run(folder, console)))
