@@ -8,7 +8,8 @@ from typing import Literal
 
 from loadgen.analysis.samples import most_errors
 from loadgen.message import Message, counted, joined, mark, say
-from loadgen.presentation.headline import MOST_FACTS, Answers, Headline, brief, lead_mark
+from loadgen.presentation.figures import brief, lead_mark
+from loadgen.presentation.headline import MOST_FACTS, Answers, Headline
 from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing, number
