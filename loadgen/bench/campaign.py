@@ -62,6 +62,8 @@ class Campaign:
         self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep)
         self._preflight = preflight
         self._answers = answers
+        self._compared = False
+        """Whether preflight has asked the engines."""
         self._asked: str | None = None
         """The engine that preflight has just started, and left running for its first turn."""
         self._keep = scenario.between_blocks == "keep"
@@ -121,7 +123,7 @@ class Campaign:
             except BaseException:
                 self._keep_answers(tell=False)  # what was found until then
                 raise
-            self._asked = first
+            self._asked, self._compared = first, True
 
     def _keep_findings(self, findings: list[ParityFact]) -> None:
         self.manifest.parity = findings
@@ -146,6 +148,8 @@ class Campaign:
             self._run_left()
             while further is not None and (more := further(self.scenario.repeats)):
                 self._extend(more)
+                if self._preflight is not None and not self._compared:  # of a run that was complete
+                    self._compare_engines()
                 self._run_left()
         finally:
             if self._keep:
@@ -189,8 +193,7 @@ class Campaign:
     def _extend(self, more: int) -> None:
         """Put further repeats behind those of the scenario, in the manifest too, so that they can be resumed."""
         done = self.scenario.repeats
-        starts = max(1, self.scenario.starts * (done + more) // done) if self.scenario.starts > 1 else 1
-        changed = {"repeats": done + more, "starts": starts}
+        changed = self.scenario.with_repeats(done + more)
         self.scenario = self.scenario.model_copy(update=changed)
         self.manifest.scenario |= changed
         self.blocks += self.scenario.blocks(list(self.seats), range(done + 1, done + more + 1))

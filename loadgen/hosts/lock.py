@@ -31,7 +31,7 @@ def held(path: Path, what: str, stop: str = "", *, remove: bool = False) -> Iter
     """Hold a lock.
 
     Args:
-        path: its file, made where there is none.
+        path: its file, made with its folders where there is none.
         what: who holds it, in words that begin a sentence: `a race (20261128-140501-smoke)`.
         stop: how to stop that; empty for a command in a terminal.
         remove: whether the file is taken away again.
@@ -39,6 +39,10 @@ def held(path: Path, what: str, stop: str = "", *, remove: bool = False) -> Iter
     Raises:
         UserError: another holds it: who, since when, and how to stop it.
     """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
     file = _taken(path)
     try:
         stop = stop or f"Ctrl-C where it runs, or `kill -INT {os.getpid()}`"

@@ -87,3 +87,11 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "lock").symlink_to(tmp_path / "else")
     with pytest.raises(UserError, match="cannot be written"), contextlib.ExitStack() as stack:
         stack.enter_context(held(tmp_path / "lock", "Mine"))
+
+
+def test_a_folder_that_is_not_there_yet_is_made(tmp_path):
+    with lock.held(tmp_path / "runs" / "new" / ".stack.lock", "a race"):
+        assert (tmp_path / "runs" / "new" / ".stack.lock").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), lock.held(tmp_path / "file" / ".stack.lock", "a race"):
+        pass
