@@ -113,7 +113,7 @@ def _native(setting: str, block: Block, model: Model) -> NativeSetting:
     name, default = KEYS[setting]
     asked = block.get(setting)
     if asked is None:
-        value = _needed_step(block, model) if setting == "max_tokens_per_step" else None
+        value: Value | None = _needed_step(block, model) if setting == "max_tokens_per_step" else None
         note = f"KsanaLLM's default: {default}" if value is None else "the longest sequence, which a step has to hold"
         return NativeSetting(setting, None, name, value, "default", note)
     value, outcome, note = NOT_AS_IT_IS[setting](asked, block, model) if setting in NOT_AS_IT_IS else (asked, OK, "")
