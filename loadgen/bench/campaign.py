@@ -21,6 +21,7 @@ from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
+from loadgen.monitoring.exporters import silent_exporters
 from loadgen.preflight.phase import Preflight
 from loadgen.quality.phase import AnswerCheck, refuse_degenerate
 from loadgen.quality.result import QUALITY_FILE, QualityResult, save_quality
@@ -364,6 +365,9 @@ class Campaign:
             self.manifest.messages.append(message)
         if refused := ", ".join(f"{kind} {count}" for kind, count in sorted(self._driver.refused.items())):
             self._note(say("Refused at Locust's port, and not counted: {what}.", what=refused))
+        began = self.manifest.sessions[-1].started_at if self.manifest.sessions else self.manifest.started_at
+        for text in silent_exporters(self.manifest.prometheus_url, began, time.time()):
+            self._note(text)
         for facts in self.manifest.blocks:
             if facts.status == "running":
                 facts.status, facts.reason, facts.ended_at = "interrupted", facts.reason or message, time.time()
