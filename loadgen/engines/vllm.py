@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,7 @@ class VLLM(Engine):
     version_path = "/version"
     tokenize_path = "/tokenize"
     metrics_path = "/metrics"
+    kv_cache_path = "/metrics"
     prompt_logprobs = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
@@ -55,6 +57,15 @@ class VLLM(Engine):
     def tokenize_body(self, model: str, text: str) -> dict[str, Any]:
         """vLLM adds special tokens by default."""
         return {"model": model, "prompt": text, "add_special_tokens": True}
+
+    def kv_cache_tokens(self, text: str) -> int | None:
+        """Blocks by their size, of all of its data-parallel engines."""
+        tokens = 0
+        for labels in re.findall(r"^vllm:cache_config_info\{(.*)\}", text, re.MULTILINE):
+            found = [re.search(rf'(?:^|,){name}="(\d+)"', labels) for name in ("num_gpu_blocks", "block_size")]
+            blocks, size = (int(one[1]) if one else 0 for one in found)
+            tokens += blocks * size
+        return tokens or None
 
     def is_named_by(self, model: dict[str, Any]) -> bool:
         """The model list says `owned_by: vllm`."""
