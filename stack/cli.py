@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from loadgen.errors import UserError
+from loadgen.hosts.lock import STACK_LOCK, end_holder, refuse_while_held
 from loadgen.hosts.stack_file import DockerStack, read_stack
 from loadgen.machine import ROOT
 from loadgen.presentation.plain_console import PlainConsole
@@ -93,6 +95,15 @@ def running_stack() -> Runtime:
     return open_runtime(decide(lenient=True).runtime)
 
 
+def leave_races_alone() -> None:
+    """Raise UserError while a race, or a test in the web UI, runs on this stack."""
+    refuse_while_held(_stack_lock())
+
+
+def _stack_lock() -> Path:
+    return CHECKOUT / load_settings_leniently(CHECKOUT).runs_dir / STACK_LOCK
+
+
 RunOption = Annotated[str, typer.Option(help="In place of a scenario: a run, by folder or name, and what it raced.")]
 NewStack = Annotated[bool, typer.Option("--new", help="Refuse where this checkout's stack is up already.")]
 FreePorts = Annotated[
@@ -146,6 +157,7 @@ def up(
     # A race takes the images that the stack was brought up with.
     offline = offline or (engine == NO_ENGINE and what_runs()[0] == "docker")
     with alone(Paths(CHECKOUT).state):
+        leave_races_alone()
         stack = open_runtime(choice.runtime, choice.profile, offline=offline)
         for line in stack.up(engine, serving, new=new, move_ports=free_ports):
             say(line)
@@ -163,6 +175,8 @@ def down(
     """Take the stack down, whichever is up; what an interrupted `up` left behind too."""
     known = check_runtime(runtime) or what_runs()[0]
     with alone(Paths(CHECKOUT).state), contextlib.ExitStack() as afterwards:
+        if ended := end_holder(_stack_lock()):
+            say(f"ended: {ended}; what it had measured stays")
         if known == "docker" or (not runtime and not look_around().no_docker):
             containers = open_runtime("docker")
             # Called on leaving, so that processes that do not end keep no container up.
@@ -192,6 +206,7 @@ def engine_start(name: str) -> None:
     """Start an engine, stop the others, and wait until it is healthy."""
     stack = running_stack()
     with alone(Paths(CHECKOUT).state):
+        leave_races_alone()
         stack.setup([name])
         stack.host().start(name, on_progress=lambda text: say(f"  {text}"))
     say(f"{name}: healthy")
@@ -200,6 +215,7 @@ def engine_start(name: str) -> None:
 @engine_app.command("stop")
 def engine_stop(name: str) -> None:
     """Stop an engine."""
+    leave_races_alone()
     running_stack().host().stop(name)
     say(f"{name}: stopped")
 

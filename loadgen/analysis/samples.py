@@ -25,8 +25,9 @@ from loadgen.metrics.summary import summarise
 from loadgen.record import ErrorKind, RequestRecord, TpotBasis
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import Manifest
+from loadgen.scenario.cell import read_cell
 from loadgen.statistics.lengths import LENGTH_SHARE
-from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Total
+from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Load, Total
 
 FAILED = "failed"
 """Source of zeros and ones: whether a measured request failed."""
@@ -73,7 +74,13 @@ def paired(
 ) -> list[CellSample]:
     """Put two engines' samples side by side, cells in the order in which one of the two first ran them."""
     cells = dict.fromkeys(block.facts.cell for block in blocks if block.facts.cell in a or block.facts.cell in b)
-    return [CellSample(cell, a.get(cell, []), b.get(cell, [])) for cell in cells]
+    return [cell_sample(cell, a.get(cell, []), b.get(cell, [])) for cell in cells]
+
+
+def cell_sample(cell_id: str, a: Sequence[BlockSample], b: Sequence[BlockSample]) -> CellSample:
+    """One cell's blocks of both engines, with its load where the id tells it."""
+    cell = read_cell(cell_id)
+    return CellSample(cell_id, a, b, None if cell is None else Load(cell.load_unit, float(cell.load)))
 
 
 def samples_by_cell(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +32,10 @@ def bench(
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was stopped, or with --repeats or --until-decided with any.",
+        ),
     ] = None,
     endpoints: Endpoints,
     needs: EndpointNeeds,
@@ -39,7 +43,12 @@ def bench(
     requests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Measured requests a block, over the scenario's.")
     ] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, metavar="N", help="Repeats, over the scenario's.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Repeats, over the scenario's; with --resume all that the run is to have."
+        ),
+    ] = None,
     starts: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Starts of the engines, over the scenario's."),
@@ -66,6 +75,9 @@ def bench(
         bool, typer.Option("--allow-short-output", help="An answer shorter than asked for is no error.")
     ] = False,
     gpu_hour: GpuHour = None,
+    tell_folder: Annotated[
+        Path | None, typer.Option(hidden=True, help="Write the run folder's path into this file.")
+    ] = None,
     accept: Accept = None,
     gate: Gate,
 ) -> None:
@@ -92,8 +104,12 @@ def bench(
     if gpu_hour is not None:
         own_cost = None if resume is not None else find_scenario(scenario or DEFAULT_SCENARIO).cost
         overrides["cost"] = priced(own_cost, gpu_hour).model_dump()
+    extended = overrides.pop("repeats", None) if resume is not None else None
     if resume is not None and (scenario is not None or overrides):
-        raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
+        raise UserError(
+            "--resume goes on with the run's own scenario: leave out the scenario's name and its settings, but for "
+            "--repeats and --until-decided."
+        )
     if resume is None:
         gate.thresholds(find_scenario(scenario or DEFAULT_SCENARIO).fail_if)  # raises here, not after the race
     console = open_console()
@@ -105,8 +121,10 @@ def bench(
         runs_dir,
         resume,
         overrides,
+        repeats=extended,
         most_repeats=until_decided,
         workers=workers or 1,
+        tell_folder=tell_folder,
         accepted=parse_accept(accept or ()),
     )
     raise typer.Exit(run_bench(order, console, lambda folder: gate.judge_run(folder, console)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +19,7 @@ from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
 from loadgen.distributed.door import Door
 from loadgen.distributed.hand_run import HandRun
+from loadgen.distributed.locust_process import PARENT_VARIABLE
 from loadgen.distributed.messages import (
     BLOCK_END_MESSAGE,
     PLAN_OPTION,
@@ -31,6 +35,7 @@ from loadgen.distributed.sockets import MALFORMED, Server, refuse
 from loadgen.distributed.status import BlockStatus
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
+from loadgen.hosts.lock import STACK_LOCK, engines_held, held
 from loadgen.message import Message, say
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import mistyped
@@ -41,6 +46,8 @@ logger = logging.getLogger(__name__)
 WATCH_INTERVAL_S = 0.1
 UNPLANNED, IMPOSSIBLE = "unplanned", "impossible"
 T = TypeVar("T")
+NEVER_BEGAN_S = 30.0
+"""A test that was prepared so long ago and does not run has not been started."""
 GONE_S = 1.0
 """A worker that stops in order is unknown to Locust for a moment; one that is unknown for longer was lost."""
 
@@ -56,6 +63,9 @@ class Master:
         self.door = Door()
         self.planner = Planner(read_seats(), runs_dir)
         self._by_hand: HandRun | None = None
+        self._by_hand_since = 0.0
+        self._locks = contextlib.ExitStack()
+        """What the test that was started by hand holds."""
         self._in_flight: dict[str, int] = {}
         self._planning = False
         self._stop_asked = False
@@ -96,19 +106,38 @@ class Master:
         self._planning = True
         try:
             workers = self._ready_workers()
-            plan = self.planner.plan(request, workers)
-            # Planning asks the engine and takes its time: things may have changed.
-            if self._ready_workers() != workers:
-                raise UserError("A Locust worker came or went while the block was prepared: try again.")
-            if plan.scenario == BY_HAND:
-                self._by_hand = HandRun(plan, self.runs_dir)
-            self._failure = None
-            self._forget_lost_workers()
-            self.collector.begin(plan)
-            self.door.begin(plan)
-            setattr(options, PLAN_OPTION, plan.model_dump_json())
+            self._hold(request)
+            try:
+                self._begin(request, options, workers)
+            except BaseException:
+                self._locks.close()
+                raise
         finally:
             self._planning = False
+
+    def _begin(self, request: BlockRequest, options: Namespace, workers: tuple[str, ...]) -> None:
+        plan = self.planner.plan(request, workers)
+        # Planning asks the engine and takes its time: things may have changed.
+        if self._ready_workers() != workers:
+            raise UserError("A Locust worker came or went while the block was prepared: try again.")
+        if plan.scenario == BY_HAND:
+            self._by_hand_since = time.monotonic()
+            self._by_hand = HandRun(plan, self.runs_dir)
+        self._failure = None
+        self._forget_lost_workers()
+        self.collector.begin(plan)
+        self.door.begin(plan)
+        setattr(options, PLAN_OPTION, plan.model_dump_json())
+
+    def _hold(self, request: BlockRequest) -> None:
+        """Keep races off while a test is started by hand. Raises UserError while one runs, or its preflight."""
+        self._locks.close()
+        if request.scenario != BY_HAND:
+            return
+        what, stop = f"A test in the web UI ({request.engine})", "Stop in the web UI"
+        if PARENT_VARIABLE not in os.environ:  # else this Locust is no stack's, but one race's own
+            self._locks.enter_context(held(self.runs_dir / STACK_LOCK, what, stop))
+        self._locks.enter_context(engines_held(self.planner.urls(request.engine), what, stop))
 
     def _ready_workers(self) -> tuple[str, ...]:
         """Ids of the workers that wait for a block. Raises UserError when none could be started now."""
@@ -204,6 +233,8 @@ class Master:
             self.collector.flush()
             self.collector.end()
             hand_run, self._by_hand = self._by_hand, None
+            if hand_run is not None:
+                self._locks.close()
             if hand_run is not None and self.collector.block is not None:
                 hand_run.end(self.collector.block, self._failure)
             self._forget_lost_workers()
@@ -258,6 +289,8 @@ class Master:
         """Stop the block when it is complete, or when it was started by hand and has no future."""
         runner, block = self.runner, self.collector.block
         if block is None or runner.state not in (STATE_RUNNING, STATE_SPAWNING):
+            if self._by_hand is not None and time.monotonic() - self._by_hand_since > NEVER_BEGAN_S:
+                self._locks.close()
             return
         block.recut()
         # A stop in the middle of spawning is lost: users that are spawned after it would stay.

@@ -82,6 +82,10 @@ class Planner:
         """Names of the engines that can be asked for."""
         return list(self._seats)
 
+    def urls(self, engine: str) -> list[str]:
+        """Where an engine answers; empty for one that is not known."""
+        return [self._seats[engine].base_url] if engine in self._seats else []
+
     def plan(self, request: BlockRequest, workers: Sequence[str]) -> BlockPlan:
         """Return the plan for a request, to be shared out among these workers.
 

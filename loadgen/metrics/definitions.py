@@ -28,8 +28,8 @@ DEFINITIONS: dict[str, str] = {
     ),
     mark("TPOT"): mark(
         "time per output token: (arrival of the last content event - arrival of the first) / (output tokens - 1). "
-        "Where the first event holds several tokens, or the first arrival three events or more, the tokens behind it are "
-        "the divisor. There is none where the stream does not tell it."
+        "Where the first event holds several tokens, or the first arrival three events or more, the tokens behind it "
+        "are the divisor. There is none where the stream does not tell it."
     ),
     mark("ITL"): mark(
         "inter-token latency: the gaps between successive content events, always to be read with tokens per "

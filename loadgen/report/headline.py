@@ -8,7 +8,8 @@ from typing import Literal
 
 from loadgen.analysis.samples import most_errors
 from loadgen.message import Message, counted, joined, mark, say
-from loadgen.presentation.headline import MOST_FACTS, Answers, Headline, brief, lead_mark
+from loadgen.presentation.figures import brief, lead_mark
+from loadgen.presentation.headline import MOST_FACTS, Answers, Headline
 from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing, number
@@ -17,6 +18,8 @@ from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
 from loadgen.report.lost import lost_words
 from loadgen.runs.record_file import BadLine
+from loadgen.runs.resume import extend_command
+from loadgen.statistics.power import MOST_REPEATS
 from loadgen.statistics.result import Judged, Overall, Reason, Statistics
 from loadgen.statistics.words import verdict_words
 
@@ -119,7 +122,7 @@ def headline(data: ReportData) -> Headline:
     if len(data.engines) == 1:
         return Headline(_alone(data), (*_no_tpot(data), *_lost(data)))
     if any(found.verdict != "invalid" for found in data.comparisons):
-        return _compared(data)
+        return dataclasses.replace(_compared(data), following=following(data))
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         text = say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
@@ -151,6 +154,29 @@ def _compared(data: ReportData) -> Headline:
     answers = [fact for found in data.comparisons if (told := _answers(data, found)) for fact in [told.sentence]]
     facts = [*lost, *limited, *answers, *(fact for told in each for fact in told.facts[:1])]
     return Headline(joined("{a} {b}", [told.sentence for told in each]), tuple(dict.fromkeys(facts))[:MOST_FACTS])
+
+
+ENOUGH = 4
+"""Repeats that a race of one is told to make."""
+
+
+def following(data: ReportData) -> Message | None:
+    """The command that runs the repeats of which an undecided verdict speaks."""
+    had = int(data.manifest.scenario_number("repeats", 1))
+    wanted = [more for found in data.comparisons if (more := _more(found, had)) is not None]
+    repeats = had + max(wanted, default=0)
+    command = extend_command(data.manifest, repeats) if wanted and repeats <= MOST_REPEATS else ""
+    return say("To go on to {repeats} repeats: `{command}`", repeats=repeats, command=command) if command else None
+
+
+def _more(found: Statistics, had: int) -> int | None:
+    """Further repeats that would probably decide between two; None where none are needed, or nobody knows."""
+    if found.verdict != "undecided":
+        return None
+    if found.reason == "one_repeat":
+        return ENOUGH - 1 if had == 1 else None
+    judged = [found.overall[key] for key in found.settings.headline if key in found.overall]
+    return min((one.further_repeats for one in judged if one.further_repeats is not None), default=None)
 
 
 def repeat_seconds(blocks: Sequence[BlockView], engines: Sequence[str]) -> float | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.hosts.lock import held
 from loadgen.machine import by_make
 from loadgen.metrics.window import Cut
 from loadgen.record import RequestRecord
@@ -78,22 +78,23 @@ class RunFolder:
         save_manifest(manifest, folder.manifest_path)
         return folder
 
+    @property
+    def measured_something(self) -> bool:
+        """Whether it holds any record."""
+        return self.records_path.stat().st_size > 0 if self.records_path.exists() else self.parquet_path.exists()
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for one writer. Raises UserError when another process writes it now."""
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path} is being written by another race: let it end first.") from None
+        with held(self.path / ".lock", f"A race that writes {self.path}", remove=True):
             yield
-        finally:
-            os.close(folder)
 
     @classmethod
     def find(cls, runs_dir: Path, run: str | None) -> RunFolder:
-        """Find a run by path or id, or the newest readable one. Raises UserError when there is none."""
+        """Find a run by path or id, or the newest readable one that measured something, if any did.
+
+        Raises UserError when there is none.
+        """
         if run is not None:
             for candidate in (Path(run), runs_dir / run):
                 if (candidate / MANIFEST).is_file():
@@ -105,10 +106,10 @@ class RunFolder:
         if not known:
             command = "make bench" if by_make() else f"bakeoff bench --runs-dir {runs_dir}"
             raise UserError(f"There is no run in {runs_dir} yet. Make one with `{command}`.")
-        starts: dict[Path, float] = {}
+        starts: dict[Path, tuple[bool, float]] = {}
         for path in known:
             try:
-                starts[path] = load_manifest(path / MANIFEST).started_at
+                starts[path] = cls(path).measured_something, load_manifest(path / MANIFEST).started_at
             except UserError:
                 if len(known) == 1:
                     raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,15 @@ class BlockSample:
     """Why its streams carry no TPOT, in words; None where they do."""
 
 
+class Load(NamedTuple):
+    """What cells of other lengths may have in common."""
+
+    unit: str
+    """`users`, `req/s` or `batch`."""
+    value: float
+    """Above 0."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CellSample:
     """One cell's blocks of both engines, in any order, at most one a repeat and engine that counts."""
@@ -51,6 +60,8 @@ class CellSample:
     id: str
     a: Sequence[BlockSample]
     b: Sequence[BlockSample]
+    load: Load | None = None
+    """None: in no mean over the cells of one load."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

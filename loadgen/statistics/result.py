@@ -150,6 +150,16 @@ class CellResult(Strict):
     left_out: list[LeftOut]
 
 
+class LoadResult(Strict):
+    """The cells of one load, where there are several loads and it has two cells or more."""
+
+    unit: str = Field(description="users, req/s or batch")
+    value: float
+    verdict: Verdict = Field(description="over the headline metrics")
+    reason: Reason
+    metrics: dict[str, Overall]
+
+
 class Statistics(Strict):
     """The comparison of two engines over a run."""
 
@@ -168,10 +178,13 @@ class Statistics(Strict):
     scatter: Scatter = Field(
         default="own", description="shared: where the headline metrics of at least one cell or of all have it so"
     )
-    family: int = Field(description="comparisons among which Holm's correction was made")
+    family: int = Field(
+        description="comparisons of Holm's correction; those over several cells share half of the level"
+    )
     verdict: Verdict = Field(description="over the headline metrics of `overall`")
     reason: Reason
     overall: dict[str, Overall]
+    loads: list[LoadResult] = Field(default_factory=list)
     cells: list[CellResult]
 
 

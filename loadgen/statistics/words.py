@@ -132,9 +132,9 @@ def drift_words(comparison: Comparison, statistics: Statistics) -> list[Message]
 def family_words(statistics: Statistics) -> Message:
     """What was done about many comparisons."""
     return say(
-        "Holm's correction over {family} comparisons ({metrics} of every cell and of all together): if the engines "
-        "were equal, a difference would be called in at most {alpha} of runs. Other metrics carry intervals of their "
-        "own only.",
+        "Holm's correction over {family} comparisons ({metrics} of every cell, and over all cells and those of each "
+        "load, which share half of the level): if the engines were equal, a difference would be called in at most "
+        "{alpha} of runs. Other metrics carry intervals of their own only.",
         family=statistics.family,
         metrics=joined("{a}, {b}", [metric_words(key) for key in statistics.settings.headline]),
         alpha=_alpha(statistics),

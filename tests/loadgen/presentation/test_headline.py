@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from loadgen.message import of_data
-from loadgen.presentation.headline import MOST_FACTS, Answers, brief, headline, lead_mark, leader
+from loadgen.presentation.figures import brief, lead_mark, leader
+from loadgen.presentation.headline import MOST_FACTS, Answers, headline
 from loadgen.presentation.language import CHINESE
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import CellSample
@@ -133,13 +134,15 @@ def judged(share: float, low: float, high: float, *, won: bool = True) -> Overal
     ("share", "low", "high", "won", "text"),
     [
         (0.302, 0.259, 0.345, True, "30% ±4"),
+        (0.404, 0.06, 0.86, True, "40% 6–86"),
+        (0.404, -0.06, 0.9, False, "40% -6–90"),
         (0.302, 0.297, 0.307, True, "30.2% ±0.5"),
         (0.031, 0.02, 0.042, True, "3.1% ±1.1"),
         (-0.004, -0.013, 0.005, False, "0.4% ±0.9"),
         (-1 / 6, -0.2, -0.13, False, "20% ±5"),
         (0.2, 0.15, 0.25, True, "20% ±5"),
-        (0.12, -0.6, 2.0, False, "12% ±188"),
-        (0.12, -0.9, 200.0, False, "12% ±>999"),
+        (0.12, -0.6, 2.0, False, "-60–200%"),
+        (0.12, -0.9, 200.0, False, "-90–>999%"),
         (12.0, 11.0, 13.0, True, "1200% ±100"),
     ],
 )
