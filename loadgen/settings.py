@@ -23,6 +23,8 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 PREFIX = "BAKEOFF_"
 # Linux allows 107 bytes and macOS 103 for the path of a Unix socket; supervisord binds to PATH.PID first.
 SOCKET_PATH_BYTES = 103 - len(".4194304")
+ROOM_BYTES = 30
+"""Of an engine's own socket below its temporary folder: vLLM names them by a UUID, and needs no suffix."""
 
 
 class Settings(BaseSettings):
@@ -217,13 +219,21 @@ class Paths:
     def socket(self) -> Path:
         """Supervisord's Unix socket: in the state folder, or in a short private one where that path is too long."""
         usual = self.stack / "supervisor.sock"
-        if len(os.fsencode(usual)) <= SOCKET_PATH_BYTES:
-            return usual
+        return usual if len(os.fsencode(usual)) <= SOCKET_PATH_BYTES else self.short / usual.name
+
+    def temp(self, engine: str) -> Path:
+        """An engine's temporary files, which go with it; in the short folder where no socket's path would fit."""
+        usual = self.state / "engines" / engine / "tmp"
+        return usual if len(os.fsencode(usual)) + ROOM_BYTES <= SOCKET_PATH_BYTES else self.short / engine
+
+    @property
+    def short(self) -> Path:
+        """A private folder of a short path, in no checkout."""
         mark = hashlib.sha256(os.fsencode(self.checkout)).hexdigest()[:12]
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         for folder in (base, "/tmp"):  # noqa: S108 - private_folder() refuses what others own
-            path = Path(folder) / f"bakeoff-{os.getuid()}-{mark}" / "supervisor.sock"
-            if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+            path = Path(folder) / f"bakeoff-{os.getuid()}-{mark}"
+            if len(os.fsencode(path / "supervisor.sock")) <= SOCKET_PATH_BYTES:
                 break
         return path
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from loadgen.errors import UserError
-from loadgen.hosts.lock import STACK_LOCK, refuse_while_held
+from loadgen.hosts.lock import STACK_LOCK, end_holder, refuse_while_held
 from loadgen.hosts.stack_file import DockerStack, read_stack
 from loadgen.machine import ROOT
 from loadgen.presentation.plain_console import PlainConsole
@@ -96,7 +97,11 @@ def running_stack() -> Runtime:
 
 def leave_races_alone() -> None:
     """Raise UserError while a race, or a test in the web UI, runs on this stack."""
-    refuse_while_held(CHECKOUT / load_settings_leniently(CHECKOUT).runs_dir / STACK_LOCK)
+    refuse_while_held(_stack_lock())
+
+
+def _stack_lock() -> Path:
+    return CHECKOUT / load_settings_leniently(CHECKOUT).runs_dir / STACK_LOCK
 
 
 RunOption = Annotated[str, typer.Option(help="In place of a scenario: a run, by folder or name, and what it raced.")]
@@ -170,6 +175,8 @@ def down(
     """Take the stack down, whichever is up; what an interrupted `up` left behind too."""
     known = check_runtime(runtime) or what_runs()[0]
     with alone(Paths(CHECKOUT).state), contextlib.ExitStack() as afterwards:
+        if ended := end_holder(_stack_lock()):
+            say(f"ended: {ended}; what it had measured stays")
         if known == "docker" or (not runtime and not look_around().no_docker):
             containers = open_runtime("docker")
             # Called on leaving, so that processes that do not end keep no container up.

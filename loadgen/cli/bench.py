@@ -32,7 +32,10 @@ def bench(
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was stopped, or with --repeats or --until-decided with any.",
+        ),
     ] = None,
     endpoints: Endpoints,
     needs: EndpointNeeds,
@@ -40,7 +43,12 @@ def bench(
     requests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Measured requests a block, over the scenario's.")
     ] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, metavar="N", help="Repeats, over the scenario's.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Repeats, over the scenario's; with --resume all that the run is to have."
+        ),
+    ] = None,
     starts: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Starts of the engines, over the scenario's."),
@@ -96,8 +104,12 @@ def bench(
     if gpu_hour is not None:
         own_cost = None if resume is not None else find_scenario(scenario or DEFAULT_SCENARIO).cost
         overrides["cost"] = priced(own_cost, gpu_hour).model_dump()
+    extended = overrides.pop("repeats", None) if resume is not None else None
     if resume is not None and (scenario is not None or overrides):
-        raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
+        raise UserError(
+            "--resume goes on with the run's own scenario: leave out the scenario's name and its settings, but for "
+            "--repeats and --until-decided."
+        )
     if resume is None:
         gate.thresholds(find_scenario(scenario or DEFAULT_SCENARIO).fail_if)  # raises here, not after the race
     console = open_console()
@@ -109,6 +121,7 @@ def bench(
         runs_dir,
         resume,
         overrides,
+        repeats=extended,
         most_repeats=until_decided,
         workers=workers or 1,
         tell_folder=tell_folder,

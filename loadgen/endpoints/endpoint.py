@@ -211,6 +211,14 @@ class Client:
         except exceptions.HTTPError as error:
             raise UserError(f"{method} {url}: {error}") from None
 
+    def try_text(self, path: str) -> str | None:
+        """Return the text of a GET's answer, or None when the route is not there."""
+        try:
+            response = self._send("GET", path, None, INSPECT_LIMIT_S)
+        except UserError:
+            return None
+        return response.data.decode("utf-8", "replace") if response.status == 200 else None
+
     def try_call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any | None:
         """Return the JSON answer, or None when the route is not there."""
         try:

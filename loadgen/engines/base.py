@@ -25,6 +25,8 @@ class Engine:
     version_path: ClassVar[str | None] = None
     tokenize_path: ClassVar[str | None] = None
     metrics_path: ClassVar[str | None] = None
+    kv_cache_path: ClassVar[str | None] = None
+    """Route that tells how much the KV cache holds."""
     checks_model_name: ClassVar[bool] = True
     """Whether a model name that is not listed is refused."""
     prompt_logprobs: ClassVar[bool] = False
@@ -55,6 +57,10 @@ class Engine:
     def token_ids(self, reply: dict[str, Any]) -> list[int]:
         """Token ids in the answer of `tokenize_path`. Raises KeyError or TypeError when it is of another form."""
         return [int(token) for token in reply["tokens"]]
+
+    def kv_cache_tokens(self, text: str) -> int | None:
+        """Tokens that the KV cache holds, from the answer of `kv_cache_path`; None where it does not say."""
+        return None
 
     def weights(self, model: dict[str, Any]) -> tuple[str, float] | None:
         """How weights are stored and in how many bits each, from one entry of the model list; None: it does not say."""

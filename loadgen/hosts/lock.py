@@ -14,7 +14,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import psutil
 
 from loadgen.errors import UserError
 from loadgen.files import cannot_be_written
@@ -45,8 +48,8 @@ def held(path: Path, what: str, stop: str = "", *, remove: bool = False) -> Iter
         raise cannot_be_written(path, error) from None
     file = _taken(path)
     try:
-        stop = stop or f"Ctrl-C where it runs, or `kill -INT {os.getpid()}`"
-        told = {"what": what, "stop": stop, "user": _user(), "pid": os.getpid(), "since": time.time()}
+        told = {"what": what, "user": _user(), "pid": os.getpid(), "since": time.time(), "ends_on_signal": not stop}
+        told["stop"] = stop or f"Ctrl-C where it runs, or `kill -INT {os.getpid()}`"
         with contextlib.suppress(OSError):  # of another user, and not ours to write: it locks all the same
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(told).encode(), 0)
@@ -62,6 +65,51 @@ def refuse_while_held(path: Path) -> None:
     """Raise UserError where somebody holds a lock: who, since when, and how to stop it."""
     if path.exists():
         os.close(_taken(path))
+
+
+def end_holder(path: Path, limit_s: float = 60.0) -> str:
+    """End the command that holds a lock as Ctrl-C does, and wait until it has closed what it writes.
+
+    Returns who that was, in words; empty where nobody holds it, or one that no signal ends. Raises UserError where it
+    is another user's, or does not end.
+    """
+    if (told := _holder(path)) is None or told.get("ends_on_signal") is not True:
+        return ""
+    who = f"{told['what']} (process {told['pid']} of {told['user']})"
+    try:
+        process = psutil.Process(told["pid"])
+        # Others may write to the file: whom it names must have it open.
+        if not any(Path(each.path).samefile(path) for each in process.open_files()):
+            return ""
+        process.terminate()  # a job of a script may ignore Ctrl-C
+    except (psutil.NoSuchProcess, OSError):  # it has just ended
+        return ""
+    except psutil.AccessDenied:
+        raise UserError(f"{who} runs, and is not yours to end.") from None
+    deadline = time.monotonic() + limit_s
+    while (now := _holder(path)) is not None and now.get("pid") == told["pid"]:
+        if time.monotonic() > deadline:
+            raise UserError(f"{who} does not end: `kill {told['pid']}`, then try again.")
+        time.sleep(0.1)
+    return who
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    """What the holder of a lock tells of itself; None where nobody holds it, or tells what it should not."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads(os.pread(file, 4096, 0))
+            if isinstance(told, dict) and isinstance(told.get("pid"), int) and told["pid"] > 1:
+                return {"what": "", "user": "", **told}
+    finally:
+        os.close(file)
+    return None
 
 
 @contextlib.contextmanager

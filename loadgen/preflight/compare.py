@@ -17,6 +17,7 @@ def compare(samples: Samples, needs: Needs) -> list[ParityFact]:
         work_checks.check_answers(samples, needs),
         work_checks.check_model(samples, needs),
         work_checks.check_context(samples, needs),
+        work_checks.check_kv_cache(samples, needs),
         work_checks.check_prompt_tokens(samples, needs),
         work_checks.check_measured_prompts(samples, needs),
         work_checks.check_output_length(samples, needs),

@@ -29,6 +29,8 @@ class Needs:
     prefix_caching: bool | None = None
     """As its `serving:` block declares it; None where it does not."""
     allow_short_output: bool = False
+    kv_cache_tokens: int | None = None
+    """As its `serving:` block asks for it."""
 
 
 def finding(name: str, verdict: Verdict, detail: str, values: Mapping[str, object], advice: str = "") -> ParityFact:

@@ -41,6 +41,7 @@ def needs_of(scenario: Scenario) -> Needs:
         context_tokens=min((scenario.tokens_needed(cell) for cell in scenario.cells()), default=0),
         prefix_caching=scenario.serving.prefix_caching if scenario.serving else None,
         allow_short_output=scenario.allow_short_output,
+        kv_cache_tokens=scenario.serving.kv_cache_tokens if scenario.serving else None,
     )
 
 

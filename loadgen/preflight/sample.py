@@ -61,3 +61,6 @@ class EngineSample:
     prefix: PrefixProbe | None
     problem: str | None = None
     """The first refusal or failure, in the engine's words."""
+    kind: str = ""
+    kv_cache_tokens: int | None = None
+    """What its KV cache holds, as it says."""

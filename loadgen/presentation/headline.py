@@ -45,6 +45,8 @@ class Headline:
     verdict: str | None = None
     """Of the statistics; None where nothing is compared."""
     winner: str | None = None
+    following: str | None = None
+    """The command that would probably decide it; None where there is none, or nobody knows it."""
 
     def __str__(self) -> str:
         return str(self.text)
@@ -60,7 +62,9 @@ class Headline:
         data = told if isinstance(told, dict) else {"text": told}
         sentence = data.pop("text")
         facts = [as_data(fact) for fact in self.facts]
-        return {"sentence": sentence, **data, "facts": facts, "verdict": self.verdict, "winner": self.winner}
+        return {"sentence": sentence, **data, "facts": facts, "verdict": self.verdict, "winner": self.winner} | (
+            {} if self.following is None else {"following": as_data(self.following)}
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

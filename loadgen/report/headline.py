@@ -19,6 +19,8 @@ from loadgen.report.data import BlockView, ReportData
 from loadgen.report.lost import lost_words
 from loadgen.runs.manifest import BY_USER
 from loadgen.runs.record_file import BadLine
+from loadgen.runs.resume import extend_command
+from loadgen.statistics.power import MOST_REPEATS
 from loadgen.statistics.result import Judged, Overall, Reason, Statistics
 from loadgen.statistics.words import verdict_words
 
@@ -112,7 +114,7 @@ def headline(data: ReportData) -> Headline:
     if len(data.engines) == 1:
         return Headline(_alone(data), tuple(_lost(data)))
     if any(found.verdict != "invalid" for found in data.comparisons):
-        return _compared(data)
+        return dataclasses.replace(_compared(data), following=following(data))
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         text = say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
@@ -144,6 +146,29 @@ def _compared(data: ReportData) -> Headline:
     answers = [fact for found in data.comparisons if (told := _answers(data, found)) for fact in [told.sentence]]
     facts = [*lost, *limited, *answers, *(fact for told in each for fact in told.facts[:1])]
     return Headline(joined("{a} {b}", [told.sentence for told in each]), tuple(dict.fromkeys(facts))[:MOST_FACTS])
+
+
+ENOUGH = 4
+"""Repeats that a race of one is told to make."""
+
+
+def following(data: ReportData) -> Message | None:
+    """The command that runs the repeats of which an undecided verdict speaks."""
+    had = int(data.manifest.scenario_number("repeats", 1))
+    wanted = [more for found in data.comparisons if (more := _more(found, had)) is not None]
+    repeats = had + max(wanted, default=0)
+    command = extend_command(data.manifest, repeats) if wanted and repeats <= MOST_REPEATS else ""
+    return say("To go on to {repeats} repeats: `{command}`", repeats=repeats, command=command) if command else None
+
+
+def _more(found: Statistics, had: int) -> int | None:
+    """Further repeats that would probably decide between two; None where none are needed, or nobody knows."""
+    if found.verdict != "undecided":
+        return None
+    if found.reason == "one_repeat":
+        return ENOUGH - 1 if had == 1 else None
+    judged = [found.overall[key] for key in found.settings.headline if key in found.overall]
+    return min((one.further_repeats for one in judged if one.further_repeats is not None), default=None)
 
 
 def repeat_seconds(blocks: Sequence[BlockView], engines: Sequence[str]) -> float | None:

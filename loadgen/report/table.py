@@ -63,6 +63,7 @@ class TerminalTable:
         parts += [
             self._text(found.sentence, "bold"),
             *(self._text(f"  {self.say.shown(fact)}") for fact in found.facts),
+            *([self._text(f"  {self.say.shown(found.following)}")] if found.following else []),
         ]
         yield Plain(*parts)
 

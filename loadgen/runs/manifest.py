@@ -191,6 +191,10 @@ class Manifest(Lenient):
     clock: dict[str, Any] = Field(default_factory=dict)
     alpha: Annotated[float, Field(gt=1e-9, lt=1)] = 0.05
     """Level of its verdicts: less where a run was judged several times, see `until_decided`."""
+    looks: list[Count] = Field(default_factory=list, max_length=MAX_ENTRIES)
+    """Numbers of repeats at which it was or is to be judged; empty where that is once, at its end."""
+    resume: str = ""
+    """The command that goes on with it; empty where that is not known."""
     floor: dict[str, Any] | None = None
     """The load generator's own error on this host (`loadgen.client.floor.Floor`); None when it was not calibrated."""
 

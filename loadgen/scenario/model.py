@@ -331,6 +331,11 @@ class Scenario(Strict):
             return OPEN_LOOP_WARMUP
         return self.conversation.turns if self.conversation is not None else 1
 
+    def with_repeats(self, repeats: int) -> dict[str, int]:
+        """Repeats, and starts in the proportion that they have to them."""
+        starts = max(1, self.starts * repeats // self.repeats) if self.starts > 1 else 1
+        return {"repeats": repeats, "starts": starts}
+
     def blocks(self, engines: Sequence[str], repeats: Iterable[int] | None = None) -> Iterator[Block]:
         """Yield the blocks in the order they run: A B, B A, then the mirror B A, A B, and so on.
 

@@ -31,7 +31,7 @@ from stack.containers.docker_engine import DockerEngine
 from stack.containers.engines import choose_engine, engine_services, only
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
-from stack.containers.watch import ServiceState, bring_up, service_states
+from stack.containers.watch import WORKER, ServiceState, bring_up, service_states, wake_workers
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
 from stack.runtime import WITHOUT, State
@@ -161,7 +161,10 @@ class ContainerRuntime:
             compose = self.compose(settings, self.profiles, self._worked_out(engines, exporters))
             if any(each.name == "vllm" for each in engines):
                 self._open_cache(client, settings, services)
-            bring_up(compose, client, settings.project, ESSENTIAL, self._log)
+            bring_up(compose, client, settings.project, [name for name in ESSENTIAL if name != WORKER], self._log)
+            if count := wake_workers(client, settings.project):
+                say(f"{WORKER}: {count} lost the master, and {'is' if count == 1 else 'are'} started anew")
+            bring_up(compose, client, settings.project, [WORKER], self._log)
             for name in optional:
                 if name in left_out:
                     continue

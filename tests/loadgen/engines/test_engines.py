@@ -103,3 +103,12 @@ def test_context_and_version_of_the_engines_that_tell():
 def test_an_unknown_engine_is_refused_with_those_that_are_known():
     with pytest.raises(UserError, match=r"Unknown engine kind 'vlm'. Known: vllm, ksana, llamacpp, openai"):
         get_engine("vlm")
+
+
+@pytest.mark.parametrize(
+    ("page", "tokens"), [("vllm-0.24.0-gpu", 2_033_120), ("vllm-0.32.0-cpu", 5461 * 128), ("llamacpp-b11549", None)]
+)
+def test_what_vllms_kv_cache_holds(page, tokens):
+    text = (Path(__file__).parents[2] / "data" / f"{page}.metrics.txt").read_text()
+    assert get_engine("vllm").kv_cache_tokens(text) == tokens
+    assert get_engine("ksana").kv_cache_path is None and get_engine("ksana").kv_cache_tokens(text) is None

@@ -12,7 +12,7 @@ import pytest
 
 from loadgen.errors import UserError
 from loadgen.hosts import lock
-from loadgen.hosts.lock import engines_held, held, refuse_while_held
+from loadgen.hosts.lock import end_holder, engines_held, held, refuse_while_held
 
 HOLD = """
 import sys, time
@@ -56,6 +56,32 @@ def test_a_holder_that_is_killed_leaves_nothing_held(tmp_path):
     refuse_while_held(path)
     with held(path, "Mine"):
         pass
+
+
+def test_a_command_that_holds_it_is_ended(tmp_path):
+    path = tmp_path / "lock"
+    assert end_holder(path) == "", "there is none"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        assert end_holder(path).startswith(f"A race (smoke) (process {holder.pid} of ")
+        assert holder.wait() == -signal.SIGTERM
+    assert end_holder(path) == ""
+
+
+def test_a_process_that_only_the_file_names_is_left_alone(tmp_path):
+    path = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        with held(path, "A race (smoke)"):
+            path.write_text(path.read_text().replace(str(os.getpid()), str(other.pid)))
+            assert end_holder(path) == ""
+            assert other.poll() is None
+        other.communicate(b"\n")
+        assert other.returncode == 0
+
+
+def test_what_no_signal_ends_is_left_alone(tmp_path):
+    with held(tmp_path / "lock", "A test in the web UI", "Stop in the web UI"):
+        assert end_holder(tmp_path / "lock") == ""
 
 
 def test_races_run_side_by_side_unless_they_share_an_engine(shared):

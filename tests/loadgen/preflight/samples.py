@@ -40,6 +40,7 @@ SAMPLE = EngineSample(
     parameters=dict.fromkeys(("temperature", "seed", "top-p", "stop", "max-tokens"), "honoured"),
     unknown_fields="accepted",
     prefix=OFF,
+    kv_cache_tokens=65536,
 )
 
 

@@ -139,6 +139,15 @@ def test_one_repeat_decides_nothing_and_says_what_to_do(tmp_path: Path) -> None:
     assert "nothing can be said about drift" in page.text
 
 
+def test_an_undecided_run_says_with_which_command_it_goes_on(tmp_path: Path) -> None:
+    run = SyntheticRun(prompts=(256,), concurrencies=(1,), requests=5).add_all()
+    run.manifest.resume = "bakeoff bench --resume runs/x"
+    paths = write_report(run.write(tmp_path), prometheus_url=None)
+    command = "bakeoff bench --resume runs/x --repeats 4"
+    assert summary_of(paths)["headline"]["following"]["text"] == f"To go on to 4 repeats: `{command}`"
+    assert command in paths.html.read_text(encoding="utf-8") and command in paths.markdown.read_text(encoding="utf-8")
+
+
 def test_one_engine_has_intervals_and_no_statistics(tmp_path: Path) -> None:
     run = SyntheticRun(engines=["solo"], prompts=(64,), concurrencies=(1,), requests=8, repeats=3).add_all()
     paths = write_report(run.write(tmp_path), prometheus_url=None)
