@@ -56,6 +56,8 @@ class Connections:
         """A new connection's protocol."""
         if self.server is None:
             raise RuntimeError("there is no server yet")
+        if len(self._held) >= self._most:
+            self.sweep(time.monotonic())  # those that have ended must not count, nor pass for busy
         while len(self._held) >= self._most:
             idle = [protocol for protocol, state in self._held.items() if not state.busy]
             self._drop(min(idle or self._held, key=lambda protocol: self._held[protocol].since))
@@ -81,7 +83,7 @@ class Connections:
         """Forget connections that have ended, and end those that are late."""
         for protocol, state in list(self._held.items()):
             transport = getattr(protocol, "transport", None)
-            if transport is None and now - state.since > SWEEP_S:
+            if transport is None and (state.asked or now - state.since > SWEEP_S):  # it has ended, and is not just made
                 del self._held[protocol]
             elif state.busy and getattr(protocol, "_current_request", None) is None:
                 state.busy, state.since = False, now

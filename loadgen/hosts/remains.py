@@ -11,14 +11,18 @@ from pathlib import Path
 import psutil
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel keeps it
+OWN_NAMES = ("psm_", "sem.", "torch_", "nccl-", "vllm")
+"""How segments are named that processes make for one another; a file that a person put there, such as a model's
+weights, is named otherwise."""
 KEEPER = "multiprocessing.resource_tracker"
 """Python's own process that takes away what its parent has left; it ends by itself once that is gone."""
 KEEPER_LIMIT_S = 3.0
 
 
 def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
-    """The segments that these processes hold now."""
-    return {path for process in processes for path in _held(process.pid)}
+    """The segments that these processes hold now, of those that go with their makers."""
+    held = {path for process in processes for path in _held(process.pid)}
+    return {path for path in held if path.parent == SHARED_MEMORY and path.name.startswith(OWN_NAMES)}
 
 
 def kill(processes: Sequence[psutil.Process], limit_s: float = 10.0) -> list[psutil.Process]:

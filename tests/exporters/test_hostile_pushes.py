@@ -146,6 +146,21 @@ def test_the_connection_that_was_idle_longest_makes_room(monkeypatch):
     assert [protocol.aborted for protocol in held] == [True, True, False, False], "no head within 10 s"
 
 
+def test_connections_that_have_ended_push_no_new_one_out(monkeypatch):
+    now = [1.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    connections = Connections(most=3)
+    connections.server = Protocol
+    ended = [connections() for _ in range(3)]
+    for protocol in ended:  # each was answered and has gone, between two sweeps
+        state = connections._held[protocol]
+        state.busy = state.asked = True
+        protocol.transport = None
+    scrape = connections()
+    more = [connections() for _ in range(2)]
+    assert not any(protocol.aborted for protocol in (*ended, scrape, *more))
+
+
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory):
     """A KsanaLLM exporter under its container's limit of memory; yields its port and process."""

@@ -47,12 +47,21 @@ def test_what_killed_processes_held_goes_with_them():
 
 
 def test_what_somebody_still_holds_stays():
-    segment = SHARED_MEMORY / f"bakeoff-test-{os.getpid()}"
+    segment = SHARED_MEMORY / f"psm_bakeoff_test_{os.getpid()}"
     with segment.open("wb"):
         sweep({segment})
         assert segment.exists()
     sweep({segment})
     assert not segment.exists()
+
+
+def test_a_file_that_somebody_put_there_is_no_remnant():
+    weights = SHARED_MEMORY / f"bakeoff-test-{os.getpid()}.gguf"
+    try:
+        with weights.open("wb"):
+            assert weights not in shared_memory([psutil.Process()])
+    finally:
+        weights.unlink()
 
 
 def test_a_folder_for_temporary_files_begins_empty_and_goes(tmp_path):
