@@ -84,7 +84,7 @@ def main() -> NoReturn:
         "packages": launching.versions(("ksana_llm", "torch", "transformers", "tokenizers")),
         "source_commit": commit_of(server.parent),
     }
-    notes = (
+    notes: tuple[str, ...] = (
         "KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0, preempt_mode: 1), as vLLM has "
         "none: what it preempts is computed again. Nor is there a limit on its queue.",
     )
