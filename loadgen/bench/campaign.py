@@ -26,7 +26,7 @@ from loadgen.preflight.phase import Preflight
 from loadgen.quality.phase import AnswerCheck, refuse_degenerate
 from loadgen.quality.result import QUALITY_FILE, QualityResult, save_quality
 from loadgen.runs.folder import RunFolder
-from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
+from loadgen.runs.manifest import BY_USER, BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.runs.parquet import write_parquet
 from loadgen.runs.resume import same_engine
 from loadgen.scenario.context_limit import limit_context
@@ -281,7 +281,7 @@ class Campaign:
                 )
                 facts.status = "complete"
             except KeyboardInterrupt:
-                facts.status, facts.reason = "interrupted", say("interrupted by the user")
+                facts.status, facts.reason = "interrupted", BY_USER
                 self._driver.stop_quietly()
                 raise
             except (LocustGone, DiskFull) as error:

@@ -45,7 +45,7 @@ def llm_d_report(manifest: Manifest, block: BlockData, *, client_limited: bool) 
             "time": {
                 "start": _moment(window.start_ns),
                 "end": _moment(window.end_ns),
-                "duration": f"PT{(window.end_ns - window.start_ns) / 1e9:.6f}S",
+                "duration": f"PT{window.seconds:.6f}S",
             },
             "description": f"{manifest.run_id}: {facts.engine} at {facts.cell}, repeat {facts.repeat}",
         },

@@ -8,7 +8,9 @@ block are ours, of its window, because a block has requests before and behind th
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,13 +121,22 @@ def _peaks(good: Sequence[RequestRecord]) -> dict[str, float | int]:
         return {"max_output_tokens_per_s": 0.0, "max_concurrent_requests": 0}
     spans = [((r.t_send + r.wall_offset_ns) / 1e9, (e2e_ms(r) or 0.0) / 1e3) for r in good]
     first = min(start for start, _ in spans)
-    seconds = math.ceil(max(start + length for start, length in spans) - first) + 1
-    tokens, running = np.zeros(seconds), np.zeros(seconds, dtype=int)
-    for record, (start, length) in zip(good, spans, strict=True):
-        arrivals = start - first + np.asarray(record.event_offsets_ns, dtype=np.float64) / 1e9
-        np.add.at(tokens, np.minimum(arrivals.astype(int), seconds - 1), 1)
-        running[int(start - first) : int(start + length - first) + 1] += 1
-    return {"max_output_tokens_per_s": float(tokens.max()), "max_concurrent_requests": int(running.max())}
+    last = math.ceil(max(start + length for start, length in spans) - first)
+    arrived = [
+        np.minimum((start - first + np.asarray(record.event_offsets_ns, dtype=np.float64) / 1e9).astype(int), last)
+        for record, (start, _) in zip(good, spans, strict=True)
+    ]
+    # By the seconds that something is in: a clock may have put years between two requests.
+    tokens = np.unique(np.concatenate(arrived), return_counts=True)[1]
+    changes: Counter[int] = Counter()
+    for start, length in spans:
+        changes[int(start - first)] += 1
+        changes[int(start + length - first) + 1] -= 1
+    running = itertools.accumulate(changes[second] for second in sorted(changes))
+    return {
+        "max_output_tokens_per_s": float(tokens.max(initial=0)),
+        "max_concurrent_requests": max(running),
+    }
 
 
 def _gaps_s(record: RequestRecord) -> list[float]:

@@ -17,6 +17,7 @@ from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
 from loadgen.report.lost import lost_words
+from loadgen.runs.manifest import BY_USER
 from loadgen.runs.record_file import BadLine
 from loadgen.runs.resume import extend_command
 from loadgen.statistics.power import MOST_REPEATS
@@ -406,7 +407,11 @@ def _block_notice(block: BlockView, blocks: list[BlockView]) -> Notice:
         "interrupted": say("{engine} at {cell} (repeat {repeat}, attempt {attempt}) was interrupted", **_block(block)),
         "failed": say("{engine} at {cell} (repeat {repeat}, attempt {attempt}) failed", **_block(block)),
     }[block.status]
-    if block.reason:
+    if block.reason == BY_USER:  # older manifests have it as plain text
+        what = say(
+            "{engine} at {cell} (repeat {repeat}, attempt {attempt}) was interrupted by the user", **_block(block)
+        )
+    elif block.reason:
         what = say("{what}: {reason}", what=what, reason=block.reason)
     again = any(
         other.status == "complete"

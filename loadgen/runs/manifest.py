@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, WrapValidator, field_validator
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
 from loadgen.files import read_regular, write_file
+from loadgen.message import say
 from loadgen.metrics.window import CutRule
 from loadgen.validation import Count, Lenient, LongName, Moment, Name, Words, wrong_value
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from loadgen.scenario.cell import Cell
 
 SCHEMA_VERSION = 1
+BY_USER = say("interrupted by the user")
+"""Reason of a block that was."""
 MAX_BYTES = 32 << 20
 MAX_ENTRIES, MAX_ENGINES = 20_000, 64
 """Of a manifest; one of 1,000 blocks has 2 MB."""
