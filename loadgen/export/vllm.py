@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, tpots_ms, ttft_ms
 from loadgen.metrics.summary import BatchFigures, Floats, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import BlockData
@@ -83,11 +83,13 @@ def vllm_result(manifest: Manifest, block: BlockData, *, detailed: bool, client_
     }
     for name, values in (
         ("ttft", _values([ttft_ms(record) for record in good])),
-        ("tpot", _values([tpot_ms(record) for record in good])),
+        ("tpot", _values(tpots_ms(good))),
         ("itl", np.asarray(good_gaps, dtype=np.float64) * 1e3),
         ("e2el", _values([e2e_ms(record) for record in good])),
     ):
         result.update(_statistics(name, values))
+    if figures.no_tpot is not None:
+        result |= dict.fromkeys(_statistics("tpot", np.zeros(0))) | {"bakeoff_no_tpot": str(figures.no_tpot)}
     if not detailed:
         for key in DETAILS:
             del result[key]
