@@ -120,7 +120,7 @@ def break_call(bench, function, answer):
 def test_what_a_call_that_fails_may_touch(function, answer, whole):
     bench = two_cards(patience=Impatient())
     break_call(bench, function, answer)
-    bench.run(2.5)
+    bench.run(2)
     found = bench.scrape()
     assert plain(found, "1") == plain(whole, "1"), "the other card has nothing to do with it"
     assert found["up", "1"] == 1 and not [key for key in found if key[:2] == ("nvml_errors_total", "1")]
@@ -166,7 +166,7 @@ def test_nothing_impossible_is_shown(function, value, whole):
     bench = two_cards()
     bench.run(1.5)
     spoil(bench.nvml.gpus[0], function, value)
-    bench.run(10)
+    bench.run(3)
     found = bench.scrape()
     assert plain(found, "1") == plain(whole, "1")
     assert found["up", "0"] == 1
