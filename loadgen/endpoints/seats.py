@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.endpoints.endpoint import NOTHING, Endpoint, inspect_endpoint, split_url
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, NOTHING, Endpoint, inspect_endpoint, split_url
 from loadgen.endpoints.settle import Tell, settle
 from loadgen.engines import GENERIC, Api, get_engine
 from loadgen.engines.needs import SUFFIXES, Needs, Placed, option_name
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 OWN = ("kind", "model", "api", "tokenizer", "api_key_env")
 """Options of an endpoint that are not of its needs."""
+SLOW_S = 3.0
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 
 
@@ -70,18 +73,31 @@ class Seat(BaseModel):
         return os.environ.get(self.api_key_env) if self.api_key_env else None
 
     def _inspect(self, url: str, tell: Tell) -> Endpoint:
-        found = inspect_endpoint(
-            url,
-            name=self.name,
-            kind=self.kind,
-            model=self.model,
-            api=self.api,
-            tokenizer=self.tokenizer,
-            api_key=self._key(),
-            api_key_env=self.api_key_env,
-            needs=self.needs,
-        )
-        return settle(found, fixed_api=self.api is not None, tell=tell)
+        with _slow_told(lambda: tell(f"waiting for {url} to answer ({ANSWER_LIMIT_S:g} s at most for an answer)")):
+            found = inspect_endpoint(
+                url,
+                name=self.name,
+                kind=self.kind,
+                model=self.model,
+                api=self.api,
+                tokenizer=self.tokenizer,
+                api_key=self._key(),
+                api_key_env=self.api_key_env,
+                needs=self.needs,
+            )
+            return settle(found, fixed_api=self.api is not None, tell=tell)
+
+
+@contextlib.contextmanager
+def _slow_told(tell: Callable[[], None]) -> Iterator[None]:
+    """Say once what is waited for, where it takes longer than a person would watch in silence."""
+    timer = threading.Timer(SLOW_S, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
