@@ -207,7 +207,7 @@ def _row(run_id: str, engine: str, cell: str, summary: CellSummary, limited: boo
         "errors": sum(summary.errors.values()),
         "ttft_p50": show(summary.ttft_ms.p50),
         "ttft_p95": show(summary.ttft_ms.p95),
-        "tpot_mean": show(summary.tpot_ms.mean, 2),
+        "tpot_mean": show(summary.tpot_ms.mean, 2) if summary.no_tpot is None else str(summary.no_tpot),
         "tpot_p95": show(summary.tpot_ms.p95, 2),
         "output_tokens_per_s": show(summary.output_tokens_per_s),
         "requests_per_s": show(summary.requests_per_s, 2),

@@ -102,6 +102,7 @@ class Asker:
     def stream(self, prompt: Prompt, fields: dict[str, Any]) -> StreamAnswer:
         """Ask for a stream, with usage."""
         texts: list[str] = []
+        arrivals: list[float] = []
         places: list[UsagePlace] = []
         t_role: float | None = None
         t_first: float | None = None
@@ -112,6 +113,7 @@ class Asker:
                 choice = _first_choice(event)
                 if text := _text(choice):
                     texts.append(text)
+                    arrivals.append(now * 1000)
                     t_first = t_first if t_first is not None else now
                 elif t_role is None and t_first is None and _is_role(choice):
                     t_role = now
@@ -120,7 +122,7 @@ class Asker:
                     places.append(_usage_place(choice, text))
         lead = (t_first - t_role) * 1000 if t_first is not None and t_role is not None else None
         place: UsagePlace = "nowhere" if not places else places[0] if len(places) == 1 else "every event"
-        return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead)
+        return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead, tuple(arrivals))
 
     def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
         """An answer as it came: what the SDK makes of hundreds of log probabilities takes as long as the answer."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, tpots_ms, ttft_ms
 from loadgen.metrics.summary import CellSummary, Floats, itl_ms, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import BlockData
@@ -68,6 +68,7 @@ def llm_d_report(manifest: Manifest, block: BlockData, *, client_limited: bool) 
             },
             "observability": {
                 "bakeoff_client_limited": client_limited,
+                **({"bakeoff_no_tpot": str(figures.no_tpot)} if figures.no_tpot is not None else {}),
                 **({"bakeoff_batches": dataclasses.asdict(figures.batches)} if figures.batches is not None else {}),
             },
         },
@@ -83,7 +84,7 @@ def _latency(good: Sequence[RequestRecord], figures: CellSummary) -> dict[str, A
     found = {
         "time_to_first_token": _statistics([ttft_ms(record) for record in good], "ms"),
         "normalized_time_per_output_token": _statistics(per_token, "ms/token"),
-        "time_per_output_token": _statistics([tpot_ms(record) for record in good], "ms/token"),
+        "time_per_output_token": _statistics(tpots_ms(good), "ms/token"),
         "request_latency": _statistics([e2e_ms(record) for record in good], "ms"),
     }
     if figures.tokens_per_event is not None and abs(figures.tokens_per_event - 1) < ONE_TOKEN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from itertools import pairwise
 
 from loadgen.endpoints.answers import StreamAnswer
 from loadgen.message import joined, mark, say
@@ -19,6 +20,8 @@ PARAMETERS = {
     "max-tokens": say("whether max_tokens alone limits an answer"),
 }
 
+CLUMP, LEAST_EVENTS = 1.9, 8
+"""Events an arrival from which on they come in clumps, and how many events it takes to tell."""
 STATES = {"on": mark("on ({why})"), "off": mark("off ({why})"), "cannot tell": mark("cannot tell ({why})")}
 """Of a prefix cache."""
 
@@ -45,6 +48,38 @@ def check_tokens_per_event(samples: Samples, _: Needs) -> ParityFact:
         say("output tokens for each event with text, in one stream alone"),
         say("the verdict on TPOT allows for it; do not compare the gaps between events"),
     )
+
+
+def check_clumps(samples: Samples, _: Needs) -> ParityFact:
+    """Whether the events of the longest answer arrive apart, as TPOT needs."""
+    found = {sample.engine: _clump(_streams(sample)) for sample in samples}
+    values: dict[str, str] = {}
+    for engine, size in found.items():
+        apart = say("apart") if size == 1 else say("clumps of {count}", count=f"{size or 0:.0f}")
+        values[engine] = NOT_TOLD if size is None else apart
+    clumped = any(size is not None and size > 1 for size in found.values())
+    why = say(
+        "a proxy that buffers (nginx: proxy_buffering off), a gateway that packs events, or an engine that makes "
+        "several tokens a step: such a stream carries no TPOT, and none is compared"
+    )
+    return finding(
+        "clumps",
+        "noted" if clumped else "unknown" if None in found.values() else "equal",
+        say("whether the events of a long answer arrive apart"),
+        values,
+        why if clumped else say("the longest answer had too few events to tell"),
+    )
+
+
+def _clump(streams: list[StreamAnswer]) -> float | None:
+    """Events an arrival, 1 where they come apart; None where there are too few to tell."""
+    arrivals = streams[-1].arrivals_ms if streams else ()
+    if len(arrivals) < LEAST_EVENTS:
+        return None
+    gaps = [later - earlier for earlier, later in pairwise(arrivals)]
+    apart = min(1.0, 0.1 * (arrivals[-1] - arrivals[0]) / len(gaps))
+    size = len(arrivals) / (1 + sum(gap > apart for gap in gaps))
+    return size if size >= CLUMP else 1.0
 
 
 def check_role_event(samples: Samples, _: Needs) -> ParityFact:

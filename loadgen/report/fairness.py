@@ -41,6 +41,7 @@ PREFLIGHT = (
     mark("logprobs"),
     mark("usage"),
     mark("tokens-per-event"),
+    mark("clumps"),
     mark("role-event"),
     mark("temperature"),
     mark("seed"),

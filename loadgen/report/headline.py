@@ -27,7 +27,16 @@ from loadgen.statistics.words import verdict_words
 Level = Literal["bad", "warn", "info"]
 
 CAVEATS: frozenset[Reason] = frozenset(
-    {"within_floor", "below_floor", "few_requests", "tokens_per_event", "no_valid_pair", "not_measured", "not_positive"}
+    {
+        "within_floor",
+        "below_floor",
+        "few_requests",
+        "tokens_per_event",
+        "no_valid_pair",
+        "not_measured",
+        "tpot_basis",
+        "not_positive",
+    }
 )
 """Reasons that lie in the values themselves, not in how sure they are."""
 
@@ -112,7 +121,7 @@ def headline(data: ReportData) -> Headline:
     if data.capacity and data.slo is not None:
         return Headline(capacity_sentence(data.capacity, data.slo))
     if len(data.engines) == 1:
-        return Headline(_alone(data), tuple(_lost(data)))
+        return Headline(_alone(data), (*_no_tpot(data), *_lost(data)))
     if any(found.verdict != "invalid" for found in data.comparisons):
         return dataclasses.replace(_compared(data), following=following(data))
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
@@ -131,7 +140,7 @@ def headline(data: ReportData) -> Headline:
 
 def _compared(data: ReportData) -> Headline:
     """The verdict on the first engine and each other one."""
-    lost, limited = _lost(data), _limited(data)
+    lost, limited = [*_no_tpot(data), *_lost(data)], _limited(data)
     each = [
         headline_of(
             found,
@@ -203,6 +212,16 @@ def _limited(data: ReportData) -> list[Message]:
             blocks=every,
         )
     ]
+
+
+def _no_tpot(data: ReportData) -> list[Message]:
+    """Engines whose streams carry no TPOT, and why: of each its first such cell."""
+    found: dict[str, Message] = {}
+    for view in data.cells:
+        for engine, entry in view.engines.items():
+            if entry.summary is not None and entry.summary.no_tpot is not None and engine not in found:
+                found[engine] = say("No TPOT of {engine}: {why}.", engine=engine, why=entry.summary.no_tpot)
+    return list(found.values())
 
 
 def block_count(blocks: Sequence[BlockView]) -> int:

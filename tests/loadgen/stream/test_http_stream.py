@@ -21,7 +21,8 @@ import pytest
 from loadgen.stream.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
 from loadgen.stream.http_parser import ResponseParser
 from loadgen.stream.http_stream import Connection, ResponseStream
-from loadgen.stream.sse import EventDecoder, SSESplitter, StreamEvent
+from loadgen.stream.sse import SSESplitter
+from loadgen.stream.stream_event import StreamEvent, classify
 from tests.fault_server import FaultServer
 
 TOP = Path(__file__).resolve().parents[3]
@@ -58,13 +59,13 @@ def ask(connection: Connection, model: str, *, chat: bool = True, max_tokens: in
     body |= {"messages": [{"role": "user", "content": "one two three"}]} if chat else {"prompt": "one two three"}
     path = "/v1/chat/completions" if chat else "/v1/completions"
     response = connection.post(path, json.dumps(body).encode(), **timeouts)  # type: ignore[arg-type]
-    outcome, splitter, decoder = Outcome(response), SSESplitter(), EventDecoder(keep_text=True)
+    outcome, splitter = Outcome(response), SSESplitter()
     try:
         for t_ns, data in response:
-            outcome.events += [(t_ns, decoder.decode(payload)) for payload in splitter.feed(data)]
+            outcome.events += [(t_ns, classify(payload)) for payload in splitter.feed(data)]
         outcome.rest = splitter.close()
         if outcome.rest:
-            outcome.events.append((response.t_done or 0, decoder.decode(outcome.rest)))
+            outcome.events.append((response.t_done or 0, classify(outcome.rest)))
     except StreamFailure as failure:
         outcome.failure = failure
     return outcome
