@@ -62,9 +62,8 @@ def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console
 def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: int) -> str:
     """The command that goes on with a run, of these endpoints or (None) of the stack's engines."""
     if not engines:
-        return (
-            f"make bench RUN={folder.path}" if by_make() else f"bakeoff bench --resume {shlex.quote(str(folder.path))}"
-        )
+        path = shlex.quote(str(folder.path))
+        return f"make bench RUN={path}" if by_make() else f"bakeoff bench --resume {path}"
     words = ["bakeoff", "bench", "--resume", str(folder.path)]
     for seat in engines:
         words += ["--engine", f"{seat.name}={seat.base_url}" + "".join(f",{text}" for text in seat.settings())]

@@ -11,6 +11,7 @@ from flask import Flask, Response, jsonify, request
 from locust.web import WebUI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from loadgen.distributed.form import OwnFields
 from loadgen.distributed.master import Master
 from loadgen.distributed.messages import PLAN_OPTION, REQUEST_FIELD
 from loadgen.distributed.planner import read_form
@@ -38,6 +39,11 @@ COLUMNS = (
     ("client", "Load generator"),
     ("run", "Run"),
 )
+FIELDS = {
+    *("user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile", REQUEST_FIELD),
+    *OwnFields.model_fields,
+}
+"""Of the form that starts a test."""
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -142,8 +148,9 @@ def _plan_before_swarm(app: Flask, master: Master) -> None:
         options = master.environment.parsed_options
         form = request.form
         try:
-            if PLAN_OPTION in form:  # Locust would put it in place of the one that is made here
-                raise UserError(f"{PLAN_OPTION}: there is no such field.")
+            # Locust takes any field for the option of that name: files that it writes, and the plan that is made here.
+            if wrong := sorted(set(form) & set(vars(options) if options else ()) - FIELDS | set(form) & {PLAN_OPTION}):
+                raise UserError(f"{wrong[0]}: there is no such field.")
             if form.get("host", "") not in ("", StreamingUser.host):
                 raise UserError("Host: leave it as it was. What is tested is chosen as Engine, in Custom parameters.")
             if REQUEST_FIELD in form:
