@@ -17,6 +17,7 @@ import openai
 from loadgen.endpoints.answers import Answer, Refused, StreamAnswer, Token, UsagePlace
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint, tls_context
 from loadgen.engines import Api
+from loadgen.errors import without_secrets
 from loadgen.record import token_count
 from loadgen.stream.responses import as_chat
 
@@ -69,14 +70,19 @@ class Asker:
             raise Refused(self._hung, by_status=False) from None
         except openai.APIStatusError as error:
             if 300 <= error.status_code < 400:
-                place = error.response.headers.get("location", "nowhere")[:200]
+                place = self._hidden(error.response.headers.get("location", "nowhere"))[:200]
                 text = f"HTTP {error.status_code}: redirected to {place}, which is not followed: give the URL itself"
                 raise Refused(text, by_status=False) from None
             by_status = 400 <= error.status_code < 500
-            raise Refused(f"HTTP {error.status_code}: {error.message}"[:300], by_status=by_status) from None
+            raise Refused(
+                self._hidden(f"HTTP {error.status_code}: {error.message}")[:300], by_status=by_status
+            ) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
             # The SDK does not check an answer's form: one that is no object fails wherever it is looked into.
-            raise Refused(f"{type(error).__name__}: {error}"[:300], by_status=False) from None
+            raise Refused(self._hidden(f"{type(error).__name__}: {error}")[:300], by_status=False) from None
+
+    def _hidden(self, text: str) -> str:
+        return without_secrets(text, self._endpoint.headers())
 
     def close(self) -> None:
         """Close its connections."""

@@ -17,7 +17,7 @@ from urllib3 import BaseHTTPResponse, exceptions
 from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
-from loadgen.errors import UserError
+from loadgen.errors import UserError, without_secrets
 from loadgen.record import REJECTIONS
 from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 
@@ -144,7 +144,10 @@ class Client:
         self._pool = urllib3.PoolManager(ssl_context=tls_context(needs) if base_url.startswith("https:") else None)
 
     def post(self, path: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
-        """Status and text of the answer, a stream's as it came, up to its `[DONE]`. Raises `UnreachableError`."""
+        """Status and text of the answer, a stream's as it came, up to its `[DONE]`; a refusal's without our secrets.
+
+        Raises `UnreachableError`.
+        """
         response = self._send("POST", path, body, timeout_s, preload=False)
         data = bytearray()
         try:
@@ -156,7 +159,12 @@ class Client:
             pass  # what came is what it says
         finally:
             response.close()
-        return response.status, data.decode("utf-8", "replace").strip()
+        text = data.decode("utf-8", "replace").strip()
+        return response.status, text if 200 <= response.status < 300 else self.hidden(text)
+
+    def hidden(self, text: str) -> str:
+        """A text of the server's without the key and the headers' values."""
+        return without_secrets(text, self._headers)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the JSON answer.
@@ -169,13 +177,13 @@ class Client:
         text = response.data.decode("utf-8", "replace").strip()
         if not 200 <= response.status < 300:
             hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
-            detail = response.headers.get("Location") or text[:300] or "no detail"
+            detail = self.hidden(response.headers.get("Location") or text)[:300] or "no detail"
             kind = RejectedError if response.status in REJECTIONS.values() else UserError
             raise kind(f"{method} {url}: HTTP {response.status}: {detail}{hint}")
         try:
             return json.loads(response.data)
         except ValueError:
-            raise UserError(f"{method} {url}: the answer is not JSON: {text[:120]!r}") from None
+            raise UserError(f"{method} {url}: the answer is not JSON: {self.hidden(text)[:120]!r}") from None
 
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, preload: bool = True
@@ -209,7 +217,7 @@ class Client:
         except exceptions.TimeoutError:
             raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
         except exceptions.HTTPError as error:
-            raise UserError(f"{method} {url}: {error}") from None
+            raise UserError(f"{method} {url}: {self.hidden(str(error))}") from None
 
     def try_text(self, path: str) -> str | None:
         """Return the text of a GET's answer, or None when the route is not there."""

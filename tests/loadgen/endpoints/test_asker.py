@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from loadgen.endpoints.answers import Refused
 from loadgen.endpoints.asker import Asker
 from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.settle import settle
+from loadgen.engines.needs import Needs
+from loadgen.errors import UserError
 from tests.fault_server import FaultServer
 from tests.loadgen.endpoints.odd_server import Handler, served
 
@@ -149,3 +154,25 @@ def test_nothing_of_the_environment_is_sent_and_no_cookie_is_kept(monkeypatch):
         assert not [value for value in headers.values() if "mine" in value]
         assert not {"openai-organization", "openai-project", "cookie"} & {name.lower() for name in headers}
         assert {name.lower(): value for name, value in headers.items()}["authorization"] == "Bearer s3cret-key"
+
+
+def echo(where, headers, body):
+    return 400, json.dumps({"error": {"message": f"You sent {headers['Authorization']} and {headers['X-Tenant']}."}})
+
+
+def test_no_text_repeats_a_key_that_an_engine_echoes(monkeypatch):
+    monkeypatch.setenv("TENANT", 'ten"ant')
+    needs = Needs(headers=("X-Tenant=env:TENANT",))
+    with served(Handler, refuse=echo) as server:
+        endpoint = Endpoint("a", "openai", server.url, "m", "chat", api_key="s3cret-key", needs=needs)
+        asker = Asker(endpoint)
+        for ask in (asker.ask, asker.stream):
+            with pytest.raises(Refused, match=r"You sent … and …\.") as refused:
+                ask("one", {"max_tokens": 2})
+            assert "s3cret" not in str(refused.value)
+        asker.close()
+        with pytest.raises(UserError, match=r"You sent … and …\."):
+            endpoint.client().call("GET", "/v1/models")
+        assert "You sent … and …." in endpoint.client().post(endpoint.route(), endpoint.prompt("one"))[1]
+        with pytest.raises(UserError, match=r"You sent … and …\."):
+            settle(endpoint)
