@@ -37,6 +37,14 @@ def test_round_trip(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
 
 
+def test_what_utf_8_cannot_hold_is_replaced(tmp_path):
+    path = tmp_path / "manifest.json"
+    engine = a_manifest().engines[0].model_copy(update={"launch": {"k": ["é\udfff"]}})
+    save_manifest(a_manifest(engines=[engine], messages=["é ☃ \ud800"]), path)
+    found = load_manifest(path)
+    assert (found.messages, found.engines[0].launch) == (["é ☃ ?"], {"k": ["é?"]})
+
+
 def test_blocks_are_found_by_record_id():
     assert a_manifest().block("a.c.r1.a2").attempt == 2
     assert a_manifest().block("a.c.r1") is None
