@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import openai
@@ -20,6 +21,7 @@ from loadgen.record import token_count
 from loadgen.stream.responses import as_chat
 
 Prompt = str | list[int]
+OF_ANY_REQUEST = ("host", "connection", "accept", "accept-encoding", "user-agent", "content-type", "content-length")
 
 
 class Asker:
@@ -38,9 +40,22 @@ class Asker:
             api_key="none",  # the SDK insists on one
             max_retries=0,
             timeout=ANSWER_LIMIT_S,
-            # No proxy, and the authorities of measured requests.
-            http_client=openai.DefaultHttpxClient(trust_env=False, verify=tls_context(endpoint.needs)),
+            # No proxy, and the authorities of measured requests. The key goes nowhere that an answer points to.
+            http_client=openai.DefaultHttpxClient(
+                trust_env=False,
+                verify=tls_context(endpoint.needs),
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                event_hooks={"request": [self._only_own_headers]},
+            ),
         )
+
+    def _only_own_headers(self, request: Any) -> None:
+        """Without what the SDK takes from the environment: organization, project, OPENAI_CUSTOM_HEADERS."""
+        own = {*OF_ANY_REQUEST, *(name.lower() for name in self._headers)}
+        for name in list(request.headers):
+            if name.lower() not in own and not name.lower().startswith("x-stainless-"):
+                del request.headers[name]
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -53,6 +68,10 @@ class Asker:
             self._hung = f"no answer within {ANSWER_LIMIT_S:g} s"
             raise Refused(self._hung, by_status=False) from None
         except openai.APIStatusError as error:
+            if 300 <= error.status_code < 400:
+                place = error.response.headers.get("location", "nowhere")[:200]
+                text = f"HTTP {error.status_code}: redirected to {place}, which is not followed: give the URL itself"
+                raise Refused(text, by_status=False) from None
             by_status = 400 <= error.status_code < 500
             raise Refused(f"HTTP {error.status_code}: {error.message}"[:300], by_status=by_status) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
