@@ -104,9 +104,16 @@ def test_kill_9_at_any_moment_leaves_a_whole_manifest(tmp_path):
         assert len(found.messages) == int(found.run_id) % 500
 
 
+LAUGHS = '{"code": "' + "{a}" * 10 + '", "values": {"a": '
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        *(
+            (f'{{"run_id": "r", "started_at": 1, "messages": [{LAUGHS * deep}"ha"{"}}" * deep}]}}', said)
+            for deep, said in [(9, "messages.0: is a message that fills without end"), (500, "recursion limit")]
+        ),
         ("", "EOF"),
         ('{"run_id": "r"', "EOF"),
         ("[]", "object"),
@@ -124,6 +131,7 @@ def test_a_broken_manifest_is_explained_in_one_line(tmp_path, text, said):
         load_manifest(path)
     assert str(path) in str(caught.value) and said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_no_manifest(tmp_path):
