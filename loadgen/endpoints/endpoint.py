@@ -18,7 +18,7 @@ from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
 from loadgen.errors import UserError, without_secrets
-from loadgen.record import REJECTIONS
+from loadgen.record import REJECTIONS, whole_text
 from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 
 TIMEOUT_S = 30.0
@@ -282,13 +282,14 @@ def inspect_endpoint(
         raise UserError(f"{base_url} does not serve {model!r}. It serves: {', '.join(names)}.")
     entry = next((entry for entry in entries if entry.get("id") == model), entries[0] if entries else {})
     reply = client.try_call("GET", engine.version_path) if engine.version_path else None
+    version = engine.version(reply) if isinstance(reply, dict) else None
     return Endpoint(
         name=name or found,
         kind=found,
         base_url=base_url,
-        model=model,
+        model=whole_text(model),
         api=api or needs.route_api or engine.default_api,
-        version=engine.version(reply) if isinstance(reply, dict) else None,
+        version=None if version is None else whole_text(version),
         context_length=engine.context_length(entry),
         tokenizer=None if tokenizer is None else str(find_tokenizer(tokenizer)),
         api_key=api_key,
