@@ -57,6 +57,7 @@ class Asker:
         for name in list(request.headers):
             if name.lower() not in own and not name.lower().startswith("x-stainless-"):
                 del request.headers[name]
+        request.headers["accept-encoding"] = "identity"
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -77,7 +78,7 @@ class Asker:
             raise Refused(
                 self._hidden(f"HTTP {error.status_code}: {error.message}")[:300], by_status=by_status
             ) from None
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+        except (openai.OpenAIError, ValueError, AttributeError, TypeError, RecursionError) as error:
             # The SDK does not check an answer's form: one that is no object fails wherever it is looked into.
             raise Refused(self._hidden(f"{type(error).__name__}: {error}")[:300], by_status=False) from None
 

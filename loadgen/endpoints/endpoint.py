@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import ssl
+import time
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,6 +24,8 @@ from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 
 TIMEOUT_S = 30.0
 MAX_ANSWER = 1 << 20
+MAX_WHOLE_ANSWER = 16 << 20
+"""Gateways list thousands of models, and engines tell as many figures."""
 ENDS = (b"[DONE]", *(f'"type":{blank}"{kind}"'.encode() for kind in RESPONSE_ENDS for blank in ("", " ")))
 """By what a stream is known to be over, even if its connection is held."""
 NOTHING = Needs()
@@ -148,12 +151,17 @@ class Client:
 
         Raises `UnreachableError`.
         """
-        response = self._send("POST", path, body, timeout_s, preload=False)
+        response, _ = self._send("POST", path, body, timeout_s, preload=False)
+        end = time.monotonic() + timeout_s
         data = bytearray()
         try:
             while part := response.read1(65536):
                 data += part
-                if len(data) > MAX_ANSWER or any(mark in data[-len(part) - 32 :] for mark in ENDS):
+                if (
+                    len(data) > MAX_ANSWER
+                    or time.monotonic() > end
+                    or any(mark in data[-len(part) - 32 :] for mark in ENDS)
+                ):
                     break
         except exceptions.HTTPError:
             pass  # what came is what it says
@@ -173,29 +181,31 @@ class Client:
             UserError: nothing answers (`UnreachableError`), the status is not 2xx (`RejectedError`: it is busy), or
                 the answer is not JSON.
         """
-        url, response = self.base_url + path, self._send(method, path, body, timeout_s)
-        text = response.data.decode("utf-8", "replace").strip()
+        url, (response, data) = self.base_url + path, self._send(method, path, body, timeout_s)
+        text = data.decode("utf-8", "replace").strip()
         if not 200 <= response.status < 300:
             hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
             detail = self.hidden(response.headers.get("Location") or text)[:300] or "no detail"
             kind = RejectedError if response.status in REJECTIONS.values() else UserError
             raise kind(f"{method} {url}: HTTP {response.status}: {detail}{hint}")
         try:
-            return json.loads(response.data)
+            return json.loads(data)
+        except RecursionError:
+            raise UserError(f"{method} {url}: the answer is JSON that is nested too deeply.") from None
         except ValueError:
             raise UserError(f"{method} {url}: the answer is not JSON: {self.hidden(text)[:120]!r}") from None
 
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, preload: bool = True
-    ) -> BaseHTTPResponse:
-        """Raises UserError where no answer came."""
-        url = self.base_url + path
-        data, headers = None, self._headers
+    ) -> tuple[BaseHTTPResponse, bytes]:
+        """The answer's head, and its body unless it is to be read by the caller. Raises UserError where none came."""
+        url, end = self.base_url + path, time.monotonic() + timeout_s
+        data, headers = None, {**self._headers, "Accept-Encoding": "identity"}
         if body is not None:
             data, headers = json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
         try:
             # No redirect is followed: measured requests go where the URL says.
-            return self._pool.request(
+            response = self._pool.request(
                 method,
                 url,
                 body=data,
@@ -203,8 +213,23 @@ class Client:
                 timeout=timeout_s,
                 redirect=False,
                 retries=False,
-                preload_content=preload,
+                preload_content=False,
+                decode_content=False,
             )
+            if coding := response.headers.get("Content-Encoding", "").replace("identity", ""):
+                response.close()
+                raise UserError(
+                    f"{method} {url}: the answer is compressed ({self.hidden(coding)[:40]}): not asked for."
+                )
+            found = bytearray()
+            while preload and (part := response.read1(65536)):
+                found += part
+                late = time.monotonic() > end
+                if late or len(found) > MAX_WHOLE_ANSWER:
+                    response.close()
+                    why = f"no whole answer within {timeout_s:g} s" if late else "the answer has no end"
+                    raise UserError(f"{method} {url}: {why}.")
+            return response, bytes(found)
         except exceptions.SSLError as error:
             raise UnreachableError(
                 f"{self.base_url}: no TLS connection: {_innermost(error)}. "
@@ -222,10 +247,10 @@ class Client:
     def try_text(self, path: str) -> str | None:
         """Return the text of a GET's answer, or None when the route is not there."""
         try:
-            response = self._send("GET", path, None, INSPECT_LIMIT_S)
+            response, data = self._send("GET", path, None, INSPECT_LIMIT_S)
         except UserError:
             return None
-        return response.data.decode("utf-8", "replace") if response.status == 200 else None
+        return data.decode("utf-8", "replace") if response.status == 200 else None
 
     def try_call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any | None:
         """Return the JSON answer, or None when the route is not there."""

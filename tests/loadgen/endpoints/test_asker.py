@@ -176,3 +176,31 @@ def test_no_text_repeats_a_key_that_an_engine_echoes(monkeypatch):
         assert "You sent … and …." in endpoint.client().post(endpoint.route(), endpoint.prompt("one"))[1]
         with pytest.raises(UserError, match=r"You sent … and …\."):
             settle(endpoint)
+
+
+class Odd(Handler):
+    """Answers all that is asked with one body, in the coding that is given."""
+
+    coding, text = "identity", ""
+
+    def do_GET(self):
+        self._whole(200, self.text)
+
+    def end_headers(self):
+        self.send_header("Content-Encoding", self.coding)
+        super().end_headers()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"coding": "gzip"}, r"compressed \(gzip\)"),
+        ({"text": "[" * 200_000}, "nested too deeply"),
+        ({"text": " " * 70_000}, "has no end"),
+    ],
+    ids=["coded", "deep", "large"],
+)
+def test_what_an_engine_tells_of_itself_is_bounded(given, why, monkeypatch):
+    monkeypatch.setattr("loadgen.endpoints.endpoint.MAX_WHOLE_ANSWER", 60_000 if why == "has no end" else 1 << 20)
+    with served(Odd, **given) as server, pytest.raises(UserError, match=why):
+        Endpoint("a", "openai", server.url, "m", "chat").client().call("GET", "/v1/models")
