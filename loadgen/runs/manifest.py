@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, WrapValidator, field_validator
+from pydantic_core import PydanticSerializationError
 
 from loadgen.client.verdict import ClientVerdict
 from loadgen.errors import UserError
@@ -230,7 +232,11 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
     Raises:
         UserError: it cannot be written, for example because the disk is full.
     """
-    write_file(path, manifest.model_dump_json(indent=2) + "\n", sync=True)
+    try:
+        text = manifest.model_dump_json(indent=2)
+    except PydanticSerializationError:  # half of a surrogate pair in some engine's words: written as `?`
+        text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2)
+    write_file(path, text + "\n", sync=True)
 
 
 def load_manifest(path: Path) -> Manifest:

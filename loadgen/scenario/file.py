@@ -21,6 +21,8 @@ from loadgen.validation import wrong_value
 
 SHIPPED = Path(__file__).parent / "shipped"
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 256 << 10, 10_000, 30
+MAX_BITS = 1 << 12
+"""Of a whole number: Python writes none of over 4,300 digits, which YAML may have in hexadecimal."""
 MAX_TOLD = 20
 """Mistakes of one file."""
 TOO_DEEP = f"not a scenario: it is nested deeper than {MAX_DEPTH}"
@@ -108,6 +110,8 @@ def _check_size(path: Path, document: Any) -> None:
 
     def size(node: Any, depth: int) -> int:
         if not isinstance(node, dict | list | set | tuple):
+            if isinstance(node, int) and node.bit_length() > MAX_BITS:
+                raise UserError(f"{path}: a whole number in it has over a thousand digits")
             return 1
         known = sizes.get(id(node))
         if known == 0 or depth > MAX_DEPTH:

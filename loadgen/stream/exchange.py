@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
+from loadgen.errors import without_secrets
 from loadgen.record import ErrorKind, RequestRecord, http_kind
 from loadgen.stream.event_reader import EventReader
 from loadgen.stream.http_failures import ConnectionCut, StreamFailure
@@ -115,6 +116,7 @@ def _attempt(
             response.close()
         if not scheduled:
             record.t_intended = record.t_send
+        _hide_secrets(record, settings.headers)  # a StreamFailure, which is told later, has our own words
 
 
 def _read_events(
@@ -145,21 +147,22 @@ def _read_events(
     if events.done:
         connection.held_open = not response.drain(0.0 if connection.held_open else END_GRACE_S)
     if record.error is None:
-        _check_end(record, response, events)
+        _check_end(record, response, events, settings)
     if record.error is None:
         settle_tokens(record, events, settings.count_tokens, whole=settings.sends_all)
         if record.output_tokens is None and events.zero_usage and record.events:
             record.fail(ErrorKind.ZERO_USAGE, "the server counted no output token, though text came")
 
 
-def _check_end(record: RequestRecord, response: ResponseStream, events: EventReader) -> None:
+def _check_end(record: RequestRecord, response: ResponseStream, events: EventReader, settings: RequestSettings) -> None:
     """Judge how the stream ended."""
     if record.finish_reason is not None or (events.done and not record.events and not events.stray):
         return
     kind, stray = response.headers.get("content-type", "none"), events.stray
     told = f": {_error_in(stray)}" if stray else ""
     if not record.events and not events.done and not kind.startswith("text/event-stream"):
-        record.fail(ErrorKind.BAD_RESPONSE, f"the answer is no event stream (content type {kind[:80]}){told}")
+        kind = without_secrets(kind, settings.headers)[:80]
+        record.fail(ErrorKind.BAD_RESPONSE, f"the answer is no event stream (content type {kind}){told}")
     elif stray.startswith("{"):
         record.fail(ErrorKind.STREAM_ERROR, _error_in(stray))
     elif events.done:
@@ -181,6 +184,14 @@ def _http_error(record: RequestRecord, response: ResponseStream) -> None:
     if response.status is not None and 300 <= response.status < 400:
         text = f"redirected to {response.headers.get('location', 'nowhere')}"
     record.fail(http_kind(response.status), _error_in(text) or "no detail")
+
+
+def _hide_secrets(record: RequestRecord, headers: Mapping[str, str]) -> None:
+    """Have the server's words in the record repeat no key that was sent to it."""
+    if record.error_detail is not None:
+        record.error_detail = without_secrets(record.error_detail, headers)
+    if record.finish_reason not in (None, "stop", "length"):
+        record.finish_reason = without_secrets(record.finish_reason, headers)
 
 
 def _check(record: RequestRecord, settings: RequestSettings) -> None:
