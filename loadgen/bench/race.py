@@ -202,10 +202,12 @@ def _further(
 
 def _own_stack(order: Order, what: str, locks: contextlib.ExitStack) -> RunningStack:
     """The stack, held for this race. Raises UserError while another race or a test in the web UI has it."""
-    # Before its Locust is asked, which they keep busy.
-    locks.enter_context(held(order.default_runs_dir / STACK_LOCK, what))
+    usual = order.default_runs_dir
+    there = usual.is_dir()  # else nothing is made before it is known that there is a stack
+    if there:  # before its Locust is asked, which they keep busy
+        locks.enter_context(held(usual / STACK_LOCK, what))
     stack = open_stack(order.checkout)
-    if stack.runs_dir.resolve() != order.default_runs_dir.resolve():
+    if not there or stack.runs_dir.resolve() != usual.resolve():
         locks.enter_context(held(stack.runs_dir / STACK_LOCK, what))
     return stack
 

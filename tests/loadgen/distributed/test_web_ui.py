@@ -49,7 +49,7 @@ REQUEST = {
 class Ui:
     """The web UI of a Locust of our own."""
 
-    def __init__(self, url: str, runs_dir: Path, log: Path, engine_url: str) -> None:
+    def __init__(self, url: str, runs_dir: Path, log: Path, engine_url: str = "") -> None:
         self.url, self.runs_dir, self.log, self.engine_url = url, runs_dir, log, engine_url
 
     def get(self, path: str, **headers: str) -> requests.Response:
