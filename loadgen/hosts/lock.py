@@ -26,6 +26,8 @@ from loadgen.files import cannot_be_written
 
 STACK_LOCK = ".stack.lock"
 """In the folder of runs, which Locust's containers share with this machine."""
+READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Of a lock's file, which a stranger may have made a pipe."""
 STOPS = re.compile(r"Ctrl-C where it runs, or `kill -INT \d+`|Stop in the web UI")
 SHARED = (Path("/run/lock"), Path(tempfile.gettempdir()))
 """Where every user of this machine finds an engine's lock."""
@@ -100,7 +102,7 @@ def end_holder(path: Path, limit_s: float = 60.0) -> str:
 def _holder(path: Path) -> dict[str, Any] | None:
     """What the holder of a lock tells of itself; None where nobody holds it, or tells what it should not."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(path, READ_ONLY)
     except OSError:
         return None
     try:
@@ -158,7 +160,7 @@ def _open(path: Path) -> int:
         file = os.open(path, flags | os.O_RDWR, 0o666)
     except PermissionError:
         try:
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = os.open(path, READ_ONLY)
         except OSError as error:
             raise cannot_be_written(path, error) from None
     except OSError as error:

@@ -134,6 +134,7 @@ def test_a_pipe_is_no_lock_and_is_not_waited_for(tmp_path, mode):
     os.mkfifo(tmp_path / "lock", mode)
     with pytest.raises(UserError, match="no lock of ours"):
         refuse_while_held(tmp_path / "lock")
+    assert lock.end_holder(tmp_path / "lock") == ""
 
 
 def test_a_further_name_of_a_file_is_left_as_it_is(tmp_path):
