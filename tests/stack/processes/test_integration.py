@@ -19,6 +19,7 @@ import pytest
 
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.machine import unused_ports
 from loadgen.settings import Paths
 from stack.processes import strays
 from tests.loadgen.test_settings import settings_of as given_settings
@@ -33,23 +34,12 @@ pytestmark = [
 ]
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 class Checkout:
     def __init__(self, folder):
         self.folder = folder
         self.state = folder / ".bakeoff"
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("BAKEOFF_")}
-        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.ports = dict(zip(PORTS, unused_ports(len(PORTS)), strict=True))
         self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
 
     def run(self, *arguments):
