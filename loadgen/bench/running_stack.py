@@ -67,7 +67,7 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         prometheus_url=stack.urls.get("prometheus"),
         grafana_url=stack.urls.get("grafana"),
         packages=dict(setup["packages"]),
-        facts={"runtime": "processes"},
+        facts={"runtime": "processes", "profile": stack.profile},
         checkout=checkout,
     )
 

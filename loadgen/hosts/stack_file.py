@@ -19,19 +19,23 @@ class HostedEngine(BaseModel):
     kind: str
     base_url: str
     health_url: str
-    model: str
-    api: str
+    model: str | None = None
+    """None: it is asked."""
+    api: str | None = None
     log: Path
     launch_record: Path
     start_limit_s: float
     temp: Path | None = None
     """Its temporary files; None in stacks of before each had a folder of its own."""
+    port_variable: str = ""
+    """The variable of its port."""
 
 
 class SupervisorStack(BaseModel):
     """A stack of plain processes under supervisord."""
 
     runtime: str = "processes"
+    profile: str = "cpu"
     key: str = ""
     """Changes with what the stack was started with."""
     socket: Path

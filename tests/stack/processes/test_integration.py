@@ -6,27 +6,19 @@ The engine's environment and the model are this checkout's, linked, so that they
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from loadgen.errors import UserError
-from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.machine import unused_ports
 from loadgen.settings import Paths
 from stack.processes import strays
 from tests.loadgen.test_settings import settings_of as given_settings
+from tests.stack.processes.checkout import HERE, Checkout
 from tests.stack.set_up import has_llamacpp
-
-HERE = Path(__file__).resolve().parents[3]
-PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")
 
 pytestmark = [
     pytest.mark.integration,
@@ -34,51 +26,17 @@ pytestmark = [
 ]
 
 
-class Checkout:
-    def __init__(self, folder):
-        self.folder = folder
-        self.state = folder / ".bakeoff"
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("BAKEOFF_")}
-        self.ports = dict(zip(PORTS, unused_ports(len(PORTS)), strict=True))
-        self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
-
-    def run(self, *arguments):
-        if arguments[0] in ("up", "down"):
-            arguments = (*arguments, "--runtime", "processes")
-        return subprocess.run(
-            [str(self.folder / ".venv" / "bin" / "python"), "-m", "stack", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-
-    def host(self):
-        return SupervisorHost.of_checkout(self.folder)
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("stack", "loadgen", "exporters", "prometheus", "grafana/provisioning"):
-        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    # A launcher and not a link: a linked interpreter would not find this environment's packages.
-    python = folder / ".venv" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    state = folder / ".bakeoff"
+    found = Checkout(tmp_path_factory.mktemp("checkout"))
+    state = found.state
     (state / "venvs").mkdir(parents=True)
     (state / "venvs" / "llamacpp").symlink_to(Paths(HERE).venv("llamacpp"))
     (state / "models").symlink_to(Paths(HERE).models)
     if (Paths(HERE).state / "debian").exists():
         (state / "debian").symlink_to(Paths(HERE).state / "debian")
-    found = Checkout(folder)
     yield found
-    found.run("down")
-    strays.end(strays.ours(state))
+    found.end()
 
 
 @pytest.fixture(scope="module")
