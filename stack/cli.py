@@ -131,7 +131,7 @@ def setup(
     """Make the engines' environments and the model, where the stack is plain processes; what is there is kept."""
     named = check_runtime(runtime) or decide().runtime
     found = raced(scenario, run)
-    engines = [name for name in found.engines if name in ENGINES] if found else []
+    engines = [name for name in found.stack_engines if name in ENGINES] if found else []
     with alone(Paths(CHECKOUT).state):
         open_runtime(named).setup(engine or engines, verify=verify)
 

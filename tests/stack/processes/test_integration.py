@@ -19,6 +19,7 @@ import pytest
 
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.runs.folder import RunFolder
 from loadgen.settings import Paths
 from stack.processes import strays
 from tests.loadgen.test_settings import settings_of as given_settings
@@ -52,11 +53,11 @@ class Checkout:
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
 
-    def run(self, *arguments):
+    def run(self, *arguments, program="stack"):
         if arguments[0] in ("up", "down"):
             arguments = (*arguments, "--runtime", "processes")
         return subprocess.run(
-            [str(self.folder / ".venv" / "bin" / "python"), "-m", "stack", *arguments],
+            [str(self.folder / ".venv" / "bin" / "python"), "-m", program, *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -162,6 +163,30 @@ def test_ps_and_logs(stack):
     unknown = stack.run("logs", "nobody")
     assert unknown.returncode == 2
     assert "there are" in unknown.stderr and "llamacpp" in unknown.stderr
+
+
+def test_two_settings_of_one_engine_race_under_their_own_names(stack):
+    scenario = {"name": "ab", "question": "?", "prompt_tokens": [16], "output_tokens": [2], "requests": 2}
+    one = {"name": "one", "engine": "llamacpp"}
+    two = {"name": "two", "engine": "llamacpp", "serving": {"max_batch_size": 2}}
+    scenario |= {"load": {"concurrency": [1]}, "engines": [one, two], "serving": {"max_batch_size": 1}}
+    (stack.folder / "ab.yaml").write_text(json.dumps(scenario))
+    result = stack.run("bench", "ab.yaml", program="loadgen")
+    assert result.returncode in (0, 6), result.stdout + result.stderr
+    assert "two is llamacpp with max_batch_size: 2." in result.stdout
+    run = RunFolder.find(stack.folder / "runs", None).load()
+    assert {record.engine for block in run.blocks for record in block.records} == {"one", "two"}
+    assert [(block.facts.engine, block.facts.status, len(block.measured)) for block in run.blocks] == [
+        ("one", "complete", 2),
+        ("two", "complete", 2),
+    ]
+    found = {facts.name: facts for facts in run.manifest.engines}
+    assert [(facts.seat, facts.launch["settings"]["n_parallel"]) for facts in found.values()] == [
+        ("llamacpp", 1),
+        ("llamacpp", 2),
+    ]
+    assert stack.host().running() == []
+    assert stack.run("up", "--engine", "llamacpp").returncode == 0
 
 
 def test_other_settings_are_not_mixed_in(stack):
