@@ -28,16 +28,12 @@ class VariantHost:
 
     def __init__(self, host: EngineHost, settings: Mapping[str, Setting], declare: Callable[[str], None]) -> None:
         """`declare` writes a block for the launchers, whoever runs."""
+        self.restarts = host.restarts
         self._host = host
         self._settings = dict(settings)
         self._declare = declare
         self._held: dict[str, str] = {}
         """The name under which each engine was started last."""
-
-    @property
-    def restarts(self) -> bool:
-        """As the host does."""
-        return self._host.restarts
 
     def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
         """Start the engine with this name's settings (see EngineHost.start)."""

@@ -17,9 +17,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loadgen.bench.block_driver import BlockDriver
+from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import BlockFacts
+from loadgen.runs.record_file import read_records
+from loadgen.scenario.model import Scenario
 from loadgen.settings import Paths
 from stack.processes import strays
 from tests.loadgen.test_settings import settings_of as given_settings
@@ -53,11 +57,11 @@ class Checkout:
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
 
-    def run(self, *arguments, program="stack"):
+    def run(self, *arguments):
         if arguments[0] in ("up", "down"):
             arguments = (*arguments, "--runtime", "processes")
         return subprocess.run(
-            [str(self.folder / ".venv" / "bin" / "python"), "-m", program, *arguments],
+            [str(self.folder / ".venv" / "bin" / "python"), "-m", "stack", *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -165,28 +169,30 @@ def test_ps_and_logs(stack):
     assert "there are" in unknown.stderr and "llamacpp" in unknown.stderr
 
 
-def test_two_settings_of_one_engine_race_under_their_own_names(stack):
-    scenario = {"name": "ab", "question": "?", "prompt_tokens": [16], "output_tokens": [2], "requests": 2}
-    one = {"name": "one", "engine": "llamacpp"}
-    two = {"name": "two", "engine": "llamacpp", "serving": {"max_batch_size": 2}}
-    scenario |= {"load": {"concurrency": [1]}, "engines": [one, two], "serving": {"max_batch_size": 1}}
-    (stack.folder / "ab.yaml").write_text(json.dumps(scenario))
-    result = stack.run("bench", "ab.yaml", program="loadgen")
-    assert result.returncode in (0, 6), result.stdout + result.stderr
-    assert "two is llamacpp with max_batch_size: 2." in result.stdout
-    run = RunFolder.find(stack.folder / "runs", None).load()
-    assert {record.engine for block in run.blocks for record in block.records} == {"one", "two"}
-    assert [(block.facts.engine, block.facts.status, len(block.measured)) for block in run.blocks] == [
-        ("one", "complete", 2),
-        ("two", "complete", 2),
-    ]
-    found = {facts.name: facts for facts in run.manifest.engines}
-    assert [(facts.seat, facts.launch["settings"]["n_parallel"]) for facts in found.values()] == [
-        ("llamacpp", 1),
-        ("llamacpp", 2),
-    ]
+def test_two_settings_of_one_engine_take_turns_under_their_own_names(stack):
+    engines = [{"name": f"b{size}", "engine": "llamacpp", "serving": {"max_batch_size": size}} for size in (1, 2)]
+    fields = {"name": "ab", "question": "?", "prompt_tokens": [16], "output_tokens": [2], "requests": 2}
+    scenario = Scenario.model_validate({**fields, "load": {"concurrency": [1]}, "engines": engines})
+    there = open_stack(stack.folder)
+    seats, notes = choose_seats(scenario, there)
+    assert notes == ["b1 is llamacpp with max_batch_size: 1.", "b2 is llamacpp with max_batch_size: 2."]
+    host = settle_serving(scenario, there, seats)
+    (there.runs_dir / "ab").mkdir(parents=True)
+    driver = BlockDriver(scenario, "ab", host, there.locust, print, seats={seat.name: seat for seat in seats})
+    for block in scenario.blocks([seat.name for seat in seats]):
+        host.start(block.engine)
+        assert host.running() == [block.engine] and host.is_up(block.engine)
+        launched = host.describe(block.engine)
+        assert (launched["seat"], launched["settings"]["n_parallel"]) == ("llamacpp", int(block.engine[1]))
+        facts = BlockFacts.begun(block.id, block.engine, block.cell, warmup_requests=1, measured_requests=2)
+        driver.attempt(block, facts, lambda _: None)
+    records, _ = read_records(there.runs_dir / "ab" / "requests.jsonl")
+    assert {(record.engine, record.block) for record in records if record.ok} == {
+        (name, f"{name}.p0016-o0002-c001.r1") for name in ("b1", "b2")
+    }
+    host.stop_all()
     assert stack.host().running() == []
-    assert stack.run("up", "--engine", "llamacpp").returncode == 0
+    stack.host().start("llamacpp")
 
 
 def test_other_settings_are_not_mixed_in(stack):
