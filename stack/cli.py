@@ -149,7 +149,7 @@ def setup(
     found = raced(scenario, run)
     with alone(Paths(CHECKOUT).state):
         stack = open_runtime(choice.runtime, choice.profile)
-        engines = [name for name in found.engines if name in stack.can_set_up()] if found else []
+        engines = [name for name in found.stack_engines if name in stack.can_set_up()] if found else []
         stack.setup(engine or engines, verify=verify)
 
 

@@ -83,10 +83,20 @@ def declare_serving(checkout: Path, text: str, host: EngineHost) -> None:
     """
     path = serving_file(checkout)
     try:
-        if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
-            host.stop_all()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, text, mode=0o644)
+        changed = text != (path.read_text(encoding="utf-8") if path.exists() else "")
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+    if changed:
+        host.stop_all()
+        write_serving(checkout, text)
+
+
+def write_serving(checkout: Path, text: str) -> None:
+    """Have engines that are started from now on use these settings; those that run go on. Raises UserError."""
+    path = serving_file(checkout)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, text, mode=0o644)
     except OSError as error:
         raise cannot_be_written(path, error) from None
 

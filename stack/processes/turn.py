@@ -168,13 +168,20 @@ def become(options: argparse.Namespace) -> NoReturn:
         )
     if options.record:
         os.environ.update(variables)
-        own = redacted_arguments(shlex.split(options.command[-1], comments=False, posix=True))
+        own = redacted_arguments(_words_of(options.command[-1]))
         facts = {"cwd": str(ROOT), **gpu_facts()}
         Launch(own, variables, (), facts, (OWN_NOTE,)).record(options.record)
         Launch([program, *options.command[1:]], variables, (), {}).become(options.engine, ROOT)
     # What its environment brings beside its Python, such as ninja, is found as in an activated one.
     path = f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     os.execve(program, [program, *options.command[1:]], {**os.environ, "PATH": path, **variables})  # noqa: S606 - the supervisor's own
+
+
+def _words_of(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # the shell will say what is wrong with it
+        return command.split()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

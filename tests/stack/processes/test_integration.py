@@ -13,7 +13,12 @@ import time
 import psutil
 import pytest
 
+from loadgen.bench.block_driver import BlockDriver
+from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.errors import UserError
+from loadgen.runs.manifest import BlockFacts
+from loadgen.runs.record_file import read_records
+from loadgen.scenario.model import Scenario
 from loadgen.settings import Paths
 from stack.processes import strays
 from tests.loadgen.test_settings import settings_of as given_settings
@@ -110,6 +115,32 @@ def test_ps_and_logs(stack):
     unknown = stack.run("logs", "nobody")
     assert unknown.returncode == 2
     assert "there are" in unknown.stderr and "llamacpp" in unknown.stderr
+
+
+def test_two_settings_of_one_engine_take_turns_under_their_own_names(stack):
+    engines = [{"name": f"b{size}", "engine": "llamacpp", "serving": {"max_batch_size": size}} for size in (1, 2)]
+    fields = {"name": "ab", "question": "?", "prompt_tokens": [16], "output_tokens": [2], "requests": 2}
+    scenario = Scenario.model_validate({**fields, "load": {"concurrency": [1]}, "engines": engines})
+    there = open_stack(stack.folder)
+    seats, notes = choose_seats(scenario, there)
+    assert notes == ["b1 is llamacpp with max_batch_size: 1.", "b2 is llamacpp with max_batch_size: 2."]
+    host = settle_serving(scenario, there, seats)
+    (there.runs_dir / "ab").mkdir(parents=True)
+    driver = BlockDriver(scenario, "ab", host, there.locust, print, seats={seat.name: seat for seat in seats})
+    for block in scenario.blocks([seat.name for seat in seats]):
+        host.start(block.engine)
+        assert host.running() == [block.engine] and host.is_up(block.engine)
+        launched = host.describe(block.engine)
+        assert (launched["seat"], launched["settings"]["n_parallel"]) == ("llamacpp", int(block.engine[1]))
+        facts = BlockFacts.begun(block.id, block.engine, block.cell, warmup_requests=1, measured_requests=2)
+        driver.attempt(block, facts, lambda _: None)
+    records, _ = read_records(there.runs_dir / "ab" / "requests.jsonl")
+    assert {(record.engine, record.block) for record in records if record.ok} == {
+        (name, f"{name}.p0016-o0002-c001.r1") for name in ("b1", "b2")
+    }
+    host.stop_all()
+    assert stack.host().running() == []
+    stack.host().start("llamacpp")
 
 
 def test_other_settings_are_not_mixed_in(stack):
