@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.security.memory import peak_mb
+from loadgen.machine import unused_ports
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 SENDERS = 4
@@ -103,9 +104,7 @@ def holding(port: int, first: bytes) -> Iterator[None]:
 @contextlib.contextmanager
 def exporter() -> Iterator[tuple[int, int]]:
     """A KsanaLLM exporter; yields its port and process id."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = unused_ports(1)
     command = [sys.executable, "-m", "exporters.ksana", "--port", str(port), "--log-level", "error"]
     with subprocess.Popen(command) as process:
         try:

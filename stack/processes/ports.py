@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.machine import unused_ports
 from loadgen.settings import Settings
 from stack.processes import strays
 from stack.processes.programs import Program
@@ -57,9 +57,7 @@ def _free_port(port: int, used: set[int]) -> int:
     found = next((each for each in near if strays.port_is_free(each)), None)
     if found is not None:
         return found
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return next(each for each in unused_ports(100) if each not in used)
 
 
 def with_ports(settings: Settings, moved: dict[str, int]) -> Settings:
