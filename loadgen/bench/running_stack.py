@@ -43,6 +43,8 @@ class RunningStack:
     """For the manifest."""
     checkout: Path
     """Whose stack it is."""
+    urls: Mapping[str, str]
+    """Where its services answer, by name."""
 
 
 def open_stack(checkout: Path) -> RunningStack:
@@ -69,6 +71,7 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         packages=dict(setup["packages"]),
         facts={"runtime": "processes"},
         checkout=checkout,
+        urls=stack.urls,
     )
 
 
@@ -111,6 +114,7 @@ def _containers(stack: DockerStack, checkout: Path) -> RunningStack:
             "docker_version": host.version(),
         },
         checkout=checkout,
+        urls=stack.urls,
     )
 
 
