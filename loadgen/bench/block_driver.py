@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from loadgen.bench.block_watch import BlockFailed, BlockWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.distributed.status import BlockStatus
+from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
@@ -38,14 +40,16 @@ class BlockDriver:
         locust: LocustClient,
         note: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
+        seats: Mapping[str, Seat] = MappingProxyType({}),
     ) -> None:
-        """`note` puts down what a person should know of."""
+        """`note` puts down what a person should know of; `seats` are those whose names Locust may not know."""
         self._scenario = scenario
         self._run_id = run_id
         self._host = host
         self._locust = locust
         self._note = note
         self._sleep = sleep
+        self._seats = seats
         self.enough: Callable[[BlockFacts], str | None] = lambda facts: None
         """Why a running block need not go on, or None; asked again and again."""
         self._workers = 1
@@ -68,6 +72,7 @@ class BlockDriver:
                 scenario=self._scenario.name,
                 block=facts.record_id,
                 engine=block.engine,
+                stack_name=(self._seats[block.engine].variant_of or "") if block.engine in self._seats else "",
                 cell=cell,
                 arrival="trace" if cell.trace else self._scenario.load.arrival,
                 requests=facts.measured_requests,

@@ -40,10 +40,8 @@ def pages_of(
             seat = by_name[engine]
             kind = next((facts.kind for facts in manifest.engines if facts.name == engine), seat.kind) or GENERIC
             url = seat.local_url or seat.base_url
-            label = _label(seat)
-            found[engine] = Pages(
-                _reader(seat, kind, services), label, gpu_reader, (label, engine, f"port-{urlsplit(url).port or 80}")
-            )
+            called = (seat.stack_name, engine, f"port-{urlsplit(url).port or 80}")
+            found[engine] = Pages(_reader(seat, kind, services), seat.stack_name, gpu_reader, called)
         return found[engine]
 
     return pages
@@ -63,8 +61,3 @@ def _reader(seat: Seat, kind: str, services: Mapping[str, str]) -> PageReader | 
     except UserError:  # whoever sends requests says so
         return None
     return PageReader((seat.local_url or seat.base_url) + path, *access)
-
-
-def _label(seat: Seat) -> str:
-    """What the exporters call the engine: the stack's name of it, where a race has another."""
-    return getattr(seat, "variant_of", None) or seat.name

@@ -137,14 +137,14 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     locks.enter_context(engines_held((seat.local_url or seat.base_url for seat in seats), what))
     check_looks(scenario, len(seats), order.most_repeats)
     if stack is not None:
-        settle_serving(scenario, stack)
+        host = settle_serving(scenario, stack, seats)
     prometheus = stack.prometheus_url if stack else None
     if old is None:
         scenario, told = _leave_out(scenario, () if stack else seats, console)
         manifest = _new_manifest(scenario, stack, order)
         if engines is not None:
             notes += [ALL_UP] if len(seats) > 1 else []
-            notes += [NOT_APPLIED] if scenario.serving is not None else []
+            notes += [NOT_APPLIED] if scenario.serving is not None or scenario.variants else []
         notes += told
         manifest.messages += notes
     else:

@@ -47,6 +47,13 @@ class Seat(BaseModel):
     metrics: str | None = None
     """Where its metrics page is, when it is not where its kind has it: KsanaLLM's is its exporter's."""
     needs: Needs = NOTHING
+    variant_of: Name | None = None
+    """The stack's engine that it is a setting of, where it has a name of its own."""
+
+    @property
+    def stack_name(self) -> str:
+        """What the stack calls the engine."""
+        return self.variant_of or self.name
 
     def inspect(self, tell: Tell = logger.info) -> Endpoint:
         """Ask the engine what it is, where traffic reaches it, and what it needs; `tell` gets a line for each such.

@@ -22,6 +22,7 @@ from loadgen.metrics.summary import CellSummary, Floats, itl_ms, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import EngineFacts, Manifest
+from loadgen.scenario.serving import asked_of
 
 VERSION = "0.2.1"
 PERCENTILES = {"p0p1": 0.1, "p99p9": 99.9} | {f"p{p}": float(p) for p in (1, 5, 10, 25, 50, 75, 90, 95, 99)}
@@ -126,7 +127,7 @@ def _component(manifest: Manifest, engine: EngineFacts) -> dict[str, Any]:
     gpus = manifest.host.get("gpus") if manifest.stack else None
     standardized: dict[str, Any] = {"kind": "generic", **shared, "model": {"name": engine.model}}
     if gpus:
-        parallel = _parallel(manifest)
+        parallel = _parallel(manifest, engine)
         standardized |= {
             "kind": "inference_engine",
             "role": "replica",
@@ -143,8 +144,8 @@ def _component(manifest: Manifest, engine: EngineFacts) -> dict[str, Any]:
     }
 
 
-def _parallel(manifest: Manifest) -> int:
-    size = _mapping(manifest.scenario.get("serving")).get("tensor_parallel_size")
+def _parallel(manifest: Manifest, engine: EngineFacts) -> int:
+    size = asked_of(manifest.scenario, engine.name).get("tensor_parallel_size")
     return size if isinstance(size, int) else 1
 
 

@@ -61,6 +61,12 @@ class EngineFacts(Lenient):
     launch: dict[str, Any] = Field(default_factory=dict)
     """What the engine host knows: argv, environment without secrets, notes, packages, weights and their hash."""
 
+    @property
+    def seat(self) -> str:
+        """What the stack and its exporters call the engine: another name where it raced as one of its settings."""
+        seat = self.launch.get("seat")
+        return seat if isinstance(seat, str) and seat else self.name
+
     @classmethod
     def of(cls, endpoint: Endpoint, recipe: PromptRecipe, launch: dict[str, Any] | None = None) -> EngineFacts:
         """Put down an endpoint, how prompts are made for it, and how it was launched; never its API key."""

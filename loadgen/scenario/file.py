@@ -130,12 +130,13 @@ def _check_size(path: Path, document: Any) -> None:
 def _explain(path: Path, document: Any, item: Any) -> str:
     """One line a mistake: file, line, key, what is wrong, hint."""
     location: tuple[str | int, ...] = item["loc"]
-    line = _line_of(document, location)
-    key = ".".join(str(step) for step in location)
+    written = _written(document, location)
+    line = _line_of(document, written)
+    key = ".".join(str(step) for step in (location if written == location else ("engines", *location[1:])))
     message = wrong_value(item)
     if item["type"] == "value_error":  # our own checks over several keys begin with the key they are about
         named = re.match(r"`([a-z_.]+)`", message)
-        line = _line_of(document, [*location, *named[1].split(".")]) if named else line
+        line = _line_of(document, [*written, *named[1].split(".")]) if named else line
     if item["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in _owner(location).model_fields.items()]
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -144,6 +145,14 @@ def _explain(path: Path, document: Any, item: Any) -> str:
     # A key that is missing at the top has no line.
     where = path if item["type"] == "missing" and len(location) == 1 else f"{path}:{line + 1}"
     return f"{where}: {'`' + key + '`: ' if key else ''}{message}"
+
+
+def _written(document: Any, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where a mistake stands in the file: what is kept as `endpoints` and `variants` is written below `engines`."""
+    if len(location) < 2 or location[0] not in ("endpoints", "variants") or location[0] in document:
+        return location
+    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in document["engines"]]
+    return ("engines", names.index(location[1]), *location[2:])
 
 
 def _line_of(document: Any, location: Sequence[str | int]) -> int:

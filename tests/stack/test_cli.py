@@ -19,6 +19,9 @@ class Recorder:
     def __init__(self, name, calls):
         self.name, self.calls, self.fails = name, calls, False
 
+    def can_set_up(self):
+        return ["llamacpp", "vllm"]
+
     def setup(self, engines, *, verify=False):
         self.calls.append((self.name, "setup", list(engines)))
 
@@ -46,6 +49,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.delenv("BAKEOFF_RUNTIME", raising=False)
     monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
     monkeypatch.setattr(cli, "look_around", lambda: Found(no_docker=""))
+    monkeypatch.setattr(cli, "gpus_here", lambda: "no NVIDIA driver here")
     monkeypatch.setattr(cli, "open_runtime", lambda name, profile="cpu", offline=False: made[name])
     (tmp_path / ".bakeoff" / "stack").mkdir(parents=True)
     return tmp_path, made, calls

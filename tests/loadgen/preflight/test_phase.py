@@ -172,3 +172,6 @@ def test_needs_are_the_scenarios():
     assert needs_of(Scenario.model_validate(fields)) == Needs(10, None), "longer cells are left out of the race"
     with_cache = Scenario.model_validate({**fields, "serving": {"prefix_caching": False}})
     assert needs_of(with_cache) == Needs(10, False)
+    variant = {"name": "b", "engine": "vllm", "serving": {"prefix_caching": True}}
+    apart = Scenario.model_validate({**fields, "serving": {"prefix_caching": False}, "engines": ["vllm", variant]})
+    assert needs_of(apart) == Needs(10, False, own={"b": {"prefix_caching": True}})
