@@ -94,6 +94,7 @@ COUNTERS = frozenset(
 SERIES = {series: engine for engine, names in NAMES.items() for made_of in names.values() for series in made_of}
 
 GPU_SERIES = {
+    "bakeoff_gpu_devices",
     "bakeoff_gpu_engine_memory_bytes",
     "bakeoff_gpu_engine_processes",
     "bakeoff_gpu_energy_joules_total",

@@ -132,6 +132,10 @@ def test_gpus_of_strangers_are_all_gpus():
         read_gpus(page("llamacpp-b11549"), [])
 
 
+def test_a_machine_without_a_gpu_has_no_figures_and_no_fault():
+    assert read_gpus("bakeoff_gpu_devices 0.0\n", ["vllm"]) == {}
+
+
 def test_every_name_is_of_one_engine_only():
     series = [name for names in NAMES.values() for made_of in names.values() for name in made_of]
     assert all(sum(name in str(names) for names in NAMES.values()) == 1 for name in series)
