@@ -59,7 +59,9 @@ def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: int) -> str:
+def resume_command(
+    folder: RunFolder, engines: Sequence[Seat] | None, workers: int, gpu_metrics: str | None = None
+) -> str:
     """The command that goes on with a run, of these endpoints or (None) of the stack's engines."""
     if not engines:
         path = shlex.quote(str(folder.path))
@@ -67,5 +69,6 @@ def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: i
     words = ["bakeoff", "bench", "--resume", str(folder.path)]
     for seat in engines:
         words += ["--engine", f"{seat.name}={seat.base_url}" + "".join(f",{text}" for text in seat.settings())]
+    words += ["--gpu-metrics", gpu_metrics] if gpu_metrics else []
     words += ["--workers", str(workers)] if workers > 1 else []
     return shlex.join(words)

@@ -47,6 +47,8 @@ class RunningStack:
     """For the manifest."""
     checkout: Path
     """Whose stack it is."""
+    urls: Mapping[str, str]
+    """Where its services answer, by name."""
 
 
 def open_stack(checkout: Path) -> RunningStack:
@@ -73,6 +75,7 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         packages=dict(setup["packages"]),
         facts={"runtime": "processes", "profile": stack.profile},
         checkout=checkout,
+        urls=stack.urls,
     )
 
 
@@ -115,6 +118,7 @@ def _containers(stack: DockerStack, checkout: Path) -> RunningStack:
             "docker_version": host.version(),
         },
         checkout=checkout,
+        urls=stack.urls,
     )
 
 

@@ -9,10 +9,11 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, NOTHING, Endpoint, inspect_endpoint, split_url
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, NOTHING, Endpoint, inspect_endpoint, normalise_url, split_url
 from loadgen.endpoints.settle import Tell, settle
 from loadgen.engines import GENERIC, Api, get_engine
 from loadgen.engines.needs import SUFFIXES, Needs, Placed, option_name
@@ -21,7 +22,7 @@ from loadgen.validation import Name
 
 logger = logging.getLogger(__name__)
 
-OWN = ("kind", "model", "api", "tokenizer", "api_key_env")
+OWN = ("kind", "model", "api", "tokenizer", "api_key_env", "metrics")
 """Options of an endpoint that are not of its needs."""
 SLOW_S = 3.0
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
@@ -43,6 +44,8 @@ class Seat(BaseModel):
     tokenizer: str | None = None
     api_key_env: str | None = None
     """Name of the environment variable that holds the endpoint's key."""
+    metrics: str | None = None
+    """Where its metrics page is, when it is not where its kind has it: KsanaLLM's is its exporter's."""
     needs: Needs = NOTHING
     variant_of: Name | None = None
     """The stack's engine that it is a setting of, where it has a name of its own."""
@@ -120,8 +123,19 @@ def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
     if own.get("api") not in (None, *SUFFIXES):
         raise UserError(f"{where}api: must be chat, completions or responses, not {own['api']!r}")
     read_api_key(own.get("api_key_env"), f"{where}api-key-env")
+    if own.get("metrics") is not None:
+        own["metrics"] = page_url(own["metrics"], f"{where}metrics")
     needs.setdefault("api_path", path)
     return Seat(name=name, base_url=base_url, needs=Needs.of(needs, where), **own)
+
+
+def page_url(url: str, option: str) -> str:
+    """Where a metrics page is: `/metrics`, where no path is given. Raises UserError that begins with the option."""
+    try:
+        base = normalise_url(url)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from None
+    return base if urlsplit(base).path else f"{base}/metrics"
 
 
 def seats_of(endpoints: Mapping[str, Placed], names: Iterable[str]) -> list[Seat] | None:

@@ -16,6 +16,7 @@ from loadgen.presentation.text import cell_words, listing, number
 from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
+from loadgen.report.engine_says import warm_words
 from loadgen.report.lost import lost_words
 from loadgen.runs.manifest import BY_USER
 from loadgen.runs.record_file import BadLine
@@ -357,6 +358,7 @@ def notices(data: ReportData) -> list[Notice]:
             which=listing(unequal),
         )
         found.append(Notice("warn", text))
+    found += [Notice("warn", text) for text in warm_words(data.engine_says.warm)]
     if data.beyond_calibration is not None and data.comparisons:
         found.append(Notice("warn", data.beyond_calibration))
     found += bad_line_notices(data.bad_lines)

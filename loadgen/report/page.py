@@ -16,6 +16,7 @@ from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.cost_words import cost_section
 from loadgen.report.data import ReportData
+from loadgen.report.engine_words import engine_section
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, block_count, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
@@ -107,6 +108,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "prefill": prefill_rows(data),
         "attention": attention_rows(data),
         "energy": energy_rows(data),
+        "engine_says": engine_section(data),
         "cost": None if data.costs is None else cost_section(data, data.costs),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,

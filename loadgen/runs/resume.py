@@ -21,7 +21,8 @@ from loadgen.scenario.model import Scenario
 _PATH = r"[\w./][\w./-]*"
 OWN_COMMAND = re.compile(
     rf"make bench RUN={_PATH}|bakeoff bench --resume {_PATH}"
-    r"( --engine [\w.-]+=https?://[\w.:/\[\]-]+(,(kind|model|api)=[\w./:-]+)*)*( --workers \d+)?",
+    r"( --engine [\w.-]+=https?://[\w.:/\[\]-]+(,(kind|model|api|metrics)=[\w./:-]+)*)*"
+    r"( --gpu-metrics https?://[\w.:/\[\]-]+)?( --workers \d+)?",
     re.ASCII,
 )
 """What a command to go on is made of: no character that a shell or make reads, and no option that tells secrets."""
