@@ -69,6 +69,7 @@ class Waiting:
             raise UserError(f"the NVIDIA driver does not answer within {ANSWER_LIMIT_S:g} s") from None
         except NvmlError as error:
             raise UserError(f"the NVIDIA driver does not answer: {error.kind}") from None
+        self._nvml.close()
 
     def _wait(self, engine: str, gpus: Sequence[str]) -> None:
         found = self._find(engine, gpus)
