@@ -58,7 +58,7 @@ COLUMNS: tuple[tuple[str, str, Show], ...] = (
     (mark("own TTFT"), "ms", lambda own: _ms(own.ttft_ms)),
     (mark("client's less own"), "ms", lambda own: _ms(own.residual_ms)),
     (mark("wait in queue"), "ms", lambda own: _ms(own.queue_ms)),
-    (mark("waiting"), mark("requests (peak)"), _waiting),
+    (mark("waiting"), mark("mean, peak"), _waiting),
     (mark("running"), mark("requests"), lambda own: text.number(own.running)),
     (mark("KV cache"), mark("peak"), lambda own: _share(own.kv_used_peak)),
     (mark("prefix hits"), mark("of prompts"), lambda own: _share(own.prefix_hits)),
