@@ -202,6 +202,24 @@ def down(
             open_runtime("processes").down(volumes=volumes)
 
 
+@app.command("demo-plan", hidden=True)
+def demo_plan() -> None:
+    """Print the profile and the scenario of a demo, and say on stderr what it races and why."""
+    choice = decide("processes")
+    settings = load_settings(CHECKOUT).model_copy(update={"profile": choice.profile})
+    if choice.profile == "gpu" and not (settings.model or settings.model_dir or settings.own_engines):
+        why = "no model is named for the GPU's engines (BAKEOFF_MODEL_DIR, BAKEOFF_MODEL)"
+        typer.echo(f"demo: {why}, so the CPU's are raced", err=True)
+        choice = dataclasses.replace(choice, profile="cpu")
+    if choice.profile != "gpu":
+        typer.echo("cpu smoke")
+        return
+    engines = list(open_runtime("processes", "gpu").can_set_up())
+    raced = " and ".join(engines) if engines[1:] else "vLLM without and with CUDA graphs (it is the only engine here)"
+    typer.echo(f"demo: {choice.reason}: races {raced}", err=True)
+    typer.echo("gpu gpu-smoke" if engines[1:] else "gpu gpu-graphs")
+
+
 @app.command()
 def ps() -> None:
     """Show each process or container: state, pid or name, URL."""
