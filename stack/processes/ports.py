@@ -42,10 +42,13 @@ def check_ports(stack: Sequence[Program], state: Path | None = None) -> None:
 
 
 def free_ports(settings: Settings, stack: Sequence[Program]) -> dict[str, int]:
-    """A free port, by its variable, for each of the stack's that is taken."""
+    """A free port, by its variable, for each of the stack's that is taken; those of own commands stay theirs."""
+    own = {engine.port_variable for engine in settings.own_engines}
     used = set(settings.ports().values())
     moved: dict[str, int] = {}
     for _, variable, port in taken_ports(stack):
+        if variable in own:
+            continue
         moved[variable] = _free_port(port, used)
         used.add(moved[variable])
     return moved
