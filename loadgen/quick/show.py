@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadgen.metrics.endings import Endings
 from loadgen.metrics.summary import CellSummary, Distribution
 from loadgen.quick.result import QuickResult
 from loadgen.record import ErrorKind
@@ -35,8 +36,8 @@ def show_quick(console: Console, result: QuickResult) -> None:
         short = lengths_words(result)
         if short:
             tell(short, "yellow")
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in summary.finish_reasons.items())
-        tell(f"Finish reasons: {reasons or 'none'}", "dim")
+        endings = Endings.of([summary])
+        tell(f"Finish reasons: {endings.reasons_text or 'none'}", "yellow" if endings.mixed else "dim")
         style = "bold yellow" if result.verdict.limited else "dim"
         console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():

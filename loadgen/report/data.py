@@ -25,6 +25,7 @@ from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell
 from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.cost import Costs, costs_of
+from loadgen.report.endings import EndingRow, ending_rows
 from loadgen.report.engine_says import EngineSays, engine_says
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.serving import ServingRow, serving_rows
@@ -101,6 +102,11 @@ class ReportData:
     """The engines' own figures; empty where nobody read them, or two runs are compared."""
     beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
+
+    @property
+    def endings(self) -> list[EndingRow]:
+        """How answers ended, by engine and where it matters by cell."""
+        return ending_rows(self.engines, self.cells)
 
     @property
     def looks(self) -> tuple[int, ...]:

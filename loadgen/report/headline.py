@@ -16,6 +16,7 @@ from loadgen.presentation.text import cell_words, listing, number
 from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
+from loadgen.report.endings import endings_words, mixed
 from loadgen.report.engine_says import warm_words
 from loadgen.report.lost import lost_words
 from loadgen.runs.manifest import BY_USER
@@ -349,6 +350,9 @@ def notices(data: ReportData) -> list[Notice]:
     if data.failed_requests:
         text = say("{failed}; latencies are those of the successful ones. See “Errors”.", failed=_failed(data))
         found.append(Notice("warn", text))
+    ended = endings_words(data.endings)
+    if ended is not None and mixed(data.endings):
+        found.append(Notice("warn", say("{which}. See “Errors”.", which=ended)))
     unequal: list[str] = [say(row.check) for row in data.fairness if row.equal is False]
     unequal += [say("serving setting {name}", name=row.setting) for row in data.serving if row.same is False]
     if unequal and len(data.engines) > 1:

@@ -16,6 +16,7 @@ from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.cost_words import cost_section
 from loadgen.report.data import ReportData
+from loadgen.report.endings import endings_words, mixed
 from loadgen.report.engine_words import engine_section
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, block_count, caveat_text, headline, notices, tiles, verdict_text
@@ -95,6 +96,9 @@ def context(data: ReportData) -> dict[str, Any]:
         "load_column": data.load_column,
         "groups": _groups(data),
         "traffic": _traffic(data),
+        "endings": data.endings,
+        "endings_words": endings_words(data.endings),
+        "endings_mixed": mixed(data.endings),
         "definitions": DEFINITIONS,
         "command": command(data),
         "repeat": repeat_facts(data),

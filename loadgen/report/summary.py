@@ -55,6 +55,9 @@ def summary(data: ReportData) -> dict[str, Any]:
         "quality": None if data.quality is None else data.quality.model_dump(mode="json", exclude={"answers"}),
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
+        "endings": [
+            {"engine": row.engine, "cell": row.cell, **dataclasses.asdict(row.endings)} for row in data.endings
+        ],
         "errors": [dataclasses.asdict(row) for row in data.errors],
         "fairness": [dataclasses.asdict(row) for row in data.fairness],
         "serving": [dataclasses.asdict(row) for row in data.serving],

@@ -16,6 +16,7 @@ from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ra
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
 from loadgen.report.data import ReportData
+from loadgen.report.endings import endings_words, mixed
 from loadgen.report.headline import headline, notices
 from loadgen.report.verdicts import VerdictEntry, VerdictTable, row_axis, verdict_tables
 
@@ -55,6 +56,9 @@ class TerminalTable:
         ]
         if self.data.cells and self.data.engines:
             parts.append(self.cells(options.max_width >= WIDE))
+        ended = endings_words(self.data.endings)
+        if ended is not None and not mixed(self.data.endings):  # else it is among the notices
+            parts.append(self._text(ended, "dim"))
         if self.data.capacity:
             parts.append(self._capacity())
         for table in verdict_tables(self.data):
