@@ -159,6 +159,8 @@ def _compared(data: ReportData) -> Headline:
     return Headline(joined("{a} {b}", [told.sentence for told in each]), tuple(dict.fromkeys(facts))[:MOST_FACTS])
 
 
+LONGEST_PAUSE_S = 900.0
+"""Between two blocks of one session: an engine may take so long to start."""
 ENOUGH = 4
 """Repeats that a race of one is told to make."""
 
@@ -183,12 +185,21 @@ def _more(found: Statistics, had: int) -> int | None:
 
 
 def repeat_seconds(blocks: Sequence[BlockView], engines: Sequence[str]) -> float | None:
-    """Seconds of one more repeat of all cells of these engines, by the blocks that there were; None without any."""
+    """Seconds of one more repeat of all cells of these engines, by the blocks that there were; None without any.
+
+    What lay between two blocks, such as an engine's start, counts; the night between a run and its resumption does not.
+    """
     found: dict[tuple[str, str], list[float]] = {}
-    for block in blocks:
+    pauses: list[float] = []
+    before: float | None = None
+    for block in sorted(blocks, key=lambda each: each.started_at):
+        if before is not None and 0 <= block.started_at - before <= LONGEST_PAUSE_S:
+            pauses.append(block.started_at - before)
+        before = block.ended_at
         if block.engine in engines and block.status == "complete" and block.ended_at is not None:
             found.setdefault((block.engine, block.cell), []).append(block.ended_at - block.started_at)
-    return sum(sum(each) / len(each) for each in found.values()) if found else None
+    pause = sum(pauses) / len(pauses) if pauses else 0.0
+    return sum(pause + sum(each) / len(each) for each in found.values()) if found else None
 
 
 def _answers(data: ReportData, statistics: Statistics) -> Answers | None:

@@ -11,6 +11,7 @@ from loadgen.bench.progress import BenchProgress
 from loadgen.distributed.status import BlockStatus
 from loadgen.presentation import progress
 from loadgen.presentation.progress import WaitingLine
+from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block, Cell
 
 
@@ -57,3 +58,43 @@ def test_what_was_waited_for_before_the_first_requests_is_no_pace(monkeypatch):
         shown.block(block, 1, 32, status)
         said.append(shown._left(1, 32, status))
     assert said == ["", "", "", ", about 8 min left", ", about 8 min left"]
+
+
+def test_what_lies_between_two_blocks_counts_in_the_time_that_is_left(monkeypatch):
+    """Two blocks of 10 s with a start of 70 s between them, and eight to come."""
+
+    class Clock:
+        now = 0.0
+
+        @classmethod
+        def monotonic(cls) -> float:
+            return cls.now
+
+    monkeypatch.setattr(bench_progress, "time", Clock)
+    monkeypatch.setattr(progress, "time", Clock)
+    out = io.StringIO()
+    shown = BenchProgress(Console(file=out, width=120))
+    for number, begins in ((1, 0.0), (2, 80.0)):
+        block = Block("a", Cell(64, 8, 1), number)
+        Clock.now = begins
+        shown.block(block, number, 10, BlockStatus(wanted=40, warmed_up=True, measured=0))
+        Clock.now = begins + 5
+        status = BlockStatus(wanted=40, warmed_up=True, measured=20)
+        shown.block(block, number, 10, status)
+        left = shown._left(number, 10, status)
+        Clock.now = begins + 10
+        facts = BlockFacts(
+            id=block.id,
+            record_id=block.id,
+            engine="a",
+            cell=block.cell.id,
+            repeat=number,
+            users=1,
+            warmup_requests=1,
+            measured_requests=40,
+            status="complete",
+            started_at=begins,
+            ended_at=begins + 10,
+        )
+        shown.block_ended(block, number, 10, facts)
+    assert left == ", about 11 min left"
