@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "engines"
-REFERENCE = re.compile(r"(?:`(\w+)`[ \n]\(?)?`([\w./-]+\.(?:py|cpp|h)):(\d+)(?:-(\d+))?`")
+REFERENCE = re.compile(r"(?:`(\w+)`\s+\(?)?`([\w./-]+\.(?:py|cpp|h)):(\d+)(?:-(\d+))?`")
 KINDS = {".py", ".cpp", ".h"}
 
 
