@@ -34,6 +34,11 @@ OWN_ENGINE = re.compile(r"BAKEOFF_ENGINE_([A-Z][A-Z0-9_]{0,30})_(COMMAND|KIND|PO
 """A variable of an engine that is started by a command of the user's own."""
 
 
+def own_variable(engine: str, part: str) -> str:
+    """The variable of an engine of the user's own that tells its `part`, such as PORT."""
+    return f"{PREFIX}ENGINE_{engine.upper().replace('-', '_')}_{part}"
+
+
 @dataclass(frozen=True)
 class OwnEngine:
     """An engine that is started by a command of the user's own."""
@@ -50,7 +55,7 @@ class OwnEngine:
     @property
     def port_variable(self) -> str:
         """The variable of its port."""
-        return f"{PREFIX}ENGINE_{self.name.upper().replace('-', '_')}_PORT"
+        return own_variable(self.name, "PORT")
 
 
 class Settings(BaseSettings):

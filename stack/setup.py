@@ -47,10 +47,14 @@ BASE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 NETWORK_ADVICE = "If it is the network, try again: what was done is kept."
 
 
+def _has_vllm_wheels() -> bool:
+    return is_linux() and platform.machine() in ("x86_64", "aarch64")
+
+
 def supported(engine: str) -> str | None:
     """Why an engine cannot be set up on this machine, or None if it can."""
     machine = platform.machine()
-    if engine == "vllm" and not (is_linux() and machine in ("x86_64", "aarch64")):
+    if engine == "vllm" and not _has_vllm_wheels():
         return (
             f"vLLM's CPU wheels are for Linux on x86_64 and aarch64, and this is {platform.system()} on {machine}. "
             "llama.cpp works here, and so does any engine that runs elsewhere: "
@@ -62,7 +66,7 @@ def supported(engine: str) -> str | None:
 def no_gpu_engine(settings: Settings) -> str:
     """Why this machine can have no engine on its GPUs; empty if it can."""
     named = settings.vllm_python or settings.ksana_home or settings.own_engines
-    if named or (is_linux() and platform.machine() in ("x86_64", "aarch64")):
+    if named or _has_vllm_wheels():
         return ""
     return (
         "vLLM's wheels are for Linux on x86_64 and aarch64; BAKEOFF_VLLM_PYTHON and BAKEOFF_KSANA_HOME name engines "
@@ -81,16 +85,15 @@ def _lock(paths: Paths, engine: str) -> Path:
 def ensure_venv(paths: Paths, engine: str) -> None:
     """Make an engine's environment, unless it is there. Raises UserError with the end of pip's output."""
     lock = _lock(paths, engine)
-    with _alone(paths.venv(engine), f"{TITLES[engine]}'s environment"):
-        make_venv(
-            paths.venv(engine),
-            f"{lock.read_text(encoding='utf-8')}\n{TORCH}\n{sys.version_info[:3]}",
-            ("--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)),
-            title=TITLES[engine],
-            log=paths.logs / f"setup-{engine}.log",
-            gigabytes=SETUP_DISK_GB[engine],
-            torch=engine == "vllm",
-        )
+    make_venv(
+        paths.venv(engine),
+        f"{lock.read_text(encoding='utf-8')}\n{TORCH}\n{sys.version_info[:3]}",
+        ("--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)),
+        title=TITLES[engine],
+        log=paths.logs / f"setup-{engine}.log",
+        gigabytes=SETUP_DISK_GB[engine],
+        torch=engine == "vllm",
+    )
 
 
 @contextlib.contextmanager
@@ -132,24 +135,25 @@ def make_venv(
     Raises:
         UserError: it cannot be made; with the end of pip's output.
     """
-    key, stamp = hashlib.sha256(made_of.encode()).hexdigest(), folder / "bakeoff.stamp"
-    own = folder / "bin" / "python"
-    if own.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == key:
-        return
-    need_disk(folder.parent, gigabytes, f"setting up {title}")
-    began = time.monotonic()
-    log.unlink(missing_ok=True)
-    say(f"{title}: making its environment, once (details in {_shown(log)})")
-    shutil.rmtree(folder, ignore_errors=True)
-    if not run_logged([python, "-m", "venv", str(folder)], what="venv", log=log):
-        raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
-    pip = [str(own), "-m", "pip", "install", "--disable-pip-version-check"]
-    if torch:
-        install_torch([*pip, "--no-deps"], log)
-    if not run_logged([*pip, *packages], what=f"installing {title}", log=log):
-        raise failure(f"Installing {title}", log, NETWORK_ADVICE)
-    stamp.write_text(key + "\n", encoding="utf-8")
-    say(f"{title}: environment made in {time.monotonic() - began:.0f} s")
+    with _alone(folder, f"{title}'s environment"):
+        key, stamp = hashlib.sha256(made_of.encode()).hexdigest(), folder / "bakeoff.stamp"
+        own = folder / "bin" / "python"
+        if own.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == key:
+            return
+        need_disk(folder.parent, gigabytes, f"setting up {title}")
+        began = time.monotonic()
+        log.unlink(missing_ok=True)
+        say(f"{title}: making its environment, once (details in {_shown(log)})")
+        shutil.rmtree(folder, ignore_errors=True)
+        if not run_logged([python, "-m", "venv", str(folder)], what="venv", log=log):
+            raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
+        pip = [str(own), "-m", "pip", "install", "--disable-pip-version-check"]
+        if torch:
+            install_torch([*pip, "--no-deps"], log)
+        if not run_logged([*pip, *packages], what=f"installing {title}", log=log):
+            raise failure(f"Installing {title}", log, NETWORK_ADVICE)
+        stamp.write_text(key + "\n", encoding="utf-8")
+        say(f"{title}: environment made in {time.monotonic() - began:.0f} s")
 
 
 def install_torch(pip: list[str], log: Path) -> None:

@@ -42,16 +42,9 @@ def _tokens(own: float | None, ours: float | None) -> str:
     return text.ratio(own / ours) if own is not None and ours else text.DASH
 
 
-def _memory(own: EngineFigures) -> str:
-    if own.gpu_memory_peak_bytes is None:
-        return text.DASH
-    return text.number(own.gpu_memory_peak_bytes / 2**30) + ("*" if own.gpu_scope == "all" else "")
-
-
-def _power(own: EngineFigures) -> str:
-    if own.gpu_power_watts is None:
-        return text.DASH
-    return text.number(own.gpu_power_watts) + ("*" if own.gpu_scope == "all" else "")
+def _of_gpus(own: EngineFigures, value: float | None, unit: float = 1.0) -> str:
+    """With a mark where it is of all GPUs."""
+    return text.DASH if value is None else text.number(value / unit) + ("*" if own.gpu_scope == "all" else "")
 
 
 COLUMNS: tuple[tuple[str, str, Show], ...] = (
@@ -65,8 +58,8 @@ COLUMNS: tuple[tuple[str, str, Show], ...] = (
     (mark("preempted"), mark("requests"), _preempted),
     (mark("prompt tokens"), mark("of ours"), lambda own: _tokens(own.prompt_tokens, own.client_prompt_tokens)),
     (mark("output tokens"), mark("of ours"), lambda own: _tokens(own.output_tokens, own.client_output_tokens)),
-    (mark("GPU memory"), mark("GiB, peak"), _memory),
-    (mark("GPU power"), "W", _power),
+    (mark("GPU memory"), mark("GiB, peak"), lambda own: _of_gpus(own, own.gpu_memory_peak_bytes, 2**30)),
+    (mark("GPU power"), "W", lambda own: _of_gpus(own, own.gpu_power_watts)),
 )
 
 

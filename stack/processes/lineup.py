@@ -9,7 +9,7 @@ from pathlib import Path
 from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api, get_engine
 from loadgen.errors import UserError
-from loadgen.settings import OwnEngine, Paths, Settings, main_python
+from loadgen.settings import OwnEngine, Paths, Settings, main_python, own_variable
 from stack.cpus import CpuPlan, format_cpus
 from stack.engines.launching import (
     ADDRESS_VARIABLE,
@@ -99,9 +99,9 @@ def _own(engine: OwnEngine, settings: Settings) -> StackEngine:
     try:
         get_engine(engine.kind)
     except UserError as error:
-        raise UserError(f"{engine.port_variable.removesuffix('PORT')}KIND: {error}") from None
+        raise UserError(f"{own_variable(engine.name, 'KIND')}: {error}") from None
     if engine.name in WITHOUT or engine.name.startswith("locust-"):
-        raise UserError(f"{engine.port_variable.removesuffix('PORT')}COMMAND: the stack has another {engine.name}")
+        raise UserError(f"{own_variable(engine.name, 'COMMAND')}: the stack has another {engine.name}")
     gpus = engine_gpus(engine.gpus) if on_gpu(settings) else ""
     return StackEngine(
         *(engine.name, engine.kind, engine.port, engine.port_variable),

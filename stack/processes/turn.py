@@ -25,6 +25,7 @@ from loadgen.errors import UserError
 from loadgen.hosts.container_facts import redacted_arguments
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.machine import ROOT
+from loadgen.settings import own_variable
 from stack.commands import run_command, say
 from stack.cpus import parse_cpus, stay_on
 from stack.engines.launching import Launch, gpu_facts
@@ -142,7 +143,7 @@ def _holder(one: GpuProcess) -> str:
 
 def _variable(engine: str) -> str:
     known = engine in ("vllm", "ksana")
-    return f"BAKEOFF_{engine.upper()}_GPUS" if known else f"BAKEOFF_ENGINE_{engine.upper().replace('-', '_')}_GPUS"
+    return f"BAKEOFF_{engine.upper()}_GPUS" if known else own_variable(engine, "GPUS")
 
 
 def beside(engine: str) -> list[str]:
