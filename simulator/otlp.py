@@ -43,7 +43,11 @@ METRICS: tuple[tuple[str, bool], ...] = (
     ("batch_manager_schedule_us", False),
     ("inter_token_interval_latency_us", False),
     ("num_tokens_to_schedule", False),
+    ("recompute_request_num", True),
+    ("swapout_request_num", True),
 )
+UNTIL_SEEN = frozenset({"recompute_request_num", "swapout_request_num"})
+"""Not pushed, not even by name, before they first have something to report."""
 INDEX = {name: index for index, (name, _) in enumerate(METRICS)}
 
 
@@ -59,6 +63,7 @@ class Deltas:
         self._since = start_ns
         self._first = True
         self._values: dict[int, list[float]] = {}
+        self._hidden = set(UNTIL_SEEN)
 
     def observe(self, index: int, value: float) -> None:
         """Add a value to the metric `METRICS[index]`."""
@@ -110,7 +115,8 @@ class Deltas:
         }
         body: dict[str, Any] = {"resource": resource}
         if not self._first:
-            metrics = [self._metric(index, now_ns) for index in range(len(METRICS))]
+            self._hidden -= {METRICS[index][0] for index in self._values}
+            metrics = [self._metric(at, now_ns) for at, (name, _) in enumerate(METRICS) if name not in self._hidden]
             body["scopeMetrics"] = [{"metrics": metrics, "scope": SCOPE}]
             self._values.clear()
         self._first = False

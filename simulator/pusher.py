@@ -28,13 +28,14 @@ PAIR_BYTES = 16
 FLUSH_BYTES = 8192
 (
     _LATENCY, _INPUT_LEN, _OUTPUT_LEN, _TTFT, _GAP, _OUT, _IN, _ALL, _REQUESTS, _FORWARDING, _RATE, _BATCH, _BATCH_0,
-    _WAITING, _WAITING_0, _FIRST_STEP, _STEP_TOKENS, _QUEUE_TIME,
+    _WAITING, _WAITING_0, _FIRST_STEP, _STEP_TOKENS, _QUEUE_TIME, _COMPUTED, _RECOMPUTED, _SWAPPED,
 ) = (INDEX[name] for name in (
     "total_latency_us", "input_token_len", "output_token_len", "time_to_first_token_us",
     "inter_token_interval_latency_us", "computed_output_token_num", "computed_input_token_num", "computed_token_num",
     "forward_req_total_num", "forwarding_time_us", "forwarding_time_rate", "batch_scheduler_batch_size",
     "batch_scheduler_batch_size_0", "batch_scheduler_waiting_size", "batch_scheduler_waiting_size_0",
-    "first_step_time_us", "step_tokens_to_schedule", "batch_manager_schedule_us",
+    "first_step_time_us", "step_tokens_to_schedule", "batch_manager_schedule_us", "forwarding_token_num",
+    "recompute_request_num", "swapout_request_num",
 ))  # fmt: skip
 
 
@@ -110,7 +111,10 @@ class KsanaFeed:
         self._observe(
             _BATCH, running, _BATCH_0, running, _WAITING, waiting, _WAITING_0, waiting, _FIRST_STEP, length,
             _FORWARDING, length, _RATE, 99.0, _STEP_TOKENS, step.prefill_tokens + step.decode_sequences,
+            _COMPUTED, step.prefill_tokens + step.decode_sequences,
         )  # fmt: skip
+        if step.plan.preempted:
+            self._observe(_SWAPPED if step.swapped_blocks else _RECOMPUTED, len(step.plan.preempted))
 
 
 def _post(url: str, body: bytes) -> str | None:

@@ -38,8 +38,8 @@ from loadgen.hosts.lock import STACK_LOCK, engines_held, held
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.monitoring.engine_samples import SAMPLES_FILE
-from loadgen.monitoring.engine_watch import EngineWatch
-from loadgen.preflight.phase import Preflight, accepted_before, needs_of
+from loadgen.monitoring.engine_watch import PUSHED_S, EngineWatch
+from loadgen.preflight.phase import accepted_before, left_out_for, preflight_of
 from loadgen.quality.phase import AnswerCheck
 from loadgen.quality.result import load_quality
 from loadgen.runs.folder import RunFolder
@@ -145,7 +145,7 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
         if engines is not None:
             notes += [ALL_UP] if len(seats) > 1 else []
             notes += [NOT_APPLIED] if scenario.serving is not None or scenario.variants else []
-        notes += told
+        notes += [*told, *left_out_for(scenario)]
         manifest.messages += notes
     else:
         order, notes = dataclasses.replace(order, runs_dir=old.path.parent), said
@@ -161,15 +161,15 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
             with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
                 campaign = _campaign(scenario)(
                     *(scenario, seats, host, locust, folder, manifest, listener),
-                    preflight=Preflight(
-                        *(seats, host, needs_of(scenario), order.accepted | accepted_before(manifest.parity)),
-                        keep_up=scenario.between_blocks == "keep",
+                    preflight=preflight_of(
+                        *(scenario, seats, host, order.accepted | accepted_before(manifest.parity)),
                         also=None if answers is None else answers.ask,
                     ),
                     answers=answers,
                     watch=EngineWatch(
                         pages_of(seats, manifest, stack.urls if stack else {}, order.gpu_metrics),
                         folder.path / SAMPLES_FILE,
+                        linger_s=PUSHED_S if scenario.experiment is not None else 0.0,  # its counters are to be whole
                     ),
                 )
                 whole = campaign.run(_further(order, folder, manifest, seats, listener))

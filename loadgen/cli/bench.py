@@ -162,6 +162,6 @@ def with_most_repeats(arguments: Sequence[str]) -> list[str]:
 
 
 def _may_be_scenario(word: str) -> bool:
-    from loadgen.scenario.file import shipped_scenarios
+    from loadgen.scenario.file import GROUPS, shipped_scenarios
 
-    return word in shipped_scenarios() or any(mark in word for mark in "./")
+    return any(word in shipped_scenarios(group) for group in ("", *GROUPS)) or any(mark in word for mark in "./")

@@ -35,6 +35,7 @@ NAMES: dict[str, dict[str, dict[str, int]]] = {
         "recomputed": {"vllm:num_preemptions_total": 1},
         "running": {"vllm:num_requests_running": 1},
         "waiting": {"vllm:num_requests_waiting": 1},
+        "steps": {"vllm:iteration_tokens_total_count": 1},
         "kv_used": {"vllm:kv_cache_usage_perc": 1},
     },
     "ksana": {
@@ -88,7 +89,7 @@ FULLEST = {"kv_used"}
 """Of several ranks the highest counts, not the sum."""
 COUNTERS = frozenset(
     {"ttft_s", "ttft_n", "queue_s", "queue_n", "prompt_tokens", "output_tokens", "queries", "recomputed", "swapped"}
-    | {"running_sum", "running_n", "waiting_sum", "waiting_n"}
+    | {"running_sum", "running_n", "waiting_sum", "waiting_n", "steps"}
 )
 """Names that never fall unless the engine was started anew. KsanaLLM's hits are a difference, and may for a moment."""
 SERIES = {series: engine for engine, names in NAMES.items() for made_of in names.values() for series in made_of}

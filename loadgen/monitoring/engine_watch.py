@@ -25,6 +25,8 @@ SPARSER = 500
 GIVE_UP = 3
 """Failures in a row after which a page is asked no more in this block."""
 LONGEST_PAUSE_S = 5.0
+PUSHED_S = 2.5
+"""After so long the exporter of an engine that pushes its metrics, each 2 s, has all of a block."""
 LAST_LIMIT_S, SHORT_LIMIT_S = 1.0, 0.1
 """Longest wait for the last reading, when the block has ended; and for one that failed before."""
 
@@ -60,11 +62,13 @@ class EngineWatch:
         pages: Callable[[str], Pages],
         path: Path,
         interval_s: float = INTERVAL_S,
+        linger_s: float = 0.0,
     ) -> None:
-        """`pages` gives an engine's when its block begins."""
+        """`pages` gives an engine's when its block begins; when it has ended they are read for `linger_s` more."""
         self._pages = pages
         self._path = path
         self._interval_s = interval_s
+        self._linger_s = linger_s
         self._told: set[str] = set()
         self._failed: set[str] = set()
         """Engines whose last block gave nothing: for their next nobody waits."""
@@ -80,6 +84,8 @@ class EngineWatch:
             sampler.start()
         try:
             yield
+            if sampler is not None and engine not in self._failed:
+                sampler.join(self._linger_s)
         finally:
             if sampler is not None:
                 sampler.finish(SHORT_LIMIT_S if engine in self._failed else LAST_LIMIT_S)

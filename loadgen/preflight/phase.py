@@ -138,3 +138,25 @@ class Preflight:
         if self._also is not None:
             self._also(endpoint, api, lambda text: on_progress(name, text))
         return sample
+
+
+def left_out_for(scenario: Scenario) -> list[str]:
+    """What a person should know where there is no preflight."""
+    if scenario.experiment is None:
+        return []
+    return [
+        say(
+            "An experiment begins with cold caches, so engines are asked nothing before it: there is no preflight. "
+            "Start engines of your own afresh for each."
+        )
+    ]
+
+
+def preflight_of(
+    scenario: Scenario, seats: Sequence[Seat], host: EngineHost, accepted: frozenset[str], also: Also | None
+) -> Preflight | None:
+    """A race's preflight; None for an experiment, since some engines' caches keep what they are asked first."""
+    if scenario.experiment is not None:
+        return None
+    keep_up = scenario.between_blocks == "keep"
+    return Preflight(seats, host, needs_of(scenario), accepted, keep_up=keep_up, also=also)

@@ -27,6 +27,7 @@ from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.cost import Costs, costs_of
 from loadgen.report.endings import EndingRow, ending_rows
 from loadgen.report.engine_says import EngineSays, engine_says
+from loadgen.report.experiment import Outcome, outcome_of
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
@@ -100,6 +101,8 @@ class ReportData:
     """What tokens cost; None where nobody said what a GPU hour does, or two runs are compared."""
     engine_says: EngineSays = dataclasses.field(default_factory=EngineSays)
     """The engines' own figures; empty where nobody read them, or two runs are compared."""
+    experiment: Outcome | None = None
+    """What came of the scenario's experiment; None where it has none."""
     beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
 
@@ -268,6 +271,7 @@ def build_report_data(
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
         quality=quality,
         engine_says=says,
+        experiment=outcome_of(run, samples, scenario),
     )
 
 

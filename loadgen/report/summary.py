@@ -17,6 +17,7 @@ from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.cost import Costs, Money, SavingRow
 from loadgen.report.data import ReportData
 from loadgen.report.engine_says import EngineRow
+from loadgen.report.experiment import Outcome
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.scenario.shapes import Conversation, Prefixes, Step
 
@@ -52,6 +53,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "slo": data.slo.model_dump() if data.slo is not None else None,
         "capacity": [dataclasses.asdict(row) for row in data.capacity],
         "cost": None if data.costs is None else _cost(data.costs),
+        "experiment": None if data.experiment is None else _experiment(data.experiment),
         "quality": None if data.quality is None else data.quality.model_dump(mode="json", exclude={"answers"}),
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
@@ -177,6 +179,11 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
         "engines": {engine: _entry(entry) for engine, entry in view.engines.items()},
         "ratios": {other: {"to": base, **view.ratios(base, other)} for other in data.engines[1:]} if base else {},
     }
+
+
+def _experiment(found: Outcome) -> dict[str, Any]:
+    rows = [{**dataclasses.asdict(row), "verdict": row.verdict} for row in found.findings]
+    return {**found.experiment.model_dump(exclude={"decides"}), "findings": rows}
 
 
 def _plain(extra: Step | Conversation | Prefixes | None) -> dict[str, Any] | None:

@@ -69,6 +69,8 @@ class TerminalTable:
             *(self._text(f"  {self.say.shown(fact)}") for fact in found.facts),
             *([self._text(f"  {self.say.shown(found.following)}")] if found.following else []),
         ]
+        if self.data.experiment is not None:
+            parts += map(self._text, self.data.experiment.lines())
         yield Plain(*parts)
 
     def _text(self, text: str, style: str = "") -> Text:

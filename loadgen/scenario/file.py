@@ -30,9 +30,18 @@ TOO_MANY = f"not a scenario: it has more than {MAX_VALUES:,} values"
 NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."
 
 
-def shipped_scenarios() -> list[str]:
-    """Names of the scenarios that come with Bakeoff."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+GROUPS = ("internals",)
+"""Of scenarios that belong together, each a folder."""
+
+
+def shipped_scenarios(group: str = "") -> list[str]:
+    """Names of the scenarios that come with Bakeoff: those of a group, or of none."""
+    return sorted(path.stem for path in (SHIPPED / group).glob("*.yaml"))
+
+
+def _shipped() -> dict[str, Path]:
+    """All of them by name."""
+    return {name: SHIPPED / group / f"{name}.yaml" for group in ("", *GROUPS) for name in shipped_scenarios(group)}
 
 
 def load_scenario(name_or_path: str) -> Scenario:
@@ -42,9 +51,10 @@ def load_scenario(name_or_path: str) -> Scenario:
         UserError: there is no such scenario, or it is wrong; with file, line and a hint.
     """
     path = Path(name_or_path)
-    known = shipped_scenarios()
-    if name_or_path in known:
-        path = SHIPPED / f"{name_or_path}.yaml"
+    shipped = _shipped()
+    known = list(shipped)
+    if name_or_path in shipped:
+        path = shipped[name_or_path]
     try:
         text = read_regular(path if path.is_dir() else path.resolve(), MAX_BYTES)
     except IsADirectoryError:

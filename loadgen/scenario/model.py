@@ -14,6 +14,7 @@ from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.cost import Cost
+from loadgen.scenario.experiment import Experiment
 from loadgen.scenario.load import ONE_KIND, Load, scripted
 from loadgen.scenario.quality import Quality
 from loadgen.scenario.serving import Serving, Variant, settings_apart
@@ -117,6 +118,7 @@ class Scenario(Strict):
     timeouts: Timeouts = Timeouts()
     quality: Quality | None = Field(default=None, description="whether the engines' answers are compared, and how")
     serving: Serving | None = Field(default=None, description="how the engines are to be set up")
+    experiment: Experiment | None = Field(default=None, description="what it is to show, and which figure decides that")
     cost: Cost | None = Field(default=None, description="what a GPU hour costs: the report then shows money")
     fail_if: list[Annotated[str, AfterValidator(_threshold)]] = Field(
         default_factory=list, description="thresholds that decide the exit code, such as `ttft.p95 > +5%`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -26,22 +26,37 @@ class Part(Strict):
     same: bool = Field(default=False, description="all have one and the same prompt")
 
 
-def script_trace(parts: Sequence[Part]) -> Trace:
-    """The arrivals of a script; those of one instant in the order of its parts.
+class Arrival(NamedTuple):
+    """One request of a script."""
 
-    Raises ValueError: they are too few or too many.
-    """
+    at_ns: int
+    part: int
+    """The number of its part."""
+    prompt: int
+    """The number of its prompt."""
+
+
+def arrivals(parts: Sequence[Part]) -> list[Arrival]:
+    """The requests of a script by time; those of one instant in the order of its parts."""
+    numbers = itertools.count()
+    found = []
+    for number, part in enumerate(parts):
+        prompt = next(numbers)
+        for at in range(part.requests):
+            found.append(Arrival(round((part.at_s + at * part.every_s) * 1e9), number, prompt))
+            prompt = prompt if part.same or at + 1 == part.requests else next(numbers)
+    return sorted(found, key=lambda arrival: arrival.at_ns)
+
+
+def script_trace(parts: Sequence[Part]) -> Trace:
+    """What a script becomes. Raises ValueError: its requests are too few or too many."""
     count = sum(part.requests for part in parts)
     if not 2 <= count <= MAX_ARRIVALS:
         raise ValueError(f"`load.script`: it has {count} requests in all: give 2 to {MAX_ARRIVALS:,}")
-    numbers = itertools.count()
-    found = []
-    for part in parts:
-        prompt = next(numbers)
-        for at in range(part.requests):
-            moment = round((part.at_s + at * part.every_s) * 1e9)
-            found.append((moment, part.prompt_tokens, part.output_tokens, prompt))
-            prompt = prompt if part.same or at + 1 == part.requests else next(numbers)
-    found.sort(key=lambda arrival: arrival[0])
-    moments, prompts, outputs, which = zip(*found, strict=True)
-    return Trace(moments, prompts, outputs, which)
+    found = arrivals(parts)
+    return Trace(
+        tuple(arrival.at_ns for arrival in found),
+        tuple(parts[arrival.part].prompt_tokens for arrival in found),
+        tuple(parts[arrival.part].output_tokens for arrival in found),
+        tuple(arrival.prompt for arrival in found),
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from simulator.otlp import INDEX, METRICS, Deltas
+from simulator.otlp import INDEX, METRICS, UNTIL_SEEN, Deltas
 from tests.simulator.client import chat, running
 from tests.simulator.test_wire import shape
 
@@ -32,8 +32,9 @@ def metrics(push: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_push_has_the_captured_shape() -> None:
     deltas = Deltas("i", "v", 5)
     deltas.push(6)
-    for index in range(len(METRICS)):
-        deltas.observe(index, 12.0)
+    for name, index in INDEX.items():
+        if name not in UNTIL_SEEN:
+            deltas.observe(index, 12.0)
     ours = deltas.push(7)
     theirs = {metric["name"]: metric for push in captured() for metric in metrics(push) if len(metric) > 1}
     assert [metric["name"] for metric in metrics(ours)] == [metric["name"] for metric in metrics(captured()[0])]
@@ -51,6 +52,17 @@ def test_the_first_push_carries_no_metrics_and_idle_ones_only_names() -> None:
     idle = deltas.push(2)
     theirs = next(push for push in captured() if all(len(metric) == 1 for metric in metrics(push)))
     assert shape(idle) == shape(theirs)
+
+
+def test_preemptions_are_named_from_the_first_on() -> None:
+    deltas = Deltas("i", "v", 0)
+    deltas.push(1)
+    assert len(metrics(deltas.push(2))) == len(METRICS) - len(UNTIL_SEEN)
+    deltas.observe(INDEX["swapout_request_num"], 2)
+    found = {metric["name"]: metric for metric in metrics(deltas.push(3))}
+    assert found["swapout_request_num"]["sum"]["dataPoints"][0]["asInt"] == "2"
+    assert "recompute_request_num" not in found
+    assert metrics(deltas.push(4))[-1] == {"name": "swapout_request_num"}
 
 
 def test_a_delta_is_counted_once() -> None:

@@ -48,7 +48,7 @@ def questions(file: IO[bytes], *_: object, **__: object) -> Iterator[tuple[int, 
 SOURCES: tuple[tuple[str, Any], ...] = (
     ("**/*.py", literals),
     ("report/templates/*.j2", "jinja2.ext:babel_extract"),
-    ("scenario/shipped/*.yaml", questions),
+    ("scenario/shipped/**/*.yaml", questions),
 )
 
 

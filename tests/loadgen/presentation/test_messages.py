@@ -136,7 +136,7 @@ def test_every_word_on_the_floor_is_known() -> None:
 
 
 def test_every_scenario_asks_its_question_in_chinese_too() -> None:
-    for name in shipped_scenarios():
+    for name in (*shipped_scenarios(), *shipped_scenarios("internals")):
         question = load_scenario(name).question
         assert CHINESE(question) != question and not english_left(say(question)), question
     for note in (ALL_UP, NOT_APPLIED):
