@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from stack import sources
 from stack.commands import need_disk, run_command, say
 from stack.engines.vllm.serve import missing_for_compile
 
@@ -47,8 +48,11 @@ def warnings(memory: float, missing: list[str]) -> list[str]:
 
 
 def look(checkout: Path, what: str) -> None:
-    """Look at write access, disk, memory and compiler. Raises UserError where it cannot work."""
+    """Look at the bundle, write access, disk, memory and compiler. Raises UserError where it cannot work."""
     own = 0.0 if (checkout / ".venv" / "bakeoff.stamp").exists() else OWN_DISK_GB
+    if source := sources.bundle():
+        source.check()
+        own += source.manifest.bytes / 1e9 if own and source.manifest.parts else 0.0
     if what != "demo":
         need_disk(checkout / ".bakeoff", own, "setting up Bakeoff")
         return

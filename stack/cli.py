@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -151,6 +152,41 @@ def setup(
         stack = open_runtime(choice.runtime, choice.profile)
         engines = [name for name in found.stack_engines if name in stack.can_set_up()] if found else []
         stack.setup(engine or engines, verify=verify)
+
+
+@app.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
+    part_mb: Annotated[int, typer.Option(min=0, help="Cut into parts of this many MB (10^6 bytes); 0: files.")] = 0,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="llamacpp, vllm or vllm-gpu (repeatable); default: the CPU's two.")
+    ] = None,
+    python: Annotated[str, typer.Option(help="Whom it is for, such as 3.12; default: this Python.")] = "",
+    platform: Annotated[str, typer.Option(help="linux-x86_64 or linux-aarch64; default: this machine's.")] = "",
+    glibc: Annotated[str, typer.Option(help="The oldest glibc it must work with, such as 2.28.")] = "",
+) -> None:
+    """Fetch all that set-up would fetch into a folder, for a machine without a network."""
+    from stack.bundle.make import make, order
+
+    asked, began = order(python, platform, glibc, engine or [], part_mb), time.monotonic()
+    made = make(CHECKOUT, folder.expanduser().absolute(), asked)
+    shape = f"{len(made.parts)} parts of {part_mb} MB" if made.parts else f"{len(made.files)} files"
+    target = f"Python {made.target.python} on {made.target.platform}"
+    target += f" with glibc {made.glibc} or newer" if made.glibc else ""
+    took = f"{time.monotonic() - began:.0f} s"
+    say(f"bundle: {made.bytes / 1e6:.0f} MB in {shape}, for {target}; {took}. There: make setup BUNDLE={folder}")
+
+
+@app.command("setup-bundle", hidden=True)
+def setup_bundle() -> None:
+    """Set up all that the bundle holds, so that it is not needed afterwards."""
+    from stack.bundle.everything import set_up_all
+    from stack.sources import bundle as given
+
+    if (source := given()) is not None:
+        with alone(Paths(CHECKOUT).state):
+            set_up_all(Paths(CHECKOUT), source)
+        say("set up from the bundle, which is not needed any more")
 
 
 @app.command()
