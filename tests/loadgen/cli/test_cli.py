@@ -58,9 +58,16 @@ def test_scenarios_are_listed_with_their_question(loadgen):
     assert all(line[width : width + 2] == "  " and line[width + 2 :].strip() for line in done.stdout.splitlines())
 
 
+def test_experiments_are_a_group_of_their_own(loadgen):
+    done = loadgen("scenarios", "--group", "internals")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == shipped_scenarios("internals")
+    assert re.search(r"^internals-eviction-circle +7a +Which", done.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["scenarios", "--group", "x"], "There is no group 'x' of scenarios. Groups: internals."),
         (["fly"], "No such command 'fly'"),
         (["rum"], "No such command 'rum'. Did you mean 'run'? See `bakeoff"),
         (["run"], "Missing option '--base-url'"),
