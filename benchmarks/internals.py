@@ -55,8 +55,9 @@ def in_virtual_time(scenario: Scenario) -> Outcome:
     for figure, ranges in experiment.decides.items():
         for name, seen in played.items():
             if (expected := ranges.get(name) or ranges.get(engines[name])) is not None:
+                low, high = expected
                 value = FIGURES[figure](dataclasses.replace(seen, first=first))
-                findings.append(Finding(name, figure, *expected, (value,)))
+                findings.append(Finding(name, figure, low, high, (value,)))
     return Outcome(experiment, tuple(findings))
 
 

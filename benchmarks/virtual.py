@@ -27,7 +27,13 @@ from simulator.config import BatchingTiming
 
 PART_TOKENS = 512
 """What KsanaLLM's launcher has prompts cut to where `chunked_prefill` is asked for."""
-SPEED = {"base_ms": 2.7, "prefill_us_per_token": 2, "decode_us_per_sequence": 20, "kv_us_per_token": 0, "plan_ms": 0.7}
+SPEED: Mapping[str, Any] = {
+    "base_ms": 2.7,
+    "prefill_us_per_token": 2,
+    "decode_us_per_sequence": 20,
+    "kv_us_per_token": 0,
+    "plan_ms": 0.7,
+}
 """Steps about as long as those of a small model on an H200."""
 RECIPE = PromptRecipe("ids", 0, tuple(str(number) for number in range(1000, 3000)))
 
@@ -52,7 +58,7 @@ def batching_settings(kind: str, serving: Serving) -> dict[str, Any]:
         keys["chunked_prefill"] = serving.chunked_prefill
     elif serving.chunked_prefill:
         keys["split_fuse_tokens"] = PART_TOKENS
-    return SPEED | {key: value for key, value in keys.items() if value is not None}
+    return {**SPEED} | {key: value for key, value in keys.items() if value is not None}
 
 
 def play(scenario: Scenario, engine: str, kind: str, cell: Cell, settings: Mapping[str, Any] | None = None) -> Seen:
@@ -95,7 +101,7 @@ class _Player:
 
     def run(self) -> Seen:
         todo = [(at, number) for number, at in enumerate(self._given())]
-        total = len(todo) or self.cell.concurrency * self.plan.warmup_requests + self.plan.requests
+        total = len(todo) or self.cell.concurrency * self.plan.warmup_requests + (self.plan.requests or 0)
         numbers = iter(range(len(todo), total))
         if not todo:
             todo = [(0, next(numbers)) for _ in range(min(self.cell.concurrency, total))]

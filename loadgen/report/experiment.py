@@ -122,7 +122,8 @@ def outcome_of(run: RunData, samples: Mapping[str, BlockSamples], scenario: Scen
             own = [block for block in complete if block.facts.engine == engine]
             seen = [_seen(block, complete, samples, scenario, next(iter(kinds))) for block in own]
             values = tuple(FIGURES[figure](one) if one is not None else None for one in seen)
-            findings.append(Finding(engine, figure, *expected, values))
+            low, high = expected
+            findings.append(Finding(engine, figure, low, high, values))
     return Outcome(experiment, tuple(findings))
 
 

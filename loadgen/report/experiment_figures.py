@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 
 from loadgen.metrics.definitions import tpot_ms, ttft_ms
 from loadgen.monitoring.engine_samples import BlockSamples
@@ -69,7 +70,8 @@ class Seen:
 
     def again(self) -> tuple[int, int]:
         """(Requests whose prefix was sent before, tokens of all prompts that were not)."""
-        shape, seen, repeats, fresh = self.cell.prefixes, set(), 0, 0
+        shape, repeats, fresh = self.cell.prefixes, 0, 0
+        seen: set[int | None] = set()
         for number in range(len(self.sent())):
             which = shape.which(number) if shape is not None else None
             if which is not None and which in seen:
@@ -139,11 +141,11 @@ def gap_by_arrival(seen: Seen) -> float | None:
     return float(np.corrcoef(np.arange(len(gaps)), _ranks(gaps))[0, 1])
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
+def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
     """Ranks, of equal values their mean."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[which])
+    return np.asarray((ends - (counts - 1) / 2)[which], dtype=np.float64)
 
 
 def longest_wait(seen: Seen) -> float | None:
