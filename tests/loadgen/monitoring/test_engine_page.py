@@ -21,6 +21,7 @@ VLLM_024 = {
     "recomputed": 0,
     "running": 0,
     "waiting": 0,
+    "steps": 10_513,
     "kv_used": 0,
 }
 KSANA = {
