@@ -197,7 +197,8 @@ class EventReader:
         self.zero_usage = completion == 0 or (self.zero_usage and not completion)
         self.total_tokens = token_count(usage, "total_tokens")
         details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-        self.reasoning_tokens = _first_count(details, "reasoning_tokens") or token_count(usage, "reasoning_tokens")
+        reasoning = _first_count(details, "reasoning_tokens")
+        self.reasoning_tokens = token_count(usage, "reasoning_tokens") if reasoning is None else reasoning
 
 
 def _first_count(usage: Any, *keys: str) -> int | None:
