@@ -53,7 +53,15 @@ def closing(tokens: int, finish: str = "length", done: bytes = DONE, **usage: An
     return [written(said(finish), counted(tokens, **usage), done), END]
 
 
-def play(steps: list[Step], requests: int = 1, tokens: int = 4, **settings: Any) -> list[RequestRecord]:
+def play(
+    steps: list[Step],
+    requests: int = 1,
+    tokens: int = 4,
+    *,
+    head: bytes = HEAD,
+    wanted: dict[str, int] | None = None,
+    **settings: Any,
+) -> list[RequestRecord]:
     """Records of so many requests of one user, each answered with these bytes and pauses (seconds)."""
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
@@ -61,7 +69,7 @@ def play(steps: list[Step], requests: int = 1, tokens: int = 4, **settings: Any)
     def serve(sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
             while sock.recv(65536):
-                for step in [HEAD, *steps]:
+                for step in [head, *steps]:
                     time.sleep(step) if isinstance(step, float) else sock.sendall(step)  # type: ignore[arg-type]
                 if steps[-1] != END:
                     stop.wait(5)  # the connection stays open and says nothing
@@ -81,7 +89,9 @@ def play(steps: list[Step], requests: int = 1, tokens: int = 4, **settings: Any)
     try:
         for _ in range(requests):
             now = time.monotonic_ns()
-            made.append(record(now, prompt_tokens_wanted=PROMPT, output_tokens_wanted=tokens))
+            made.append(
+                record(now, **{"prompt_tokens_wanted": PROMPT, "output_tokens_wanted": tokens} | (wanted or {}))
+            )
             exchange(connection, b"{}", made[-1], RequestSettings("/v1/chat/completions", {}, LIMITS, **settings))
     finally:
         stop.set()
