@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,7 +279,7 @@ def ran(loadgen: Any, tmp_path: Path, *given: str) -> tuple[int, str, dict[str, 
     return done.returncode, done.stdout + done.stderr, result, [json.loads(line) for line in lines]
 
 
-CELL = ("--requests", "2", "--warmup-requests", "0", "--prompt-tokens", "32", "--output-tokens", "4")
+CELL = ("--requests", "3", "--warmup-requests", "0", "--prompt-tokens", "32", "--output-tokens", "4")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -296,10 +297,11 @@ def test_a_reported_endpoint(loadgen, server, tokenizers, tmp_path, name):
         assert (code, set(result["errors"])) == (1, {case.error})
         return
     assert (code in WENT_WELL, result["errors"]) == (True, {}), said
+    each = [(r["t_last"] - r["t_first"]) / 1e6 / r["tpot_tokens"] for r in records if r["tpot_tokens"]]
     if case.tpot is None:
-        assert result["tpot_ms"]["mean"] is None
-    else:
-        assert case.tpot / BUSY < result["tpot_ms"]["mean"] < case.tpot * BUSY
+        assert result["tpot_ms"]["mean"] is None and not each
+    else:  # what is read too late on a busy machine may look like a clump
+        assert each and case.tpot / BUSY < statistics.median(each) < case.tpot * BUSY
 
 
 TRACED = {"traced": Played(lambda asked: [role(), *tokens(4, 0.005), *closing(asked, 4)])}
@@ -333,4 +335,4 @@ def test_a_trace_from_the_middle_is_told_before_it_is_waited_for(loadgen, server
     trace.write_text('{"t": 6}\n{"t": 6.1}\n')
     given = ("--arrival", "trace", "--trace", str(trace), "--warmup-requests", "0", "--duration", "0.1")
     code, said, *_ = ran(loadgen, tmp_path, "--base-url", f"{server}traced", *given, *CELL[4:])
-    assert code == 1 and "nothing is sent for 6 s" in said and "--rebase" in said
+    assert code == 1 and "nothing is sent for 6 s" in said and "rebase" in said
