@@ -37,8 +37,9 @@ def settle_tokens(
 ) -> None:
     """Write an answer's tokens, and what its TPOT is taken over, into its record.
 
-    `whole`: the server is of a kind that sends every token that it counts.
+    `whole`: the server is of a kind that sends every token that it counts, but those that mark reasoning.
     """
+    whole = whole and not events.parsed
     record.reasoning_tokens = events.reasoning_tokens
     if record.output_tokens is None and record.text is not None and count_tokens is not None:
         record.output_tokens, record.token_source = count_tokens(record.text), "tokenizer"
