@@ -56,7 +56,7 @@ def test_a_demo_races_the_engines_of_its_plan_only(clone, monkeypatch):
     monkeypatch.setenv("BAKEOFF_ENGINES", "mine")
     (clone / "plan").write_text("gpu gpu-smoke vllm,ksana")
     demo = begin(clone)
-    demo.communicate(timeout=20)
+    demo.communicate(timeout=300)
     said = (clone / "said").read_text(encoding="utf-8").splitlines()
     assert said[0] == "-m stack check --runtime processes --profile gpu --new --free-ports vllm,ksana"
     assert said[3].startswith("-m loadgen bench gpu-smoke ") and said[3].endswith(" vllm,ksana")

@@ -157,7 +157,7 @@ def test_no_answer_invites_another_origin(ui):
     answers = [ui.get(path, Origin="http://evil.example") for path in paths]
     answers.append(ui.post("/swarm", FORM, Origin="http://evil.example"))
     ask = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    answers.append(requests.options(ui.url + "/swarm", headers=ask, timeout=30))
+    answers.append(requests.options(ui.url + "/swarm", headers=ask, timeout=60))
     for answer in answers:
         assert not [name for name in answer.headers if name.lower().startswith("access-control")], answer.url
         assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
