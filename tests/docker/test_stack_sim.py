@@ -15,12 +15,11 @@ from tests.docker.commands import step
 
 pytestmark = pytest.mark.docker
 
-LIMIT_S = 600.0
 ENGINES = {"sim-vllm", "sim-ksana"}
 SERVICES = {"locust", "locust-worker", "engine-exporter", "ksana-exporter", "prometheus", *ENGINES}
 
 
-def wait_for(get, limit_s=LIMIT_S, what="it"):
+def wait_for(get, limit_s=60.0, what="it"):
     deadline = time.monotonic() + limit_s
     while not (found := get()):
         assert time.monotonic() < deadline, f"{what} did not happen within {limit_s:g} s"
@@ -74,7 +73,7 @@ def test_up_says_what_it_chose_and_all_is_healthy(checkout, client, brought_up):
     assert len(found["locust-worker"]) == 2
     for service in SERVICES - {"sim-ksana"}:
         for container in found[service]:
-            wait_for(lambda each=container: health(each) == "healthy", what=f"that {container.name} is healthy")
+            wait_for(lambda each=container: health(each) == "healthy", 30, f"that {container.name} is healthy")
     # Engines take turns: the other is made, not started.
     assert found["sim-ksana"][0].status == "created"
 
@@ -143,9 +142,8 @@ def test_records_are_the_sum_of_what_both_workers_counted(checkout, raced):
         told = checkout.query("sum by (worker) (bakeoff_client_worker_events_total)")
         return told if told == by_worker else None
 
-    assert wait_for(counted, what=f"that both workers' counts are in Prometheus as {by_worker}")
-    requests_counted = "sum by (engine) (bakeoff_client_requests_total)"
-    wait_for(lambda: checkout.query(requests_counted) == by_engine, what=f"that they are {by_engine}")
+    assert wait_for(counted, 15, f"that both workers' counts are in Prometheus as {by_worker}")
+    assert checkout.query("sum by (engine) (bakeoff_client_requests_total)") == by_engine
     assert checkout.query("sum(bakeoff_client_requests_total)") == {"": len(records)}
     assert checkout.query("bakeoff_client_workers") is not None
     assert list(checkout.query("bakeoff_client_workers").values()) == [2]
@@ -199,21 +197,21 @@ def status(checkout):
 def in_mid_block(checkout):
     """The engine that is raced now, when a good part of its block is left."""
     told = status(checkout)
-    running = told["state"] == "running" and 10 <= told["received"] < 200
+    running = told["state"] == "running" and 10 <= told["received"] < 100
     return told["block"].partition(".")[0] if running else None
 
 
 @pytest.fixture(scope="module")
 def long_race(checkout, raced):
     """A scenario whose blocks last long enough to break something in them."""
-    return checkout.scenario("long", prompt_tokens=[64], load={"concurrency": [4]}, requests=300)
+    return checkout.scenario("long", prompt_tokens=[64], load={"concurrency": [4]}, requests=150)
 
 
 def test_an_engine_that_is_stopped_in_mid_block_is_started_again_and_the_run_goes_on(checkout, client, long_race):
     with step("a race whose engine is killed"), checkout.making("bench", f"SCENARIO={long_race}") as bench:
-        killed = wait_for(lambda: in_mid_block(checkout), what="a block")
+        killed = wait_for(lambda: in_mid_block(checkout), 240, "a block")
         checkout.containers(client, killed)[0].kill()
-        text, _ = bench.communicate(timeout=LIMIT_S)
+        text, _ = bench.communicate(timeout=240)
     run = newest_run(checkout).load()
     ended = [(facts.record_id, facts.status) for facts in run.manifest.blocks]
     assert ended == [
@@ -231,9 +229,9 @@ def test_an_engine_that_is_stopped_in_mid_block_is_started_again_and_the_run_goe
 
 def test_a_run_goes_on_when_a_worker_is_killed_and_says_so(checkout, client, long_race):
     with step("a race whose worker is killed"), checkout.making("bench", f"SCENARIO={long_race}") as bench:
-        wait_for(lambda: in_mid_block(checkout), what="a block")
+        wait_for(lambda: in_mid_block(checkout), 240, "a block")
         checkout.containers(client, "locust-worker")[0].kill()
-        text, _ = bench.communicate(timeout=LIMIT_S)
+        text, _ = bench.communicate(timeout=240)
     run = newest_run(checkout).load()
     first, second, *others = run.manifest.blocks
     assert (first.status, second.status, {each.status for each in others}) == ("failed", "complete", {"complete"}), text
@@ -246,11 +244,11 @@ def test_a_run_goes_on_when_a_worker_is_killed_and_says_so(checkout, client, lon
 
 def test_a_worker_that_crashes_is_started_again(checkout, client, long_race):
     checkout.make("up", "WORKERS=2", "ENGINE=none")
-    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, what="that both workers are there")
+    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, 60, "that both workers are there")
     worker = checkout.containers(client, "locust-worker")[0]
     worker.exec_run(["python3", "-c", "import os; os.kill(-1, 9)"])  # all of its processes, from inside
-    wait_for(lambda: worker.reload() or worker.attrs["RestartCount"] == 1, what="that Docker starts it again")
-    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, what="that the master has it again")
+    wait_for(lambda: worker.reload() or worker.attrs["RestartCount"] == 1, 30, "that Docker starts it again")
+    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, 60, "that the master has it again")
 
 
 def test_down_leaves_volumes_alone_and_clean_leaves_nothing(checkout, client, brought_up):
@@ -274,7 +272,7 @@ def test_down_leaves_volumes_alone_and_clean_leaves_nothing(checkout, client, br
 
 def answers(url):
     try:
-        requests.get(url, timeout=60)
+        requests.get(url, timeout=2)
     except requests.RequestException:
         return False
     return True
