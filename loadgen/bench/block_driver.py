@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from loadgen.bench.block_watch import BlockFailed, BlockWatch
+from loadgen.bench.machine_watch import MachineWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.distributed.status import BlockStatus
 from loadgen.errors import UserError
@@ -37,12 +38,14 @@ class BlockDriver:
         locust: LocustClient,
         note: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
+        prometheus_url: str | None = None,
     ) -> None:
-        """`note` puts down what a person should know of."""
+        """`note` puts down what a person should know of; `prometheus_url` is who knows of the GPUs."""
         self._scenario = scenario
         self._run_id = run_id
         self._host = host
         self._locust = locust
+        self._machine = MachineWatch(run_id, host, locust, prometheus_url)
         self._note = note
         self._sleep = sleep
         self.enough: Callable[[BlockFacts], str | None] = lambda facts: None
@@ -57,6 +60,7 @@ class BlockDriver:
         """
         cell = block.cell
         self.wait_for_workers()
+        self._machine.begin(block.engine)
         self._locust.start_block(
             BlockRequest(
                 run_id=self._run_id,
@@ -80,6 +84,7 @@ class BlockDriver:
                     raise BlockFailed(say("Locust's master was started anew in mid-block"), retry=True)
                 raise BlockFailed(say("another test was started in the web UI in its place"), retry=False)
             on_status(status)
+            self._machine.look(facts)
             if status.write_error:
                 self.stop_quietly()
                 raise DiskFull(f"{status.write_error}. Free some space and run it again.", exit_code=1)
@@ -95,6 +100,7 @@ class BlockDriver:
                 self.stop_quietly()
                 break
             self._sleep(POLL_S)
+        self._machine.end(facts)
         self._settle(facts)
         self._keep_verdict(facts)
 

@@ -59,7 +59,7 @@ class Campaign:
         self.manifest = manifest
         self.listener = listener
         self._sleep = sleep
-        self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep)
+        self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep, manifest.prometheus_url)
         self._preflight = preflight
         self._answers = answers
         self._asked: str | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, WrapValidator, field_validator
 
 from loadgen.client.verdict import ClientVerdict
+from loadgen.contention.reading import Contention
 from loadgen.errors import UserError
 from loadgen.files import write_file
 from loadgen.metrics.window import CutRule
@@ -106,6 +107,8 @@ class BlockFacts(Lenient):
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: Annotated[ClientVerdict | None, WrapValidator(_unless_unreadable)] = None
     """Whether the load generator was the limit; None where nobody judged, or in a way that is not ours."""
+    contention: Annotated[Contention | None, WrapValidator(_unless_unreadable)] = None
+    """What else the machine did meanwhile; None where nobody looked, or in a way that is not ours."""
 
     @classmethod
     def begun(cls, block_id: str, engine: str, cell: Cell, *, attempt: int = 1, repeat: int = 1, **more: Any) -> Self:
@@ -141,6 +144,11 @@ class BlockFacts(Lenient):
     def client_limited(self) -> bool:
         """Whether the load generator is known to have been the limit."""
         return self.client is not None and self.client.limited
+
+    @property
+    def contended(self) -> bool:
+        """Whether something else is known to have disturbed it, so that it is marked or decides nothing."""
+        return self.contention is not None and self.contention.level != "quiet"
 
 
 class Session(Lenient):
