@@ -110,7 +110,7 @@ def parse_cpus(text: str) -> frozenset[int]:
 
 def parse_groups(text: str) -> dict[str, str]:
     """/proc/PID/cgroup: the path in each hierarchy of version 1 by controller, and in that of version 2 by ``."""
-    found = {}
+    found: dict[str, str] = {}
     for line in text.splitlines():
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
