@@ -113,7 +113,7 @@ def reasons(contention: Contention) -> list[Message]:
 
 
 def over_blocks(contentions: Iterable[Contention]) -> list[tuple[Finding, int]]:
-    """Each kind of finding once, the greatest, and in how many blocks it was: what voids first, then what is frequent."""
+    """Each kind of finding once, the greatest, and in how many blocks it was: what voids first, then by blocks."""
     greatest: dict[tuple[Kind, SideName], Finding] = {}
     counts: dict[tuple[Kind, SideName], int] = {}
     for contention in contentions:

@@ -100,7 +100,7 @@ class Watch:
         """What is known of the block until now."""
         begin, end = self._begin, self._moment()
         seconds = max(end.at - begin.at, 1e-9)
-        sides = []
+        sides: list[Side | None] = []
         for place, (first, last) in enumerate(zip(begin.sides, end.sides, strict=True)):
             if not first.members or not last.members:
                 sides.append(None)

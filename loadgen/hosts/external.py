@@ -63,7 +63,7 @@ class ExternalHost:
         if here:
             with contextlib.suppress(psutil.Error, OSError):
                 for each in psutil.net_connections("tcp"):
-                    if each.status == psutil.CONN_LISTEN and each.laddr.port == where.port and each.pid:
+                    if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == where.port and each.pid:
                         found.add(each.pid)
         return sorted(found)
 
