@@ -21,15 +21,14 @@ STACK := $(PY) -m stack
 # `make bench ARGS="--engine NAME=URL"` races endpoints that already run: it needs no engines of ours.
 ENDPOINTS := $(findstring --engine,$(ARGS))
 # `make bench RUN=...` goes on with a run: a folder, or the name of one in runs/.
-RUN_FOLDER := $(if $(RUN),$(or $(patsubst %/manifest.json,%,$(wildcard $(RUN)/manifest.json)),runs/$(RUN)))
-RACED := $(or $(RUN_FOLDER),$(SCENARIO))
+RACED := $(if $(RUN),--run "$(RUN)",--scenario "$(SCENARIO)")
 
 .DEFAULT_GOAL := help
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-engines look-demo demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
-        test test-docker coverage kernels attention attention-page pin lint dist lock clean
+        test test-docker coverage kernels attention attention-page pin lint sbom licences dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,10 +85,10 @@ logs: $(STAMP) ## Follow one process' log (S=vllm)
 bench: $(STAMP) ## Race the engines on a scenario (SCENARIO=smoke ARGS=...), or go on with a stopped run (RUN=run-id)
 ifeq ($(ENDPOINTS),)
 	@$(STACK) check
-	@$(STACK) setup --scenario "$(RACED)"
-	@$(STACK) up --engine none --scenario "$(RACED)"
+	@$(STACK) setup $(RACED)
+	@$(STACK) up --engine none $(RACED)
 endif
-	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN_FOLDER)",$(SCENARIO)) $(ARGS)
+	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN)",$(SCENARIO)) $(ARGS)
 
 report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest; ARGS="--lang zh")
 	@$(PY) -m loadgen report $(RUN) $(ARGS)
@@ -145,6 +144,12 @@ lint: $(STAMP) ## Check style, types, imports, boards and catalogues
 
 pin: $(STAMP) ## Add digests to the images in compose.yaml; asks their registries
 	@$(STACK) pin
+
+sbom: $(STAMP) ## Write dist/bakeoff.cdx.json, all packages of all lock files as CycloneDX
+	@mkdir -p dist && $(PY) -m stack.supply sbom > dist/bakeoff.cdx.json && ls dist/bakeoff.cdx.json
+
+licences: $(STAMP) ## Write dist/licences.md, the licence of each package of the lock files
+	@mkdir -p dist && $(PY) -m stack.supply licences > dist/licences.md && ls dist/licences.md
 
 dist: $(STAMP) ## Build the wheel and the source archive into dist/
 	@rm -rf dist; said="$$($(PY) -m build --no-isolation 2>&1)" || { echo "$$said" >&2; exit 1; }; ls dist/*

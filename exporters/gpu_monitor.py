@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -9,9 +10,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
+from exporters.gpu_limits import Possible, possible_memory, possible_processes
 from exporters.memory_peak import PeakWindow
-from exporters.nvml import GpuProcess, Handle, Memory, NotSupported, Nvml, NvmlError, Readings
+from exporters.nvml import IMPOSSIBLE, GpuProcess, Handle, Memory, NotSupported, Nvml, NvmlError, Readings
+from exporters.patience import Late, Patience
 
 SAMPLE_EVERY_S = 0.05
 ROUND_EVERY_S = 1.0
@@ -22,7 +26,14 @@ LOOK_AGAIN_S = 15.0
 RETRY_S = 1.0
 """Pause between samples of a GPU that did not answer."""
 STALE_S = 5.0
-"""After this long without a sample a GPU counts as down: NVML itself may hang."""
+"""After this long without any answer a GPU counts as down."""
+CALL_LIMIT_S, OPEN_LIMIT_S = 1.0, 10.0
+"""Longest that a figure, and NVML's opening, is waited for."""
+GONE = ("gpu_is_lost", "driver_not_loaded", "uninitialized")
+"""Errors that say that there is no GPU to ask any more."""
+NO_ANSWER = "no_answer"
+
+T = TypeVar("T")
 
 log = logging.getLogger("exporters.gpu")
 
@@ -70,19 +81,21 @@ class _Gpu:
     def __init__(self, index: int, uuid: str, name: str, window_s: float) -> None:
         self.index, self.uuid, self.name = index, uuid, name
         self.handle: Handle | None = None
-        self.up = True
+        self.lost = False
         self.errors: Counter[str] = Counter()
         self.memory: Memory | None = None
         self.peak = PeakWindow(window_s)
         self.readings: Readings = {}
         self.engines: dict[str, EngineUse] = {}
         self.unsupported: set[object] = set()
-        self.sampled_at = float("-inf")
+        self.told: set[tuple[str, str]] = set()
+        self.possible = Possible()
+        self.answered_at = float("-inf")
         self.sample_due = float("-inf")
 
     def state(self, now: float) -> GpuState:
         """Return what is known; counts as a scrape of the peak."""
-        up = self.up and now - self.sampled_at <= STALE_S
+        up = not self.lost and now - self.answered_at <= STALE_S
         if not up:
             return GpuState(self.index, self.uuid, self.name, False, dict(self.errors))
         return GpuState(
@@ -98,8 +111,9 @@ class GpuMonitor:
         nvml: the library.
         engines_of: maps pids to engines, at once; may leave out some.
         window_s: least time that a peak stays visible, s (PeakWindow).
+        patience: how long a call is waited for.
         clock: monotonic seconds.
-        cpu_clock: seconds of CPU time of the calling thread.
+        cpu_clock: seconds of CPU time that the watch has taken; by default those of `patience`.
     """
 
     def __init__(
@@ -108,11 +122,13 @@ class GpuMonitor:
         engines_of: Callable[[Sequence[int]], Mapping[int, str]],
         *,
         window_s: float,
+        patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
-        cpu_clock: Callable[[], float] = time.thread_time,
+        cpu_clock: Callable[[], float] | None = None,
     ) -> None:
         self._nvml, self._engines_of, self._window_s = nvml, engines_of, window_s
-        self._clock, self._cpu_clock = clock, cpu_clock
+        self._patience = patience or Patience(CALL_LIMIT_S)
+        self._clock, self._cpu_clock = clock, cpu_clock or self._patience.cpu_s
         self._lock = threading.RLock()
         self._gpus: list[_Gpu] = []
         self._devices = 0
@@ -133,14 +149,16 @@ class GpuMonitor:
             while not stop.wait(self.step()):
                 pass
         finally:
-            self._nvml.close()
+            with contextlib.suppress(Late):
+                self._patience.ask("driver", "close", self._nvml.close)
 
     def step(self) -> float:
         """Do the one thing that is due; returns the seconds until something is."""
         now = self._clock()
-        if now >= self._look_due and (not self._devices or not all(gpu.up for gpu in self._gpus)):
+        if now >= self._look_due and not self._healthy():
             self._look_due = now + LOOK_AGAIN_S
-            self._look()
+            if self._patience.all_returned:  # NVML must not be closed around a call that is in it
+                self._look()
             return 0.0
         due = [gpu for gpu in self._gpus if gpu.handle is not None and now >= gpu.sample_due]
         if due:
@@ -151,89 +169,119 @@ class GpuMonitor:
         if piece is not None:
             piece()
             return 0.0
-        if now >= self._round_due and any(gpu.up for gpu in self._gpus):
+        if now >= self._round_due and not all(gpu.lost for gpu in self._gpus):
             self._round_due = now + ROUND_EVERY_S
             self._round = self._read_all(now)
             return 0.0
         return max(0.0, min(self._next_due() - now, LOOK_AGAIN_S))
 
+    def _healthy(self) -> bool:
+        return self._devices > 0 and not any(gpu.lost for gpu in self._gpus)
+
     def _next_due(self) -> float:
-        healthy = bool(self._gpus) and self._devices > 0 and all(gpu.up for gpu in self._gpus)
         dues = [gpu.sample_due for gpu in self._gpus if gpu.handle is not None]
-        dues += [] if healthy else [self._look_due]
-        dues += [self._round_due] if any(gpu.up for gpu in self._gpus) else []
+        dues += [] if self._healthy() else [self._look_due]
+        dues += [self._round_due] if not all(gpu.lost for gpu in self._gpus) else []
         return min(dues)
 
     def _look(self) -> None:
         """Open NVML anew and take stock."""
-        self._nvml.close()
         self._round = iter(())
         try:
-            count = self._nvml.open()
-        except NvmlError as error:
-            self._complain(f"NVML cannot be opened: {error.kind}")
+            count = self._patience.ask("driver", "open", self._open, OPEN_LIMIT_S)
+        except (NvmlError, Late) as error:
+            kind = error.kind if isinstance(error, NvmlError) else NO_ANSWER
+            self._complain(f"NVML cannot be opened: {kind}")
             with self._lock:
                 self._devices = 0
                 for gpu in self._gpus:
-                    self._take_down(gpu, error.kind, lost=True)
+                    gpu.errors[kind] += 1
+                    self._take_down(gpu, kind, lost=True)
             return
         self._complain("" if count else "the driver knows no GPU")
-        found = [self._find(index) for index in range(count)]
+        found: list[_Gpu] = []
+        for index in range(count):
+            found.append(self._find(index, found))
         with self._lock:
             for gpu in self._gpus:
                 if gpu not in found:  # it fell off the bus, and the driver no longer counts it
+                    gpu.errors["not_found"] += 1
                     self._take_down(gpu, "not_found", lost=True)
             missing = [gpu for gpu in self._gpus if gpu not in found and gpu.uuid]
             self._gpus = sorted([*found, *missing], key=lambda gpu: (gpu.index, gpu.uuid))
             self._devices = count
 
-    def _find(self, index: int) -> _Gpu:
+    def _open(self) -> int:
+        self._nvml.close()
+        return self._nvml.open()
+
+    def _find(self, index: int, taken: Sequence[_Gpu]) -> _Gpu:
         """Return the GPU at an index: one that is known already if there is, with a new handle."""
-        try:
-            handle = self._nvml.handle(index)
-            uuid, name = self._nvml.identity(handle)
-        except NvmlError as error:
-            known = [gpu for gpu in self._gpus if gpu.index == index]
-            gpu = known[0] if known else _Gpu(index, "", "", self._window_s)
-            self._take_down(gpu, error.kind, lost=True)
+        gpu = next((gpu for gpu in self._gpus if gpu.index == index and gpu not in taken), None)
+        gpu = gpu or _Gpu(index, "", "", self._window_s)
+        gpu.unsupported.clear()
+        handle = self._ask(gpu, "handle", functools.partial(self._nvml.handle, index))
+        if handle is None:
+            self._take_down(gpu, "no_handle", lost=True)
             return gpu
-        known = [gpu for gpu in self._gpus if gpu.uuid == uuid]
-        gpu = known[0] if known else _Gpu(index, uuid, name, self._window_s)
-        if not known:
-            log.info("gpu_found", extra={"fields": {"gpu": index, "uuid": uuid, "name": name}})
+        uuid = self._ask(gpu, "uuid", functools.partial(self._nvml.uuid, handle))
+        if uuid and uuid != gpu.uuid:
+            same = next((gpu for gpu in self._gpus if gpu.uuid == uuid and gpu not in taken), None)
+            gpu = same or (_Gpu(index, "", "", self._window_s) if gpu.uuid else gpu)
+        name = self._ask(gpu, "name", functools.partial(self._nvml.name, handle))
+        if uuid and not gpu.uuid:
+            gpu.uuid = uuid
+            log.info("gpu_found", extra={"fields": {"gpu": index, "uuid": uuid, "name": name or ""}})
         with self._lock:
-            gpu.index, gpu.handle, gpu.sample_due = index, handle, float("-inf")
+            gpu.index, gpu.handle, gpu.sample_due, gpu.name = index, handle, float("-inf"), name or gpu.name
             gpu.unsupported.clear()
         return gpu
 
+    def _ask(self, gpu: _Gpu, what: str, call: Callable[[], T]) -> T | None:
+        """Return the answer; None where there is none, and note why."""
+        if what in gpu.unsupported:
+            return None
+        answer, kind = None, ""
+        try:
+            answer = self._patience.ask(gpu.index, what, call)
+        except NotSupported:
+            gpu.unsupported.add(what)
+        except NvmlError as error:
+            kind = error.kind
+        except Late:
+            kind = NO_ANSWER
+        if kind not in (NO_ANSWER, *GONE):
+            gpu.answered_at = self._clock()
+        if what == "memory" and gpu.lost and kind not in GONE:
+            log.info("gpu_up", extra={"fields": {"gpu": gpu.index, "uuid": gpu.uuid}})
+            gpu.lost = False
+        if kind:
+            self._fail(gpu, what, kind)
+        return answer
+
     def _sample(self, gpu: _Gpu, now: float) -> None:
-        memory = None
-        if "memory" not in gpu.unsupported:
-            try:
-                memory = self._nvml.memory(gpu.handle)
-            except NotSupported:
-                gpu.unsupported.add("memory")
-            except NvmlError as error:
-                gpu.sample_due = now + RETRY_S
-                self._take_down(gpu, error.kind)
-                return
+        if "memory" in gpu.unsupported:
+            gpu.sample_due = float("inf")
+            return
+        found = self._ask(gpu, "memory", functools.partial(self._nvml.memory, gpu.handle))
+        memory, wrong = possible_memory(found) if found else (None, False)
+        if wrong:
+            self._fail(gpu, "memory", IMPOSSIBLE)
         after = self._clock()
         with self._lock:
-            if not gpu.up:
-                log.info("gpu_up", extra={"fields": {"gpu": gpu.index, "uuid": gpu.uuid}})
-            gpu.up, gpu.memory, gpu.sampled_at = True, memory, after
-            gpu.sample_due = max(gpu.sample_due + SAMPLE_EVERY_S, now)
-            if memory is not None:
+            gpu.memory = memory
+            refused = found is None and "memory" not in gpu.unsupported
+            gpu.sample_due = now + RETRY_S if refused else max(gpu.sample_due + SAMPLE_EVERY_S, now)
+            if memory is not None and memory.used is not None:
                 gpu.peak.add(after, memory.used)
 
     def _read_all(self, began: float) -> Iterator[Callable[[], None]]:
         """Yield the calls that read everything of every GPU, in pieces so short that samples fit between."""
         cpu = 0.0
-        for gpu in [gpu for gpu in self._gpus if gpu.up]:
+        for gpu in [gpu for gpu in self._gpus if not gpu.lost]:
             readings: Readings = {}
-            reads = [reader for reader in self._nvml.readers if reader not in gpu.unsupported]
             for piece in (
-                *(functools.partial(self._read, gpu, reader, readings) for reader in reads),
+                *(functools.partial(self._read, gpu, what, readings) for what in self._nvml.readers),
                 functools.partial(self._read_processes, gpu),
                 functools.partial(self._publish, gpu, readings),
             ):
@@ -242,48 +290,49 @@ class GpuMonitor:
                 cpu += self._cpu_clock()
         self._round_due = began + max(ROUND_EVERY_S, cpu / ROUND_SHARE)
 
-    def _read(self, gpu: _Gpu, reader: Callable[[Handle], Readings], readings: Readings) -> None:
-        if not gpu.up:
+    def _read(self, gpu: _Gpu, what: str, readings: Readings) -> None:
+        if gpu.lost:
             return
-        try:
-            readings.update(reader(gpu.handle))
-        except NotSupported:
-            gpu.unsupported.add(reader)
-        except NvmlError as error:
-            self._fail(gpu, error.kind)
+        found = self._ask(gpu, what, functools.partial(self._nvml.readers[what], gpu.handle)) or {}
+        now = self._clock()
+        for figure, value in found.items():
+            if gpu.possible(figure, value, now):
+                readings[figure] = value
+            else:
+                self._fail(gpu, what, IMPOSSIBLE)
 
     def _read_processes(self, gpu: _Gpu) -> None:
         engines: dict[str, EngineUse] = {}
-        if gpu.up and "processes" not in gpu.unsupported:
-            try:
-                processes = self._nvml.processes(gpu.handle)
-                engines = use_by_engine(processes, self._engines_of([one.pid for one in processes]))
-            except NotSupported:
-                gpu.unsupported.add("processes")
-            except NvmlError as error:
-                self._fail(gpu, error.kind)
+        found = None if gpu.lost else self._ask(gpu, "processes", functools.partial(self._nvml.processes, gpu.handle))
+        if found is not None:
+            processes, wrong = possible_processes(found, gpu.memory.total if gpu.memory else None)
+            if wrong:
+                self._fail(gpu, "processes", IMPOSSIBLE)
+            engines = use_by_engine(processes, self._engines_of([one.pid for one in processes]))
         with self._lock:
             gpu.engines = engines
 
     def _publish(self, gpu: _Gpu, readings: Readings) -> None:
         with self._lock:
-            gpu.readings = readings if gpu.up else {}
+            gpu.readings = {} if gpu.lost else readings
 
-    def _fail(self, gpu: _Gpu, kind: str) -> None:
-        """Note a figure that could not be read. What says that the whole GPU is gone takes it down."""
-        if kind in ("gpu_is_lost", "driver_not_loaded", "uninitialized"):
-            self._take_down(gpu, kind)
-        else:
-            with self._lock:
-                gpu.errors[kind] += 1
-
-    def _take_down(self, gpu: _Gpu, kind: str, *, lost: bool = False) -> None:
-        """Note that a GPU does not answer; one that is lost has no handle any more."""
-        if gpu.up:  # a GPU that is lost for an hour is one line, not 3600
-            log.warning("gpu_down", extra={"fields": {"gpu": gpu.index, "uuid": gpu.uuid, "reason": kind}})
+    def _fail(self, gpu: _Gpu, what: str, kind: str) -> None:
+        """Note what could not be read. The memory, which is asked for all the time, says whether the GPU is gone."""
         with self._lock:
             gpu.errors[kind] += 1
-            gpu.up, gpu.memory, gpu.readings, gpu.engines = False, None, {}, {}
+        if kind in GONE and (what in ("memory", "handle", "uuid") or "memory" in gpu.unsupported):
+            self._take_down(gpu, kind)
+        elif (what, kind) not in gpu.told:
+            gpu.told.add((what, kind))
+            fields = {"gpu": gpu.index, "uuid": gpu.uuid, "figure": what, "reason": kind}
+            log.warning("figure_unreadable", extra={"fields": fields})
+
+    def _take_down(self, gpu: _Gpu, kind: str, *, lost: bool = False) -> None:
+        """Note that a GPU is gone. Where it is `lost` its handle is, too."""
+        if not gpu.lost:  # a GPU that is gone for an hour is one line, not 3600
+            log.warning("gpu_down", extra={"fields": {"gpu": gpu.index, "uuid": gpu.uuid, "reason": kind}})
+        with self._lock:
+            gpu.lost, gpu.memory, gpu.readings, gpu.engines = True, None, {}, {}
             gpu.handle = None if lost else gpu.handle
 
     def _complain(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Which engine a process on a GPU belongs to: by its container, else by the process tree it is in."""
+"""Which engine a process on a GPU belongs to: by its container, by the process tree it is in, else by its port."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from pathlib import Path
 import psutil
 
 from exporters.containers import ContainerMap
-from exporters.process_tree import ProcessTree
+from exporters.process_tree import ProcessTree, serving_port
 
 OTHER = "other"
 """The owner of processes that are no engine's."""
 RETRY_FIRST_S, RETRY_LAST_S = 2.0, 60.0
 """An unknown process is asked about anew after these pauses: engines use the GPU long before they listen."""
 REFRESH_EVERY_S = 1.0
+FORGET_AFTER_S = 30.0
+"""A process that no GPU was asked about for this long is gone from them all."""
+PORT = "port-{}"
+"""What an engine is called of which nothing but the port it listens on is known."""
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 log = logging.getLogger("exporters.gpu")
@@ -37,6 +41,8 @@ def containers_of(cgroup: str) -> list[str]:
 class _Known:
     process: psutil.Process
     engine: str | None = None
+    guess: str | None = None
+    """By its port: what starts up may have opened another one so far."""
     retry_at: float = 0.0
     pause: float = RETRY_FIRST_S
 
@@ -66,13 +72,17 @@ class GpuOwners:
         self._pids, self._trees = pids, trees
         self._containers = ContainerMap(container_map, log) if container_map else None
         self._proc, self._clock = proc, clock
-        self._asked: frozenset[int] = frozenset()
+        self._asked: dict[int, float] = {}
         self._known: dict[int, _Known] = {}
         self._engines: dict[int, str] = {}
 
     def engines_of(self, pids: Sequence[int]) -> dict[int, str]:
-        """Return the engine, or OTHER, of each pid; a pid that is new is left out until the next `refresh`."""
-        self._asked = frozenset(pids)
+        """Return the engine, or OTHER, of each pid; a pid that is new is left out until the next `refresh`.
+
+        GPUs are asked about one after the other, so each call adds to what the others asked for.
+        """
+        now = self._clock()
+        self._asked |= dict.fromkeys(pids, now)
         engines = self._engines
         return {pid: engines[pid] for pid in pids if pid in engines}
 
@@ -84,8 +94,11 @@ class GpuOwners:
             self.refresh()
 
     def refresh(self) -> None:
-        """Find out about the pids asked for last, and forget the others. For one thread."""
-        asked = self._asked
+        """Find out about the pids asked for of late, and forget the others. For one thread."""
+        oldest = self._clock() - FORGET_AFTER_S
+        for pid in [pid for pid, at in self._asked.copy().items() if at < oldest]:
+            self._asked.pop(pid, None)
+        asked = self._asked.copy()
         self._known = {pid: known for pid, known in self._known.items() if pid in asked}
         self._engines = {pid: self._engine_of(pid) or OTHER for pid in asked}
 
@@ -100,8 +113,9 @@ class GpuOwners:
                 return None  # not of this pid namespace, or just gone
         if known.engine is None and now >= known.retry_at:
             known.engine = self._by_container(pid) or self._by_tree(known.process)
+            known.guess = known.engine or _by_port(known.process)
             known.retry_at, known.pause = now + known.pause, min(known.pause * 2, RETRY_LAST_S)
-        return known.engine
+        return known.engine or known.guess
 
     def _by_container(self, pid: int) -> str | None:
         if self._containers is None:
@@ -129,3 +143,8 @@ class GpuOwners:
             return None
         by_root = {root: engine for engine, root in roots.items()}
         return next((by_root[pid] for pid in lineage if pid in by_root), None)
+
+
+def _by_port(process: psutil.Process) -> str | None:
+    port = serving_port(process)
+    return None if port is None else PORT.format(port)

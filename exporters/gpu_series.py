@@ -12,7 +12,11 @@ Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
 FAMILIES: dict[str, tuple[Family, str, str]] = {
     "up": (GaugeMetricFamily, "", "Whether the GPU answers; 0 when it fell off the bus"),
-    "nvml_errors": (CounterMetricFamily, "error", "Readings that failed, by NVML's name of the error"),
+    "nvml_errors": (
+        CounterMetricFamily,
+        "error",
+        "Readings that failed, by NVML's name of the error, no_answer, or impossible",
+    ),
     "memory_total_bytes": (GaugeMetricFamily, "", "Memory of the GPU"),
     "memory_used_bytes": (GaugeMetricFamily, "", "Memory that processes hold, without what is reserved"),
     "memory_reserved_bytes": (GaugeMetricFamily, "", "Memory that driver and firmware keep"),

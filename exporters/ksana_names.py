@@ -42,7 +42,9 @@ def place_of(engine: str, stream: Stream) -> Place:
     family, divisor = _family(stream.name, stream.unit)
     if stream.kind == "counter":
         family = family.removesuffix("_total")
-    return Place(family, (("engine", engine), *_labels(stream)), divisor)
+    labels = (("engine", engine), *_labels(stream))
+    instance = tuple(pair for pair in labels if pair[0] in ("engine", _label_name(INSTANCE_ID)))
+    return Place(family, labels, divisor, instance)
 
 
 def _family(name: str, unit: str) -> tuple[str, float]:

@@ -23,6 +23,11 @@ KINDS: dict[int, str] = {
     for name, code in vars(pynvml).items()
     if name.startswith("NVML_ERROR_") and isinstance(code, int)
 }
+UNSUPPORTED = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+)
 THROTTLE_REASONS = {
     "idle": pynvml.nvmlClocksEventReasonGpuIdle,
     "application_clocks": pynvml.nvmlClocksEventReasonApplicationsClocksSetting,
@@ -34,8 +39,13 @@ THROTTLE_REASONS = {
     "power_brake": pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown,
     "display_clocks": pynvml.nvmlClocksEventReasonDisplayClockSetting,
 }
+REASON_BITS = 16
+"""No reason has a higher bit, and not all are set at once."""
+MOST_GPUS = 256
 ALL_LINKS = 0xFFFFFFFF
 KIB, MHZ = 1024, 1_000_000
+IMPOSSIBLE = "impossible"
+"""What NVML has no name for: it answered what cannot be."""
 
 
 class Figure(NamedTuple):
@@ -47,6 +57,11 @@ class Figure(NamedTuple):
     arguments: tuple[int, ...] = ()
     times: int = 1
     over: int = 1
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return f"{self.metric}_{self.label}".rstrip("_")
 
 
 FIGURES = (
@@ -87,10 +102,10 @@ class NotSupported(NvmlError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of one GPU, bytes."""
+    """Memory of one GPU, bytes; None where it is not told."""
 
-    total: int
-    used: int
+    total: int | None
+    used: int | None
     """What processes hold; without `reserved`, unless the driver is too old to tell that."""
     reserved: int | None
     """What driver and firmware keep for themselves."""
@@ -116,20 +131,23 @@ class Nvml:
 
     def __init__(self, api: Any = pynvml) -> None:
         self._api = api
-        self.readers: tuple[Callable[[Handle], Readings], ...] = (
-            self._utilization,
-            *(functools.partial(self._figure, figure) for figure in FIGURES),
-            self._memory_temperature,
-            self._throttle,
-            self._nvlink,
-            *(functools.partial(self._figure, figure) for figure in PCIE),
-        )
+        self.readers: dict[str, Callable[[Handle], Readings]] = {
+            "utilization": self._utilization,
+            **{figure.name: functools.partial(self._figure, figure) for figure in FIGURES},
+            "memory_temperature": self._memory_temperature,
+            "throttle": self._throttle,
+            "nvlink": self._nvlink,
+            **{figure.name: functools.partial(self._figure, figure) for figure in PCIE},
+        }
         """What is read now and then, one quick call or two each; those of PCIe wait 20 ms."""
 
     def open(self) -> int:
         """Open the library; returns how many GPUs the driver knows."""
         self._call("nvmlInit")
-        return int(self._call("nvmlDeviceGetCount"))
+        count = int(self._call("nvmlDeviceGetCount"))
+        if not 0 <= count <= MOST_GPUS:
+            raise NvmlError(IMPOSSIBLE)
+        return count
 
     def close(self) -> None:
         """Close the library, opened or not."""
@@ -140,9 +158,13 @@ class Nvml:
         """Return the handle of the GPU that nvidia-smi gives this index."""
         return self._call("nvmlDeviceGetHandleByIndex", index)
 
-    def identity(self, handle: Handle) -> tuple[str, str]:
-        """Return UUID and name."""
-        return str(self._call("nvmlDeviceGetUUID", handle)), str(self._call("nvmlDeviceGetName", handle))
+    def uuid(self, handle: Handle) -> str:
+        """Return the UUID."""
+        return str(self._call("nvmlDeviceGetUUID", handle))
+
+    def name(self, handle: Handle) -> str:
+        """Return the product's name."""
+        return str(self._call("nvmlDeviceGetName", handle))
 
     def memory(self, handle: Handle) -> Memory:
         """Read the memory. Costs below 0.1 ms."""
@@ -165,6 +187,10 @@ class Nvml:
             return getattr(self._api, function)(*arguments)
         except pynvml.NVMLError as error:
             raise _error(error.value) from None
+        except pynvml.NVMLLibraryMismatchError:  # the binding is newer than the driver
+            raise NotSupported("not_supported") from None
+        except Exception:
+            raise NvmlError(IMPOSSIBLE) from None
 
     def _field(self, handle: Handle, *fields: Any) -> list[int]:
         """Read NVML's numbered fields, all of unsigned integers."""
@@ -198,6 +224,8 @@ class Nvml:
             bits = self._call("nvmlDeviceGetCurrentClocksEventReasons", handle)
         except NotSupported:  # a driver older than 535 has it by its former name
             bits = self._call("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+        if not 0 <= bits < (1 << REASON_BITS) - 1:
+            raise NvmlError(IMPOSSIBLE)
         return {("throttle", reason): float(bool(bits & bit)) for reason, bit in THROTTLE_REASONS.items()}
 
     def _nvlink(self, handle: Handle) -> Readings:
@@ -210,6 +238,6 @@ class Nvml:
 
 
 def _error(code: int) -> NvmlError:
-    if code in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+    if code in UNSUPPORTED:
         return NotSupported("not_supported")
     return NvmlError(KINDS.get(code, f"error_{code}"))

@@ -16,11 +16,17 @@ from enum import StrEnum
 from exporters.otlp_decode import Attributes, Distribution, Kind, Point, Stream
 
 EXTREMES_S = 5.0
+SILENT_INSTANCE_S = 300.0
+SILENT_SERIES_S = 3600.0
+"""Where room is needed, series of an instance that said nothing for so long go, and any that had no point for so long.
+By this process's clock or the senders' own: pushes that were held back are replayed in no time."""
+RESTART_S = 120.0
+"""After so long without a point in order, a stream begins anew with whatever comes."""
 MAX_BUCKETS = 64
 
 
 class Outcome(StrEnum):
-    """What became of a point. Only ADDED and GAP change a series."""
+    """What became of a point. Only ADDED, GAP and RESTARTED change a series."""
 
     ADDED = "added"
     GAP = "gap"
@@ -31,6 +37,9 @@ class Outcome(StrEnum):
     """It ends no later than what was counted already."""
     OVERLAPPING = "overlapping"
     """It covers time that was counted already: two senders with one identity, or a clock that was set back."""
+    RESTARTED = "restarted"
+    """Added, though by its times it is late: for RESTART_S nothing in order had come, so the sender's clock was set
+    back, or an earlier point lay in the future."""
     BACKWARDS = "backwards"
     """It ends before it begins."""
     NO_VALUE = "no_value"
@@ -43,12 +52,12 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
     """Another metric has that series' name, or it was of another kind or unit before."""
     NO_ROOM = "no_room"
-    """There are as many series as may be."""
+    """There are as many series as may be, and none has been silent for long."""
 
     @property
     def changes_series(self) -> bool:
         """Whether the point was taken."""
-        return self in (Outcome.ADDED, Outcome.GAP)
+        return self in (Outcome.ADDED, Outcome.GAP, Outcome.RESTARTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,21 @@ class Place:
     family: str
     labels: Attributes
     divisor: float
+    instance: Attributes = ()
+    """Those of the labels that tell whose the series is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When something last came: s of this process's monotonic clock, and ns by the sender's (0: not told)."""
+
+    now: float
+    time_ns: int
+
+    def silent_s(self, other: Heard) -> float:
+        """How long before `other`, by whichever clock says more."""
+        told = (other.time_ns - self.time_ns) / 1e9 if self.time_ns and other.time_ns else 0.0
+        return max(other.now - self.now, told)
 
 
 @dataclass(slots=True)
@@ -90,6 +114,8 @@ class Series:
     """A cumulative series, in the sender's unit."""
 
     labels: Attributes
+    instance: Attributes = ()
+    heard: Heard = Heard(0.0, 0)
     value: int | float = 0
     """Of a histogram: the sum of its values."""
     count: int = 0
@@ -112,17 +138,23 @@ class Family:
 
 @dataclass(slots=True)
 class _Seen:
-    """The interval that a stream's last point covered, in ns."""
+    """The interval that a stream's last point covered, in ns, and when it came (s of our own clock)."""
 
     start_ns: int
     time_ns: int
+    at: float
 
 
 class Cumulator:
     """All series, and what was last seen of each stream. Streams that go to one series are added up."""
 
     def __init__(self, max_series: int) -> None:
-        """Beyond `max_series` no new ones are taken; of twice as many streams the ones idle longest are forgotten."""
+        """`max_series` are held, see `_make_room`; of twice as many streams the ones idle longest are forgotten.
+
+        `forgotten`: how many series had to make room.
+        """
+        self.forgotten = 0
+        self._heard: dict[Attributes, Heard] = {}
         self.families: dict[str, Family] = {}
         self._max_series = max_series
         self._series = 0
@@ -139,10 +171,11 @@ class Cumulator:
             return problem
         key = (place, point.stream)
         seen = self._seen.get(key)
-        outcome = _align(point, seen)
+        outcome = _align(point, seen, now)
         if not outcome.changes_series:
             return outcome
-        found = self._find(place, point.stream)
+        heard = Heard(now, point.time_ns)
+        found = self._find(place, point.stream, heard)
         if isinstance(found, Outcome):
             return found
         series, is_new = found
@@ -150,14 +183,15 @@ class Cumulator:
             return Outcome.NOT_FINITE
         if is_new:
             self._keep(place, point.stream, series)
+        series.heard = self._heard[place.instance] = heard
         if point.time_ns:
-            self._seen[key] = _Seen(point.start_ns, point.time_ns)
+            self._seen[key] = _Seen(point.start_ns, point.time_ns, now)
             self._seen.move_to_end(key)
             if len(self._seen) > 2 * self._max_series:
                 self._seen.popitem(last=False)
         return outcome
 
-    def _find(self, place: Place, stream: Stream) -> tuple[Series, bool] | Outcome:
+    def _find(self, place: Place, stream: Stream, heard: Heard) -> tuple[Series, bool] | Outcome:
         """The series at that place and whether it is new; or why there can be none."""
         family = self.families.get(place.family)
         if family is None:
@@ -167,9 +201,33 @@ class Cumulator:
             return Outcome.CONFLICT
         elif place.labels in family.series:
             return family.series[place.labels], False
-        if self._series >= self._max_series:
+        if self._series >= self._max_series and not self._make_room(heard):
             return Outcome.NO_ROOM
-        return Series(place.labels), True
+        return Series(place.labels, place.instance), True
+
+    def _make_room(self, heard: Heard) -> bool:
+        """Forget what has been silent longest: all of an instance, else a series; False where nothing has for long."""
+        longest = min(self._heard.items(), key=lambda item: item[1].now, default=None)
+        if longest is not None and longest[1].silent_s(heard) >= SILENT_INSTANCE_S:
+            gone = [each for each in self._each() if each[1].instance == longest[0]]
+        else:
+            name, series = min(self._each(), key=lambda each: each[1].heard.now)
+            gone = [(name, series)] if series.heard.silent_s(heard) >= SILENT_SERIES_S else []
+        for name, series in gone:
+            family = self.families[name]
+            del family.series[series.labels]
+            if not family.series:
+                del self.families[name]
+                self._names = {key: owner for key, owner in self._names.items() if owner != name}
+            if not any(each.instance == series.instance for _, each in self._each()):
+                self._heard.pop(series.instance, None)
+        self._series -= len(gone)
+        self.forgotten += len(gone)
+        return bool(gone)
+
+    def _each(self) -> Iterator[tuple[str, Series]]:
+        """Every series, and the name of its family."""
+        return ((name, series) for name, family in self.families.items() for series in family.series.values())
 
     def _keep(self, place: Place, stream: Stream, series: Series) -> None:
         if place.family not in self.families:
@@ -211,17 +269,21 @@ def _adds_up(value: Distribution) -> bool:
     return rising and finite and len(value.buckets) == len(value.bounds) + 1 and sum(value.buckets) == value.count
 
 
-def _align(point: Point, seen: _Seen | None) -> Outcome:
+def _align(point: Point, seen: _Seen | None, now: float) -> Outcome:
     """How a point's interval lies to the last one of its stream."""
     if seen is None or not point.time_ns:
         # Without a time nothing can be told from the order, and the data model adds such points up.
         return Outcome.ADDED
-    if point.time_ns <= seen.time_ns:
-        again = (point.start_ns, point.time_ns) == (seen.start_ns, seen.time_ns)
-        return Outcome.DUPLICATE if again else Outcome.LATE
-    if point.stream.kind == "gauge" or not point.start_ns or point.start_ns == seen.time_ns:
+    if (point.start_ns, point.time_ns) == (seen.start_ns, seen.time_ns):
+        return Outcome.DUPLICATE
+    in_order = point.time_ns > seen.time_ns
+    if in_order and (point.stream.kind == "gauge" or not point.start_ns or point.start_ns == seen.time_ns):
         return Outcome.ADDED
-    return Outcome.OVERLAPPING if point.start_ns < seen.time_ns else Outcome.GAP
+    if in_order and point.start_ns > seen.time_ns:
+        return Outcome.GAP
+    if now - seen.at >= RESTART_S:
+        return Outcome.RESTARTED
+    return Outcome.OVERLAPPING if in_order else Outcome.LATE
 
 
 def _accumulate(series: Series, point: Point, *, is_new: bool, now: float) -> bool:

@@ -16,15 +16,18 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from exporters.otlp_decode import MalformedError, Push, decode_json, decode_protobuf
+from exporters.otlp_size import TooManyError, check_json, check_protobuf
 
 MAX_BODY = 1 << 20
 """Bytes of a body as sent, and again of one unpacked. KsanaLLM's pushes have 16 KB."""
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 DECODERS: dict[str, Callable[[bytes], Push]] = {JSON: decode_json, PROTOBUF: decode_protobuf}
+MAX_MEMBERS = 16
+"""Of a gzip body; senders have one."""
 GZIP = 16 + zlib.MAX_WBITS
 
-Reason = Literal["malformed", "too_large", "gzip", "content_type", "content_encoding", "engine", "cut_off"]
-STATUS: dict[Reason, int] = {"too_large": 413, "content_type": 415, "content_encoding": 415, "engine": 404}
+Reason = Literal["malformed", "too_large", "gzip", "content_type", "content_encoding", "engine", "cut_off", "busy"]
+STATUS: dict[Reason, int] = {"too_large": 413, "content_type": 415, "content_encoding": 415, "engine": 404, "busy": 503}
 
 
 class RefusedError(Exception):
@@ -36,7 +39,7 @@ class RefusedError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status; none of them asks the sender to try again."""
+        """The HTTP status; 503 asks the sender to try again, no other does."""
         return STATUS.get(self.reason, 400)
 
 
@@ -48,8 +51,13 @@ def read_push(body: bytes, content_type: str, content_encoding: str) -> Push:
     encoding = content_encoding.strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise RefusedError("content_encoding", f"content encoding {encoding[:80]!r}: it must be gzip, or none")
+    if encoding == "gzip":
+        body = gunzip(body)
     try:
-        return decode(gunzip(body) if encoding == "gzip" else body)
+        (check_json if content_type == JSON else check_protobuf)(body)
+        return decode(body)
+    except TooManyError as error:
+        raise RefusedError("too_large", f"the push has {error}") from None
     except MalformedError as error:
         raise RefusedError("malformed", str(error)) from None
 
@@ -57,7 +65,7 @@ def read_push(body: bytes, content_type: str, content_encoding: str) -> Push:
 def gunzip(body: bytes, limit: int = MAX_BODY) -> bytes:
     """Unpack, and stop at `limit` bytes. Raises RefusedError."""
     unpacked = b""
-    while True:  # a gzip file may have several members
+    for _ in range(MAX_MEMBERS):  # a gzip file may have several
         member = zlib.decompressobj(GZIP)
         try:
             unpacked += member.decompress(body, limit + 1 - len(unpacked))
@@ -70,6 +78,7 @@ def gunzip(body: bytes, limit: int = MAX_BODY) -> bytes:
         body = member.unused_data
         if not body:
             return unpacked
+    raise RefusedError("too_large", f"the gzip body has more than {MAX_MEMBERS} members")
 
 
 def accepted(content_type: str, dropped: int, why: str) -> web.Response:

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
 import psutil
 
@@ -312,6 +313,39 @@ def service_root(listener: psutil.Process, others: Collection[int] = ()) -> psut
             root = parent
     except (psutil.Error, OSError):
         return root
+
+
+def serving_port(process: psutil.Process) -> int | None:
+    """Return the port that a process' service listens on: its own, or that of the nearest ancestor in its group.
+
+    Engines' parts talk to each other over ports that the kernel hands out for the asking. So those count only where
+    there is no other, and then the lowest of the topmost process that has any.
+    """
+    strangers = set(_ancestors(os.getpid()))
+    first_of_any = _first_port_of_any()
+    found = None
+    try:
+        group = os.getpgid(process.pid)
+        for one in (process, *process.parents()):
+            if one.pid <= 1 or one.pid in strangers or one.name() in MANAGERS or os.getpgid(one.pid) != group:
+                break
+            listening = (c for c in one.net_connections(kind="tcp") if c.status == psutil.CONN_LISTEN and c.laddr)
+            port = min((c.laddr.port for c in listening), default=None)
+            if port is not None:
+                found = port
+                if port < first_of_any:
+                    break
+    except (psutil.Error, OSError):
+        pass
+    return found
+
+
+def _first_port_of_any() -> int:
+    """Lowest port that is given to who binds none in particular (ip(7)); IANA's where the kernel does not say."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 49152
 
 
 def _ancestors(pid: int) -> Iterator[int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import errno
 import logging
 import math
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +20,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from exporters.connections import Connections, guard
 from exporters.log import set_up_logging
 from exporters.targets import UsageError
 
@@ -69,7 +72,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen(128)
+            listening.listen(1024)
         except OSError:
             listening.close()
             raise
@@ -185,6 +188,10 @@ def run(
     logging.getLogger("aiohttp.server").addFilter(BadRequests())
     host, port = listening.getsockname()[:2]
 
+    connections = Connections()
+    app.middlewares.append(connections.middleware)
+    app.middlewares.append(guard(options.host))
+
     async def started(_: web.Application) -> None:
         log.info("listening", extra={"fields": {"host": host, "port": port, **fields}})
 
@@ -194,5 +201,23 @@ def run(
     app.on_startup.append(started)
     app.on_shutdown.append(ending)
     with contextlib.closing(listening):
-        web.run_app(app, sock=listening, print=None, access_log=None)
+        asyncio.run(_serve(app, listening, connections))
     return 0
+
+
+async def _serve(app: web.Application, listening: socket.socket, connections: Connections) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    connections.server = runner.server
+    server = await loop.create_server(connections, sock=listening)
+    sweeping = asyncio.create_task(connections.keep_sweeping())
+    try:
+        await ended.wait()
+    finally:
+        sweeping.cancel()
+        server.close()
+        await runner.cleanup()

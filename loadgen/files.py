@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
+import io
 import os
+import secrets
 import stat
 import sys
 import tempfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from loadgen.errors import UserError
 
 STDOUT = Path("-")
+GZIP = b"\x1f\x8b"
 
 
 def atomic_write(path: Path, content: str | bytes, *, mode: int | None = None, sync: bool = False) -> None:
@@ -31,20 +38,63 @@ def atomic_write(path: Path, content: str | bytes, *, mode: int | None = None, s
         OSError: it cannot be written; the old file stays, and nothing beside it.
     """
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial = f"{path.name}.{secrets.token_hex(8)}.part"
+    # By the folder's own handle, and never through a link: the folder may have come from someone else.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        if mode is not None:
-            partial.chmod(mode)
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                if mode is not None:
+                    os.fchmod(descriptor, mode)
+                if sync:
+                    file.flush()
+                    os.fsync(descriptor)
+            os.replace(partial, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(partial, dir_fd=folder)
+            raise
+    finally:
+        os.close(folder)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder in one that may have come from someone else. Raises OSError; a link in its place is one."""
+    path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link to somewhere else")
+
+
+def open_regular(path: Path, limit: int) -> BinaryIO:
+    """Open a file that someone else may have made: a regular one, no link, and of no more than `limit` bytes.
+
+    Raises:
+        OSError: it is none such, or cannot be read; `strerror` says why.
+    """
+    try:
+        # Without O_NONBLOCK a FIFO would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link to somewhere else") from None
         raise
+    file = os.fdopen(descriptor, "rb")
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        file.close()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+        raise OSError(errno.EFBIG, f"it has more than {size}")
+    return file
+
+
+def read_regular(path: Path, limit: int) -> str:
+    """The UTF-8 text of such a file. Raises OSError as `open_regular` does, and UnicodeDecodeError."""
+    with open_regular(path, limit) as file:
+        return file.read(limit + 1).decode("utf-8")
 
 
 def write_file(path: Path, content: str | bytes, *, mode: int | None = None, sync: bool = False) -> None:
@@ -60,6 +110,31 @@ def cannot_be_written(path: Path | str, error: OSError, hint: str = "") -> UserE
     full = "Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     said = (f"{path}: cannot be written: {error.strerror or error}.", hint, full)
     return UserError(" ".join(part for part in said if part))
+
+
+def read_lines(path: Path, hint: str, limit: int = 1 << 30, longest: int = 1 << 24) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that hold anything, each with its number. Gzip and a byte order mark are taken off.
+
+    Raises UserError with `hint`, which says what file it should be: it is no regular one, has more than `limit` bytes,
+    packed or not, or a line of more than `longest`.
+    """
+    left = limit
+    try:
+        with open_regular(path.resolve(), limit) as raw:
+            zipped = raw.read(2) == GZIP
+            raw.seek(0)
+            unpacked: BinaryIO = gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[assignment]
+            with io.TextIOWrapper(unpacked, encoding="utf-8-sig") as file:
+                for number, line in enumerate(iter(lambda: file.readline(longest), ""), start=1):
+                    left -= len(line)
+                    if len(line) == longest or left < 0:
+                        raise UserError(f"{path}:{number}: too long. {hint}")
+                    if line.strip():
+                        yield number, line
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no UTF-8 text. {hint}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}. {hint}") from None
 
 
 def tail(path: Path, lines: int, start: int = 0) -> str:

@@ -10,7 +10,7 @@ import gevent
 from locust import events
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadgen.distributed import form
+from loadgen.distributed import form, sockets
 from loadgen.distributed.users import StreamingUser
 
 RUNS_VARIABLE = "BAKEOFF_RUNS_DIR"
@@ -19,6 +19,8 @@ PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
 QUIT_LIMIT_S = 10.0
 
 __all__ = ["StreamingUser"]
+
+sockets.install()
 
 
 @events.init_command_line_parser.add_listener

@@ -17,7 +17,14 @@ IN_CHECKOUT = (ROOT / "pyproject.toml").is_file()
 """Whether there is a Makefile to speak of."""
 HOME = ROOT if IN_CHECKOUT else Path.cwd()
 """Where `.env`, `.bakeoff/` and `runs/` lie: the checkout; without one, the working directory."""
+MAKES_OWN_MARK = "MAKELEVEL"
+"""Set in the environment of what a Makefile starts."""
 PACKAGES = ("bakeoff", "locust", "gevent", "httptools", "numpy", "polars", "prometheus-client", "pydantic")
+
+
+def by_make() -> bool:
+    """Whether the user called `make`: advice names its targets then, and commands of `bakeoff` else."""
+    return IN_CHECKOUT and MAKES_OWN_MARK in os.environ
 
 
 def host_facts() -> dict[str, Any]:

@@ -77,6 +77,21 @@ def mark(sentence: str) -> str:
     return sentence
 
 
+_UNPRINTABLE = dict.fromkeys(
+    (
+        *(code for code in range(0x20) if chr(code) not in "\n\t"),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),  # these and the next turn the direction of writing
+        *range(0x2066, 0x206A),
+    )
+)
+
+
+def printable(text: str) -> str:
+    """A text without control characters, as it may go to a terminal: line breaks and tabs stay."""
+    return str.__str__(text).translate(_UNPRINTABLE)
+
+
 def as_data(text: str) -> Any:
     """A text as plain data for JSON: a message with its code and values, any other as it is."""
     return {"text": str.__str__(text), **_data(text)} if isinstance(text, Message) else text

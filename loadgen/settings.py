@@ -17,11 +17,14 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loadgen.errors import UserError
+from loadgen.message import printable
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 PREFIX = "BAKEOFF_"
 # Linux allows 107 bytes and macOS 103 for the path of a Unix socket; supervisord binds to PATH.PID first.
 SOCKET_PATH_BYTES = 103 - len(".4194304")
+ROOM_BYTES = 30
+"""Of an engine's own socket below its temporary folder: vLLM names them by a UUID, and needs no suffix."""
 
 
 class Settings(BaseSettings):
@@ -47,6 +50,8 @@ class Settings(BaseSettings):
     prometheus_bin: str = Field("", alias="PROMETHEUS_BIN")
     grafana_bin: str = Field("", alias="GRAFANA_BIN")
     grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
+
+    traffic_secret_file: str = Field("", alias="BAKEOFF_TRAFFIC_SECRET_FILE")
 
     # Containers. Defaults that only compose.yaml needs are in compose.yaml: an empty one here means those.
     runtime: Literal["", "docker", "processes"] = Field("", alias="BAKEOFF_RUNTIME")
@@ -162,7 +167,7 @@ def load_settings_leniently(checkout: Path) -> Settings:
     try:
         return load_settings(checkout)
     except UserError as error:
-        print(f"warning: {error} (going on with the defaults)", file=sys.stderr)
+        print(printable(f"warning: {error} (going on with the defaults)"), file=sys.stderr)
         return Settings.model_construct()
 
 
@@ -173,6 +178,8 @@ class Paths:
         self.checkout = checkout
         self.state = checkout / ".bakeoff"
         """The folder of all working state; also the mark of this checkout's processes."""
+        self.traffic_secret = self.state / "traffic-secret"
+        """What Locust's master and workers share."""
         self.stack = self.state / "stack"
         """Rendered configuration of the running stack."""
         self.logs = self.state / "logs"
@@ -212,13 +219,21 @@ class Paths:
     def socket(self) -> Path:
         """Supervisord's Unix socket: in the state folder, or in a short private one where that path is too long."""
         usual = self.stack / "supervisor.sock"
-        if len(os.fsencode(usual)) <= SOCKET_PATH_BYTES:
-            return usual
+        return usual if len(os.fsencode(usual)) <= SOCKET_PATH_BYTES else self.short / usual.name
+
+    def temp(self, engine: str) -> Path:
+        """An engine's temporary files, which go with it; in the short folder where no socket's path would fit."""
+        usual = self.state / "engines" / engine / "tmp"
+        return usual if len(os.fsencode(usual)) + ROOM_BYTES <= SOCKET_PATH_BYTES else self.short / engine
+
+    @property
+    def short(self) -> Path:
+        """A private folder of a short path, in no checkout."""
         mark = hashlib.sha256(os.fsencode(self.checkout)).hexdigest()[:12]
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         for folder in (base, "/tmp"):  # noqa: S108 - private_folder() refuses what others own
-            path = Path(folder) / f"bakeoff-{os.getuid()}-{mark}" / "supervisor.sock"
-            if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+            path = Path(folder) / f"bakeoff-{os.getuid()}-{mark}"
+            if len(os.fsencode(path / "supervisor.sock")) <= SOCKET_PATH_BYTES:
                 break
         return path
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from loadgen.message import as_data, of_data
 
@@ -73,6 +74,28 @@ def _shown(given: Any) -> str:
 
 def _short(given: Any) -> str:
     return str(given)[:60]
+
+
+NAME_CHARS = 120
+_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def check_name(text: str, limit: int = NAME_CHARS) -> str:
+    """A run's id or an engine's name: it stands in paths, in labels and on terminals. Raises ValueError."""
+    if len(text) > limit or _name.fullmatch(text) is None:
+        raise ValueError(
+            f"must be letters, digits, `-`, `_` and `.`, {limit} at most, a letter or digit first; not {text[:60]!r}"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+"""A run's id or an engine's name, at every border."""
+LongName = Annotated[str, AfterValidator(lambda text: check_name(text, 3 * NAME_CHARS))]
+"""A name that is made of others: a block's."""
+Moment = Annotated[float, Field(ge=0, le=4e9, allow_inf_nan=False)]
+"""Seconds since the Unix epoch, up to the year 2096."""
+Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 def _words(value: object) -> str:

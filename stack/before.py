@@ -10,8 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from loadgen.errors import UserError
-from stack.commands import need_disk, say
+from stack.commands import need_disk, run_command, say
 from stack.engines.vllm.serve import missing_for_compile
 
 OWN_DISK_GB = 1.5
@@ -60,8 +59,4 @@ def look(checkout: Path, what: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        look(Path(__file__).resolve().parents[1], sys.argv[1])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    run_command(lambda: look(Path(__file__).resolve().parents[1], sys.argv[1]))

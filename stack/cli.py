@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from loadgen.errors import UserError
+from loadgen.hosts.lock import STACK_LOCK, end_holder, refuse_while_held
 from loadgen.hosts.stack_file import DockerStack, read_stack
 from loadgen.machine import ROOT
-from loadgen.runs.resume import find_scenario
+from loadgen.presentation.plain_console import PlainConsole
+from loadgen.runs.folder import RunFolder
+from loadgen.runs.manifest import load_manifest
+from loadgen.runs.resume import find_scenario, scenario_of
+from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import serving_json
 from loadgen.settings import Paths, load_settings, load_settings_leniently, misspelt
 from stack.choice import Choice, Found, check_runtime, choose
@@ -77,11 +82,29 @@ def open_runtime(runtime: str, profile: str = "cpu", *, offline: bool = False) -
     return ProcessRuntime(CHECKOUT)
 
 
+def raced(scenario: str, run: str) -> Scenario | None:
+    """The scenario that is meant, by itself or as a run raced it; None for none. Raises UserError."""
+    if run:
+        folder = RunFolder.find(CHECKOUT / load_settings_leniently(CHECKOUT).runs_dir, run)
+        return scenario_of(load_manifest(folder.manifest_path))
+    return find_scenario(scenario) if scenario else None
+
+
 def running_stack() -> Runtime:
     """The stack that is up, or that would be."""
     return open_runtime(decide(lenient=True).runtime)
 
 
+def leave_races_alone() -> None:
+    """Raise UserError while a race, or a test in the web UI, runs on this stack."""
+    refuse_while_held(_stack_lock())
+
+
+def _stack_lock() -> Path:
+    return CHECKOUT / load_settings_leniently(CHECKOUT).runs_dir / STACK_LOCK
+
+
+RunOption = Annotated[str, typer.Option(help="In place of a scenario: a run, by folder or name, and what it raced.")]
 NewStack = Annotated[bool, typer.Option("--new", help="Refuse where this checkout's stack is up already.")]
 FreePorts = Annotated[
     bool, typer.Option("--free-ports", help="Plain processes: take free ports in place of those that others hold.")
@@ -101,20 +124,23 @@ def check(
 def setup(
     engine: Annotated[list[str] | None, typer.Option(help="Engine to set up (repeatable); default: all.")] = None,
     scenario: Annotated[str, typer.Option(help="Set up the engines that this scenario races.")] = "",
+    run: RunOption = "",
     verify: Annotated[bool, typer.Option(help="Check every model file's SHA-256.")] = False,
     runtime: RuntimeOption = "",
 ) -> None:
     """Make the engines' environments and the model, where the stack is plain processes; what is there is kept."""
     named = check_runtime(runtime) or decide().runtime
-    raced = [name for name in find_scenario(scenario).engines if name in ENGINES] if scenario else []
+    found = raced(scenario, run)
+    engines = [name for name in found.engines if name in ENGINES] if found else []
     with alone(Paths(CHECKOUT).state):
-        open_runtime(named).setup(engine or raced, verify=verify)
+        open_runtime(named).setup(engine or engines, verify=verify)
 
 
 @app.command()
 def up(
     engine: Annotated[str, typer.Option(help="Engine to start, or `none`; default: the usual one.")] = "",
     scenario: Annotated[str, typer.Option(help="Set the engines up as this scenario's serving block says.")] = "",
+    run: RunOption = "",
     runtime: RuntimeOption = "",
     profile: Profile = "",
     offline: Annotated[bool, typer.Option(help="Containers: build and pull no images.")] = False,
@@ -126,10 +152,12 @@ def up(
     say(f"stack: {choice.reason}")
     for warning in misspelt(os.environ):
         say(f"warning: {warning}")
-    serving = serving_json(find_scenario(scenario).serving) if scenario else "" if engine != NO_ENGINE else None
+    found = raced(scenario, run)
+    serving = serving_json(found.serving) if found else "" if engine != NO_ENGINE else None
     # A race takes the images that the stack was brought up with.
     offline = offline or (engine == NO_ENGINE and what_runs()[0] == "docker")
     with alone(Paths(CHECKOUT).state):
+        leave_races_alone()
         stack = open_runtime(choice.runtime, choice.profile, offline=offline)
         for line in stack.up(engine, serving, new=new, move_ports=free_ports):
             say(line)
@@ -147,6 +175,8 @@ def down(
     """Take the stack down, whichever is up; what an interrupted `up` left behind too."""
     known = check_runtime(runtime) or what_runs()[0]
     with alone(Paths(CHECKOUT).state), contextlib.ExitStack() as afterwards:
+        if ended := end_holder(_stack_lock()):
+            say(f"ended: {ended}; what it had measured stays")
         if known == "docker" or (not runtime and not look_around().no_docker):
             containers = open_runtime("docker")
             # Called on leaving, so that processes that do not end keep no container up.
@@ -176,6 +206,7 @@ def engine_start(name: str) -> None:
     """Start an engine, stop the others, and wait until it is healthy."""
     stack = running_stack()
     with alone(Paths(CHECKOUT).state):
+        leave_races_alone()
         stack.setup([name])
         stack.host().start(name, on_progress=lambda text: say(f"  {text}"))
     say(f"{name}: healthy")
@@ -184,6 +215,7 @@ def engine_start(name: str) -> None:
 @engine_app.command("stop")
 def engine_stop(name: str) -> None:
     """Stop an engine."""
+    leave_races_alone()
     running_stack().host().stop(name)
     say(f"{name}: stopped")
 
@@ -211,7 +243,7 @@ def print_states(states: list[State]) -> None:
     for each in states:
         table.add_row(each.name, each.word, each.runs_as, _duration(each.up_s), " ".join(each.urls))
     # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
-    Console(highlight=False, width=200).print(table, soft_wrap=True)
+    PlainConsole(highlight=False, width=200).print(table, soft_wrap=True)
 
 
 def _duration(seconds: int | None) -> str:

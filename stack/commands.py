@@ -16,13 +16,14 @@ from pathlib import Path
 from loadgen.errors import UserError
 from loadgen.files import cannot_be_written, tail
 from loadgen.hosts.base import quoted
+from loadgen.message import printable
 
 SIGN_OF_LIFE_S = 15.0
 
 
 def say(text: str) -> None:
     """One line of progress."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def run_logged(
@@ -128,7 +129,7 @@ def run_command(app: Callable[[], object]) -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -10,8 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from loadgen.errors import UserError
-from stack.commands import failure, run_logged, say
+from stack.commands import failure, run_command, run_logged, say
 
 PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--require-hashes")
 
@@ -34,8 +33,4 @@ def make(checkout: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        make(Path(__file__).resolve().parents[1])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    run_command(lambda: make(Path(__file__).resolve().parents[1]))

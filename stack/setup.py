@@ -26,6 +26,9 @@ TITLES = {"llamacpp": "llama.cpp", "vllm": "vLLM", ANNOTATOR: "Grafana's client"
 # vLLM's CPU build is linked against exactly this torch. It is on PyTorch's own index, not on PyPI.
 TORCH = "torch==2.13.0+cpu"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH_LOCK = Path(__file__).parent / "engines" / "vllm" / "torch.lock"
+# The wheels whose hashes are in that file.
+TORCH_LOCKED = ((3, 11), "x86_64")
 SETUP_DISK_GB = {**ENGINE_DISK_GB, ANNOTATOR: 0.2}
 SERVED_NAME = "gemma-3-270m"
 LICENCE = (
@@ -120,12 +123,15 @@ def make_venv(
 def install_torch(pip: list[str], log: Path) -> None:
     """Install torch's CPU build from pip's configured sources, else from PyTorch's own CPU index.
 
-    Its own needs are in the lock. The sources come first because a mirror may be all that a machine can reach.
+    Its own needs are in the lock. The sources come first because a mirror may be all that a machine can reach. By its
+    hash where that is known: for other Pythons and processors it is not.
     """
-    if run_logged([*pip, TORCH], what="installing torch", log=log):
+    locked = (sys.version_info[:2], platform.machine()) == TORCH_LOCKED
+    torch = ("--require-hashes", "-r", str(TORCH_LOCK)) if locked else (TORCH,)
+    if run_logged([*pip, *torch], what="installing torch", log=log):
         return
     say("  torch's CPU build is not in pip's configured sources: asking PyTorch's index")
-    if not run_logged([*pip, "--index-url", TORCH_INDEX, TORCH], what="installing torch", log=log):
+    if not run_logged([*pip, "--index-url", TORCH_INDEX, *torch], what="installing torch", log=log):
         advice = f"{TORCH} must come from pip's configured sources or from {TORCH_INDEX}. {NETWORK_ADVICE}"
         raise failure("Installing torch's CPU build", log, advice)
 

@@ -8,22 +8,26 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from loadgen.client.verdict import BLOCK_LIMITED
 from loadgen.contention.rule import reasons
 from loadgen.message import joined, say
 from loadgen.metrics.batches import Batch, batches_of
-from loadgen.metrics.definitions import e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, length_share, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import BlockFacts, Manifest
-from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Total
+from loadgen.scenario.cell import read_cell
+from loadgen.statistics.lengths import LENGTH_SHARE
+from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Load, Total
 
 FAILED = "failed"
 """Source of zeros and ones: whether a measured request failed."""
 FROM_INTENDED = "ttft_from_intended_ms"
 SOURCES: dict[str, Callable[[RequestRecord], float | None]] = {
-    **{"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms, FROM_INTENDED: ttft_from_intended_ms}
+    **{"ttft_ms": ttft_ms, "tpot_ms": tpot_ms, "e2e_ms": e2e_ms, FROM_INTENDED: ttft_from_intended_ms},
+    LENGTH_SHARE: length_share,
 }
 OF_BATCHES: dict[str, Callable[[Batch], float]] = {
     "batch_latency_ms": lambda batch: batch.latency_ms,
@@ -63,7 +67,13 @@ def paired(
 ) -> list[CellSample]:
     """Put two engines' samples side by side, cells in the order in which one of the two first ran them."""
     cells = dict.fromkeys(block.facts.cell for block in blocks if block.facts.cell in a or block.facts.cell in b)
-    return [CellSample(cell, a.get(cell, []), b.get(cell, [])) for cell in cells]
+    return [cell_sample(cell, a.get(cell, []), b.get(cell, [])) for cell in cells]
+
+
+def cell_sample(cell_id: str, a: Sequence[BlockSample], b: Sequence[BlockSample]) -> CellSample:
+    """One cell's blocks of both engines, with its load where the id tells it."""
+    cell = read_cell(cell_id)
+    return CellSample(cell_id, a, b, None if cell is None else Load(cell.load_unit, float(cell.load)))
 
 
 def samples_by_cell(
@@ -160,7 +170,7 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
 def _disturbed(facts: BlockFacts) -> str | None:
     """Whether the load generator or the machine spoiled it."""
     if facts.client is not None and facts.client.limited:
-        return say("the load generator was the limit: {reasons}", reasons=joined("{a}; {b}", facts.client.reasons))
+        return say(BLOCK_LIMITED, reasons=joined("{a}; {b}", facts.client.reasons))
     if facts.contention is not None and facts.contention.void:
         return say("others disturbed it: {reasons}", reasons=joined("{a}; {b}", reasons(facts.contention)))
     return None

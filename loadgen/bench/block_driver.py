@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from loadgen.bench.block_watch import BlockFailed, BlockWatch
@@ -52,6 +53,10 @@ class BlockDriver:
         """Why a running block need not go on, or None; asked again and again."""
         self._workers = 1
         """Locust workers that are waited for before a block."""
+        self._refused: Counter[str] | None = None
+        """What the master had refused when it was last asked."""
+        self.refused: Counter[str] = Counter()
+        """What it has refused since the run began, by kind: strangers, and messages that cannot be."""
 
     def attempt(self, block: Block, facts: BlockFacts, on_status: Callable[[BlockStatus], None]) -> None:
         """Run a block once, and keep the verdict on the load generator in its facts.
@@ -74,6 +79,7 @@ class BlockDriver:
                 shared_prefix_tokens=self._scenario.shared_tokens(cell),
                 seed=f"{self._scenario.seed}/{cell.id}/{block.repeat}",
                 timeouts=self._scenario.timeouts,
+                allow_short_output=self._scenario.allow_short_output,
             )
         )
         watch = BlockWatch(self._scenario, block, self._host)
@@ -88,7 +94,7 @@ class BlockDriver:
             if status.write_error:
                 self.stop_quietly()
                 raise DiskFull(f"{status.write_error}. Free some space and run it again.", exit_code=1)
-            if status.complete:
+            if status.complete and status.problem is None:
                 break
             reason = watch.judge(status)
             if reason is not None:
@@ -119,11 +125,16 @@ class BlockDriver:
         deadline = time.monotonic() + LOCUST_LIMIT_S
         while True:
             try:
-                return self._locust.status()
+                status = self._locust.status()
             except LocustGone:
                 if time.monotonic() >= deadline:
                     raise
                 self._sleep(1.0)
+            else:
+                now = Counter(status.refused)
+                self.refused += now - (now if self._refused is None else self._refused)
+                self._refused = now
+                return status
 
     def _settle(self, facts: BlockFacts) -> None:
         """Wait until Locust has stopped and every worker's records have arrived."""

@@ -43,9 +43,9 @@ class BlockWatch:
     def judge(self, status: BlockStatus) -> BlockFailed | None:
         """Return why the block must end, or None."""
         now = time.monotonic()
-        if status.lost_workers:
-            lost = say("Locust worker {worker} was lost in mid-block", worker=status.lost_workers[0])
-            return BlockFailed(lost, retry=True)
+        if status.problem is not None or status.lost_workers:
+            lost = say("Locust worker {worker} was lost in mid-block", worker=(status.lost_workers or [""])[0])
+            return BlockFailed(status.problem or lost, retry=status.problem is None)
         failure = status.last_error
         # An engine that says that it has too much to do is there: a search wants to know just that.
         rejects = self._scenario.find_capacity is not None and failure is not None and failure.kind in REJECTIONS

@@ -21,6 +21,7 @@ from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
+from loadgen.monitoring.exporters import silent_exporters
 from loadgen.preflight.phase import Preflight
 from loadgen.quality.phase import AnswerCheck, refuse_degenerate
 from loadgen.quality.result import QUALITY_FILE, QualityResult, save_quality
@@ -62,6 +63,8 @@ class Campaign:
         self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep, manifest.prometheus_url)
         self._preflight = preflight
         self._answers = answers
+        self._compared = False
+        """Whether preflight has asked the engines."""
         self._asked: str | None = None
         """The engine that preflight has just started, and left running for its first turn."""
         self._keep = scenario.between_blocks == "keep"
@@ -121,7 +124,7 @@ class Campaign:
             except BaseException:
                 self._keep_answers(tell=False)  # what was found until then
                 raise
-            self._asked = first
+            self._asked, self._compared = first, True
 
     def _keep_findings(self, findings: list[ParityFact]) -> None:
         self.manifest.parity = findings
@@ -146,6 +149,8 @@ class Campaign:
             self._run_left()
             while further is not None and (more := further(self.scenario.repeats)):
                 self._extend(more)
+                if self._preflight is not None and not self._compared:  # of a run that was complete
+                    self._compare_engines()
                 self._run_left()
         finally:
             if self._keep:
@@ -189,8 +194,7 @@ class Campaign:
     def _extend(self, more: int) -> None:
         """Put further repeats behind those of the scenario, in the manifest too, so that they can be resumed."""
         done = self.scenario.repeats
-        starts = max(1, self.scenario.starts * (done + more) // done) if self.scenario.starts > 1 else 1
-        changed = {"repeats": done + more, "starts": starts}
+        changed = self.scenario.with_repeats(done + more)
         self.scenario = self.scenario.model_copy(update=changed)
         self.manifest.scenario |= changed
         self.blocks += self.scenario.blocks(list(self.seats), range(done + 1, done + more + 1))
@@ -359,6 +363,11 @@ class Campaign:
     def _close_now(self, status: str, message: str | None, disk_full: bool) -> None:
         if message is not None:
             self.manifest.messages.append(message)
+        if refused := ", ".join(f"{kind} {count}" for kind, count in sorted(self._driver.refused.items())):
+            self._note(say("Refused at Locust's port, and not counted: {what}.", what=refused))
+        began = self.manifest.sessions[-1].started_at if self.manifest.sessions else self.manifest.started_at
+        for text in silent_exporters(self.manifest.prometheus_url, began, time.time()):
+            self._note(text)
         for facts in self.manifest.blocks:
             if facts.status == "running":
                 facts.status, facts.reason, facts.ended_at = "interrupted", facts.reason or message, time.time()
@@ -395,5 +404,7 @@ def make_folder(scenario: Scenario, manifest: Manifest, runs_dir: Path) -> RunFo
     manifest.scenario = scenario.model_dump(mode="json")
     folder = RunFolder.create(runs_dir, manifest)
     if scenario.load.trace is not None:
-        keep_trace(scenario.load.trace, folder.path)
+        note = keep_trace(scenario.load.trace, folder.path).note
+        if note:
+            manifest.messages.append(say("The trace {file}: {note}.", file=scenario.load.trace.file, note=note))
     return folder

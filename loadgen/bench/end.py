@@ -10,6 +10,7 @@ from rich.console import Console
 
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import CLIENT_LIMITED, NOT_WHOLE, OK, UserError
+from loadgen.machine import by_make
 from loadgen.report import ReportData, report_data, terminal_table
 from loadgen.runs.folder import RunFolder
 
@@ -29,6 +30,7 @@ def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: 
         text = "Nothing can be judged: the load generator was the limit; what held it back stands above."
         console.print(text, style="bold red", soft_wrap=True)
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
+    console.print(f"Write its report with `{folder.report_command}`.", soft_wrap=True, highlight=False)
     return NOT_WHOLE if failed or not whole else CLIENT_LIMITED if limited else OK
 
 
@@ -60,12 +62,11 @@ def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console
 def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: int) -> str:
     """The command that goes on with a run, of these endpoints or (None) of the stack's engines."""
     if not engines:
-        return f"make bench RUN={folder.path}"
+        return (
+            f"make bench RUN={folder.path}" if by_make() else f"bakeoff bench --resume {shlex.quote(str(folder.path))}"
+        )
     words = ["bakeoff", "bench", "--resume", str(folder.path)]
     for seat in engines:
-        words += ["--engine", f"{seat.name}={seat.base_url}"]
-    for name in ("api", "model", "tokenizer", "api_key_env"):
-        value = getattr(engines[0], name)  # the same for all of them
-        words += [f"--{name.replace('_', '-')}", value] if value is not None else []
+        words += ["--engine", f"{seat.name}={seat.base_url}" + "".join(f",{text}" for text in seat.settings())]
     words += ["--workers", str(workers)] if workers > 1 else []
     return shlex.join(words)

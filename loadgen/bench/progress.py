@@ -13,6 +13,9 @@ from loadgen.presentation.progress import StatusLine
 from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.model import Block
 
+LEAST_MEASURED, LEAST_SHARE = 3, 0.1
+"""Requests, and their share of a block, that must have been measured before its pace is told."""
+
 
 class BenchProgress(StatusLine, Listener):
     """Progress of `bakeoff bench`, with the time that is left."""
@@ -20,6 +23,8 @@ class BenchProgress(StatusLine, Listener):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._block_started: tuple[str, float] = ("", 0.0)
+        self._measuring_since: tuple[float, int] | None = None
+        """When the block was first seen with its warm-up behind it, and how much was measured by then."""
         self._durations: list[float] = []
 
     def message(self, text: str) -> None:
@@ -33,7 +38,9 @@ class BenchProgress(StatusLine, Listener):
     def block(self, block: Block, number: int, total: int, status: BlockStatus) -> None:
         """Show a block's progress."""
         if self._block_started[0] != block.id:
-            self._block_started = (block.id, time.monotonic())
+            self._block_started, self._measuring_since = (block.id, time.monotonic()), None
+        if status.warmed_up and self._measuring_since is None:
+            self._measuring_since = time.monotonic(), status.measured
         errors = sum(status.errors.values())
         measured = f"{status.measured}/{status.wanted}" if status.warmed_up else "warming up"
         self.line(
@@ -56,11 +63,14 @@ class BenchProgress(StatusLine, Listener):
         )
 
     def _left(self, number: int, total: int, status: BlockStatus) -> str:
-        """Time left: this block's by its own pace, the others' by the mean of those that were completed."""
-        running = time.monotonic() - self._block_started[1]
-        measured, wanted = status.measured, status.wanted or 0
-        if measured:
-            own = running / measured * max(wanted - measured, 0)
+        """Time left: this block's by its measured requests' pace, the others' by the mean of those completed."""
+        now, wanted = time.monotonic(), status.wanted or 0
+        running = now - self._block_started[1]
+        since, before = self._measuring_since or (now, 0)
+        measured = status.measured - before
+        # The first few say little: what was waited for before them is not how long each takes.
+        if measured >= max(LEAST_MEASURED, LEAST_SHARE * wanted):
+            own = (now - since) / measured * max(wanted - status.measured, 0)
         elif self._durations:
             own = max(sum(self._durations) / len(self._durations) - running, 0)
         else:

@@ -21,18 +21,19 @@ from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.listener import Listener, Listeners
 from loadgen.bench.progress import BenchProgress
-from loadgen.bench.running_stack import RunningStack, choose_seats, open_stack, settle_serving
-from loadgen.bench.until_decided import Looks, decider
+from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, settle_serving
+from loadgen.bench.until_decided import Looks, check_looks, decider, more_repeats, plan_looks
 from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.seats import Seat, seats_of
+from loadgen.engines.needs import without_values
 from loadgen.errors import OK, UserError
-from loadgen.files import check_folder
+from loadgen.files import check_folder, write_file
 from loadgen.hosts.base import EngineHost
-from loadgen.hosts.external import ExternalHost
+from loadgen.hosts.lock import STACK_LOCK, engines_held, held
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
@@ -43,7 +44,6 @@ from loadgen.runs.manifest import Manifest, Session, new_run_id
 from loadgen.runs.resume import find_scenario, reopen, same_endpoint, scenario_of
 from loadgen.scenario.context_limit import left_out_note, limit_context
 from loadgen.scenario.model import Scenario
-from loadgen.statistics.result import Settings
 from loadgen.validation import wrong_value
 
 GRAFANAS_OWN_PASSWORD = "admin"  # noqa: S105 - what Grafana starts with where nobody chose one
@@ -75,10 +75,14 @@ class Order:
     """The run to take up again, by id or folder."""
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Scenario keys to replace."""
+    repeats: int | None = None
+    """With `resume`: repeats that the run is to have in all; None for those that it has."""
     most_repeats: int | None = None
     """Repeat until the verdict is clear, but no more often than this; None: as the scenario says."""
     workers: int = 1
     """Locust workers of a race without the stack."""
+    tell_folder: Path | None = None
+    """The file that the run folder's path is written to."""
     accepted: frozenset[str] = frozenset()
     """Preflight checks whose blocking findings do not stop the race."""
 
@@ -100,14 +104,19 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
     Raises:
         UserError: the race cannot be run, or broke off. KeyboardInterrupt: Ctrl-C, after the run was closed.
     """
+    with contextlib.ExitStack() as locks:
+        return _run(order, console, judge, locks)
+
+
+def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], locks: contextlib.ExitStack) -> int:
     old = RunFolder.find(order.own_runs_dir, order.resume) if order.resume is not None else None
     engines, checkout = order.engines, order.checkout
     if old is not None:
-        manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command())
-        scenario = scenario_of(manifest)
-        engines = _same_seats(manifest, engines)
+        manifest, scenario, said = _reopened(order, old)
+        engines = _same_seats(manifest, engines or seats_of(scenario.endpoints, scenario.engines))
     else:
         scenario = _override(find_scenario(order.scenario), order.overrides)
+        engines = engines or seats_of(scenario.endpoints, scenario.engines)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None and scenario.starts > 1:
@@ -117,25 +126,29 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
         )
     if engines is not None or order.runs_dir is not None:
         check_folder(old.path.parent if old else order.own_runs_dir)
-    stack = None if engines is not None else open_stack(checkout)
+    what = f"A race ({scenario.name})"
+    stack = None if engines is not None else _own_stack(order, what, locks)
     host, seats, notes = _choose(scenario, stack, engines or ())
-    _check_looks(scenario, len(seats), order.most_repeats)
+    locks.enter_context(engines_held((seat.local_url or seat.base_url for seat in seats), what))
+    check_looks(scenario, len(seats), order.most_repeats)
     if stack is not None:
         settle_serving(scenario, stack)
     prometheus = stack.prometheus_url if stack else None
     if old is None:
         scenario, told = _leave_out(scenario, () if stack else seats, console)
-        manifest = _new_manifest(scenario, stack, checkout)
+        manifest = _new_manifest(scenario, stack, order)
         if engines is not None:
             notes += [ALL_UP] if len(seats) > 1 else []
             notes += [NOT_APPLIED] if scenario.serving is not None else []
         notes += told
         manifest.messages += notes
     else:
-        order, notes = dataclasses.replace(order, runs_dir=old.path.parent), manifest.messages[-1:]
+        order, notes = dataclasses.replace(order, runs_dir=old.path.parent), said
     answers = _answer_check(scenario, seats, host, old)
     with _locust(order, seats, stack, manifest.run_id, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
+        _tell_folder(order, folder)
+        manifest.resume = resume_command(folder, engines, order.workers)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
@@ -150,14 +163,56 @@ def run_bench(order: Order, console: Console, judge: Callable[[RunFolder], int] 
                     ),
                     answers=answers,
                 )
-                whole = campaign.run(_decider(scenario, seats, folder, manifest, order.most_repeats, listener.message))
+                whole = campaign.run(_further(order, folder, manifest, seats, listener))
         except (KeyboardInterrupt, UserError):
-            show_partial(folder, prometheus, resume_command(folder, engines, order.workers), console)
+            show_partial(folder, prometheus, manifest.resume, console)
             raise
     code = show_whole(folder, prometheus, whole, console)
     if prometheus:
         show_dashboards(checkout, folder, prometheus, console)
     return judge(folder) or code
+
+
+def _reopened(order: Order, old: RunFolder) -> tuple[Manifest, Scenario, list[str]]:
+    """A run to go on with, its scenario with the repeats that it is to have, and what a person should know.
+
+    Raises UserError where it cannot go on so.
+    """
+    extend = order.repeats is not None or order.most_repeats is not None
+    manifest = reopen(old, host=host_facts(), git=git_facts(), command=_command(), extend=extend)
+    scenario, told = scenario_of(manifest), len(manifest.messages) - 1
+    if extend:
+        before = scenario.repeats
+        if order.repeats is not None:
+            changed = more_repeats(scenario, order.repeats)
+            scenario = _override(scenario, changed)
+            manifest.scenario |= changed
+        plan_looks(manifest, scenario.repeats, order.most_repeats, before)
+    return manifest, scenario, manifest.messages[told:]
+
+
+def _further(
+    order: Order, folder: RunFolder, manifest: Manifest, seats: Sequence[Seat], listener: Listener
+) -> Callable[[int], int] | None:
+    """Who decides on further repeats; None where those of the scenario are all."""
+    if order.most_repeats is None:
+        return None
+    return decider(folder, seats[0].name, seats[1].name, Looks(tuple(manifest.looks)), listener.message)
+
+
+def _own_stack(order: Order, what: str, locks: contextlib.ExitStack) -> RunningStack:
+    """The stack, held for this race. Raises UserError while another race or a test in the web UI has it."""
+    # Before its Locust is asked, which they keep busy.
+    locks.enter_context(held(order.default_runs_dir / STACK_LOCK, what))
+    stack = open_stack(order.checkout)
+    if stack.runs_dir.resolve() != order.default_runs_dir.resolve():
+        locks.enter_context(held(stack.runs_dir / STACK_LOCK, what))
+    return stack
+
+
+def _tell_folder(order: Order, folder: RunFolder) -> None:
+    if order.tell_folder is not None:
+        write_file(order.tell_folder, f"{folder.path}\n")
 
 
 def _choose(
@@ -172,7 +227,7 @@ def _choose(
         scenario.cost.check_engines(seat.name for seat in seats)
     if stack is not None:
         return stack.host, seats, notes
-    return ExternalHost({seat.name: seat.base_url for seat in engines}), seats, notes
+    return host_of(engines), seats, notes
 
 
 def _answer_check(
@@ -194,9 +249,9 @@ def _campaign(scenario: Scenario) -> type[Campaign]:
     return Campaign if scenario.find_capacity is None else CapacityCampaign
 
 
-def _new_manifest(scenario: Scenario, stack: RunningStack | None, checkout: Path) -> Manifest:
+def _new_manifest(scenario: Scenario, stack: RunningStack | None, order: Order) -> Manifest:
     now, git = time.time(), git_facts()
-    return Manifest(
+    manifest = Manifest(
         run_id=new_run_id(scenario.name),
         started_at=now,
         command=_command(),
@@ -209,38 +264,13 @@ def _new_manifest(scenario: Scenario, stack: RunningStack | None, checkout: Path
         clock=clock_facts(),
         floor=floor_facts(),
     )
-
-
-def _check_looks(scenario: Scenario, seats: int, most_repeats: int | None) -> None:
-    """Raises UserError where a race cannot go on until it is decided."""
-    if most_repeats is None:
-        return
-    if scenario.find_capacity is not None:
-        raise UserError("--until-decided goes with repeats: a search for capacity extends its steps by itself.")
-    if seats != 2:
-        raise UserError(f"--until-decided needs two engines, and {seats} race.")
-    if most_repeats < scenario.repeats:
-        raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
-
-
-def _decider(
-    scenario: Scenario,
-    seats: Sequence[Seat],
-    folder: RunFolder,
-    manifest: Manifest,
-    most_repeats: int | None,
-    tell: Callable[[str], None],
-) -> Callable[[int], int] | None:
-    """What decides on further repeats; sets the level that the run's verdicts are judged at."""
-    if most_repeats is None:
-        return None
-    looks = Looks.planned(scenario.repeats, most_repeats)
-    manifest.alpha = min(manifest.alpha, looks.alpha(Settings().alpha))
-    return decider(folder, seats[0].name, seats[1].name, looks, tell)
+    if order.most_repeats is not None:
+        plan_looks(manifest, scenario.repeats, order.most_repeats)
+    return manifest
 
 
 def _command() -> list[str]:
-    return ["bakeoff", *sys.argv[1:]]
+    return without_values(["bakeoff", *sys.argv[1:]])
 
 
 def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[Seat] | None:
@@ -256,8 +286,14 @@ def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[
     had, given = [facts.name for facts in manifest.engines], [seat.name for seat in engines]
     if not set(had) <= set(given):
         raise UserError(f"That run raced {', '.join(had)}, and --engine names {', '.join(given)}.")
+    problems: list[str] = []
     for seat in engines:
-        same_endpoint(manifest, seat.inspect())
+        try:
+            same_endpoint(manifest, seat.inspect())
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
     return sorted(engines, key=lambda seat: had.index(seat.name) if seat.name in had else len(had))
 
 
@@ -276,12 +312,19 @@ def _leave_out(scenario: Scenario, seats: Sequence[Seat], console: Console) -> t
     """
     beyond = scenario.left_out()
     notes: list[str] = [left_out_note(scenario, beyond, say("the scenario sets a shorter context"))] if beyond else []
+    problems: list[str] = []
     for seat in seats:
         words = f"{seat.name}: asking {seat.base_url} what it serves ({INSPECT_LIMIT_S:g} s at most)"
         with console.status(words) if console.is_terminal else contextlib.nullcontext():
-            length = seat.inspect().context_length
+            try:
+                length = seat.inspect(lambda text: console.print(text, soft_wrap=True, markup=False)).context_length
+            except UserError as error:
+                problems.append(str(error))
+                continue
         scenario, note = limit_context(scenario, length, seat.name)
         notes += [note] if note is not None else []
+    if problems:
+        raise UserError("\n".join(problems))
     return scenario, notes
 
 

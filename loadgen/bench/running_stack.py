@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from loadgen.distributed.locust_client import LocustClient, LocustGone
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.endpoint import tls_context
+from loadgen.endpoints.seats import Seat, seats_of
 from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
@@ -140,14 +141,22 @@ def engines_to_ask(
     Raises:
         UserError: the stack does not run, or lacks one.
     """
+    if given is None and scenario is not None:
+        given = seats_of(scenario.endpoints, scenario.engines)
     if given is not None:
-        return list(given), ExternalHost({seat.name: seat.base_url for seat in given})
+        return list(given), host_of(given)
     stack = open_stack(checkout)
     if scenario is None:
         return list(stack.seats.values()), stack.host
     seats, _ = choose_seats(scenario, stack)
     settle_serving(scenario, stack)
     return seats, stack.host
+
+
+def host_of(seats: Sequence[Seat]) -> ExternalHost:
+    """Who asks after endpoints that someone else runs. Raises UserError: a header's variable is not set."""
+    access = {seat.name: (seat.headers(), tls_context(seat.needs)) for seat in seats}
+    return ExternalHost({seat.name: seat.base_url for seat in seats}, access)
 
 
 def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], list[str]]:

@@ -1,4 +1,4 @@
-"""Repeats until the verdict is clear: when to look, and at which level, so that looking often is no way to win."""
+"""Further repeats: when a run is judged, and at which level, so that looking often is no way to win."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import dataclasses
 from collections.abc import Callable
 
 from loadgen.analysis.comparison import comparisons
+from loadgen.errors import UserError
+from loadgen.message import joined, say
 from loadgen.presentation.headline import headline
 from loadgen.runs.folder import RunFolder
-from loadgen.statistics.result import Statistics
+from loadgen.runs.manifest import Manifest
+from loadgen.scenario.model import Scenario
+from loadgen.statistics.result import Settings, Statistics
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +36,56 @@ class Looks:
     def after(self, done: int) -> int | None:
         """The next look's number of repeats; None after the last."""
         return next((repeats for repeats in self.repeats if repeats > done), None)
+
+
+def check_looks(scenario: Scenario, seats: int, most_repeats: int | None) -> None:
+    """Raises UserError where a race cannot go on until it is decided."""
+    if most_repeats is None:
+        return
+    if scenario.find_capacity is not None:
+        raise UserError("--until-decided goes with repeats: a search for capacity extends its steps by itself.")
+    if seats != 2:
+        raise UserError(f"--until-decided needs two engines, and {seats} race.")
+    if most_repeats < scenario.repeats:
+        raise UserError(f"--until-decided {most_repeats}: the scenario has {scenario.repeats} repeats already.")
+
+
+def more_repeats(scenario: Scenario, repeats: int) -> dict[str, int]:
+    """What of its scenario changes when a run goes on to so many repeats. Raises UserError where it cannot."""
+    if scenario.find_capacity is not None:
+        raise UserError("--repeats: a search for capacity extends its steps by itself, and has no repeats to add.")
+    if repeats <= scenario.repeats:
+        raise UserError(
+            f"--repeats {repeats}: this run is one of {scenario.repeats}. Give how many it is to have in all."
+        )
+    return scenario.with_repeats(repeats)
+
+
+def plan_looks(manifest: Manifest, repeats: int, most: int | None, before: int | None = None) -> None:
+    """Plan when a run is judged; that and the level, for all looks together, go into its manifest.
+
+    Args:
+        manifest: the run's, with the looks that it has had.
+        repeats: it has or gets at least.
+        most: repeats it gets at most, until it is decided; None where `repeats` are all.
+        before: repeats that it had, where it is extended: that was a look too, whoever planned it.
+    """
+    looks = set(Looks.planned(repeats, most or repeats).repeats)
+    if before is not None:
+        looks |= {before, *(look for look in manifest.looks if look < before)}
+    planned = Looks(tuple(sorted(looks)))
+    manifest.looks = list(planned.repeats)
+    manifest.alpha = min(manifest.alpha, planned.alpha(Settings().alpha))
+    if before is not None and repeats > before:
+        manifest.messages.append(say("Extended from {before} to {after} repeats.", before=before, after=repeats))
+    if before is not None and manifest.alpha < Settings().alpha:
+        manifest.messages.append(
+            say(
+                "It is judged after {looks} repeats, each time at a level of {level}.",
+                looks=joined("{a}, {b}", map(str, planned.repeats)),
+                level=f"{manifest.alpha:.2%}",
+            )
+        )
 
 
 def judge_pair(folder: RunFolder, a: str, b: str) -> Statistics:

@@ -22,6 +22,7 @@ from loadgen.boards.paint import Paint
 from loadgen.boards.span import Span, make_span, moment_text
 from loadgen.boards.units import text
 from loadgen.boards.views import View, view_of
+from loadgen.files import open_regular
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, PrometheusGone, quoted
 from loadgen.runs.manifest import Manifest
 
@@ -159,11 +160,14 @@ def build_page(
     )
 
 
+MAX_PAGE = 1 << 30
+
+
 def covered_by(path: Path) -> int:
     """How much an existing page shows; 0 where there is none, or none of ours."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            head = file.read(2000)
+        with open_regular(path, MAX_PAGE) as file:
+            head = file.read(2000).decode("utf-8", "replace")
     except OSError:
         return 0
     found = re.search(rf'<meta name="{COVERED}" content="(\d+)">', head)

@@ -63,10 +63,12 @@ def run_range(folder: RunFolder, now: float | None = None) -> tuple[float, float
     """A run's time range with a little margin, seconds since the Unix epoch.
 
     A run without an end is still running, or was killed: its last request tells how far it came.
-    Raises UserError when the manifest cannot be read.
+    Raises UserError when the manifest cannot be read, or before the first block.
     """
     manifest = load_manifest(folder.manifest_path)
     start, end = manifest.span()
+    if end == start:
+        raise UserError(f"{folder.path}: nothing of this run was measured yet, so there is no time to show.")
     if manifest.ended_at is None and folder.records_path.exists():
         end = max(end, folder.records_path.stat().st_mtime)
     margin = max(MARGIN_S, MARGIN_SHARE * (end - start))

@@ -14,6 +14,7 @@ from loadgen.boards.span import moment_text, parse_duration, parse_moment, run_r
 from loadgen.errors import UserError
 from loadgen.files import write_file
 from loadgen.hosts.stack_file import read_stack
+from loadgen.machine import by_make
 from loadgen.monitoring.prometheus import Prometheus, PrometheusGone
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import load_manifest
@@ -73,7 +74,7 @@ def dashboards_of_run(checkout: Path, folder: RunFolder, url: str | None, output
     """
     path = output or folder.path / NAME
     kept = 0 if output else covered_by(path)
-    source = url or load_manifest(folder.manifest_path).prometheus_url or stack_prometheus(checkout)
+    source = url or stack_prometheus(checkout)
     start, end = run_range(folder)
     try:
         return _write(path, _build(start, end, source, folder), kept)
@@ -104,8 +105,17 @@ def stack_prometheus(checkout: Path) -> str:
     except UserError:
         url = None
     if not url:
-        raise UserError("No Prometheus is known: start the stack with `make up`, or name one with --prometheus URL.")
+        raise UserError(f"No Prometheus is known: {_advice()}")
     return url
+
+
+def _advice() -> str:
+    """How to have a Prometheus that can be asked."""
+    option = 'ARGS="--prometheus URL"' if by_make() else "--prometheus URL"
+    return (
+        "start the stack with `make up`, whose Prometheus keeps what it saw for 15 days (where there is none, it says "
+        f"how to get one), or name another with {option}."
+    )
 
 
 def _build(start: float, end: float, url: str, folder: RunFolder | None) -> Page:
@@ -114,7 +124,7 @@ def _build(start: float, end: float, url: str, folder: RunFolder | None) -> Page
     try:
         page = build_page(BOARDS, Prometheus(url), start, end, title=title, manifest=manifest)
     except PrometheusGone as error:
-        raise UserError(f"{error}, so nothing was written.") from None
+        raise UserError(f"{error}, so nothing was written: {_advice()}") from None
     if page.covered == 0:
         raise UserError(
             f"Prometheus at {url} has nothing from {moment_text(start)} to {moment_text(end)} UTC, "

@@ -6,9 +6,10 @@ them are loaded, and `run` must patch sockets before anything else opens one.
 
 from __future__ import annotations
 
-import io
+import os
 import signal
 import sys
+import warnings
 
 import typer
 from typer.exceptions import TyperException
@@ -25,6 +26,8 @@ from loadgen.cli.run import run
 from loadgen.cli.scenarios import scenarios
 from loadgen.cli.wrong_usage import usage_words
 from loadgen.errors import INTERRUPTED, OK, WRONG_USAGE, UserError
+from loadgen.message import printable
+from loadgen.presentation.ascii import tell_apart
 
 app = typer.Typer(
     add_completion=False,
@@ -36,12 +39,18 @@ for command in (run, bench, preflight, quality, report, compare, export, dashboa
     app.command()(command)
 
 
+OF_RUN_FOLDERS = ("report", "compare", "export", "dashboards")
+"""Commands that read what someone else may have written."""
+UNREADABLE = (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What these raise for values that nobody thought of."""
+TRACEBACK_VARIABLE = "BAKEOFF_TRACEBACK"
+
+
 def main() -> int:
     """Run the command line and return its exit code. Errors meant for the user are printed as they are."""
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without our characters shows ? for them
+        tell_apart(stream)  # where a terminal has not got our characters
     code = _run(sys.argv[1:] or ["--help"])
     if code == INTERRUPTED:
         print("Interrupted.", file=sys.stderr)
@@ -49,13 +58,27 @@ def main() -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments[0] in OF_RUN_FOLDERS:
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of numbers that overflow
     try:
         return int(app(with_most_repeats(arguments), prog_name="bakeoff", standalone_mode=False) or OK)
     except TyperException as error:
-        print(usage_words(error), file=sys.stderr)
+        print(printable(usage_words(error)), file=sys.stderr)
+        return WRONG_USAGE
+    except UNREADABLE as error:
+        if arguments[0] not in OF_RUN_FOLDERS or os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        what = (str(error).splitlines() or [""])[0][:200]
+        print(
+            printable(
+                f"Error: the run cannot be read: its files hold what no run leaves ({type(error).__name__}: {what}). "
+                f"If a race of yours left them so, report it with what {TRACEBACK_VARIABLE}=1 shows."
+            ),
+            file=sys.stderr,
+        )
         return WRONG_USAGE
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(printable(f"Error: {error}"), file=sys.stderr)
         return error.exit_code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Accept, Endpoints, GpuHour, RunsDir, default_runs_dir, with_groups
+from loadgen.cli.options import Accept, EndpointNeeds, Endpoints, GpuHour, RunsDir, default_runs_dir, with_groups
 from loadgen.errors import UserError
 from loadgen.gate.options import Gate
 from loadgen.machine import HOME
@@ -31,14 +32,23 @@ def bench(
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with a run that was stopped, at its first unfinished block."),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was stopped, or with --repeats or --until-decided with any.",
+        ),
     ] = None,
     endpoints: Endpoints,
+    needs: EndpointNeeds,
     runs_dir: RunsDir = None,
     requests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Measured requests a block, over the scenario's.")
     ] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, metavar="N", help="Repeats, over the scenario's.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Repeats, over the scenario's; with --resume all that the run is to have."
+        ),
+    ] = None,
     starts: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Starts of the engines, over the scenario's."),
@@ -61,7 +71,13 @@ def bench(
         bool | None,
         typer.Option("--quality/--no-quality", help="Compare answers, whatever the scenario's `quality:` says."),
     ] = None,
+    allow_short_output: Annotated[
+        bool, typer.Option("--allow-short-output", help="An answer shorter than asked for is no error.")
+    ] = False,
     gpu_hour: GpuHour = None,
+    tell_folder: Annotated[
+        Path | None, typer.Option(hidden=True, help="Write the run folder's path into this file.")
+    ] = None,
     accept: Accept = None,
     gate: Gate,
 ) -> None:
@@ -75,19 +91,25 @@ def bench(
     from loadgen.runs.resume import find_scenario
     from loadgen.scenario.cost import priced
 
-    seats = endpoints.seats(workers=workers)
+    seats = endpoints.seats(needs, workers=workers)
     if seats is not None:
         gate.check_engines(len(seats))
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "starts": starts, "seed": seed}
     overrides = {key: value for key, value in overrides.items() if value is not None}
+    if allow_short_output:
+        overrides["allow_short_output"] = True
     if quality is not None:
         own = find_scenario(scenario or DEFAULT_SCENARIO).quality
         overrides["quality"] = (own.model_dump() if own is not None else {}) if quality else None
     if gpu_hour is not None:
         own_cost = None if resume is not None else find_scenario(scenario or DEFAULT_SCENARIO).cost
         overrides["cost"] = priced(own_cost, gpu_hour).model_dump()
+    extended = overrides.pop("repeats", None) if resume is not None else None
     if resume is not None and (scenario is not None or overrides):
-        raise UserError("--resume goes on with the run's own scenario: leave out the scenario's name and its settings.")
+        raise UserError(
+            "--resume goes on with the run's own scenario: leave out the scenario's name and its settings, but for "
+            "--repeats and --until-decided."
+        )
     if resume is None:
         gate.thresholds(find_scenario(scenario or DEFAULT_SCENARIO).fail_if)  # raises here, not after the race
     console = open_console()
@@ -99,8 +121,10 @@ def bench(
         runs_dir,
         resume,
         overrides,
+        repeats=extended,
         most_repeats=until_decided,
         workers=workers or 1,
+        tell_folder=tell_folder,
         accepted=parse_accept(accept or ()),
     )
     raise typer.Exit(run_bench(order, console, lambda folder: gate.judge_run(folder, console)))

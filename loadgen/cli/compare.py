@@ -58,7 +58,8 @@ def compare(
     terminal = open_console()
     told = language_of(lang.value)
     show_comparison(terminal, comparison, told)
-    page = write_comparison(comparison, output or folder_b.path / f"compare-{side_a.manifest.run_id}", lang.value)
+    where = output.resolve() if output else folder_b.path / f"compare-{side_a.manifest.run_id}"
+    page = write_comparison(comparison, where, lang.value)
     title = f"{side_b.label} ({side_b.manifest.run_id}) against {side_a.label} ({side_a.manifest.run_id})"
     began = side_b.manifest.started_at
     code = gate.tell(comparison.decisions, title=title, started_at=began, console=terminal, language=lang.value)

@@ -14,9 +14,9 @@ FILE_WIDTH = 140
 
 def open_console(*, stderr: bool = False) -> Console:
     """The terminal. One narrower than our tables wraps their lines itself, and a file has room: nothing is ever cut."""
-    from rich.console import Console
+    from loadgen.presentation.plain_console import PlainConsole
 
-    console = Console(stderr=stderr)
+    console = PlainConsole(stderr=stderr)
     if console.width >= MIN_WIDTH:
         return console
-    return Console(stderr=stderr, width=MIN_WIDTH if console.is_terminal else FILE_WIDTH)
+    return PlainConsole(stderr=stderr, width=MIN_WIDTH if console.is_terminal else FILE_WIDTH)

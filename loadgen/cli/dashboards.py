@@ -23,7 +23,7 @@ def dashboards(
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Its end (default: now).")] = None,
     last: Annotated[str | None, typer.Option(metavar="30m", help="A time range that ends now.")] = None,
     prometheus: Annotated[
-        str | None, typer.Option(metavar="URL", help="Prometheus to ask (default: the run's, or the stack's).")
+        str | None, typer.Option(metavar="URL", help="Prometheus to ask (default: the stack's).")
     ] = None,
     output: Annotated[
         Path | None,

@@ -44,7 +44,7 @@ def export(
     from loadgen.runs.folder import RunFolder
 
     folder = RunFolder.find(runs_dir or default_runs_dir(), run)
-    where = output or folder.path / f"export-{form.value}"
+    where = output.resolve() if output else folder.path / f"export-{form.value}"
     told = export_run(folder.load(), form.value, where, detailed=detailed)
     console = open_console()
     for line in told.notes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import os
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -26,6 +25,7 @@ class ApiChoice(enum.StrEnum):
 
     chat = "chat"
     completions = "completions"
+    responses = "responses"
 
 
 class LanguageChoice(enum.StrEnum):
@@ -62,50 +62,100 @@ Accept = Annotated[
 
 
 @dataclasses.dataclass(frozen=True)
+class EndpointNeeds:
+    """What an endpoint needs of a request. Most of it is found by asking, and need not be given."""
+
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Further header (repeatable); env:VARIABLE takes it from there."),
+    ] = None
+    key_header: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Header of the API key, such as api-key (default: Bearer).")
+    ] = None
+    extra_body: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Fields that every request has; null removes one.")
+    ] = None
+    api_path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Path in place of /v1, such as /api/v3, or a whole route.")
+    ] = None
+    max_tokens_field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Field of the output length, such as max_completion_tokens.")
+    ] = None
+    stream_options: Annotated[
+        bool | None,
+        typer.Option("--stream-options/--no-stream-options", help="Whether usage is asked for with stream_options."),
+    ] = None
+    stream_only: Annotated[
+        bool | None, typer.Option("--stream-only/--no-stream-only", help="Whether it answers by streams only.")
+    ] = None
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="Take any certificate.")] = None
+    cacert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificates of a private authority (PEM).")] = (
+        None
+    )
+
+    def given(self) -> dict[str, Any]:
+        """All of them, by the names of `Needs`."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        found["headers"] = found.pop("header") or None
+        found["cacert"] = str(self.cacert.resolve()) if self.cacert is not None else None
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
 class Endpoints:
     """Engines that run already, and what holds for all of them."""
 
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=URL", help="Endpoint that already runs (repeatable); without it, the stack's engines."
+            metavar="NAME=URL[,KEY=VALUE]",
+            help="Endpoint that already runs (repeatable); without it, the stack's engines. Its own kind, model, api, "
+            "tokenizer, api-key-env, header, extra-body and the rest may follow.",
         ),
     ] = None
     api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Model name for every --engine.")] = None
     tokenizer: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder with the model's tokenizer.json, for --engine.")
+        str | None, typer.Option(metavar="DIR", help="Folder with the model's tokenizer, for --engine.")
     ] = None
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the API key, for --engine.")
     ] = None
 
-    def seats(self, **more: object) -> list[Seat] | None:
+    def seats(self, needs: EndpointNeeds, **more: object) -> list[Seat] | None:
         """The endpoints to race; None for the stack's engines. `more` are options that go with endpoints too.
 
         Raises:
             UserError: one is malformed, or an option for endpoints is given without any.
         """
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engine"}
+        shared |= needs.given()
+        from loadgen.engines.needs import option_name, parse_given
+
         if not self.engine:
             for name in (name for name, value in {**shared, **more}.items() if value is not None):
                 raise UserError(
-                    f"--{name.replace('_', '-')} goes with --engine NAME=URL; without it the stack's engines are raced "
+                    f"--{option_name(name)} goes with --engine NAME=URL; without it the stack's engines are raced "
                     "as they are."
                 )
             return None
-        from loadgen.endpoints.endpoint import normalise_url
-        from loadgen.endpoints.seats import Seat
+        from loadgen.endpoints.seats import seat_of
+        from loadgen.validation import check_name
 
-        read_api_key(self.api_key_env)
         seats: list[Seat] = []
         for item in self.engine:
-            name, equals, url = item.partition("=")
-            if not equals or not name or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-                raise UserError(f"--engine {item!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
+            name, equals, rest = item.partition("=")
+            try:
+                check_name(name)
+            except ValueError:
+                equals = ""
+            if not equals:
+                raise UserError(f"--engine {name!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
             if any(seat.name == name for seat in seats):
-                raise UserError(f"--engine {item!r}: the name {name!r} is taken twice.")
-            seats.append(Seat(name=name, base_url=normalise_url(url), **shared))
+                raise UserError(f"--engine {name}: the name {name!r} is taken twice.")
+            url, own = parse_given(rest)
+            own_headers = [*(shared["headers"] or ()), *own.pop("headers", ())] or None
+            seats.append(seat_of(name, url, {**shared, **own, "headers": own_headers}, f"--engine {name}: "))
         return seats
 
 
@@ -136,15 +186,3 @@ def default_runs_dir() -> Path:
     from loadgen.settings import load_settings
 
     return HOME / load_settings(HOME).runs_dir
-
-
-def read_api_key(variable: str | None) -> str | None:
-    """The key that an environment variable holds. Raises UserError when it is not set, or no key."""
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        raise UserError(f"--api-key-env {variable}: that environment variable is not set.")
-    if not (key.isascii() and key.isprintable()):
-        raise UserError(f"--api-key-env {variable}: that key holds a line break or another unprintable character.")
-    return key

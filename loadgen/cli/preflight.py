@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Accept, Endpoints, JsonFile, with_groups
+from loadgen.cli.options import Accept, EndpointNeeds, Endpoints, JsonFile, with_groups
 from loadgen.errors import UserError
 from loadgen.files import STDOUT, check_writable, write_result
 from loadgen.machine import HOME
@@ -23,6 +23,7 @@ def preflight(
         typer.Argument(metavar="SCENARIO", help="What the engines are to be fit for: a name, or a .yaml file."),
     ] = None,
     endpoints: Endpoints,
+    needs: EndpointNeeds,
     accept: Accept = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -39,7 +40,7 @@ def preflight(
     from loadgen.presentation.progress import StatusLine
     from loadgen.runs.resume import find_scenario
 
-    given, accepted = endpoints.seats(), parse_accept(accept or ())
+    given, accepted = endpoints.seats(needs), parse_accept(accept or ())
     check_writable(json_file)
     console = open_console(stderr=json_file == STDOUT)
     scenario = find_scenario(scenario_name) if scenario_name else None
@@ -62,6 +63,5 @@ def preflight(
     if not findings:
         raise UserError("No engine could be asked.", exit_code=1)
     refuse_blocking(findings)
-    unasked = [name for name in names if not any(name in fact.values for fact in findings)]
-    if unasked:
-        raise UserError(f"{' and '.join(unasked)} could not be asked, so this is no comparison.", exit_code=1)
+    if phase.missing:
+        raise UserError(f"{' and '.join(phase.missing)} could not be asked, so this is no comparison.", exit_code=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Endpoints, JsonFile, with_groups
+from loadgen.cli.options import EndpointNeeds, Endpoints, JsonFile, with_groups
 from loadgen.errors import OK, PREFLIGHT_REFUSES, THRESHOLD_FAILED, UNDECIDED, UserError
 from loadgen.files import STDOUT, check_writable, write_result
 from loadgen.machine import HOME
@@ -28,6 +28,7 @@ def quality(
         typer.Argument(metavar="SCENARIO", help="Whose `quality:` says how much is asked: a name, or a .yaml file."),
     ] = None,
     endpoints: Endpoints,
+    needs: EndpointNeeds,
     file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Ask these questions too: JSONL with `question` and `answer`, as GSM8K has."),
@@ -52,7 +53,7 @@ def quality(
     from loadgen.quality.show import quality_text
     from loadgen.runs.resume import find_scenario
 
-    given = endpoints.seats()
+    given = endpoints.seats(needs)
     check_writable(json_file)
     console = open_console(stderr=json_file == STDOUT)
     scenario = find_scenario(scenario_name) if scenario_name else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import signal
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import ApiChoice, JsonFile, read_api_key
+from loadgen.cli.options import ApiChoice, EndpointNeeds, JsonFile, with_groups
 from loadgen.errors import CLIENT_LIMITED, INTERRUPTED, NOT_WHOLE, OK, UserError
 from loadgen.files import STDOUT, check_writable, write_result
 
 if TYPE_CHECKING:
+    from loadgen.endpoints.endpoint import Endpoint
+    from loadgen.endpoints.seats import Seat
+    from loadgen.quick.progress import QuickProgress
     from loadgen.scenario.trace import Trace
 
 
@@ -27,7 +31,9 @@ class ArrivalChoice(enum.StrEnum):
     trace = "trace"
 
 
+@with_groups
 def run(
+    *,
     base_url: Annotated[str, typer.Option(metavar="URL", help="Endpoint, such as http://127.0.0.1:8000.")],
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Model name; asked of the endpoint when left out.")
@@ -51,6 +57,9 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help='For --arrival trace: .jsonl lines of {"t": seconds}, with lengths or none.'),
     ] = None,
+    rebase: Annotated[
+        bool, typer.Option("--rebase", help="A trace's first arrival is the start: for one cut from the middle.")
+    ] = False,
     requests: Annotated[
         int | None,
         typer.Option(
@@ -70,9 +79,7 @@ def run(
     shared_prefix_tokens: Annotated[
         int, typer.Option(min=0, metavar="N", help="Prompt tokens that all requests share.")
     ] = 0,
-    tokenizer: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder with the model's tokenizer.json.")
-    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(metavar="DIR", help="Folder with the model's tokenizer.")] = None,
     duration: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS", help="Stop after so long.")] = None,
     stall_timeout: Annotated[
         float, typer.Option(min=0.1, max=86_400, metavar="SECONDS", help="Longest silence of a stream.")
@@ -84,6 +91,7 @@ def run(
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Environment variable that holds the API key.")
     ] = None,
+    needs: EndpointNeeds,
     json_file: JsonFile = None,
     records: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append every request record to this .jsonl file.")
@@ -106,7 +114,7 @@ def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    from loadgen.endpoints.endpoint import inspect_endpoint
+    from loadgen.endpoints.seats import seat_of
     from loadgen.endpoints.tokens import make_recipe
     from loadgen.quick.measure import run_quick
     from loadgen.quick.progress import QuickProgress
@@ -117,7 +125,7 @@ def run(
 
     if shared_prefix_tokens >= prompt_tokens:
         raise UserError("--shared-prefix-tokens must be less than --prompt-tokens.")
-    replayed, rate = _open_loop(concurrency, rate, arrival, trace)
+    replayed, rate = _open_loop(concurrency, rate, arrival, trace, rebase=rebase)
     longest = prompt_tokens + output_tokens
     facts = replayed.facts(str(trace)) if replayed is not None else None
     if facts is not None and facts.prompt_tokens and facts.output_tokens and facts.longest:
@@ -125,29 +133,16 @@ def run(
     for file in (json_file, records):
         check_writable(file)
     console = open_console(stderr=json_file == STDOUT)
-    endpoint = inspect_endpoint(
-        base_url,
-        kind=engine,
-        model=model,
-        api=api.value if api else None,
-        tokenizer=tokenizer,
-        api_key=read_api_key(api_key_env),
-    )
-    if endpoint.context_length is not None and longest > endpoint.context_length:
-        raise UserError(
-            f"{longest - output_tokens} prompt and {output_tokens} output tokens do not fit into the context of "
-            f"{endpoint.context_length} tokens that {endpoint.base_url} serves."
-        )
     progress = QuickProgress(console)
-    progress.tell(
-        " ".join(filter(None, (endpoint.kind, endpoint.version)))
-        + f" at {endpoint.base_url}, {endpoint.api} API, model {endpoint.model}"
-    )
+    given = {"kind": engine, "model": model, "api": api, "tokenizer": tokenizer, "api_key_env": api_key_env}
+    seat = seat_of("endpoint", base_url, {**given, **needs.given()}, "--")
+    endpoint = _ask(seat, longest, output_tokens, progress)
+    if replayed is not None and replayed.note:
+        progress.tell(f"{trace}: {replayed.note}")
     recipe = make_recipe(endpoint)
-    wanted = requests if requests is not None else (None if duration is not None else 100)
     warmup = warmup_requests if warmup_requests is not None else OPEN_LOOP_WARMUP if rate else 1
-    if replayed is not None:
-        wanted = replayed.measured(requests, warmup)
+    wanted = requests if requests is not None or duration is not None else 100
+    wanted = wanted if replayed is None else replayed.measured(requests, warmup)
     users = 0 if rate or batch else concurrency or 1
     cell = Cell(prompt_tokens, output_tokens, users, rate, batch or 0)
     plan = BlockPlan(
@@ -165,7 +160,7 @@ def run(
         shared_prefix_tokens=shared_prefix_tokens,
         seed=str(seed),
         timeouts=Timeouts(stall_s=stall_timeout, total_s=max(600.0, stall_timeout)),
-        check_output_length=not allow_short_output,
+        allow_short_output=allow_short_output,
         request_ids=request_ids,
     )
     with progress:
@@ -185,8 +180,27 @@ def run(
     raise typer.Exit(NOT_WHOLE if result.failed else CLIENT_LIMITED if result.verdict.limited else OK)
 
 
+def _ask(seat: Seat, longest: int, output_tokens: int, progress: QuickProgress) -> Endpoint:
+    """The endpoint, named by its kind; what it is and needs is told. Raises UserError: a request would not fit."""
+    from loadgen.endpoints.tokenizer import lacks_chat_template
+
+    endpoint = seat.inspect(progress.tell)
+    if endpoint.context_length is not None and longest > endpoint.context_length:
+        raise UserError(
+            f"{longest - output_tokens} prompt and {output_tokens} output tokens do not fit into the context of "
+            f"{endpoint.context_length} tokens that {endpoint.base_url} serves."
+        )
+    progress.tell(
+        " ".join(filter(None, (endpoint.kind, endpoint.version)))
+        + f" at {endpoint.base_url}, {endpoint.api} API, model {endpoint.model}"
+    )
+    if endpoint.api == "chat" and endpoint.tokenizer is not None and lacks_chat_template(endpoint.tokenizer):
+        progress.tell(f"{endpoint.tokenizer}: its folder has no chat template; the server may need --api completions")
+    return dataclasses.replace(endpoint, name=endpoint.kind)
+
+
 def _open_loop(
-    concurrency: int | None, rate: float | None, arrival: ArrivalChoice, trace: Path | None
+    concurrency: int | None, rate: float | None, arrival: ArrivalChoice, trace: Path | None, *, rebase: bool
 ) -> tuple[Trace | None, float]:
     """The trace, and requests a second (0 in a closed loop). Raises UserError for what does not fit."""
     from loadgen.scenario.trace import read_trace
@@ -196,8 +210,10 @@ def _open_loop(
     if trace is not None:
         if rate is not None or concurrency is not None:
             raise UserError("A trace has its own rate: leave out --rate and --concurrency.")
-        replayed = read_trace(trace)
+        replayed = read_trace(trace, rebase=rebase)
         return replayed, replayed.rate
+    if rebase:
+        raise UserError("--rebase goes with --trace FILE.")
     if rate is None:
         return None, 0.0
     if concurrency is not None:

@@ -12,5 +12,7 @@ def scenarios() -> None:
     """
     from loadgen.scenario.file import load_scenario, shipped_scenarios
 
-    for name in shipped_scenarios():
-        typer.echo(f"{name:16} {load_scenario(name).question}")
+    names = shipped_scenarios()
+    width = max(map(len, names))
+    for name in names:
+        typer.echo(f"{name:{width}}  {load_scenario(name).question}")

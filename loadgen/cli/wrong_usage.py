@@ -14,9 +14,10 @@ def usage_words(error: TyperException) -> str:
     """What is wrong, where, and which help tells more."""
     cause, parameter = error.__cause__, getattr(error, "param", None)
     if isinstance(cause, ValidationError) and parameter is not None:
-        message = f"{_name(parameter)}: {wrong_value(cause.errors()[0]).rstrip('.')}."
+        message = f"{_name(parameter)}: {wrong_value(cause.errors()[0])}"
     else:
-        message = " ".join(error.format_message().split()).rstrip(".") + "."
+        message = " ".join(error.format_message().split())
+    message = message if message.endswith("?") else f"{message.rstrip('.')}."
     context = getattr(error, "ctx", None)
     more = f"\nSee `{context.command_path} --help`." if context is not None else ""
     return f"Error: {message}{more}"

@@ -10,14 +10,14 @@ from pydantic import Field, ValidationError
 
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
-from loadgen.machine import HOME, IN_CHECKOUT, host_facts
+from loadgen.machine import HOME, by_make, host_facts
 from loadgen.message import joined, say
 from loadgen.validation import Lenient, Words
 
 SCHEMA_VERSION = 1
 FLOOR_FILE = HOME / ".bakeoff" / "calibration.json"
 QUOTED_STREAMS = 64
-CALIBRATE = "make calibrate" if IN_CHECKOUT else "bakeoff calibrate"
+CALIBRATE = "make calibrate" if by_make() else "bakeoff calibrate"
 NOT_CALIBRATED = say("not calibrated here: run `{command}`", command=CALIBRATE)
 
 

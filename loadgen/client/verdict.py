@@ -20,6 +20,8 @@ from loadgen.message import Message, joined, mark, say
 from loadgen.record import RequestRecord
 from loadgen.validation import Words
 
+BLOCK_LIMITED = mark("the load generator was the limit: {reasons}")
+"""Why a block decides nothing."""
 TTFT_TOLERANCE_MS = 1.0
 TTFT_TOLERANCE_SHARE = 0.02
 """TTFT may be off by the larger of the two; the share is of the block's median TTFT."""

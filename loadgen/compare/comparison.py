@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from loadgen.analysis.comparison import margin
 from loadgen.analysis.floors import floors_ms
-from loadgen.analysis.samples import judged_sample, most_errors, with_starts
+from loadgen.analysis.samples import cell_sample, judged_sample, most_errors, with_starts
 from loadgen.compare.manifests import Difference, check, differences
 from loadgen.compare.sides import Cells, Side, common_cells
 from loadgen.errors import UserError
@@ -20,7 +20,7 @@ from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import Manifest
 from loadgen.runs.resume import scenario_of
 from loadgen.scenario.threshold import Threshold
-from loadgen.statistics.metrics import METRICS, WITH_SLO, BlockSample, CellSample
+from loadgen.statistics.metrics import METRICS, WITH_SLO, BlockSample
 from loadgen.statistics.result import Settings, Statistics
 from loadgen.statistics.unpaired import compare_unpaired
 
@@ -51,7 +51,7 @@ def compare_runs(
     found = differences(a.manifest, b.manifest, a.facts, b.facts)
     check(found, accepted)
     slo = common_slo(a, b)
-    samples = [CellSample(cell, _samples(a, cell, slo), _samples(b, cell, slo)) for cell in cells.common]
+    samples = [cell_sample(cell, _samples(a, cell, slo), _samples(b, cell, slo)) for cell in cells.common]
     floors = floors_ms([(side.manifest, blocks_of(side, cells.common)) for side in (a, b)])
     settings = Settings(margin=margin(b.manifest), floors_ms=floors)
     statistics = compare_unpaired(a.label, b.label, samples, settings, METRICS if slo is None else WITH_SLO)

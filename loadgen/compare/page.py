@@ -13,7 +13,7 @@ from loadgen.compare.headline import headline, notices
 from loadgen.compare.rows import rows
 from loadgen.compare.sides import Side
 from loadgen.errors import UserError
-from loadgen.files import atomic_write
+from loadgen.files import atomic_write, make_folder
 from loadgen.gate.decide import Decision, exit_code
 from loadgen.gate.words import OUTCOMES, estimate_words, gravest_first, subject
 from loadgen.gate.words import headline as gate_headline
@@ -44,7 +44,7 @@ def write_comparison(comparison: RunComparison, folder: Path, language: str = "e
     files = FILES if told is ENGLISH else f"{FILES}.{told.code}"
     page = folder / f"{name}.html"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         atomic_write(folder / "compare.json", json.dumps(as_json(comparison), indent=2, allow_nan=False) + "\n")
         drawn = charts(comparison.report, memory=False)
         pictures = write_pngs(comparison.report, drawn, folder / files, png_language(told))

@@ -14,6 +14,7 @@ from loadgen.contention.reading import Contention
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.messages import Pulse
 from loadgen.distributed.status import BlockStatus
+from loadgen.message import Message
 from loadgen.metrics.batches import send_spreads_ms
 from loadgen.metrics.summary import CellSummary, summarise
 from loadgen.record import RequestRecord
@@ -42,6 +43,8 @@ class CollectedBlock(BlockState):
     probes: dict[str, ProbeReport] = dataclasses.field(default_factory=dict)
     """What each worker's probe has seen in this block."""
     verdict: ClientVerdict | None = None
+    problem: Message | None = None
+    """Why it has no future, whatever its requests do."""
     ended: bool = False
     judged_at: float = 0.0
     judged: tuple[int, float, bool] | None = None
@@ -192,6 +195,7 @@ class Collector:
             lost_workers=block.lost_workers,
             ended_workers=block.ended_workers,
             unconfirmed_workers=sorted(block.workers - block.ended_workers.keys() - set(block.lost_workers)),
+            problem=block.problem,
             write_error=self.write_error,
             client=self.verdict() if block.ended else None,
             **master,

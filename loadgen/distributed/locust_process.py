@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from loadgen.distributed.locust_client import LocustClient, LocustGone
+from loadgen.distributed.secret import SECRET_VARIABLE, new_secret
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat
 from loadgen.errors import UserError
 
@@ -61,6 +62,7 @@ class OwnLocust:
             ENGINES_VARIABLE: json.dumps([seat.model_dump(exclude_none=True) for seat in self._seats]),
             "BAKEOFF_RUNS_DIR": str(self._runs_dir.resolve()),
             PARENT_VARIABLE: str(os.getpid()),
+            SECRET_VARIABLE: new_secret(),
         }
         base = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
         address = ["127.0.0.1", str(bind_port)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
-from collections.abc import Iterable
+from argparse import Namespace
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
 from locust.env import Environment
@@ -14,26 +17,37 @@ from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, STATE_S
 
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.collector import Collector
+from loadgen.distributed.door import Door
 from loadgen.distributed.hand_run import HandRun
+from loadgen.distributed.locust_process import PARENT_VARIABLE
 from loadgen.distributed.messages import (
     BLOCK_END_MESSAGE,
     PLAN_OPTION,
+    PROBLEM_MESSAGE,
     PULSE_MESSAGE,
     RECORDS_MESSAGE,
     BlockEnd,
+    BlockProblem,
     Pulse,
 )
 from loadgen.distributed.planner import BY_HAND, Planner
+from loadgen.distributed.sockets import MALFORMED, Server, refuse
 from loadgen.distributed.status import BlockStatus
 from loadgen.endpoints.seats import read_seats
 from loadgen.errors import UserError
-from loadgen.message import say
+from loadgen.hosts.lock import STACK_LOCK, engines_held, held
+from loadgen.message import Message, say
 from loadgen.record import RequestRecord
+from loadgen.runs.record_file import mistyped
 from loadgen.traffic.plan import BlockRequest
 
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.1
+UNPLANNED, IMPOSSIBLE = "unplanned", "impossible"
+T = TypeVar("T")
+NEVER_BEGAN_S = 30.0
+"""A test that was prepared so long ago and does not run has not been started."""
 GONE_S = 1.0
 """A worker that stops in order is unknown to Locust for a moment; one that is unknown for longer was lost."""
 
@@ -46,8 +60,12 @@ class Master:
         self.runs_dir = runs_dir
         self.metrics = ClientMetrics()
         self.collector = Collector(runs_dir, self.metrics)
+        self.door = Door()
         self.planner = Planner(read_seats(), runs_dir)
         self._by_hand: HandRun | None = None
+        self._by_hand_since = 0.0
+        self._locks = contextlib.ExitStack()
+        """What the test that was started by hand holds."""
         self._in_flight: dict[str, int] = {}
         self._planning = False
         self._stop_asked = False
@@ -60,6 +78,7 @@ class Master:
         runner.register_message(RECORDS_MESSAGE, self._on_records)
         runner.register_message(PULSE_MESSAGE, self._on_pulse)
         runner.register_message(BLOCK_END_MESSAGE, self._on_block_end)
+        runner.register_message(PROBLEM_MESSAGE, self._on_problem)
         environment.events.spawning_complete.add_listener(self._on_spawning_complete)
         environment.events.test_stopping.add_listener(self._on_test_stopping)
         environment.events.test_stop.add_listener(self._on_test_stop)
@@ -87,18 +106,38 @@ class Master:
         self._planning = True
         try:
             workers = self._ready_workers()
-            plan = self.planner.plan(request, workers)
-            # Planning asks the engine and takes its time: things may have changed.
-            if self._ready_workers() != workers:
-                raise UserError("A Locust worker came or went while the block was prepared: try again.")
-            if plan.scenario == BY_HAND:
-                self._by_hand = HandRun(plan, self.runs_dir)
-            self._failure = None
-            self._forget_lost_workers()
-            self.collector.begin(plan)
-            setattr(options, PLAN_OPTION, plan.model_dump_json())
+            self._hold(request)
+            try:
+                self._begin(request, options, workers)
+            except BaseException:
+                self._locks.close()
+                raise
         finally:
             self._planning = False
+
+    def _begin(self, request: BlockRequest, options: Namespace, workers: tuple[str, ...]) -> None:
+        plan = self.planner.plan(request, workers)
+        # Planning asks the engine and takes its time: things may have changed.
+        if self._ready_workers() != workers:
+            raise UserError("A Locust worker came or went while the block was prepared: try again.")
+        if plan.scenario == BY_HAND:
+            self._by_hand_since = time.monotonic()
+            self._by_hand = HandRun(plan, self.runs_dir)
+        self._failure = None
+        self._forget_lost_workers()
+        self.collector.begin(plan)
+        self.door.begin(plan)
+        setattr(options, PLAN_OPTION, plan.model_dump_json())
+
+    def _hold(self, request: BlockRequest) -> None:
+        """Keep races off while a test is started by hand. Raises UserError while one runs, or its preflight."""
+        self._locks.close()
+        if request.scenario != BY_HAND:
+            return
+        what, stop = f"A test in the web UI ({request.engine})", "Stop in the web UI"
+        if PARENT_VARIABLE not in os.environ:  # else this Locust is no stack's, but one race's own
+            self._locks.enter_context(held(self.runs_dir / STACK_LOCK, what, stop))
+        self._locks.enter_context(engines_held(self.planner.urls(request.engine), what, stop))
 
     def _ready_workers(self) -> tuple[str, ...]:
         """Ids of the workers that wait for a block. Raises UserError when none could be started now."""
@@ -127,21 +166,53 @@ class Master:
             workers=runner.worker_count,
             users=runner.user_count,
             in_flight=sum(self._in_flight.values()),
+            refused=dict(Server.refused),
         )
 
     def _on_records(self, environment: Environment, msg: Any, **_: Any) -> None:
-        self.collector.take([RequestRecord.from_dict(item) for item in msg.data["records"]])
+        taken: list[RequestRecord] = []
+        for item in msg.data["records"]:
+            record = _read(RequestRecord.from_dict, item)
+            if record is None or mistyped(record) is not None:
+                refuse(MALFORMED, "What is no request record")
+            elif not self.door.is_planned(record, msg.node_id):
+                refuse(UNPLANNED, "A record that no block's plan has its worker send")
+            elif (what := self.door.impossible(record)) is not None:
+                refuse(IMPOSSIBLE, "A record that cannot be")
+                self._block_problem(record.run_id, record.block, what)
+            else:
+                taken.append(record)
+        self.collector.take(taken)
 
     def _on_pulse(self, environment: Environment, msg: Any, **_: Any) -> None:
-        pulse = Pulse.from_dict(msg.data)
+        pulse = _read(Pulse.from_dict, msg.data)
+        if pulse is None or pulse.worker != msg.node_id:
+            refuse(MALFORMED, "What is no worker's pulse")
+            return
         self.metrics.take_pulse(pulse)
         self.collector.take_probe(pulse)
         self._in_flight[pulse.worker] = pulse.in_flight
 
     def _on_block_end(self, environment: Environment, msg: Any, **_: Any) -> None:
-        block, end = self.collector.block, BlockEnd(**msg.data)
-        if block is not None and end.block == block.plan.block:
+        block, end = self.collector.block, _read(BlockEnd.from_dict, msg.data)
+        if end is None or end.worker != msg.node_id:
+            refuse(MALFORMED, "What is no end of a worker's block")
+        elif block is not None and end.block == block.plan.block and end.worker in block.plan.workers:
             block.ended_workers[end.worker] = end.records
+
+    def _on_problem(self, environment: Environment, msg: Any, **_: Any) -> None:
+        problem = _read(BlockProblem.from_dict, msg.data)
+        if problem is None or problem.worker != msg.node_id:
+            refuse(MALFORMED, "What is no problem of a worker's")
+            return
+        what = say("worker {worker} cannot take part: {problem}", worker=problem.worker, problem=problem.text)
+        self._block_problem(None, problem.block, what)
+
+    def _block_problem(self, run_id: str | None, block_id: str, what: Message) -> None:
+        """The block that runs has no future, if it is that one."""
+        block = self.collector.block
+        if block is not None and block.plan.block == block_id and run_id in (None, block.plan.run_id):
+            block.problem = block.problem or what
 
     def _on_spawning_complete(self, **_: Any) -> None:
         # Else Locust would give some of the running users to a worker that joins in mid-block: the block would lose
@@ -162,6 +233,8 @@ class Master:
             self.collector.flush()
             self.collector.end()
             hand_run, self._by_hand = self._by_hand, None
+            if hand_run is not None:
+                self._locks.close()
             if hand_run is not None and self.collector.block is not None:
                 hand_run.end(self.collector.block, self._failure)
             self._forget_lost_workers()
@@ -216,16 +289,20 @@ class Master:
         """Stop the block when it is complete, or when it was started by hand and has no future."""
         runner, block = self.runner, self.collector.block
         if block is None or runner.state not in (STATE_RUNNING, STATE_SPAWNING):
+            if self._by_hand is not None and time.monotonic() - self._by_hand_since > NEVER_BEGAN_S:
+                self._locks.close()
             return
         block.recut()
         # A stop in the middle of spawning is lost: users that are spawned after it would stay.
         if not runner.spawning_completed or self._stopping:
             return
-        if block.complete:
+        if block.complete and block.problem is None:
             logger.info("Block %s is complete", block.plan.block)
             self._stop()
         elif block.plan.scenario == BY_HAND:  # the campaign judges its own blocks
-            if block.lost_workers:
+            if block.problem is not None:
+                self._fail(block.problem)
+            elif block.lost_workers:
                 self._fail(say("a Locust worker was lost, and its users with it"))
             elif block.hopeless:
                 self._fail(say("every request fails; the last: {error}", error=block.last_error))
@@ -246,6 +323,14 @@ class Master:
                 self._stop_asked = False
 
         gevent.spawn(stop)
+
+
+def _read(read: Callable[[Any], T], data: Any) -> T | None:
+    """What a worker's data hold; None where they hold none of it."""
+    try:
+        return read(data)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return None
 
 
 def in_locusts_order(workers: Iterable[str]) -> tuple[str, ...]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Self
 
 from loadgen.client.health import ProbeReport
+
+MAX_TEXT = 2000
 
 REQUEST_FIELD = "block_request"
 """Field of Locust's start form in which a campaign sends its `BlockRequest`, as JSON."""
@@ -21,6 +24,8 @@ PULSE_MESSAGE = "bakeoff_pulse"
 """A `Pulse`."""
 BLOCK_END_MESSAGE = "bakeoff_block_end"
 """A `BlockEnd`."""
+PROBLEM_MESSAGE = "bakeoff_problem"
+"""A `BlockProblem`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,16 +52,62 @@ class Pulse:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` gave. Raises ValueError, TypeError or KeyError when it is none of ours."""
         reports = {name: ProbeReport.from_dict(data[name]) for name in ("probe", "process")}
-        return cls(**{**data, **reports})
+        for report in reports.values():
+            _check(report)
+            if not all(type(number) is int for pair in report.late for number in pair):
+                raise ValueError("late")
+        made = cls(**{**data, **reports})
+        _check(made)
+        return made
+
+
+class _Plain:
+    """A message of plain values, which travels as `dataclasses.asdict` gives it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read `dataclasses.asdict`. Raises ValueError or TypeError when it is none of ours."""
+        made = cls(**data)
+        _check(made)
+        return made
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BlockEnd:
+class BlockEnd(_Plain):
     """A worker has stopped."""
 
     worker: str
     block: str
     records: int
     """How many it sent."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlockProblem(_Plain):
+    """Why a worker cannot take part in a block."""
+
+    worker: str
+    block: str
+    text: str
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, NoneType),
+}
+"""What a field may hold, by its annotation; others are checked where they are read."""
+
+
+def _check(made: Any) -> None:
+    """Raise ValueError where a field of a dataclass holds what its type does not allow."""
+    for field in dataclasses.fields(made):
+        value, kinds = getattr(made, field.name), KINDS.get(str(field.type))
+        if kinds is not None and (type(value) not in kinds or (isinstance(value, str) and len(value) > MAX_TEXT)):
+            raise ValueError(f"{field.name}: {value!r:.40}")

@@ -13,8 +13,9 @@ from pydantic import Field, ValidationError
 from loadgen.distributed.form import OwnFields
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
-from loadgen.endpoints.seats import Seat
+from loadgen.endpoints.seats import OWN, Seat, seat_of
 from loadgen.endpoints.tokens import make_recipe
+from loadgen.engines.needs import parse_given
 from loadgen.errors import UserError
 from loadgen.runs.manifest import new_run_id
 from loadgen.scenario.cell import Cell
@@ -62,6 +63,8 @@ def read_form(values: Mapping[str, Any]) -> BlockRequest:
         requests=cell.whole(form.requests) or None,
         warmup_requests=form.warmup_requests,
         shared_prefix_tokens=form.shared_prefix_tokens,
+        endpoint_given=form.endpoint.strip(),
+        allow_short_output=form.short_output == "allowed",
         seed=form.seed or str(time.time_ns()),
     )
 
@@ -79,6 +82,10 @@ class Planner:
         """Names of the engines that can be asked for."""
         return list(self._seats)
 
+    def urls(self, engine: str) -> list[str]:
+        """Where an engine answers; empty for one that is not known."""
+        return [self._seats[engine].base_url] if engine in self._seats else []
+
     def plan(self, request: BlockRequest, workers: Sequence[str]) -> BlockPlan:
         """Return the plan for a request, to be shared out among these workers.
 
@@ -86,6 +93,8 @@ class Planner:
             UserError: it cannot be met, the engine does not answer, or such prompts cannot be made.
         """
         seat = self._seats.get(request.engine)
+        if seat is not None and request.endpoint_given:
+            seat = _with(seat, request.endpoint_given)
         if seat is None:
             raise UserError(f"There is no engine {request.engine!r}. Known: {', '.join(self._seats) or 'none'}.")
         if request.shared_prefix_tokens >= request.cell.prompt_tokens:
@@ -119,6 +128,18 @@ class Planner:
         if endpoint not in self._recipes:
             self._recipes[endpoint] = make_recipe(endpoint)
         return self._recipes[endpoint]
+
+
+def _with(seat: Seat, text: str) -> Seat:
+    """A seat with what a form says of it. Raises UserError."""
+    first, given = parse_given(f",{text}")
+    if first or any("=env:" not in header for header in given.get("headers", ())):
+        raise UserError(
+            "endpoint: give KEY=VALUE,KEY=VALUE, such as model=m,header=api-key=env:VARIABLE. Headers are taken from "
+            "the environment: what stands in a form is seen."
+        )
+    own = {name: value for name in OWN if (value := getattr(seat, name)) is not None}
+    return seat_of(seat.name, seat.base_url, {**own, **seat.needs.told, **given}, "endpoint: ")
 
 
 def _check_fit(cell: Cell, trace: Trace | None, endpoint: Endpoint) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from loadgen.client.verdict import ClientVerdict
 from loadgen.traffic.block_state import BlockProgress
+from loadgen.validation import Words
 
 
 class BlockStatus(BlockProgress):
@@ -21,6 +22,10 @@ class BlockStatus(BlockProgress):
     """Records that each worker says it sent, told when it has stopped."""
     unconfirmed_workers: list[str] = Field(default_factory=list)
     """Workers that records came from, and that have neither stopped nor been lost."""
+    refused: dict[str, int] = Field(default_factory=dict)
+    """What was not let in at the master's port since it started, by kind."""
+    problem: Words | None = None
+    """Why the block has no future: a worker cannot take part, or sent a record that cannot be."""
     write_error: str | None = None
     """Why records cannot be written."""
     client: ClientVerdict | None = None

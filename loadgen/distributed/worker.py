@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import time
 from typing import Any
 
@@ -18,21 +19,27 @@ from loadgen.client.probe import ClientProbe
 from loadgen.distributed.messages import (
     BLOCK_END_MESSAGE,
     PLAN_OPTION,
+    PROBLEM_MESSAGE,
     PULSE_MESSAGE,
     RECORDS_MESSAGE,
     BlockEnd,
+    BlockProblem,
     Pulse,
 )
 from loadgen.distributed.users import StreamingUser, tell_locust
 from loadgen.errors import UserError
 from loadgen.record import RequestRecord
+from loadgen.traffic.batch import BatchSender
 from loadgen.traffic.block import WALL_OFFSET_NS, Traffic
+from loadgen.traffic.open_loop import Dispatcher
 from loadgen.traffic.plan import BlockPlan
 
 logger = logging.getLogger(__name__)
 
 PULSE_INTERVAL_S = 1.0
 RETRY_INTERVAL_S = 1.0
+RECORDS_A_MESSAGE = 1000
+EVENTS_A_MESSAGE = 500_000
 
 
 class Worker:
@@ -66,14 +73,30 @@ class Worker:
         self.probe.begin()
         try:
             plan = BlockPlan.from_json(getattr(environment.parsed_options, PLAN_OPTION, ""))
-            traffic = Traffic(plan, self._take, self.runner.client_id)
-        except (ValueError, UserError) as error:
+        except ValueError as error:
             logger.error("The block cannot be run: %s", error)
+            return
+        try:
+            traffic = Traffic(plan.with_key(os.environ), self._take, self.runner.client_id)
+        except UserError as error:
+            logger.error("The block cannot be run: %s", error)
+            if self.runner.client_id in plan.workers:
+                self._tell_problem(plan, error)
             return
         self._plan, self._traffic = plan, traffic
         StreamingUser.traffic = traffic
         if (sender := traffic.sender(plan.start_wall_ns - WALL_OFFSET_NS)) is not None:
-            self._dispatching = gevent.spawn(sender.run)
+            self._dispatching = gevent.spawn(self._send_all, sender, plan)
+
+    def _send_all(self, sender: Dispatcher | BatchSender, plan: BlockPlan) -> None:
+        try:
+            sender.run()
+        except UserError as error:
+            self._tell_problem(plan, error)
+
+    def _tell_problem(self, plan: BlockPlan, error: UserError) -> None:
+        problem = BlockProblem(self.runner.client_id, plan.block, str(error))
+        self.runner.send_message(PROBLEM_MESSAGE, dataclasses.asdict(problem))
 
     def _on_test_stop(self, environment: Environment, **_: Any) -> None:
         if self._dispatching is not None:
@@ -106,14 +129,15 @@ class Worker:
 
     def _send_outbox(self) -> None:
         self._wake.clear()
-        records, self._outbox = self._outbox, []
-        if not records:
-            return
-        try:
-            self.runner.send_message(RECORDS_MESSAGE, {"records": [record.to_dict() for record in records]})
-        except RPCError:
-            self._outbox[:0] = records
-            raise
+        while self._outbox:
+            count = _fitting(self._outbox)
+            records = self._outbox[:count]
+            del self._outbox[:count]
+            try:
+                self.runner.send_message(RECORDS_MESSAGE, {"records": [record.to_dict() for record in records]})
+            except RPCError:
+                self._outbox[:0] = records
+                raise
 
     def _pulse(self) -> None:
         while True:
@@ -138,3 +162,13 @@ class Worker:
         except RPCError:
             self.probe.give_back(report)
             raise
+
+
+def _fitting(records: list[RequestRecord]) -> int:
+    """How many of the first records go into one message: the master takes none that is larger than its limit."""
+    events = 0
+    for count, record in enumerate(records[:RECORDS_A_MESSAGE]):
+        events += record.events
+        if count and events > EVENTS_A_MESSAGE:
+            return count
+    return min(len(records), RECORDS_A_MESSAGE)

@@ -6,7 +6,6 @@ The SDK is loaded by preflight alone, never by a process that times requests.
 from __future__ import annotations
 
 import math
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from typing import Any
 import openai
 
 from loadgen.endpoints.answers import Answer, Refused, StreamAnswer, Token, UsagePlace
-from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint, tls_context
 from loadgen.engines import Api
 from loadgen.record import token_count
+from loadgen.stream.responses import as_chat
 
 Prompt = str | list[int]
 
@@ -30,14 +30,16 @@ class Asker:
         self.model = endpoint.model
         self._hung: str | None = None
         self.api = api or endpoint.api
-        suffix = "/chat/completions" if self.api == "chat" else "/completions"
+        self._endpoint = endpoint
+        self._route = endpoint.route(self.api)
+        self._headers: dict[str, Any] = {"Authorization": openai.Omit(), **endpoint.headers()}
         self._client: Any = openai.OpenAI(
-            base_url=endpoint.base_url + endpoint.engine.paths[self.api].removesuffix(suffix),
-            api_key=endpoint.api_key or "none",  # the SDK insists on one
+            base_url=endpoint.base_url,
+            api_key="none",  # the SDK insists on one
             max_retries=0,
             timeout=ANSWER_LIMIT_S,
-            # No proxy, and the system's authorities, as for measured requests.
-            http_client=openai.DefaultHttpxClient(trust_env=False, verify=ssl.create_default_context()),
+            # No proxy, and the authorities of measured requests.
+            http_client=openai.DefaultHttpxClient(trust_env=False, verify=tls_context(endpoint.needs)),
         )
 
     @contextmanager
@@ -65,7 +67,10 @@ class Asker:
         """Ask for a whole answer. `fields` go into the request's body as they are."""
         began = time.perf_counter()
         with self._refusals():
-            reply = self._whole(self._create(prompt, fields, stream=False, raw=True))
+            if self._endpoint.needs.stream_only:
+                reply = _together(self._events(prompt, fields))
+            else:
+                reply = self._reply({**fields, **self._endpoint.prompt(prompt, self.api)})
         elapsed_ms = (time.perf_counter() - began) * 1000
         choice = _first_choice(reply)
         usage = reply.get("usage")
@@ -88,25 +93,22 @@ class Asker:
             if self.api == "chat":
                 turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": continuation}]
                 fields |= {"add_generation_prompt": False, "continue_final_message": True}
-                chat = self._client.chat.completions.with_raw_response
-                reply = self._whole(chat.create(messages=turns, model=self.model, extra_body=fields))
+                reply = self._reply({**fields, "messages": turns})
             else:
-                reply = self._whole(self._create(prompt + continuation, fields, stream=False, raw=True))
+                reply = self._reply({**fields, **self._endpoint.prompt(prompt + continuation, self.api)})
         entries = reply.get("prompt_logprobs") or _first_choice(reply).get("prompt_logprobs")
         return tuple(_scored(entry) for entry in entries if entry) if isinstance(entries, list) else ()
 
     def stream(self, prompt: Prompt, fields: dict[str, Any]) -> StreamAnswer:
         """Ask for a stream, with usage."""
-        fields = {**fields, "stream_options": {"include_usage": True}}
         texts: list[str] = []
         places: list[UsagePlace] = []
         t_role: float | None = None
         t_first: float | None = None
         output_tokens = None
         with self._refusals():
-            for chunk in self._create(prompt, fields, stream=True):
+            for event in self._events(prompt, fields):
                 now = time.perf_counter()
-                event = chunk.to_dict(warnings=False)
                 choice = _first_choice(event)
                 if text := _text(choice):
                     texts.append(text)
@@ -120,23 +122,53 @@ class Asker:
         place: UsagePlace = "nowhere" if not places else places[0] if len(places) == 1 else "every event"
         return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead)
 
-    @staticmethod
-    def _whole(response: Any) -> dict[str, Any]:
+    def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
         """An answer as it came: what the SDK makes of hundreds of log probabilities takes as long as the answer."""
-        reply = response.http_response.json()
+        reply = self._client.post(
+            self._route,
+            cast_to=object,
+            body=self._body(fields, stream=False),
+            options={"headers": self._headers.copy()},
+        )
         if not isinstance(reply, dict):
             raise TypeError(f"the answer is no JSON object but {type(reply).__name__}")
-        return reply
+        return as_chat(reply)
 
-    def _create(self, prompt: Prompt, fields: dict[str, Any], *, stream: bool, raw: bool = False) -> Any:
-        common = {"model": self.model, "stream": stream, "extra_body": fields}
-        chat, completions = self._client.chat.completions, self._client.completions
-        if self.api == "chat":
-            messages = [{"role": "user", "content": prompt}]
-            return (chat.with_raw_response if raw else chat).create(messages=messages, **common)
-        # Not as the argument: the SDK looks at every single token id of it, for tens of ms.
-        common["extra_body"] = {"prompt": prompt, **fields}
-        return (completions.with_raw_response if raw else completions).create(prompt="", **common)
+    def _events(self, prompt: Prompt, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """A stream's events."""
+        asked = {"stream_options": {"include_usage": True}, **fields, **self._endpoint.prompt(prompt, self.api)}
+        body = self._body(asked, stream=True)
+        events = self._client.post(
+            self._route,
+            cast_to=object,
+            body=body,
+            options={"headers": self._headers.copy()},
+            stream=True,
+            stream_cls=openai.Stream[object],
+        )
+        for event in events:
+            if not isinstance(event, dict):
+                raise TypeError(f"an event is no JSON object but {type(event).__name__}")
+            yield as_chat(event)
+
+    def _body(self, fields: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+        return self._endpoint.body({"model": self.model, **fields, "stream": stream}, self.api)
+
+
+def _together(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """What the events of a stream say, in the form of a whole answer."""
+    texts: list[str] = []
+    tokens: list[Any] = []
+    usage: Any = None
+    for event in events:
+        choice = _first_choice(event)
+        texts.append(_text(choice))
+        told = choice.get("logprobs")
+        content = told.get("content") if isinstance(told, dict) else None
+        tokens += content if isinstance(content, list) else []
+        usage = event.get("usage") or usage
+    choice = {"text": "".join(texts), "logprobs": {"content": tokens} if tokens else None}
+    return {"choices": [choice], "usage": usage}
 
 
 def _first_choice(event: dict[str, Any]) -> dict[str, Any]:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import ssl
-from pathlib import Path
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3 import exceptions
+from urllib3 import BaseHTTPResponse, exceptions
 
+from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
+from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
 from loadgen.errors import UserError
 from loadgen.record import REJECTIONS
+from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 
 TIMEOUT_S = 30.0
+MAX_ANSWER = 1 << 20
+ENDS = (b"[DONE]", *(f'"type":{blank}"{kind}"'.encode() for kind in RESPONSE_ENDS for blank in ("", " ")))
+"""By what a stream is known to be over, even if its connection is held."""
+NOTHING = Needs()
+NOT_OF_RESPONSES = ("stream_options", "min_tokens", "ignore_eos")
 INSPECT_LIMIT_S = 10.0
 """Longest wait for what an endpoint tells of itself."""
 ANSWER_LIMIT_S = 120.0
@@ -37,11 +47,47 @@ class Endpoint:
     tokenizer: str | None = None
     """Folder or file of the model's tokenizer, where the user gave one."""
     api_key: str | None = dataclasses.field(default=None, repr=False)
+    api_key_env: str | None = None
+    """Name of the environment variable that the key is from, where it is from one."""
+    needs: Needs = NOTHING
 
     @property
     def engine(self) -> Engine:
         """What is known of this kind of engine."""
         return get_engine(self.kind)
+
+    def route(self, api: Api | None = None) -> str:
+        """Path and query of its own API's requests, or of another's."""
+        api = api or self.api
+        return self.needs.route(api, self.engine.paths[api])
+
+    def fields(self, output_tokens: int) -> dict[str, Any]:
+        """All fields of a streaming request except the prompt."""
+        return self.body(self.engine.request_fields(self.model, output_tokens))
+
+    def body(self, fields: Mapping[str, Any], api: Api | None = None) -> dict[str, Any]:
+        """Fields of a request except the prompt, as it takes them."""
+        made = dict(fields)
+        if (api or self.api) == "responses":
+            made = {name: value for name, value in made.items() if name not in NOT_OF_RESPONSES}
+            if "max_tokens" in made:
+                made["max_output_tokens"] = made.pop("max_tokens")
+        return self.needs.body(made)
+
+    def prompt(self, text: Any, api: Api | None = None) -> dict[str, Any]:
+        """The prompt's field of a request."""
+        api = api or self.api
+        if api == "chat":
+            return {"messages": [{"role": "user", "content": text}]}
+        return {"input" if api == "responses" else "prompt": text}
+
+    def headers(self) -> dict[str, str]:
+        """Key and further headers of its requests. Raises UserError: a variable is not set."""
+        return self.needs.request_headers(self.api_key)
+
+    def client(self) -> Client:
+        """For requests that are not measured. Raises UserError."""
+        return Client(self.base_url, self.api_key, self.needs)
 
 
 def normalise_url(url: str) -> str:
@@ -67,6 +113,17 @@ def normalise_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def split_url(url: str) -> tuple[str, str | None]:
+    """A base URL, and the path of the API where `url` is that of a whole route or has a query. Raises UserError."""
+    address, mark, query = url.strip().partition("?")
+    route = any(address.rstrip("/").endswith(suffix) for suffix in SUFFIXES.values())
+    base = normalise_url(address)
+    if not route and not mark:
+        return base, None
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    return f"{parts.scheme}://{parts.netloc}", parts.path + mark + query
+
+
 class UnreachableError(UserError):
     """No answer of any kind came, so that asking for something else is of no use."""
 
@@ -78,12 +135,28 @@ class RejectedError(UserError):
 class Client:
     """Plain blocking requests to one endpoint, for everything that is not measured. No proxy is used."""
 
-    def __init__(self, base_url: str, api_key: str | None = None) -> None:
+    def __init__(self, base_url: str, api_key: str | None = None, needs: Needs = NOTHING) -> None:
+        """Raises UserError: a header's variable is not set, or a file of certificates is none."""
         self.base_url = base_url
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        # The system's authorities, as for the measured connections: both follow OpenSSL's own SSL_CERT_FILE.
-        context = ssl.create_default_context() if base_url.startswith("https:") else None
-        self._pool = urllib3.PoolManager(ssl_context=context)
+        self._headers = needs.request_headers(api_key)
+        if needs.insecure:
+            urllib3.disable_warnings(exceptions.InsecureRequestWarning)
+        self._pool = urllib3.PoolManager(ssl_context=tls_context(needs) if base_url.startswith("https:") else None)
+
+    def post(self, path: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
+        """Status and text of the answer, a stream's as it came, up to its `[DONE]`. Raises `UnreachableError`."""
+        response = self._send("POST", path, body, timeout_s, preload=False)
+        data = bytearray()
+        try:
+            while part := response.read1(65536):
+                data += part
+                if len(data) > MAX_ANSWER or any(mark in data[-len(part) - 32 :] for mark in ENDS):
+                    break
+        except exceptions.HTTPError:
+            pass  # what came is what it says
+        finally:
+            response.close()
+        return response.status, data.decode("utf-8", "replace").strip()
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the JSON answer.
@@ -92,28 +165,7 @@ class Client:
             UserError: nothing answers (`UnreachableError`), the status is not 2xx (`RejectedError`: it is busy), or
                 the answer is not JSON.
         """
-        url = self.base_url + path
-        data, headers = None, self._headers
-        if body is not None:
-            data, headers = json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
-        try:
-            # No redirect is followed: measured requests go where the URL says.
-            response = self._pool.request(
-                method, url, body=data, headers=headers, timeout=timeout_s, redirect=False, retries=False
-            )
-        except exceptions.SSLError as error:
-            raise UnreachableError(
-                f"{self.base_url}: no TLS connection: {_innermost(error)}. "
-                "A private authority's certificate can be named in SSL_CERT_FILE."
-            ) from None
-        except (exceptions.NewConnectionError, exceptions.ProtocolError):
-            raise UnreachableError(
-                f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?"
-            ) from None
-        except exceptions.TimeoutError:
-            raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
-        except exceptions.HTTPError as error:
-            raise UserError(f"{method} {url}: {error}") from None
+        url, response = self.base_url + path, self._send(method, path, body, timeout_s)
         text = response.data.decode("utf-8", "replace").strip()
         if not 200 <= response.status < 300:
             hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
@@ -124,6 +176,48 @@ class Client:
             return json.loads(response.data)
         except ValueError:
             raise UserError(f"{method} {url}: the answer is not JSON: {text[:120]!r}") from None
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, preload: bool = True
+    ) -> BaseHTTPResponse:
+        """Raises UserError where no answer came."""
+        url = self.base_url + path
+        data, headers = None, self._headers
+        if body is not None:
+            data, headers = json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
+        try:
+            # No redirect is followed: measured requests go where the URL says.
+            return self._pool.request(
+                method,
+                url,
+                body=data,
+                headers=headers,
+                timeout=timeout_s,
+                redirect=False,
+                retries=False,
+                preload_content=preload,
+            )
+        except exceptions.SSLError as error:
+            raise UnreachableError(
+                f"{self.base_url}: no TLS connection: {_innermost(error)}. "
+                "A private authority's certificate can be named with --cacert or in SSL_CERT_FILE."
+            ) from None
+        except (exceptions.NewConnectionError, exceptions.ProtocolError):
+            raise UnreachableError(
+                f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?"
+            ) from None
+        except exceptions.TimeoutError:
+            raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
+        except exceptions.HTTPError as error:
+            raise UserError(f"{method} {url}: {error}") from None
+
+    def try_text(self, path: str) -> str | None:
+        """Return the text of a GET's answer, or None when the route is not there."""
+        try:
+            response = self._send("GET", path, None, INSPECT_LIMIT_S)
+        except UserError:
+            return None
+        return response.data.decode("utf-8", "replace") if response.status == 200 else None
 
     def try_call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any | None:
         """Return the JSON answer, or None when the route is not there."""
@@ -142,6 +236,8 @@ def inspect_endpoint(
     api: Api | None = None,
     tokenizer: str | None = None,
     api_key: str | None = None,
+    api_key_env: str | None = None,
+    needs: Needs = NOTHING,
 ) -> Endpoint:
     """Ask an endpoint what it is; what the user gave is taken as given.
 
@@ -149,20 +245,32 @@ def inspect_endpoint(
         UserError: it does not answer, serves several models and none was named, or cannot do the API asked for.
     """
     base_url = normalise_url(base_url)
-    client = Client(base_url, api_key)
-    entries, model_error = _models(client, kind)
+    entries, model_error = _models(Client(base_url, api_key, needs), kind, needs)
+    if not entries and api_key and needs.key_header is None and "HTTP 40" in (model_error or ""):
+        for other in KEY_HEADERS:
+            styled = needs.model_copy(update={"key_header": other})
+            if found_entries := _models(Client(base_url, api_key, styled), kind, styled)[0]:
+                entries, needs = found_entries, styled
+                break
+    client = Client(base_url, api_key, needs)
     found = kind or next((e.kind for e in ENGINES.values() if any(e.is_named_by(entry) for entry in entries)), GENERIC)
     engine = get_engine(found)
     if api is not None and api not in engine.apis:
         raise UserError(f"{found} at {base_url} does not serve {api}; use --api {engine.apis[0]}.")
-    names = [str(entry["id"]) for entry in entries if "id" in entry]
+    listed = [str(entry["id"]) for entry in entries if "id" in entry]
+    names = [name for name in listed if not set("*?[") & set(name)]
+    deployment = re.search(r"/deployments/([^/?]+)", f"{base_url}{needs.api_path or ''}")
+    if model is None and not names and deployment:
+        model = deployment[1]
     if model is None:
+        if listed and not names:
+            raise UserError(f"{base_url} lists patterns of models only ({', '.join(listed)}): name one with --model.")
         if not names:
             raise UserError(model_error or f"{base_url} lists no model. Name one with --model.")
         if len(names) > 1:
             raise UserError(f"{base_url} serves {len(names)} models ({', '.join(names)}): choose with --model.")
         model = names[0]
-    elif names and model not in names and engine.checks_model_name:
+    elif listed and not any(fnmatchcase(model, name) for name in (*listed, *names)) and engine.checks_model_name:
         raise UserError(f"{base_url} does not serve {model!r}. It serves: {', '.join(names)}.")
     entry = next((entry for entry in entries if entry.get("id") == model), entries[0] if entries else {})
     reply = client.try_call("GET", engine.version_path) if engine.version_path else None
@@ -171,17 +279,22 @@ def inspect_endpoint(
         kind=found,
         base_url=base_url,
         model=model,
-        api=api or engine.default_api,
+        api=api or needs.route_api or engine.default_api,
         version=engine.version(reply) if isinstance(reply, dict) else None,
         context_length=engine.context_length(entry),
-        tokenizer=_tokenizer_file(tokenizer),
+        tokenizer=None if tokenizer is None else str(find_tokenizer(tokenizer)),
         api_key=api_key,
+        api_key_env=api_key_env if api_key else None,
+        needs=needs,
     )
 
 
-def _models(client: Client, kind: str | None) -> tuple[list[dict[str, Any]], str | None]:
+def _models(client: Client, kind: str | None, needs: Needs) -> tuple[list[dict[str, Any]], str | None]:
     """Model list, by the first of the known routes that answers; and why there is none."""
-    paths = [get_engine(kind).models_path] if kind else ["/v1/models", "/models"]
+    usual = [get_engine(kind).models_path] if kind else ["/v1/models", "/models"]
+    own = needs.route("completions", "").partition("?")[0].removesuffix("/completions")
+    paths = [f"{own}/models", *usual] if needs.api_path is not None else usual
+    paths += [f"{prefix}/models" for prefix in PREFIXES[1:]] if kind is None and needs.api_path is None else []
     problem = None
     for path in paths:
         try:
@@ -199,14 +312,14 @@ def _models(client: Client, kind: str | None) -> tuple[list[dict[str, Any]], str
     return [], f"{problem}. {hint}"
 
 
-def _tokenizer_file(path: str | None) -> str | None:
-    if path is None:
-        return None
-    file = Path(path)
-    file = file / "tokenizer.json" if file.is_dir() else file
-    if not file.is_file():
-        raise UserError(f"{file}: there is no such tokenizer. Give the folder that holds the model's tokenizer.json.")
-    return str(file.resolve())  # workers may run in another folder
+def tls_context(needs: Needs) -> ssl.SSLContext:
+    """For connections that are not timed; the timed ones follow the same rules. Raises UserError.
+
+    The system's authorities, as OpenSSL's own SSL_CERT_FILE has them, and those of `cacert`.
+    """
+    context = ssl.create_default_context()
+    needs.trust(context)
+    return context
 
 
 def _innermost(error: BaseException) -> str:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.endpoints.endpoint import Endpoint, inspect_endpoint
-from loadgen.engines import Api, Engine, get_engine
+from loadgen.endpoints.endpoint import NOTHING, Endpoint, inspect_endpoint, split_url
+from loadgen.endpoints.settle import Tell, settle
+from loadgen.engines import GENERIC, Api, get_engine
+from loadgen.engines.needs import SUFFIXES, Needs, Placed, option_name
 from loadgen.errors import UserError
+from loadgen.validation import Name
 
+logger = logging.getLogger(__name__)
+
+OWN = ("kind", "model", "api", "tokenizer", "api_key_env")
+"""Options of an endpoint that are not of its needs."""
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 
 
@@ -20,7 +29,7 @@ class Seat(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: Name
     base_url: str
     """Where traffic reaches it."""
     local_url: str | None = None
@@ -31,51 +40,116 @@ class Seat(BaseModel):
     tokenizer: str | None = None
     api_key_env: str | None = None
     """Name of the environment variable that holds the endpoint's key."""
+    needs: Needs = NOTHING
 
-    def inspect(self) -> Endpoint:
-        """Ask the engine what it is, where traffic reaches it. Raises UserError when it does not answer."""
-        return self._inspect(self.base_url)
+    def inspect(self, tell: Tell = logger.info) -> Endpoint:
+        """Ask the engine what it is, where traffic reaches it, and what it needs; `tell` gets a line for each such.
 
-    def inspect_here(self) -> Endpoint:
-        """Ask the engine what it is, where this machine reaches it. Raises UserError when it does not answer."""
-        return self._inspect(self.local_url or self.base_url)
+        Raises UserError when it does not answer.
+        """
+        return self._inspect(self.base_url, tell)
 
-    def _inspect(self, url: str) -> Endpoint:
-        return inspect_endpoint(
+    def inspect_here(self, tell: Tell = logger.info) -> Endpoint:
+        """The same, where this machine reaches it. Raises UserError when it does not answer."""
+        return self._inspect(self.local_url or self.base_url, tell)
+
+    def headers(self) -> dict[str, str]:
+        """Key and further headers of its requests. Raises UserError: a variable is not set."""
+        return self.needs.request_headers(self._key())
+
+    def settings(self) -> Iterator[str]:
+        """What was given for it, as `KEY=VALUE`."""
+        own = {name: getattr(self, name) for name in OWN}
+        for name, value in {**own, **self.needs.told}.items():
+            for each in ("=".join(pair) for pair in value) if name == "headers" else [value]:
+                text = str(each).lower() if isinstance(each, bool) else each
+                if each is not None:
+                    yield f"{option_name(name)}={text}"
+
+    def _key(self) -> str | None:
+        return os.environ.get(self.api_key_env) if self.api_key_env else None
+
+    def _inspect(self, url: str, tell: Tell) -> Endpoint:
+        found = inspect_endpoint(
             url,
             name=self.name,
             kind=self.kind,
             model=self.model,
             api=self.api,
             tokenizer=self.tokenizer,
-            api_key=os.environ.get(self.api_key_env) if self.api_key_env else None,
+            api_key=self._key(),
+            api_key_env=self.api_key_env,
+            needs=self.needs,
         )
+        return settle(found, fixed_api=self.api is not None, tell=tell)
+
+
+def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
+    """An endpoint as a person gives it, by the names of its options. Raises UserError that begins with `where`.
+
+    The URL may be that of a whole route.
+    """
+    base_url, path = split_url(url)
+    own: dict[str, Any] = {key: value for key, value in given.items() if key in OWN and value is not None}
+    needs = {key: value for key, value in given.items() if key not in OWN and value is not None}
+    if own.get("kind") is not None:
+        get_engine(own["kind"])
+    if own.get("api") not in (None, *SUFFIXES):
+        raise UserError(f"{where}api: must be chat, completions or responses, not {own['api']!r}")
+    read_api_key(own.get("api_key_env"), f"{where}api-key-env")
+    needs.setdefault("api_path", path)
+    return Seat(name=name, base_url=base_url, needs=Needs.of(needs, where), **own)
+
+
+def seats_of(endpoints: Mapping[str, Placed], names: Iterable[str]) -> list[Seat] | None:
+    """The endpoints of a scenario's `engines:`; None where it has none. Raises UserError: only some have a URL."""
+    if not endpoints:
+        return None
+    if lacking := [name for name in names if name not in endpoints]:
+        raise UserError(
+            f"`engines`: {', '.join(lacking)} has no `url`, which others have: give all of them one, or none."
+        )
+    given = {name: placed.model_dump(exclude_defaults=True) for name, placed in endpoints.items()}
+    return [seat_of(name, each.pop("url"), each, f"`engines`: {name}: ") for name, each in given.items()]
+
+
+def read_api_key(variable: str | None, option: str = "--api-key-env") -> str | None:
+    """The key that an environment variable holds. Raises UserError when it is not set, or no key."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise UserError(f"{option} {variable}: that environment variable is not set.")
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"{option} {variable}: that key holds a line break or another unprintable character.")
+    return key
 
 
 def common_api(seats: Iterable[Seat]) -> Api | None:
     """The API by which the engines' texts can be compared; None where they share none, or are not known."""
-    kinds = [(seat, _kind(seat)) for seat in seats]
-    known = [(seat, engine) for seat, engine in kinds if engine is not None]
-    own = {seat.api or engine.default_api for seat, engine in known}
+    known = [found for found in map(_apis, seats) if found]
+    own = {found[0] for found in known}
     if len(own) == 1:
         return own.pop()
-    shared: list[Api] = [api for api in ("chat", "completions") if all(api in engine.apis for _, engine in known)]
-    return shared[0] if shared and known else None
+    return next((api for api in SUFFIXES if known and all(api in found for found in known)), None)
 
 
-def _kind(seat: Seat) -> Engine | None:
-    """What is known of a seat's engine: as the stack says, else as it says itself if it runs."""
-    if seat.kind is not None:
-        return get_engine(seat.kind)
+def _apis(seat: Seat) -> tuple[Api, ...]:
+    """A seat's own API, and others that it has: as the stack says, else as it says itself if it runs."""
+    if seat.kind is not None and seat.kind != GENERIC:
+        engine = get_engine(seat.kind)
+        return (seat.api or engine.default_api, *engine.apis)
     try:
-        return seat.inspect_here().engine
+        found = seat.inspect_here()
     except UserError:
-        return None
+        return ()
+    usual = found.needs.route_api is None and found.api == found.engine.default_api
+    return (found.api, *(found.engine.apis if usual else ()))
 
 
 def seats_json(seats: Iterable[Seat]) -> str:
     """Engines as `read_seats` reads them."""
-    return json.dumps([seat.model_dump(exclude_none=True) for seat in seats])
+    return json.dumps([seat.model_dump(mode="json", exclude_none=True, exclude_defaults=True) for seat in seats])
 
 
 def read_seats() -> list[Seat]:

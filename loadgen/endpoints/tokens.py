@@ -11,12 +11,12 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Client, Endpoint
+from loadgen.endpoints.endpoint import Client, Endpoint
 from loadgen.endpoints.prompts import MIN_PIECES, PromptRecipe
+from loadgen.endpoints.settle import prompt_tokens, whole_answer
+from loadgen.endpoints.tokenizer import ModelTokenizer
 from loadgen.errors import UserError
-from loadgen.record import token_count
 
 WORDS_FILE = Path(__file__).with_name("words.txt")
 PROBE_WORDS = 96
@@ -38,7 +38,7 @@ def make_recipe(endpoint: Endpoint) -> PromptRecipe:
     Raises:
         UserError: the endpoint does not answer, or its counts cannot be understood.
     """
-    client = Client(endpoint.base_url, endpoint.api_key)
+    client = endpoint.client()
     encode, source = _encoder(endpoint, client)
     if endpoint.api == "completions" and endpoint.engine.accepts_token_ids and encode is not None:
         head, body = _split_special(encode(""), encode(" " + " ".join(words())))
@@ -116,19 +116,13 @@ def one_token_words(candidates: Sequence[str], count: Callable[[str], int]) -> l
 
 def count_tokens(endpoint: Endpoint, text: str) -> int:
     """Prompt tokens of a text as the endpoint itself reports them in `usage`. Raises UserError when it does not."""
-    return _count_by_usage(endpoint, Client(endpoint.base_url, endpoint.api_key), text)
+    return _count_by_usage(endpoint, endpoint.client(), text)
 
 
 def _encoder(endpoint: Endpoint, client: Client) -> tuple[Callable[[str], list[int]] | None, str]:
     """The model's own tokenizer as a function, and its name; None when there is none at hand."""
     if endpoint.tokenizer is not None:
-        from tokenizers import Tokenizer
-
-        try:
-            tokenizer = Tokenizer.from_file(endpoint.tokenizer)
-        except Exception as error:  # the library raises bare Exception
-            raise UserError(f"{endpoint.tokenizer}: not a readable tokenizer: {error}") from None
-        return (lambda text: list(tokenizer.encode(text).ids)), f"tokenizer {endpoint.tokenizer}"
+        return ModelTokenizer(endpoint.tokenizer).encode, f"tokenizer {endpoint.tokenizer}"
     engine, path = endpoint.engine, endpoint.engine.tokenize_path
     if path is None:
         return None, ""
@@ -166,10 +160,4 @@ def _count_by_usage(endpoint: Endpoint, client: Client, text: str) -> int:
 
 def _usage_of(endpoint: Endpoint, client: Client, text: str) -> int | None:
     """`usage.prompt_tokens` of a request with this prompt; None when the server reports none."""
-    fields = {**endpoint.engine.request_fields(endpoint.model, 1), "stream": False}
-    fields.pop("stream_options", None)
-    prompt: dict[str, Any] = (
-        {"messages": [{"role": "user", "content": text}]} if endpoint.api == "chat" else {"prompt": text}
-    )
-    reply = client.call("POST", endpoint.engine.paths[endpoint.api], {**fields, **prompt}, timeout_s=ANSWER_LIMIT_S)
-    return token_count(reply.get("usage") if isinstance(reply, dict) else None, "prompt_tokens") or None
+    return prompt_tokens(whole_answer(endpoint, client, {**endpoint.fields(1), **endpoint.prompt(text)}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-Api = Literal["chat", "completions"]
+Api = Literal["chat", "completions", "responses"]
 
 
 class Engine:
@@ -15,17 +15,20 @@ class Engine:
     apis: ClassVar[tuple[Api, ...]] = ("chat", "completions")
     accepts_token_ids: ClassVar[bool] = False
     """Whether `/v1/completions` takes a prompt as a list of token ids."""
-    paths: ClassVar[dict[Api, str]] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+    paths: ClassVar[dict[Api, str]] = {
+        "chat": "/v1/chat/completions",
+        "completions": "/v1/completions",
+        "responses": "/v1/responses",
+    }
     models_path: ClassVar[str] = "/v1/models"
     health_path: ClassVar[str] = "/health"
     version_path: ClassVar[str | None] = None
     tokenize_path: ClassVar[str | None] = None
     metrics_path: ClassVar[str | None] = None
+    kv_cache_path: ClassVar[str | None] = None
+    """Route that tells how much the KV cache holds."""
     checks_model_name: ClassVar[bool] = True
     """Whether a model name that is not listed is refused."""
-    exact_output: ClassVar[bool] = False
-    """Whether the output length can be forced, so that another length is an error."""
-
     prompt_logprobs: ClassVar[bool] = False
     """Whether it tells the log probabilities of a prompt's own tokens."""
 
@@ -54,6 +57,10 @@ class Engine:
     def token_ids(self, reply: dict[str, Any]) -> list[int]:
         """Token ids in the answer of `tokenize_path`. Raises KeyError or TypeError when it is of another form."""
         return [int(token) for token in reply["tokens"]]
+
+    def kv_cache_tokens(self, text: str) -> int | None:
+        """Tokens that the KV cache holds, from the answer of `kv_cache_path`; None where it does not say."""
+        return None
 
     def weights(self, model: dict[str, Any]) -> tuple[str, float] | None:
         """How weights are stored and in how many bits each, from one entry of the model list; None: it does not say."""

@@ -24,7 +24,9 @@ MISSING = {
     "tensor_parallel_size": say("the launcher starts one process on the CPU"),
     "kv_block_size": say("the KV cache is not cut into blocks"),
     "gpu_memory_fraction": say("there is no GPU; the KV cache holds every slot's full length"),
+    "kv_cache_tokens": say("the KV cache holds every slot's full length: n_ctx is that of all slots"),
     "cuda_graphs": say("there is no GPU"),
+    "async_scheduling": say("a step is planned when the one before has ended"),
 }
 
 
@@ -37,7 +39,6 @@ class LlamaCpp(Engine):
     version_path = "/props"
     tokenize_path = "/tokenize"
     metrics_path = "/metrics"
-    exact_output = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
         """Go on past an end-of-sequence token up to the limit."""
@@ -91,7 +92,7 @@ def _native(setting: str, asked: Value | None, default: Value | None) -> NativeS
 def _told(setting: str, asked: Value) -> tuple[Value | None, Outcome, str]:
     """What is told, what becomes of it, and a note."""
     if setting in MISSING:
-        same = asked == {"tensor_parallel_size": 1, "cuda_graphs": False}.get(setting)
+        same = asked == {"tensor_parallel_size": 1, "cuda_graphs": False, "async_scheduling": False}.get(setting)
         return None, "honoured" if same else "not honoured", MISSING[setting]
     if setting == "chunked_prefill":
         return None, "honoured" if asked else "not honoured", say("a prompt is always cut at n_batch tokens")

@@ -7,4 +7,5 @@ class OpenAICompatible(Engine):
     """Plain OpenAI: the output may end before `max_tokens`, and there is no tokenize route."""
 
     kind = "openai"
+    apis = ("chat", "completions", "responses")
     health_path = "/v1/models"

@@ -19,7 +19,8 @@ Block = Mapping[str, Value]
 
 SETTINGS = (
     *("dtype", "tensor_parallel_size", "max_model_length", "max_batch_size", "max_tokens_per_step"),
-    *("kv_block_size", "kv_dtype", "gpu_memory_fraction", "prefix_caching", "chunked_prefill", "cuda_graphs", "seed"),
+    *("kv_block_size", "kv_dtype", "gpu_memory_fraction", "kv_cache_tokens", "prefix_caching", "chunked_prefill"),
+    *("cuda_graphs", "async_scheduling", "seed"),
 )
 """All settings, in the order in which they are told and shown."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,15 @@ FLAGS = {
     "kv_block_size": ("--block-size", say("16, or what the attention backend wants")),
     "kv_dtype": ("--kv-cache-dtype", say("auto, the model's own")),
     "gpu_memory_fraction": ("--gpu-memory-utilization", "0.92"),
+    "kv_cache_tokens": ("--num-gpu-blocks-override", say("what the memory fraction leaves")),
     "prefix_caching": ("--enable-prefix-caching", say("on")),
     "chunked_prefill": ("--enable-chunked-prefill", say("on")),
     "cuda_graphs": ("--compilation-config", say("on")),
+    "async_scheduling": ("--async-scheduling", say("on, where the set-up allows it")),
     "seed": ("--seed", "0"),
 }
+BLOCK_TOKENS = 16
+"""vLLM's usual block, where no other is asked for."""
 NO_GRAPHS = '{"cudagraph_mode": "NONE"}'
 ON_CPU = {
     "tensor_parallel_size": say("the launcher starts one process on the CPU"),
@@ -42,7 +47,7 @@ class VLLM(Engine):
     version_path = "/version"
     tokenize_path = "/tokenize"
     metrics_path = "/metrics"
-    exact_output = True
+    kv_cache_path = "/metrics"
     prompt_logprobs = True
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
@@ -52,6 +57,15 @@ class VLLM(Engine):
     def tokenize_body(self, model: str, text: str) -> dict[str, Any]:
         """vLLM adds special tokens by default."""
         return {"model": model, "prompt": text, "add_special_tokens": True}
+
+    def kv_cache_tokens(self, text: str) -> int | None:
+        """Blocks by their size, of all of its data-parallel engines."""
+        tokens = 0
+        for labels in re.findall(r"^vllm:cache_config_info\{(.*)\}", text, re.MULTILINE):
+            found = [re.search(rf'(?:^|,){name}="(\d+)"', labels) for name in ("num_gpu_blocks", "block_size")]
+            blocks, size = (int(one[1]) if one else 0 for one in found)
+            tokens += blocks * size
+        return tokens or None
 
     def is_named_by(self, model: dict[str, Any]) -> bool:
         """The model list says `owned_by: vllm`."""
@@ -66,11 +80,12 @@ def translate(block: Block, defaults: Block | None = None, *, gpu: bool = True) 
         defaults: what the launcher sets where nothing was asked for.
         gpu: whether vLLM runs on GPUs; on a CPU some settings mean nothing.
     """
-    return [_native(setting, block.get(setting), (defaults or {}).get(setting), gpu) for setting in SETTINGS]
+    return [_native(setting, block, (defaults or {}).get(setting), gpu) for setting in SETTINGS]
 
 
-def _native(setting: str, asked: Value | None, default: Value | None, gpu: bool) -> NativeSetting:
+def _native(setting: str, block: Block, default: Value | None, gpu: bool) -> NativeSetting:
     flag, words = FLAGS[setting]
+    asked = block.get(setting)
     note: str
     if asked is None:
         note = say("vLLM's default: {value}", value=words) if default is None else say("the launcher's default")
@@ -81,10 +96,28 @@ def _native(setting: str, asked: Value | None, default: Value | None, gpu: bool)
     if setting == "cuda_graphs":
         value, note = (None, say("vLLM's default")) if asked else (NO_GRAPHS, "")
         return NativeSetting(setting, asked, flag, value, "honoured", note)
+    if setting == "kv_cache_tokens":
+        return _cache_size(int(asked), block.get("kv_block_size"), gpu)
     note = ""
     if setting == "chunked_prefill" and not asked:
         note = say("vLLM warns that models are not tested without it")
     return NativeSetting(setting, asked, flag, asked, "honoured", note)
+
+
+def _cache_size(tokens: int, block: Value | None, gpu: bool) -> NativeSetting:
+    """vLLM takes the cache's size in blocks, one of which it keeps for itself."""
+    name = FLAGS["kv_cache_tokens"][0]
+    if block is None and not gpu:
+        note = say("a block's size on the CPU is vLLM's own: ask for kv_block_size too")
+        return NativeSetting("kv_cache_tokens", tokens, name, None, "not honoured", note)
+    size = int(block or BLOCK_TOKENS)
+    blocks = max(tokens // size, 1)
+    exact = block is not None and blocks * size == tokens
+    note = say("{blocks} blocks of {size} tokens", blocks=blocks, size=size)
+    if block is None:
+        note = say("{blocks} blocks of {size} tokens, unless vLLM takes another size: ask for kv_block_size too",
+                   blocks=blocks, size=size)  # fmt: skip
+    return NativeSetting("kv_cache_tokens", tokens, name, blocks, "honoured" if exact else "differs", note)
 
 
 def api_server(

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from loadgen.errors import UserError
 from loadgen.export.llm_d import llm_d_report
 from loadgen.export.vllm import vllm_result
-from loadgen.files import atomic_write, cannot_be_written
+from loadgen.files import atomic_write, cannot_be_written, make_folder
 from loadgen.runs.folder import BlockData, RunData
 
 Format = Literal["vllm", "llm-d"]
@@ -46,7 +46,7 @@ def export_run(run: RunData, form: str, folder: Path, *, detailed: bool = False)
     if limited:
         notes.append(f"Limited by the load generator, and marked so: {', '.join(limited)}.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for block in chosen:
             name = f"{block.facts.engine}.{block.facts.cell}.r{block.facts.repeat}"
             files.append(_write(run, block, form, folder, name, detailed))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from loadgen.analysis.floors import floors_ms
-from loadgen.analysis.samples import most_errors, samples_by_cell
+from loadgen.analysis.samples import cell_sample, most_errors, samples_by_cell
 from loadgen.errors import UserError
 from loadgen.gate.decide import Case
-from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity
+from loadgen.gate.quantity import SOURCES, difference_quantity, limit_quantity, measured_together
 from loadgen.runs.folder import RunData
 from loadgen.scenario.threshold import OF_BATCHES, Threshold, ThresholdError, parse_threshold
+from loadgen.statistics.lengths import length_differs
+from loadgen.statistics.measure import Measured
 from loadgen.statistics.metrics import BlockSample, CellSample
 
 
@@ -37,17 +39,17 @@ def difference_cases(
     floors_ms: Mapping[str, float],
 ) -> list[Case]:
     """Differences of `b` against `a`, threshold by threshold."""
-    return [
-        Case(
-            threshold,
-            cell.id,
-            b,
-            a,
-            difference_quantity(threshold, cell, paired=paired, floor_ms=_floor_ms(threshold, floors_ms)),
-        )
-        for threshold in thresholds
-        for cell in cells
-    ]
+    apart = length_differs(cells)
+    found = []
+    for threshold in thresholds:
+        floor = _floor_ms(threshold, floors_ms)
+        measured: Sequence[Measured | None] = measured_together(threshold, cells, paired=paired) or [None] * len(cells)
+        for cell, one in zip(cells, measured, strict=True):
+            quantity = difference_quantity(
+                *(threshold, cell), paired=paired, floor_ms=floor, other_lengths=cell.id in apart, measured=one
+            )
+            found.append(Case(threshold, cell.id, b, a, quantity))
+    return found
 
 
 def _floor_ms(threshold: Threshold, floors_ms: Mapping[str, float]) -> float:
@@ -77,6 +79,6 @@ def run_cases(thresholds: Sequence[Threshold], run: RunData) -> list[Case]:
     floors = floors_ms([(run.manifest, run.blocks)])
     for other in engines[1:]:
         base = engines[0]
-        cells = [CellSample(cell, by_engine[base][cell], by_engine[other][cell]) for cell in ids]
+        cells = [cell_sample(cell, by_engine[base][cell], by_engine[other][cell]) for cell in ids]
         cases += difference_cases(differences, cells, base, other, paired=True, floors_ms=floors)
     return cases

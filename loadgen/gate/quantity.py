@@ -7,15 +7,18 @@ import math
 from collections.abc import Callable, Sequence
 
 from loadgen.analysis.samples import FAILED
-from loadgen.gate.why import NO_RATIO, ONE_BLOCK, blocks_lost, no_block_counts, why_nothing
+from loadgen.gate.why import NO_RATIO, ONE_BLOCK, OTHER_LENGTHS, blocks_lost, no_block_counts, why_nothing
 from loadgen.scenario.threshold import OF_BATCHES, Threshold
+from loadgen.statistics.compare import measure_together
 from loadgen.statistics.interval import Spread, from_log
-from loadgen.statistics.measure import Measured, measure, pair
+from loadgen.statistics.lengths import depends_on_length
+from loadgen.statistics.measure import Measured
 from loadgen.statistics.metrics import BlockSample, CellSample, Metric
 from loadgen.statistics.mixture import Mixture
 from loadgen.statistics.percentile_interval import percentile_interval
 from loadgen.statistics.proportion import Proportion, difference_interval, proportion
-from loadgen.statistics.unpaired import alone, measure_unpaired, valid
+from loadgen.statistics.unpaired import alone, valid
+from loadgen.statistics.unpaired import measure_together as measure_unpaired_together
 
 Interval = Callable[[float], tuple[float, float]]
 SOURCES = {
@@ -73,7 +76,24 @@ def limit_quantity(threshold: Threshold, blocks: Sequence[BlockSample]) -> Quant
     return dataclasses.replace(made, interval=lambda level: percentile_interval(units, percentile, level))
 
 
-def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool, floor_ms: float = 0.0) -> Quantity:
+def measured_together(threshold: Threshold, cells: Sequence[CellSample], *, paired: bool) -> list[Measured] | None:
+    """The metric of a threshold in each cell, with the scatter that cells share; None for errors, which are counted."""
+    if threshold.kind == "errors":
+        return None
+    metric = metric_of(threshold)
+    found, _, _ = (measure_together if paired else measure_unpaired_together)(cells, [metric])
+    return [found[cell.id, metric.key] for cell in cells]
+
+
+def difference_quantity(
+    threshold: Threshold,
+    cell: CellSample,
+    *,
+    paired: bool,
+    floor_ms: float = 0.0,
+    other_lengths: bool = False,
+    measured: Measured | None = None,
+) -> Quantity:
     """The difference of `b` against `a` in one cell.
 
     Args:
@@ -81,6 +101,8 @@ def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool,
         cell: blocks of both.
         paired: whether blocks of one repeat ran side by side, in one run.
         floor_ms: the load generator's own error in this metric.
+        measured: the metric as `measured_together` has it; None: by its own blocks alone.
+        other_lengths: whether their answers differ in length.
     """
     if threshold.kind == "errors":
         a, b = _share(cell.a), _share(cell.b)
@@ -94,25 +116,22 @@ def difference_quantity(threshold: Threshold, cell: CellSample, *, paired: bool,
             problem=blocks_lost(cell.a),
             doubt=blocks_lost(cell.b),
         )
-    metric = metric_of(threshold)
-    one = measure(metric, pair(cell).blocks) if paired else _unpaired(metric, cell)
+    if other_lengths and depends_on_length(metric_of(threshold)):
+        return Quantity(None, problem=OTHER_LENGTHS)
+    one = measured or (measured_together(threshold, [cell], paired=paired) or [])[0]
     figures = one.figures
     problem = why_nothing(one.problem, threshold, cell.a, cell.b) if one.problem is not None else None
     if figures is None:
         return Quantity(None, problem=problem)
     within = abs(figures[1] - figures[0]) < floor_ms
     if not threshold.relative:
-        made = _quantity(figures[1] - figures[0], one.difference, len(one.repeats), problem, lambda value: value)
+        made = _quantity(figures[1] - figures[0], one.difference, _units(one), problem, lambda value: value)
     elif one.log_ratio is None:
         made = Quantity(None, problem=NO_RATIO)
     else:
         change = 100 * math.expm1(one.log_ratio)
-        made = _quantity(change, one.ratio, len(one.repeats), problem, lambda value: 100 * (from_log(value) - 1))
+        made = _quantity(change, one.ratio, _units(one), problem, lambda value: 100 * (from_log(value) - 1))
     return dataclasses.replace(made, within_floor=within)
-
-
-def _unpaired(metric: Metric, cell: CellSample) -> Measured:
-    return measure_unpaired(metric, alone(metric, valid(cell.a)), alone(metric, valid(cell.b)))
 
 
 def _quantity(
@@ -130,6 +149,11 @@ def _quantity(
         return convert(low), convert(high)
 
     return Quantity(estimate, interval if spread is not None else None, problem)
+
+
+def _units(one: Measured) -> int:
+    """What its scatter goes by: the repeats, or the starts where there are several."""
+    return len(one.units) or min(len(one.repeats), 1)
 
 
 def _share(blocks: Sequence[BlockSample]) -> Proportion | None:

@@ -11,6 +11,7 @@ from loadgen.scenario.threshold import Threshold
 from loadgen.statistics.metrics import BlockSample
 
 ONE_BLOCK = say("one block cannot tell a difference from chance: run two repeats or more")
+OTHER_LENGTHS = say("the engines' answers differ in length, and this figure with them")
 NO_RATIO = say("a figure of zero has no ratio")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ from loadgen.hosts.http_probe import get_json, http_status
 
 PATHS = ("/v1/models", "/models", "/health")
 PATH_LIMIT_S = 5
+Access = tuple[Mapping[str, str], ssl.SSLContext | None]
+"""Headers of a request, and by which authorities the server is known."""
+PLAIN: Access = ({}, None)
 
 
 class ExternalHost:
@@ -23,8 +27,9 @@ class ExternalHost:
 
     restarts = False
 
-    def __init__(self, endpoints: Mapping[str, str]) -> None:
-        """`endpoints` are base URLs by engine name; a trailing `/v1` is accepted."""
+    def __init__(self, endpoints: Mapping[str, str], access: Mapping[str, Access] | None = None) -> None:
+        """`endpoints` are base URLs by engine name; a trailing `/v1` is accepted. `access`: how, where not plainly."""
+        self._access = access or {}
         self._urls = {name: url.rstrip("/").removesuffix("/v1") for name, url in endpoints.items()}
 
     def start(self, name: str, on_progress: Progress | None = None, *, alone: bool = True) -> None:
@@ -45,7 +50,7 @@ class ExternalHost:
     def is_up(self, name: str) -> bool:
         """Whether anything below 500 is answered on a path that engines have (a 401 or 404 is an answer too)."""
         url = self._url(name)
-        statuses = (http_status(url + path, timeout_s=PATH_LIMIT_S) for path in PATHS)
+        statuses = (http_status(url + path, PATH_LIMIT_S, *self._access.get(name, PLAIN)) for path in PATHS)
         return any(status is not None and status < 500 for status in statuses)
 
     def running(self) -> list[str]:
@@ -72,7 +77,7 @@ class ExternalHost:
         url = self._url(name)
         facts: dict[str, Any] = {"host": "external", "base_url": url, "notes": ["started by someone else"]}
         for key, path in (("models", "/v1/models"), ("version", "/version")):
-            answer = get_json(url + path)
+            answer = get_json(url + path, PATH_LIMIT_S, *self._access.get(name, PLAIN))
             if answer is not None:
                 facts[key] = answer
         return facts

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
 
 
-def http_status(url: str, timeout_s: float = 2.0) -> int | None:
+def http_status(
+    url: str, timeout_s: float = 2.0, headers: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+) -> int | None:
     """The status of a GET; None if nothing answers. Redirects are not followed."""
-    answer = _get(url, timeout_s)
+    answer = _get(url, timeout_s, headers, tls)
     return answer.status if answer else None
 
 
-def get_json(url: str, timeout_s: float = 5.0) -> Any:
+def get_json(
+    url: str, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+) -> Any:
     """The JSON that a GET answers with; None if it does not answer 200 and JSON."""
-    answer = _get(url, timeout_s)
+    answer = _get(url, timeout_s, headers, tls)
     try:
         return json.loads(answer.data) if answer and answer.status == 200 else None
     except ValueError:
@@ -35,9 +41,11 @@ def accepts_connections(url: str) -> bool:
         return False
 
 
-def _get(url: str, timeout_s: float) -> urllib3.BaseHTTPResponse | None:
+def _get(
+    url: str, timeout_s: float, headers: Mapping[str, str] | None, tls: ssl.SSLContext | None
+) -> urllib3.BaseHTTPResponse | None:
     try:
-        with urllib3.PoolManager() as pool:
-            return pool.request("GET", url, timeout=timeout_s, retries=False, redirect=False)
+        with urllib3.PoolManager(ssl_context=tls) as pool:
+            return pool.request("GET", url, timeout=timeout_s, headers=headers, retries=False, redirect=False)
     except (urllib3.exceptions.HTTPError, OSError):
         return None

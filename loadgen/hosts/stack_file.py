@@ -24,6 +24,8 @@ class HostedEngine(BaseModel):
     log: Path
     launch_record: Path
     start_limit_s: float
+    temp: Path | None = None
+    """Its temporary files; None in stacks of before each had a folder of its own."""
 
 
 class SupervisorStack(BaseModel):

@@ -11,6 +11,7 @@ import xmlrpc.client
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import psutil
 
@@ -18,6 +19,7 @@ from loadgen.errors import UserError
 from loadgen.files import tail
 from loadgen.hosts.base import Progress, Starting, known_cause, quoted, unknown_engine
 from loadgen.hosts.http_probe import accepts_connections, http_status
+from loadgen.hosts.remains import clear, kill, renew, shared_memory, sweep
 from loadgen.hosts.stack_file import DockerStack, HostedEngine, SupervisorStack, read_stack
 from loadgen.message import say
 
@@ -59,6 +61,8 @@ class SupervisorHost:
         if self.state_of(name)["state"] not in ALIVE:
             _end_remnants(engine)
             self._check_port(engine)
+            if engine.temp is not None:
+                renew(engine.temp)
             self._log_from[name] = engine.log.stat().st_size if engine.log.exists() else 0
             self.start_program(name)
         self._wait_until_healthy(engine, on_progress)
@@ -68,12 +72,14 @@ class SupervisorHost:
         engine = self._engine(name)
         if self.state_of(name)["state"] not in ALIVE:
             return
+        held = shared_memory(_group(engine))
         with contextlib.suppress(xmlrpc.client.Fault):  # it may have ended by itself meanwhile
             self._call("stopProcess", name, False)
         limit = time.monotonic() + 60
         while time.monotonic() < limit:
             if self.state_of(name)["state"] not in ALIVE and not accepts_connections(engine.base_url):
                 _end_remnants(engine)
+                sweep(held)
                 return
             time.sleep(0.1)
         raise UserError(f"{name} does not stop: run `make down`, which kills what is left")
@@ -195,20 +201,31 @@ class SupervisorHost:
 
     def _call(self, method: str, *arguments: object) -> Any:
         """One XML-RPC call on a connection of its own. Raises UserError if supervisord does not answer."""
-        from supervisor.xmlrpc import SupervisorTransport
+        from supervisor.xmlrpc import Faults, SupervisorTransport
 
         transport = SupervisorTransport(None, None, f"unix://{self.stack.socket}")
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport, allow_none=True)
         try:
             return getattr(proxy.supervisor, method)(*arguments)
-        except (OSError, http.client.HTTPException):
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.SHUTDOWN_STATE:
+                raise UserError("the stack is going down: somebody ran `make down`") from None
+            raise
+        except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError, ExpatError):
             raise UserError("the stack does not run (supervisord does not answer): start it with `make up`") from None
         finally:
             transport.close()
 
 
 def _end_remnants(engine: HostedEngine) -> None:
-    """Kill what is left of an engine's process group after its first process ended (a killed engine's children).
+    """Kill what is left of an engine after its first process ended (a killed engine's children), and its files."""
+    kill(_group(engine))
+    if engine.temp is not None:
+        clear(engine.temp)
+
+
+def _group(engine: HostedEngine) -> list[psutil.Process]:
+    """The processes of an engine's latest launch.
 
     Supervisor makes each program the leader of a group of its own. Engines work in a folder of the stack: a group of
     someone else that took over the number does not.
@@ -217,16 +234,15 @@ def _end_remnants(engine: HostedEngine) -> None:
         group = int(json.loads(engine.launch_record.read_text(encoding="utf-8"))["pid"])
         folder = engine.launch_record.parent.parent / "engines" / engine.name
     except (OSError, ValueError, KeyError, TypeError):
-        return
-    left = []
+        return []
+    found = []
     for process in psutil.process_iter():
         try:
             if os.getpgid(process.pid) == group and Path(process.cwd()) == folder:
-                process.kill()
-                left.append(process)
+                found.append(process)
         except (psutil.Error, OSError):
             continue
-    psutil.wait_procs(left, timeout=10)
+    return found
 
 
 def _how_it_ended(state: Mapping[str, Any]) -> str:

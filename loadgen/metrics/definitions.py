@@ -91,6 +91,18 @@ def e2e_ms(record: RequestRecord) -> float | None:
     return None if record.t_last is None else (record.t_last - record.t_send) / NS_PER_MS
 
 
+def length_share(record: RequestRecord) -> float | None:
+    """Output tokens as a share of those asked for; None where nobody counted them.
+
+    1 where a text that ran to its limit does not split into as many tokens again (`exchange`).
+    """
+    if record.output_tokens is None or not record.output_tokens_wanted:
+        return None
+    if record.token_source == "tokenizer" and record.finish_reason == "length":  # noqa: S105
+        return 1.0
+    return record.output_tokens / record.output_tokens_wanted
+
+
 def tokens_per_event(records: Iterable[RequestRecord]) -> float | None:
     """Mean output tokens a content event, over the requests whose token count is known."""
     tokens = events = 0

@@ -6,15 +6,20 @@ Source of the protocol: Prometheus HTTP API, `/api/v1/*`.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import requests
+import urllib3
 
 from loadgen.message import say
 
 TIMEOUT_S = 5.0
+ANSWER_LIMIT_S, MAX_ANSWER = 15.0, 64 << 20
+"""Of one answer, in all: what a run folder names may be any server."""
 PATIENCE = 3
 """Connections that may fail before a Prometheus is taken for gone: a page asks a hundred times."""
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
@@ -84,8 +89,14 @@ class Prometheus:
         try:
             with requests.Session() as session:
                 session.trust_env = False  # a proxy for the outside world must not stand before a local Prometheus
-                answer = session.get(f"{self.url}/api/v1/{path}", params=dict(parameters), timeout=TIMEOUT_S)
-            body = answer.json()
+                answer = session.get(
+                    f"{self.url}/api/v1/{path}",
+                    params=dict(parameters),
+                    timeout=TIMEOUT_S,
+                    stream=True,
+                    allow_redirects=False,
+                )
+                body = json.loads(_read(answer))
             if body["status"] == "success":
                 return body["data"]
             raise PrometheusError(
@@ -95,9 +106,9 @@ class Prometheus:
                     error=body.get("error") or answer.status_code,
                 )
             )
-        except requests.exceptions.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
             raise self._stranger(answer.status_code) from None
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             self._failures += 1
             text = say("Prometheus at {url} does not answer ({error})", url=self.url, error=type(error).__name__)
             raise PrometheusGone(text) from None
@@ -118,6 +129,16 @@ class Prometheus:
     def _stranger(self, status: int | None = None) -> PrometheusError:
         text = say("{url} answers, but not as a Prometheus does", url=self.url)
         return PrometheusError(text if status is None else say("{what} (HTTP {status})", what=text, status=status))
+
+
+def _read(answer: requests.Response) -> bytes:
+    """An answer's body. Raises requests.Timeout where it takes too long, or has more bytes than any page asks for."""
+    deadline, body = time.monotonic() + ANSWER_LIMIT_S, bytearray()
+    while part := answer.raw.read1(1 << 16, decode_content=True):
+        body += part
+        if len(body) > MAX_ANSWER or time.monotonic() > deadline:
+            raise requests.Timeout
+    return bytes(body)
 
 
 def duration_seconds(text: str) -> float | None:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen.files import atomic_write
+from loadgen.files import atomic_write, read_regular
 
+MAX_BYTES = 256 << 20
 Samples = list[tuple[float, float]]
 """(seconds since the Unix epoch, value), in order of time."""
 
@@ -24,7 +25,7 @@ def in_order(pairs: Iterable[Sequence[Any]]) -> Samples:
 def read_snapshot(path: Path, what: str) -> dict[str, Samples]:
     """The series of a snapshot's entry `what`, by name; empty where there is none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))[what]
+        found = json.loads(read_regular(path, MAX_BYTES))[what]
         return {name: in_order(pairs) for name, pairs in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

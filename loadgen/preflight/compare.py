@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from loadgen.errors import PREFLIGHT_REFUSES, UserError
+from loadgen.errors import NOT_WHOLE, PREFLIGHT_REFUSES, UserError
 from loadgen.message import Message, joined, mark, say
 from loadgen.preflight import protocol_checks, work_checks
-from loadgen.preflight.finding import Needs, Samples
+from loadgen.preflight.finding import NOT_ANSWERED, Needs, Samples
 from loadgen.runs.manifest import ParityFact
 
 
@@ -17,6 +17,7 @@ def compare(samples: Samples, needs: Needs) -> list[ParityFact]:
         work_checks.check_answers(samples, needs),
         work_checks.check_model(samples, needs),
         work_checks.check_context(samples, needs),
+        work_checks.check_kv_cache(samples, needs),
         work_checks.check_prompt_tokens(samples, needs),
         work_checks.check_measured_prompts(samples, needs),
         work_checks.check_output_length(samples, needs),
@@ -61,6 +62,24 @@ VERDICTS = {
     "accepted": mark("accepted: {checks}"),
     "blocking": mark("blocking: {checks}"),
 }
+
+
+def not_asked(fact: ParityFact, engines: Sequence[str]) -> ParityFact:
+    """The finding as it stands where these engines could not be asked: nothing is equal that was not asked of all."""
+    if not engines:
+        return fact
+    values = fact.values | dict.fromkeys(engines, NOT_ANSWERED)
+    unknown: dict[str, object] = {"verdict": "unknown", "equal": False} if fact.verdict == "equal" else {}
+    return fact.model_copy(update={"values": values, **unknown})
+
+
+def refuse_missing(engines: Sequence[str]) -> None:
+    """Raises UserError: these engines could not be asked, so there is nothing to race against."""
+    raise UserError(
+        f"{' and '.join(engines)} could not be asked (see above), so the race was not begun: it would compare nothing. "
+        "See that each engine starts and answers, or leave out the one that does not.",
+        exit_code=NOT_WHOLE,
+    )
 
 
 def refuse_blocking(findings: Iterable[ParityFact]) -> None:

@@ -28,6 +28,9 @@ class Needs:
     """Its shortest cell's longest request; cells that need more than an engine serves are left out of the race."""
     prefix_caching: bool | None = None
     """As its `serving:` block declares it; None where it does not."""
+    allow_short_output: bool = False
+    kv_cache_tokens: int | None = None
+    """As its `serving:` block asks for it."""
 
 
 def finding(name: str, verdict: Verdict, detail: str, values: Mapping[str, object], advice: str = "") -> ParityFact:

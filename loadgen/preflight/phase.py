@@ -12,7 +12,14 @@ from loadgen.engines import Api
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
-from loadgen.preflight.compare import accept_findings, compare, refuse_blocking, summary_line
+from loadgen.preflight.compare import (
+    accept_findings,
+    compare,
+    not_asked,
+    refuse_blocking,
+    refuse_missing,
+    summary_line,
+)
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.sample import EngineSample
 from loadgen.preflight.sampling import sample_engine
@@ -33,6 +40,8 @@ def needs_of(scenario: Scenario) -> Needs:
     return Needs(
         context_tokens=min((scenario.tokens_needed(cell) for cell in scenario.cells()), default=0),
         prefix_caching=scenario.serving.prefix_caching if scenario.serving else None,
+        allow_short_output=scenario.allow_short_output,
+        kv_cache_tokens=scenario.serving.kv_cache_tokens if scenario.serving else None,
     )
 
 
@@ -62,15 +71,20 @@ class Preflight:
         self._keep_up = keep_up
         self._also = also
         self._nonce = secrets.token_hex(8)
+        self.missing: list[str] = []
+        """Engines that could not be asked."""
 
     def check(self, last: str, keep: Keep, on_progress: OnProgress, on_message: OnMessage) -> None:
         """Ask and compare all engines, and have the findings kept. `last`, to be raced first, is left running, or all.
 
-        Raises UserError (exit code 5) if a finding blocks the race and was not accepted.
+        Raises UserError if an engine could not be asked, or (exit code 5) if a finding blocks the race and was not
+        accepted.
         """
         findings = self.run(last, on_progress, on_message)
         try:
             keep(findings)
+            if self.missing:
+                refuse_missing(self.missing)
             refuse_blocking(findings)
         except BaseException:
             for name in self._seats if self._keep_up else [last]:
@@ -80,7 +94,8 @@ class Preflight:
     def run(self, last: str, on_progress: OnProgress, on_message: OnMessage) -> list[ParityFact]:
         """Ask all engines and compare them; `last` is asked last and left running, or all are that are to stay up.
 
-        An engine that cannot be had is told, and left out. Every other is stopped, also when this is interrupted.
+        An engine that cannot be had is told, and nothing is called equal that it was not asked. Every other is stopped,
+        also when this is interrupted.
         """
         found: dict[str, EngineSample] = {}
         for name in [*(name for name in self._seats if name != last), last]:
@@ -97,15 +112,17 @@ class Preflight:
                 if name not in found or (name != last and not self._keep_up):
                     self._host.stop(name)
         samples = [found[name] for name in self._seats if name in found]
+        self.missing = [name for name in self._seats if name not in found]
         findings = accept_findings(compare(samples, self._needs), self.accepted) if samples else []
-        if findings:
+        findings = [not_asked(fact, self.missing) for fact in findings]
+        if findings and not self.missing:
             on_message(summary_line(findings))
         return findings
 
     def _ask(self, name: str, on_progress: OnProgress) -> EngineSample:
         self._host.start(name, lambda text: on_progress(name, text), alone=not self._keep_up)
         on_progress(name, f"preflight: asking what it serves ({INSPECT_LIMIT_S:g} s at most)")
-        endpoint = self._seats[name].inspect_here()
+        endpoint = self._seats[name].inspect_here(lambda text: on_progress(name, f"preflight: {text}"))
         on_progress(name, f"preflight: asking how it counts tokens ({ANSWER_LIMIT_S:g} s at most for an answer)")
         recipe = make_recipe(endpoint)
         api = common_api(self._seats.values()) or endpoint.api

@@ -46,8 +46,6 @@ class EngineSample:
     model: str
     context_length: int | None
     recipe: PromptRecipe
-    exact_output: bool
-    """Whether this kind of engine can be told an exact output length."""
     text_api: Api
     """API by which texts were asked for: the same for all engines where they share one."""
     prompt_tokens: dict[str, int | None]
@@ -63,3 +61,6 @@ class EngineSample:
     prefix: PrefixProbe | None
     problem: str | None = None
     """The first refusal or failure, in the engine's words."""
+    kind: str = ""
+    kv_cache_tokens: int | None = None
+    """What its KV cache holds, as it says."""

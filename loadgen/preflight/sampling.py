@@ -61,7 +61,6 @@ def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, no
         model=endpoint.model,
         context_length=endpoint.context_length,
         recipe=recipe,
-        exact_output=endpoint.engine.exact_output,
         text_api=text_api,
         prompt_tokens=counts,
         greedy=greedy,
@@ -70,7 +69,16 @@ def sample_engine(endpoint: Endpoint, recipe: PromptRecipe, *, text_api: Api, no
         unknown_fields=unknown,
         prefix=prefix,
         problem=session.problem,
+        kind=endpoint.kind,
+        kv_cache_tokens=kv_cache_tokens(endpoint),
     )
+
+
+def kv_cache_tokens(endpoint: Endpoint) -> int | None:
+    """What an engine's KV cache holds; None where it does not say."""
+    path = endpoint.engine.kv_cache_path
+    text = endpoint.client().try_text(path) if path else None
+    return endpoint.engine.kv_cache_tokens(text) if text else None
 
 
 class _Session:

@@ -18,6 +18,14 @@ from loadgen.runs.manifest import ParityFact, Verdict
 
 Cause = Literal["equal", "BOS", "chat template", "tokenizer", "not told"]
 """What makes two engines count the tokens of the same texts differently."""
+KSANA_CAUSES = say(
+    "of a KsanaLLM, see that it was built with ENABLE_FLASHINFER (without it each layer lacks a norm, and token 0 is "
+    "all that it says); that no file was left out of the build (with CUDA 13, whose CUB has no cub::Sum, the norms "
+    "are); that config.json has torch_dtype and rope_theta at its top, where newer transformers write neither; and "
+    "that its log has no error, as it answers on after one in its forward pass"
+)
+KV_BLOCK = 256
+"""The largest block that is usual, in tokens."""
 LOGPROB_TOLERANCE = 0.1
 """Mean difference, in nats, that another order of the same sums makes at 16 bits. Coarser weights make more."""
 COUNT_VERDICTS: dict[Cause, Verdict] = {
@@ -70,6 +78,22 @@ def check_context(samples: Samples, needs: Needs) -> ParityFact:
     return compared(
         "context-length", values, detail, say("a longer context may cost memory that the other engine uses")
     )
+
+
+def check_kv_cache(samples: Samples, needs: Needs) -> ParityFact:
+    """What the KV caches hold. They come in blocks, so one is as asked for if no block more or less would be nearer."""
+    found = {sample.engine: sample.kv_cache_tokens for sample in samples}
+    detail: str = say("tokens that the KV cache holds, as the engine says it")
+    asked = needs.kv_cache_tokens
+    if asked is not None:
+        detail = joined("{a}; {b}", [detail, say("the scenario asks for {tokens}", tokens=asked)])
+    values = {engine: NOT_TOLD if tokens is None else f"{tokens}" for engine, tokens in found.items()}
+    advice = say("a larger cache holds more requests at once: set it alike on all engines (`serving: kv_cache_tokens`)")
+    if asked is not None and any(tokens is not None and abs(tokens - asked) >= KV_BLOCK for tokens in found.values()):
+        return finding("kv-cache", "noted", detail, values, advice)
+    known = [tokens for tokens in found.values() if tokens is not None]
+    alike = len(known) == len(found) and max(known) - min(known) < KV_BLOCK
+    return finding("kv-cache", "equal", detail, values) if alike else compared("kv-cache", values, detail, advice)
 
 
 def check_prompt_tokens(samples: Samples, _: Needs) -> ParityFact:
@@ -165,7 +189,7 @@ def check_measured_prompts(samples: Samples, _: Needs) -> ParityFact:
     )
 
 
-def check_output_length(samples: Samples, _: Needs) -> ParityFact:
+def check_output_length(samples: Samples, needs: Needs) -> ParityFact:
     """Outputs of the length asked for, past an end-of-sequence token."""
     values: dict[str, str] = {}
     verdict: Verdict = "equal"
@@ -179,8 +203,7 @@ def check_output_length(samples: Samples, _: Needs) -> ParityFact:
             if got is None:
                 verdict = _worse(verdict, "unknown")
             elif got != wanted:
-                # An engine without such a switch may end early; more than the limit is wrong anywhere.
-                verdict = _worse(verdict, "blocking" if sample.exact_output or got > wanted else "noted")
+                verdict = _worse(verdict, "noted" if needs.allow_short_output and got < wanted else "blocking")
     return finding(
         "output-length",
         verdict,
@@ -188,7 +211,8 @@ def check_output_length(samples: Samples, _: Needs) -> ParityFact:
         values,
         say(
             "requests of another length are other work: see that the engine honours ignore_eos, min_tokens and "
-            "max_tokens"
+            "max_tokens, and that its kind is the right one; `allow_short_output: true` in the scenario lets answers "
+            "end early"
         ),
     )
 
@@ -202,12 +226,17 @@ def check_degenerate(samples: Samples, _: Needs) -> ParityFact:
         if problem:
             broken.append(sample.engine)
         values[sample.engine] = problem or say("nothing wrong")
+    advice: str = say(
+        "{engines} does not compute the model: look at its weights, dtype and log", engines=all_of(broken)
+    )
+    if any(sample.kind == "ksana" and sample.engine in broken for sample in samples):
+        advice = joined("{a}; {b}", [advice, KSANA_CAUSES])
     return finding(
         "degenerate-text",
         "blocking" if broken else "equal",
         say("what is wrong with its greedy texts as a whole"),
         values,
-        say("{engines} does not compute the model: look at its weights, dtype and log", engines=all_of(broken)),
+        advice,
     )
 
 

@@ -7,11 +7,24 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from loadgen.client.verdict import BLOCK_LIMITED
 from loadgen.message import as_data, counted, joined, say
+from loadgen.presentation.figures import (
+    LARGEST,
+    ahead_by,
+    brief,
+    farthest,
+    leader,
+    rounds_to_none,
+    share_words,
+    span_words,
+    speed,
+)
 from loadgen.presentation.text import listing
 from loadgen.scenario.cell import read_cell
-from loadgen.statistics.result import Comparison, Estimate, Judged, Statistics
-from loadgen.statistics.words import margin_words, metric_words, percent, why
+from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Statistics
+from loadgen.statistics.verdict import ALONE
+from loadgen.statistics.words import margin_words, metric_words, why
 
 Load = tuple[str, str]
 """Its unit and value."""
@@ -19,11 +32,6 @@ Cells = Sequence[tuple[str, Comparison]]
 """One metric in each cell, by the cell's id."""
 
 MOST_FACTS = 3
-BRIEF = 10
-"""Characters of a brief figure: with its mark and a space it has a dozen."""
-FINE, TENTHS, LARGEST = 2.0, 10.0, 999.0
-"""Percent: where an interval reaches less far, a share of 10% or more is told to a tenth; a smaller share is; and the
-interval is told at all."""
 TENDENCY_FROM = 3
 """Cells of one load that must lean to one side before that is worth a word."""
 
@@ -37,6 +45,8 @@ class Headline:
     verdict: str | None = None
     """Of the statistics; None where nothing is compared."""
     winner: str | None = None
+    following: str | None = None
+    """The command that would probably decide it; None where there is none, or nobody knows it."""
 
     def __str__(self) -> str:
         return str(self.text)
@@ -52,7 +62,9 @@ class Headline:
         data = told if isinstance(told, dict) else {"text": told}
         sentence = data.pop("text")
         facts = [as_data(fact) for fact in self.facts]
-        return {"sentence": sentence, **data, "facts": facts, "verdict": self.verdict, "winner": self.winner}
+        return {"sentence": sentence, **data, "facts": facts, "verdict": self.verdict, "winner": self.winner} | (
+            {} if self.following is None else {"following": as_data(self.following)}
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,7 +123,7 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
         values: dict[str, Any] = {
             "winner": names[statistics.verdict],
             "metric": metric_words(key),
-            "share": _share(one.faster),
+            "share": share_words(one.faster, named=True),
             "cells": counted(one.cells, "{count} cell", "{count} cells"),
         }
         if differ:
@@ -146,9 +158,9 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
                 "{winner} in {metric} by {share}",
                 winner=names[judged[key].verdict],
                 metric=metric_words(key),
-                share=_share(judged[key].faster),
+                share=share_words(judged[key].faster, named=place == 0),
             )
-            for key in led
+            for place, key in enumerate(led)
         ]
         return led, say("Each is ahead in something: {each}, over {cells}.", each=joined("{a}; {b}", each), cells=cells)
     if statistics.verdict == "invalid":
@@ -161,6 +173,13 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
 def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str, str], repeat_s: float | None) -> str:
     """What is missing, and how long that would take."""
     more = [one.further_repeats for one in judged if one.verdict == "undecided" and one.further_repeats is not None]
+    if statistics.reason == "one_repeat" and (lost := _lost_repeats(statistics)):
+        return say(
+            "Not decided between {a} and {b}: one repeat counts, and one alone cannot tell a difference from drift. Of "
+            "the others {why}.",
+            **names,
+            why=lost,
+        )
     if statistics.reason == "one_repeat":
         return say(
             "Not decided between {a} and {b}: one repeat cannot tell a difference from drift. Run it again with "
@@ -175,6 +194,32 @@ def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str
         **names,
         repeats=counted(min(more), "{count} more repeat", "{count} more repeats"),
         time="" if repeat_s is None else say(", about {time}", time=_time(min(more) * repeat_s)),
+    )
+
+
+def _lost_repeats(statistics: Statistics) -> str:
+    """Why the repeats that there were beside one do not count; empty where there was only one."""
+    reasons = [
+        block.reason
+        for cell in statistics.cells
+        for block in cell.left_out
+        if block.reason is not None and any(one.repeats for one in cell.metrics.values())
+    ]
+    limited = sum(getattr(reason, "code", "") == BLOCK_LIMITED for reason in reasons)
+    if limited:
+        return counted(
+            limited,
+            "{count} block decides nothing, because the load generator was the limit",
+            "{count} blocks decide nothing, because the load generator was the limit",
+        )
+    return (
+        counted(
+            len(reasons),
+            "{count} block decides nothing; the report says why",
+            "{count} blocks decide nothing; the report says why",
+        )
+        if reasons
+        else ""
     )
 
 
@@ -198,29 +243,106 @@ def _metric(statistics: Statistics, key: str) -> str:
     cells = [(cell.id, cell.metrics[key]) for cell in statistics.cells if key in cell.metrics]
     text: str
     if one.verdict in names:
-        share, against = _share(one.faster), _against(one)
+        share, against = share_words(one.faster), _against(one)
         text = say("{winner} by {share}{against}", winner=names[one.verdict], share=share, against=against)
     elif one.verdict == "invalid":
         text = why(one.reason, statistics)
+    elif any(load.metrics[key].verdict in names for load in statistics.loads):
+        text = joined("{a}, {b}", _loads_told(statistics, key, names))
     elif len(cells) > 1 and any(comparison.verdict in names for _, comparison in cells):
         text = joined("{a}, {b}", _by_load(cells, names))
+    elif one.verdict != "none" and any(_alone(load.metrics[key]) for load in statistics.loads):
+        text = joined("{a}, {b}", _alone_told(statistics, key, names))
+    elif one.reason == "multiplicity" and one.ratio is not None:
+        text = say(
+            "{leader} by {share} by itself (among {family} comparisons this may be chance)",
+            leader=names[leader(one) or "b"],
+            share=_ahead_share(one),
+            family=statistics.family,
+        )
     elif one.verdict == "none":
-        text = say("{engine} {figure}", engine=names["b"], figure=brief(one))
+        text = say("no difference ({lead})", lead=_lead(one, names))
     else:
         text = _open(one, cells, names)
     return say("{metric}: {text}", metric=metric_words(key), text=text)
+
+
+def _loads_told(statistics: Statistics, key: str, names: dict[str, str]) -> list[str]:
+    """Who is ahead at each load over its cells, where one is; the other loads together."""
+    told: list[str] = []
+    others: dict[str, list[Load]] = {}
+    for load in statistics.loads:
+        one = load.metrics[key]
+        if one.verdict in names:
+            share, where = share_words(one.faster), loads_words([_named(load)])
+            told.append(say("{winner} by {share} at {loads}", winner=names[one.verdict], share=share, loads=where))
+        else:
+            others.setdefault("none" if one.verdict == "none" else "undecided", []).append(_named(load))
+    for kind, loads in others.items():
+        what = say("no difference") if kind == "none" else say("not decided")
+        told.append(say("{what} at {loads}", what=what, loads=loads_words(loads)))
+    return told
+
+
+def _alone_told(statistics: Statistics, key: str, names: dict[str, str]) -> list[str]:
+    """At which loads one is ahead by the interval of that load alone, while the family leaves all undecided."""
+    told: list[str] = []
+    others: list[Load] = []
+    for load in statistics.loads:
+        one = load.metrics[key]
+        if one.ratio is not None and _alone(one):
+            told.append(
+                say(
+                    "{leader} by {share} at {loads} by itself (among {family} comparisons this may be chance)",
+                    leader=names[leader(one) or "b"],
+                    share=_ahead_share(one),
+                    loads=loads_words([_named(load)]),
+                    family=statistics.family,
+                )
+            )
+        else:
+            others.append(_named(load))
+    if others:
+        told.append(say("{what} at {loads}", what=say("not decided"), loads=loads_words(others)))
+    return told
+
+
+def _alone(one: Judged) -> bool:
+    """Whether a difference is beyond chance if it is all that is asked."""
+    return one.p_value is not None and one.p_value <= ALONE
+
+
+def _ahead_share(one: Judged) -> str:
+    share, ends = ahead_by(one)
+    return share_words(Estimate(estimate=share, ci95=ends))
+
+
+def _named(load: LoadResult) -> Load:
+    return load.unit, f"{load.value:g}"
 
 
 def _open(one: Judged, cells: Cells, names: dict[str, str]) -> str:
     """What can be said of a metric that is not decided."""
     if one.ratio is None:
         return say("not decided")
-    ahead = _speed(one, one.ratio.estimate) > 1
-    loads = _leaning(cells, ahead=ahead)
-    if not loads:
-        return say("not decided ({engine} {figure})", engine=names["b"], figure=brief(one))
-    leader = names["b" if ahead else "a"]
-    return say("not decided, though {leader} was ahead in every cell at {loads}", leader=leader, loads=_loads(loads))
+    ahead = leader(one)
+    loads = _leaning(cells, ahead=ahead == "b")
+    if not loads or ahead is None:
+        return say("not decided ({lead})", lead=_lead(one, names))
+    return say(
+        "not decided, though {leader} was ahead in every cell at {loads}", leader=names[ahead], loads=loads_words(loads)
+    )
+
+
+def _lead(one: Judged, names: dict[str, str]) -> str:
+    """Who is ahead by how much, where that decides nothing."""
+    ahead, share = leader(one), brief(one)
+    if ahead is None or rounds_to_none(share):
+        return share
+    if 100 * farthest(one) >= LARGEST:
+        share = f"{100 * ahead_by(one)[0]:.0f}%"
+        return say("{leader} ahead by {share}, its interval too wide to say more", leader=names[ahead], share=share)
+    return say("{leader} ahead by {share}", leader=names[ahead], share=share)
 
 
 def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
@@ -236,7 +358,7 @@ def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
         ones = [one for load in loads for one in by_load[load]]
         won = [one.faster.estimate for one in ones if one.verdict == kind and one.faster is not None]
         if won:
-            what = say("{winner} by {share}", winner=names[kind], share=_span(won))
+            what = say("{winner} by {share}", winner=names[kind], share=span_words(won))
             if len(won) < len(ones):
                 every = counted(len(ones), "{count} cell", "{count} cells")
                 what = say("{what} in {count} of {cells}", what=what, count=len(won), cells=every)
@@ -244,7 +366,7 @@ def _by_load(cells: Cells, names: dict[str, str]) -> list[str]:
             what = say("now {a}, now {b}", **names)
         else:
             what = say("no difference") if kind == "none" else say("not decided")
-        told.append(say("{what} at {loads}", what=what, loads=_loads(loads)))
+        told.append(say("{what} at {loads}", what=what, loads=loads_words(loads)))
     return told
 
 
@@ -255,7 +377,7 @@ def _leaning(cells: Cells, *, ahead: bool) -> list[Load]:
         load
         for load, ones in by_load.items()
         if len(ones) >= TENDENCY_FROM
-        and all(one.ratio and (_speed(one, one.ratio.estimate) > 1) == ahead for one in ones)
+        and all(one.ratio and (speed(one, one.ratio.estimate) > 1) == ahead for one in ones)
     ]
     return found if len(found) < len(by_load) else []
 
@@ -269,8 +391,8 @@ def _grouped(cells: Cells) -> dict[Load, list[Comparison]]:
     return found
 
 
-def _loads(loads: Sequence[Load]) -> str:
-    """Such as `1 user`, `4 and 16 users`, `2.5 req/s`."""
+def loads_words(loads: Sequence[Load]) -> str:
+    """Loads by unit and value, such as `1 user`, `4 and 16 users`, `2.5 req/s`."""
     units, values = {unit for unit, _ in loads}, [value for _, value in loads]
     if units == {"users"}:
         return say("1 user") if values == ["1"] else say("{loads} users", loads=listing(values))
@@ -284,58 +406,3 @@ def _scope(statistics: Statistics) -> str:
     if statistics.scope == "starts":
         return say("Each engine was started {count} times, so it holds for other starts too.", count=statistics.starts)
     return say("It is true of these two processes: no engine was started afresh.")
-
-
-def _speed(one: Judged, ratio: float) -> float:
-    """Speed of b over that of a, by the ratio of their figures."""
-    return ratio if one.better == "higher" else 1 / ratio
-
-
-def _faster(one: Judged) -> tuple[float, tuple[float, float] | None]:
-    """By which share the winner, or without one b, is faster, with its interval."""
-    if one.faster is not None:
-        return one.faster.estimate, one.faster.ci95
-    if one.ratio is None:
-        return math.nan, None
-    ends = None if one.ratio.ci95 is None else sorted(_speed(one, end) - 1 for end in one.ratio.ci95)
-    return _speed(one, one.ratio.estimate) - 1, None if ends is None else (ends[0], ends[1])
-
-
-def brief(one: Judged) -> str:
-    """A figure of at most ten characters, such as `30% ±3`: by how much the winner is faster, and how sure that is.
-
-    Without a winner it has a sign: by how much b is faster (+) or slower (-). What stands after ± reaches to the
-    farther end of the 95% interval. Empty without a figure.
-    """
-    share, ends = _faster(one)
-    if not math.isfinite(share):
-        return ""
-    half = None if ends is None else 100 * max(ends[1] - share, share - ends[0])
-    for digits in (1, 0):
-        rounded = round(100 * share, digits) + 0.0  # never -0
-        text = f"{rounded:{'' if one.faster else '+'}.{digits}f}%"
-        if half is not None:
-            reach = max(round(half, digits), 10.0**-digits)  # never ±0
-            text += f" ±{reach:.{digits}f}" if half < LARGEST else " ±>999"
-        if digits == 0 or (len(text) <= BRIEF and (half is None or half < (FINE if abs(share) >= 0.0995 else TENTHS))):
-            break
-    return text
-
-
-def _share(estimate: Estimate | None) -> str:
-    """A share with its interval: `30% [26%, 35%]`, with a digit more where that is narrow or small."""
-    if estimate is None:
-        return ""
-    if estimate.ci95 is None:
-        return percent(estimate.estimate)
-    low, high = estimate.ci95
-    digits = 1 if high - low < 0.02 or estimate.estimate < 0.0995 else 0
-    middle, low_text, high_text = (f"{100 * value:.{digits}f}%" for value in (estimate.estimate, low, high))
-    return f"{middle} [{low_text}, {high_text}]"
-
-
-def _span(shares: Sequence[float]) -> str:
-    """From the least to the greatest: `7–56%`."""
-    digits = 1 if max(shares) < 0.0995 else 0
-    low, high = (f"{100 * share:.{digits}f}" for share in (min(shares), max(shares)))
-    return f"{low}%" if low == high else f"{low}–{high}%"

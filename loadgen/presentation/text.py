@@ -56,13 +56,17 @@ def interval(ends: tuple[float, float] | None) -> str:
     return f"{low:,.{digits}f}–{high:,.{digits}f}"
 
 
-def ratio_interval(ends: tuple[float, float] | None, *, fine: bool = True) -> str:
-    """Return the interval of a ratio, such as `1.19–1.26`, with a digit more where it is narrow; "" for None."""
+def ratio_interval(ends: tuple[float, float] | None, *, fine: bool = True, of: float | None = None) -> str:
+    """Return the interval of a ratio, such as `1.19–1.26`, with a digit more where it is narrow; "" for None.
+
+    So it has too where an end would look like the ratio that it is of.
+    """
     if ends is None or not all(map(math.isfinite, ends)):
         return ""
     if max(ends) >= 9.995 or min(ends) < 0.0995:
         return "–".join(number(end) for end in ends)
-    digits = 3 if fine and ends[1] - ends[0] < 0.02 else 2
+    alike = of is not None and any(f"{end:.2f}" == f"{of:.2f}" for end in ends)
+    digits = 3 if alike or (fine and ends[1] - ends[0] < 0.02) else 2
     return "–".join(f"{end:.{digits}f}" for end in ends)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
+from loadgen.files import read_lines
 from loadgen.quality.marking import NUMBER
 from loadgen.quality.questions import Question
 
@@ -25,18 +26,10 @@ def read_questions(path: Path, most: int, tokens: int, seed: int) -> list[Questi
         UserError: the file cannot be read, has no question, or a line is none, with its number.
     """
     found: list[Question] = []
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                if len(found) == MAX_QUESTIONS:
-                    raise UserError(f"{path}:{number}: more than {MAX_QUESTIONS} questions: cut the file into parts.")
-                found.append(_question(line, f"{path}:{number}", path.stem, tokens))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is no UTF-8 text. Give a .jsonl file of questions and answers.") from None
+    for number, line in read_lines(path, "Give a .jsonl file of questions and answers."):
+        if len(found) == MAX_QUESTIONS:
+            raise UserError(f"{path}:{number}: more than {MAX_QUESTIONS} questions: cut the file into parts.")
+        found.append(_question(line, f"{path}:{number}", path.stem, tokens))
     if not found:
         raise UserError(f'{path}: holds no question. Each line is {{"question": "...", "answer": "..."}}.')
     return found if len(found) <= most else random.Random(f"{seed}/file").sample(found, most)

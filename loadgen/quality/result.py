@@ -8,11 +8,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadgen.errors import UserError
-from loadgen.files import write_file
+from loadgen.files import read_regular, write_file
 from loadgen.statistics.proportion import Proportion
 from loadgen.validation import Words
 
 SCHEMA_VERSION = 1
+MAX_BYTES = 64 << 20
 QUALITY_FILE = "quality.json"
 """Its name in a run folder."""
 
@@ -177,7 +178,7 @@ def load_quality(folder: Path) -> QualityResult | None:
     """Read the result of a run folder; None where there is none. Raises UserError for one that cannot be read."""
     path = folder / QUALITY_FILE
     try:
-        result = QualityResult.model_validate_json(path.read_text(encoding="utf-8"))
+        result = QualityResult.model_validate_json(read_regular(path, MAX_BYTES))
     except FileNotFoundError:
         return None
     except ValidationError as error:

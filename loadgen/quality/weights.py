@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from loadgen.endpoints.endpoint import Client, Endpoint
+from loadgen.endpoints.endpoint import Endpoint
 from loadgen.message import say
 from loadgen.quality.result import Weights
 
@@ -51,7 +51,7 @@ def weights_of(endpoint: Endpoint, launch: Mapping[str, Any] | None = None) -> W
 
 
 def _entry(endpoint: Endpoint) -> dict[str, Any]:
-    reply = Client(endpoint.base_url, endpoint.api_key).try_call("GET", endpoint.engine.models_path)
+    reply = endpoint.client().try_call("GET", endpoint.engine.models_path)
     data = reply.get("data") if isinstance(reply, dict) else None
     entries = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
     return next((each for each in entries if each.get("id") == endpoint.model), entries[0] if entries else {})

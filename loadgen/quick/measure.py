@@ -18,6 +18,7 @@ import gevent.pool
 
 from loadgen.client.health import ProbeReport
 from loadgen.client.probe import ClientProbe
+from loadgen.errors import UserError
 from loadgen.files import cannot_be_written
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import RecordFile
@@ -81,6 +82,8 @@ def run_quick(
     handlers = [gevent.signal_handler(number, interrupted.set) for number in previous]
     gave_up = False
     senders = gevent.pool.Group()
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, UserError)  # told by who waits for it, without gevent's own traceback
     probe = ClientProbe()
     try:
         crashed = _start(traffic, senders)

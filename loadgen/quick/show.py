@@ -8,6 +8,7 @@ from rich.text import Text
 
 from loadgen.metrics.summary import CellSummary, Distribution
 from loadgen.quick.result import QuickResult
+from loadgen.record import ErrorKind
 
 
 def show_quick(console: Console, result: QuickResult) -> None:
@@ -26,14 +27,20 @@ def show_quick(console: Console, result: QuickResult) -> None:
     )
     if summary.ttft_ms.count:
         console.print(latency_table(summary))
-    if summary.requests:
+    if summary.requests > sum(summary.errors.values()):
         console.print(rate_table(result))
+    if summary.requests:
+        short = lengths_words(result)
+        if short:
+            tell(short, "yellow")
         style = "bold yellow" if result.verdict.limited else "dim"
         console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():
         tell(f"Failed: {count} x {kind}", "red")
     if result.last_error() is not None:
         tell(f"Last error: {result.last_error()}", "red")
+    if ErrorKind.OUTPUT_TOKENS in result.errors():
+        tell("Answers of another length are other work. --allow-short-output lets them end early.")
     if result.run.gave_up:
         tell("Given up: every request failed.", "red")
     if not summary.requests and not result.errors():
@@ -41,6 +48,16 @@ def show_quick(console: Console, result: QuickResult) -> None:
         tell(f"Nothing was measured: {why} before a request behind the warm-up had ended.", "yellow")
     elif result.run.interrupted:
         tell("Interrupted: these are the figures of what was measured until then.", "yellow")
+
+
+def lengths_words(result: QuickResult) -> str:
+    """How long the answers are, where they ended early; empty where all are as long as was asked for."""
+    wanted = result.plan.cell.output_tokens
+    lengths = sorted(r.output_tokens for r in result.run.records if r.ok and r.output_tokens is not None)
+    if result.plan.trace is not None or not lengths or lengths[0] == lengths[-1] == wanted:
+        return ""
+    median = lengths[len(lengths) // 2]
+    return f"Answers of {lengths[0]} to {lengths[-1]} tokens, median {median}, where {wanted} were asked for"
 
 
 def latency_table(summary: CellSummary) -> Table:

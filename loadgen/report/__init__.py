@@ -18,7 +18,7 @@ from loadgen.report.table import terminal_table
 from loadgen.runs.folder import RunData, RunFolder
 from loadgen.runs.parquet import write_parquet
 
-__all__ = ["ReportData", "ReportPaths", "report_data", "terminal_table", "write_report"]
+__all__ = ["ReportData", "ReportPaths", "nothing_measured", "report_data", "terminal_table", "write_report"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +29,20 @@ class ReportPaths:
     markdown: Path
     summary: Path
     data: ReportData
+
+
+def nothing_measured(folder: RunFolder, data: ReportData) -> str:
+    """What is missing in a run without one request, and what to do."""
+    if data.blocks:
+        files = f"{folder.records_path.name} and {folder.parquet_path.name}"
+        missing = (
+            f"its blocks have no request record, as if {files} were lost or empty. Copy them here from where it ran"
+        )
+    elif data.manifest.status == "running":
+        return "nothing was measured yet: no block has begun. Try again later, or see what the race says."
+    else:
+        missing = "no block was ever started; its messages say why. Mend that"
+    return f"nothing was measured: {missing}, or race again."
 
 
 def report_data(folder: RunFolder, *, prometheus_url: str | None) -> ReportData:

@@ -9,11 +9,13 @@ from typing import Literal
 from loadgen.capacity.search import Found
 from loadgen.capacity.steps import EngineSearch, at_load
 from loadgen.message import joined, say
+from loadgen.metrics.definitions import length_share
 from loadgen.metrics.slo import Slo
 from loadgen.presentation.text import DASH, number, ratio
 from loadgen.runs.folder import BlockData
 from loadgen.scenario.cell import read_cell
 from loadgen.scenario.model import Block, Cell, Scenario
+from loadgen.statistics.lengths import lengths_apart
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class CapacityRow:
     found: Found
     limited: bool
     """Whether the load generator was the limit in a step next to the result."""
+    lengths: tuple[float, ...] = ()
+    """Of every measured answer, its share of the length that was asked for."""
     rejections: tuple[float, str, str] | None = None
     """At the lowest load that failed: that load, what share was rejected, with which HTTP statuses."""
 
@@ -90,9 +94,11 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
     search = EngineSearch(engine, shape, scenario)
     known = {b.facts.id: b for b in blocks if b.facts.engine == engine and b.facts.status == "complete"}
     limited: set[float] = set()
+    lengths: list[float] = []
 
     def tell(block: Block, data: BlockData) -> None:
         search.tell(block, data.facts, data.records)
+        lengths.extend(share for one in data.measured if one.ok and (share := length_share(one)) is not None)
         if data.facts.client_limited:
             limited.add(float(block.cell.load))
 
@@ -113,6 +119,7 @@ def _row(scenario: Scenario, slo: Slo, engine: str, shape: Cell, blocks: Sequenc
         shared_prefix=shape.shared_percent / 100,
         of="rate" if scenario.find_capacity is not None and scenario.find_capacity.of == "rate" else "concurrency",
         found=result,
+        lengths=tuple(lengths),
         limited=bool(limited & _next_to(result, search.search.outcomes)),
         rejections=(first, failed[first].rejected_percent, failed[first].rejected_with)
         if first is not None and failed[first].rejected
@@ -139,6 +146,8 @@ def compared(a: CapacityRow, b: CapacityRow) -> str | None:
     if not (second.load and second.low and second.high) or a.limited or b.limited:
         return None
     low, high = second.low / first.high, second.high / first.low
+    if lengths_apart(a.lengths, b.lengths):
+        return say("They are not compared: the engines' answers differ in length.")
     words = {"a": a.engine, "b": b.engine, "ratio": ratio(second.load / first.load)}
     words |= {"interval": f"[{number(low)}, {number(high)}]"}
     if low < 1 < high:

@@ -30,12 +30,17 @@ class Column:
 
     def text(self, summary: CellSummary | None) -> str:
         """The figure as text; a dash when it was not measured."""
-        value = None if summary is None else self.get(summary)
+        value = None if summary is None or (_all_failed(summary) and self not in SLO_COLUMNS) else self.get(summary)
         return number(None if value is None else value * self.scale)
 
     def interval_text(self, ends: tuple[float, float] | None) -> str:
         """The figure's interval as text; "" for None."""
         return interval(None if ends is None else (ends[0] * self.scale, ends[1] * self.scale))
+
+
+def _all_failed(summary: CellSummary) -> bool:
+    """Whether there is nothing that a figure could be of."""
+    return 0 < summary.requests <= sum(summary.errors.values())
 
 
 TTFT_P50 = Column("ttft_ms.p50", mark("TTFT p50"), "ms", lambda s: s.ttft_ms.p50, "lower")

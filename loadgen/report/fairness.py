@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from loadgen.message import joined, mark, say
 from loadgen.preflight.finding import UNKNOWN
 from loadgen.presentation.text import DASH, command_line, gibibytes, number, plain
@@ -20,6 +22,9 @@ APART = frozenset(
     | {"model_path", "cwd", "executable", "log", "yaml", "source_commit", "image", "container"}
 )
 """Facts that differ from engine to engine by nature: shown, never judged."""
+QUANTILES = (0, 5, 50, 95, 100)
+MOST_LENGTHS = 8
+"""Of a trace, which may ask for any number of lengths."""
 NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state"})
 """Launch facts of no use to a reader, or shown elsewhere."""
 
@@ -109,10 +114,11 @@ def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
         right = sum(r.prompt_tokens == r.prompt_tokens_wanted for r in counted)
         exact_prompts[engine] = _exact(right, len(records)) if records else DASH
         off["prompt"] += len(records) - right
-        right = sum(r.output_tokens == r.output_tokens_wanted for r in records)
+        right = sum(map(_exact_output, records))
         exact_outputs[engine] = _exact(right, len(records)) if records else DASH
         off["output"] += len(records) - right
         sources[engine] = plain(sorted({r.token_source or "unknown" for r in records}))
+    short = sorted({r.output_tokens_wanted for records in good.values() for r in records if not _exact_output(r)})
     return [
         FairnessRow(
             mark("prompt length"),
@@ -126,6 +132,15 @@ def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
             mark("output tokens generated, against those asked for, over all successful requests"),
             exact_outputs,
         ),
+        *(
+            FairnessRow(
+                say("answers to {tokens} tokens asked for", tokens=f"{wanted:,d}"),
+                None,
+                mark("how long they are: least, 5%, median, 95%, most"),
+                {engine: _distribution(records, wanted) for engine, records in good.items()},
+            )
+            for wanted in short[:MOST_LENGTHS]
+        ),
         FairnessRow(
             mark("source of output token counts"),
             len({value for engine, value in sources.items() if good[engine]}) == 1,
@@ -133,6 +148,16 @@ def _from_records(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
             sources,
         ),
     ]
+
+
+def _exact_output(record: RequestRecord) -> bool:
+    return record.output_tokens == record.output_tokens_wanted
+
+
+def _distribution(records: Sequence[RequestRecord], wanted: int) -> str:
+    """Least, 5%, median, 95% and most output tokens of the answers to so many asked for."""
+    lengths = [r.output_tokens for r in records if r.output_tokens_wanted == wanted and r.output_tokens is not None]
+    return joined("{a}, {b}", [number(float(one)) for one in np.percentile(lengths, QUANTILES)]) if lengths else DASH
 
 
 def _exact(right: int, total: int) -> str:

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from loadgen.files import atomic_write, make_folder
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, PAPER, PLACEHOLDERS, VARIABLES, Palette
 from loadgen.report.data import ReportData
@@ -89,6 +90,10 @@ class Chart:
     """At least so many places for panels in a PNG file."""
 
 
+TICK_INCHES = 0.12
+"""Between an axis and the labels of its ticks."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
     """One PNG file."""
@@ -153,12 +158,37 @@ def draw_svg(chart: Chart, panel: Panel, palette: Palette) -> str:
     axes = figure.add_axes((chart.left / width, 0.46 / height, 1 - (chart.left + 0.1) / width, 1 - 0.72 / height))
     axes.patch.set_alpha(0)
     titles = panel.draw(axes, palette, panel.name)
+    left, right = margins(axes, chart.left, width)
+    axes.set_position((left / width, 0.46 / height, 1 - (left + right) / width, 1 - 0.72 / height))
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     canvas: Any = FigureCanvasSVG(figure)
     canvas.print_svg(buffer, metadata=nothing)
     label = ", ".join(palette.language(text) for text in panel.label)
     return finish_svg(buffer.getvalue(), panel.name, label, titles)
+
+
+def margins(axes: Any, left: float, width: float) -> tuple[float, float]:
+    """Inches on both sides of an axis that no tick's label is cut in: `left` and 0.1 where these do.
+
+    `width` is that of the whole panel, in inches.
+    """
+    rows = [_inches(label) for label in axes.get_yticklabels() if label.get_visible()]
+    left, right = max([left, *(wide + TICK_INCHES for wide in rows)]), 0.1
+    inner = width - left - right
+    low, high = sorted(axes.get_xlim())
+    for label in axes.get_xticklabels():
+        at = label.get_position()[0]
+        if low <= at <= high:
+            place = axes.transAxes.inverted().transform(axes.transData.transform((at, 0)))[0]
+            right = max(right, _inches(label) / 2 - (1 - place) * inner)
+            left = max(left, _inches(label) / 2 - place * inner)
+    return left, min(right, 0.25 * width)
+
+
+def _inches(label: Any) -> float:
+    """About how wide a text is: browsers have fonts of their own."""
+    return sum(1.0 if ord(sign) > 0x2E80 else 0.62 for sign in label.get_text()) * float(label.get_fontsize()) / 72
 
 
 def finish_svg(source: str, prefix: str, label: str, titles: Titles) -> str:
@@ -193,7 +223,7 @@ def write_pngs(
     data: ReportData, charts: Sequence[Chart], folder: Path, language: Language = ENGLISH
 ) -> dict[str, list[Picture]]:
     """Write the PNG files of the Markdown report; returns them by section. Raises OSError."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     palette = dataclasses.replace(PAPER, language=language)
     found: dict[str, list[Picture]] = {section: [] for section in SECTIONS}
     with drawing(language):
@@ -232,5 +262,7 @@ def _legend(figure: Figure, data: ReportData) -> None:
 def save(figure: Figure, path: Path, caption: str) -> Picture:
     """Write a PNG file. Raises OSError."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=PNG_DPI, facecolor=PAPER.background, metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=PNG_DPI, facecolor=PAPER.background, metadata={"Software": None})
+    atomic_write(path, drawn.getvalue())
     return Picture(path, caption)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from loadgen.analysis.samples import most_errors
 from loadgen.message import Message, counted, joined, mark, say
-from loadgen.presentation.headline import MOST_FACTS, Answers, Headline, brief
+from loadgen.presentation.figures import brief, lead_mark
+from loadgen.presentation.headline import MOST_FACTS, Answers, Headline
 from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing, number
@@ -17,6 +18,8 @@ from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
 from loadgen.report.lost import lost_words
 from loadgen.runs.record_file import BadLine
+from loadgen.runs.resume import extend_command
+from loadgen.statistics.power import MOST_REPEATS
 from loadgen.statistics.result import Judged, Overall, Reason, Statistics
 from loadgen.statistics.words import verdict_words
 
@@ -48,6 +51,7 @@ class Tile:
     verdict: Message
     brief: str
     mark: Mark
+    lead: Mark | None
     mean: float
     """Geometric mean of the cells' ratios."""
     low: float
@@ -75,6 +79,7 @@ def tiles(data: ReportData) -> list[Tile]:
                 verdict,
                 brief(judged),
                 verdict_mark(judged.verdict, *data.looks),
+                lead_mark(judged, *data.looks),
                 judged.ratio.estimate,
                 min(ratios),
                 max(ratios),
@@ -108,7 +113,7 @@ def headline(data: ReportData) -> Headline:
     if len(data.engines) == 1:
         return Headline(_alone(data), tuple(_lost(data)))
     if any(found.verdict != "invalid" for found in data.comparisons):
-        return _compared(data)
+        return dataclasses.replace(_compared(data), following=following(data))
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
         text = say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
@@ -142,6 +147,29 @@ def _compared(data: ReportData) -> Headline:
     return Headline(joined("{a} {b}", [told.sentence for told in each]), tuple(dict.fromkeys(facts))[:MOST_FACTS])
 
 
+ENOUGH = 4
+"""Repeats that a race of one is told to make."""
+
+
+def following(data: ReportData) -> Message | None:
+    """The command that runs the repeats of which an undecided verdict speaks."""
+    had = int(data.manifest.scenario_number("repeats", 1))
+    wanted = [more for found in data.comparisons if (more := _more(found, had)) is not None]
+    repeats = had + max(wanted, default=0)
+    command = extend_command(data.manifest, repeats) if wanted and repeats <= MOST_REPEATS else ""
+    return say("To go on to {repeats} repeats: `{command}`", repeats=repeats, command=command) if command else None
+
+
+def _more(found: Statistics, had: int) -> int | None:
+    """Further repeats that would probably decide between two; None where none are needed, or nobody knows."""
+    if found.verdict != "undecided":
+        return None
+    if found.reason == "one_repeat":
+        return ENOUGH - 1 if had == 1 else None
+    judged = [found.overall[key] for key in found.settings.headline if key in found.overall]
+    return min((one.further_repeats for one in judged if one.further_repeats is not None), default=None)
+
+
 def repeat_seconds(blocks: Sequence[BlockView], engines: Sequence[str]) -> float | None:
     """Seconds of one more repeat of all cells of these engines, by the blocks that there were; None without any."""
     found: dict[tuple[str, str], list[float]] = {}
@@ -166,7 +194,7 @@ def _limited(data: ReportData) -> list[Message]:
     limited = sum(bool(block.used and block.client and block.client.limited) for block in data.blocks)
     if not limited:
         return []
-    every = counted(len(data.blocks), "{count} block", "{count} blocks")
+    every = counted(block_count(data.blocks), "{count} block", "{count} blocks")
     return [
         say(
             "The load generator was the limit in {count} of {blocks}, which decide nothing.",
@@ -174,6 +202,11 @@ def _limited(data: ReportData) -> list[Message]:
             blocks=every,
         )
     ]
+
+
+def block_count(blocks: Sequence[BlockView]) -> int:
+    """How many blocks that is; several attempts at one are one block."""
+    return len({(block.engine, block.cell, block.repeat) for block in blocks})
 
 
 def _lost(data: ReportData) -> list[Message]:
@@ -205,7 +238,7 @@ def basis(data: ReportData) -> str | None:
         parts.append(say("only {some} of {all} cells count on every engine", some=cells, all=len(data.cells)))
     if data.failed_requests:
         parts.append(_failed(data))
-    return say("It rests on {parts}.", parts=joined("{a}; {b}", parts))
+    return say("It rests on {parts}. Brackets and ± are 95% intervals.", parts=joined("{a}; {b}", parts))
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -266,7 +299,10 @@ def notices(data: ReportData) -> list[Notice]:
         more = counted(len(limited) - len(told), "{count} block", "{count} blocks")
         found.append(
             Notice(
-                "bad", say("{more} more of {all} are client-limited. See “Validity”.", more=more, all=len(data.blocks))
+                "bad",
+                say(
+                    "{more} more of {all} are client-limited. See “Validity”.", more=more, all=block_count(data.blocks)
+                ),
             )
         )
     never = [

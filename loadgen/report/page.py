@@ -17,7 +17,7 @@ from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.cost_words import cost_section
 from loadgen.report.data import ReportData
 from loadgen.report.fairness import LONG
-from loadgen.report.headline import basis, caveat_text, headline, notices, tiles, verdict_text
+from loadgen.report.headline import basis, block_count, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
 from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, row_axis, verdict_tables
 
@@ -87,6 +87,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "tile_titles": TILE_TITLES,
         "row_axis": row_axis(data),
         "client_columns": CLIENT_COLUMNS,
+        "block_count": block_count(data.blocks),
         "engines": [{"name": e, "seat": i, "look": LOOKS[i]} for e, i in zip(data.engines, data.looks, strict=True)],
         "columns": data.columns,
         "load_axis": data.load_axis,
@@ -180,7 +181,7 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
         figures.append(
             {
                 "text": text.ratio(judged.ratio.estimate if judged.ratio else None),
-                "interval": text.ratio_interval(judged.ratio.ci95 if judged.ratio else None),
+                "interval": text.ratio_interval(judged.ratio.ci95, of=judged.ratio.estimate) if judged.ratio else "",
                 "mark": verdict_mark(judged.verdict, data.looks[0], data.looks[seat]) if judged.headline else None,
                 "verdict": (verdict_text if judged.headline else caveat_text)(judged, statistics),
             }
@@ -197,8 +198,8 @@ def prefill_rows(data: ReportData) -> list[dict[str, Any]]:
             "glyph": LOOKS[data.look(fit.engine)].glyph,
             "rate": rate_text(fit),
             "interval": text.interval(fit.ci95),
-            "fixed": text.number(fit.fixed_ms),
-            "fixed_interval": text.interval(fit.fixed_ci95),
+            "fixed": fixed_text(fit),
+            "fixed_interval": "" if _may_be_zero(fit) else text.interval(fit.fixed_ci95),
             "requests": text.count(len(fit.ttft_ms)),
             "load": f"{fit.load:g}",
             "repeats": fit.repeats,
@@ -210,6 +211,18 @@ def prefill_rows(data: ReportData) -> list[dict[str, Any]]:
 def rate_text(fit: PrefillFit) -> str:
     """A prefill rate; where TTFT may not grow with the prompt at all, no more than its least."""
     return text.number(fit.rate) if fit.least is None else say("at least {rate}", rate=text.number(fit.least))
+
+
+def fixed_text(fit: PrefillFit) -> str:
+    """A fixed time; where it may be none at all, no more than its most."""
+    if not _may_be_zero(fit) or fit.fixed_ci95 is None:
+        return text.number(fit.fixed_ms)
+    most = fit.fixed_ci95[1]
+    return say("at most {most}, maybe none", most=text.number(most)) if most > 0 else say("none found")
+
+
+def _may_be_zero(fit: PrefillFit) -> bool:
+    return fit.fixed_ci95 is not None and fit.fixed_ci95[0] <= 0
 
 
 def attention_rows(data: ReportData) -> list[dict[str, Any]]:

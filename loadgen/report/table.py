@@ -8,22 +8,19 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from loadgen.presentation.ascii import in_ascii
 from loadgen.presentation.language import ENGLISH, Language
-from loadgen.presentation.style import LOOKS, SIGNS, Mark, verdict_mark
+from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
 from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
 from loadgen.report.data import ReportData
 from loadgen.report.headline import headline, notices
-from loadgen.report.verdicts import VerdictTable, row_axis, verdict_tables
+from loadgen.report.verdicts import VerdictEntry, VerdictTable, row_axis, verdict_tables
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
 LEVEL_STYLES = {"bad": "bold red", "warn": "yellow", "info": "dim"}
-
-
-ASCII = {ord(sign): letter for sign, letter in zip("●■▲◆▼✚→×÷–−…“”≠≥·", 'o#^*v+>x/--~""!>.', strict=True)}
-"""What stands for our signs where a terminal has ASCII only; each is as wide as its sign."""
 
 
 class Plain:
@@ -37,11 +34,6 @@ class Plain:
         for part in self.parts:
             for segment in console.render(part, options):
                 yield Segment(in_ascii(segment.text), *segment[1:]) if options.ascii_only else segment
-
-
-def in_ascii(text: str) -> str:
-    """Text with ASCII for our own signs; what else there is becomes `?`."""
-    return text.replace(" ±", "+-").translate(ASCII).encode("ascii", "replace").decode()
 
 
 class TerminalTable:
@@ -68,6 +60,7 @@ class TerminalTable:
         parts += [
             self._text(found.sentence, "bold"),
             *(self._text(f"  {self.say.shown(fact)}") for fact in found.facts),
+            *([self._text(f"  {self.say.shown(found.following)}")] if found.following else []),
         ]
         yield Plain(*parts)
 
@@ -81,7 +74,7 @@ class TerminalTable:
         for metric in found.metrics:
             table.add_column(self.say.shown(metric), no_wrap=True)
         for row in found.rows:
-            cells = [_signed(entry.mark, entry.brief) for entry in row.entries]
+            cells = [_signed(entry) for entry in row.entries]
             table.add_row(self._text(row.words), *cells, style="bold" if row.cell is None else "")
         legend = Text(style="dim")
         for engine in (found.a, found.b):
@@ -146,7 +139,7 @@ class TerminalTable:
             sign = verdict_mark(judged.verdict, self.data.looks[0], self.data.looks[seat])
             found.append(f" {sign.sign}")
             found.style = "dim" if sign.look is None else LOOKS[sign.look].terminal
-        ends = ratio_interval(judged.ratio.ci95, fine=False)
+        ends = ratio_interval(judged.ratio.ci95, fine=False, of=judged.ratio.estimate)
         return found.append(f"\n{ends}", style="dim") if ends else found
 
     def _caption(self) -> Text:
@@ -193,8 +186,12 @@ def _figure(column: Column, entry: EngineCell) -> Text:
     return found.append(f"\n{ends}", style="dim") if ends else found
 
 
-def _signed(mark: Mark, figure: str) -> Text:
-    return Text(f"{mark.sign} {figure}", style="" if mark.look is None else LOOKS[mark.look].terminal)
+def _signed(entry: VerdictEntry) -> Text:
+    """A verdict's mark and figure; between them, where nobody won, the mark of who is ahead."""
+    text = Text(entry.mark.sign, style="" if entry.mark.look is None else LOOKS[entry.mark.look].terminal)
+    if entry.lead is not None and entry.lead.look is not None:
+        text.append(entry.lead.sign, style=LOOKS[entry.lead.look].terminal)
+    return text.append(f" {entry.brief}")
 
 
 def terminal_table(data: ReportData, language: Language = ENGLISH) -> TerminalTable:

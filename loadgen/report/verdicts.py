@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadgen.message import Message, counted, say
-from loadgen.presentation.headline import brief
+from loadgen.presentation.figures import brief, lead_mark
+from loadgen.presentation.headline import loads_words
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words
 from loadgen.report.data import ReportData
@@ -21,8 +22,10 @@ class VerdictEntry:
     """One metric's verdict."""
 
     mark: Mark
+    lead: Mark | None
+    """Of who is ahead, where that is undecided or does not matter."""
     brief: str
-    """By how much, and how sure that is, in ten characters at most."""
+    """By how much who is ahead is faster, and how sure that is, in ten characters at most."""
     text: Message
     """The whole verdict."""
     ratio: float | None
@@ -33,7 +36,7 @@ class VerdictEntry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VerdictRow:
-    """One cell's verdicts on the headline metrics; those over all cells have no cell."""
+    """One cell's verdicts on the headline metrics; those over several cells have no cell."""
 
     cell: str | None
     words: str
@@ -82,6 +85,7 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         ratio = judged.ratio
         return VerdictEntry(
             mark=verdict_mark(judged.verdict, *looks),
+            lead=lead_mark(judged, *looks),
             brief=brief(judged),
             text=verdict_text(judged, statistics),
             ratio=ratio.estimate if ratio else None,
@@ -93,6 +97,10 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
     if len(statistics.cells) > 1:
         overall = [entry(statistics.overall[key]) for key in keys]
         rows.append(VerdictRow(None, say("all cells"), verdict_mark(statistics.verdict, *looks), overall))
+    for load in statistics.loads:
+        entries = [entry(load.metrics[key]) for key in keys]
+        name = loads_words([(load.unit, f"{load.value:g}")])
+        rows.append(VerdictRow(None, say("all at {load}", load=name), verdict_mark(load.verdict, *looks), entries))
     cells = {cell.id: cell for cell in statistics.cells}
     for view in data.cells:
         cell = cells.get(view.id)
@@ -107,33 +115,48 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         family=family_words(statistics) if statistics.family else None,
         blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
         figures=say(
-            "The share is by how much the winner is faster, or else {b}, faster (+) or slower (-); what stands after ± "
-            "reaches to the farther end of its 95% interval.",
-            b=statistics.b,
+            "The share is by how much the engine whose mark stands there is faster than the other, decided or not; "
+            "± reaches to both ends of its 95% interval; where these are not as far from it, a range shows them."
         ),
         reasons=_reasons(statistics, keys),
     )
 
 
 def _reasons(statistics: Statistics, keys: Sequence[str]) -> list[tuple[str, Message]]:
-    """Each reason once for each metric."""
+    """Each reason once for each metric: of all cells, of those of each load, and of single cells."""
+    several = len(statistics.cells) > 1
+    told: list[tuple[str, str, str, str]] = [
+        (key, say("all cells"), one.verdict, one.reason)
+        for key in keys
+        for one in [statistics.overall[key]]
+        if several and one.verdict in ("undecided", "invalid")
+    ]
+    loads: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    for load in statistics.loads:
+        for key in keys:
+            one = load.metrics[key]
+            if one.verdict in ("undecided", "invalid"):
+                loads.setdefault((key, one.verdict, one.reason), []).append((load.unit, f"{load.value:g}"))
+    told += [
+        (key, say("all at {load}", load=loads_words(where)), verdict, reason)
+        for (key, verdict, reason), where in loads.items()
+    ]
     counts = Counter(
         (key, cell.metrics[key].verdict, cell.metrics[key].reason)
         for key in keys
         for cell in statistics.cells
         if cell.metrics[key].verdict in ("undecided", "invalid")
     )
+    told += [
+        (key, counted(count, "{count} cell", "{count} cells"), verdict, reason)
+        for (key, verdict, reason), count in counts.items()
+    ]
     return [
         (
             verdict_mark(verdict, 0, 0).sign,
-            say(
-                "{metric}, {cells}: {why}",
-                metric=metric_words(key),
-                cells=counted(count, "{count} cell", "{count} cells"),
-                why=why(reason, statistics),
-            ),
+            say("{metric}, {cells}: {why}", metric=metric_words(key), cells=where, why=why(reason, statistics)),
         )
-        for (key, verdict, reason), count in counts.items()
+        for key, where, verdict, reason in told
     ]
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from loadgen.errors import UserError
-from loadgen.machine import IN_CHECKOUT
+from loadgen.hosts.lock import held
+from loadgen.machine import by_make
 from loadgen.metrics.window import Cut
 from loadgen.record import RequestRecord
 from loadgen.runs.manifest import BlockFacts, Manifest, load_manifest, save_manifest
@@ -59,7 +59,7 @@ class RunFolder:
     @property
     def report_command(self) -> str:
         """The command that makes and shows its report."""
-        return f"make report RUN={self.path}" if IN_CHECKOUT else f"bakeoff report {self.path}"
+        return f"make report RUN={self.path}" if by_make() else f"bakeoff report {self.path}"
 
     @classmethod
     def create(cls, runs_dir: Path, manifest: Manifest) -> RunFolder:
@@ -78,22 +78,23 @@ class RunFolder:
         save_manifest(manifest, folder.manifest_path)
         return folder
 
+    @property
+    def measured_something(self) -> bool:
+        """Whether it holds any record."""
+        return self.records_path.stat().st_size > 0 if self.records_path.exists() else self.parquet_path.exists()
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for one writer. Raises UserError when another process writes it now."""
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path} is being written by another `bakeoff bench`: let it end first.") from None
+        with held(self.path / ".lock", f"A race that writes {self.path}", remove=True):
             yield
-        finally:
-            os.close(folder)
 
     @classmethod
     def find(cls, runs_dir: Path, run: str | None) -> RunFolder:
-        """Find a run by path or id, or the newest readable one. Raises UserError when there is none."""
+        """Find a run by path or id, or the newest readable one that measured something, if any did.
+
+        Raises UserError when there is none.
+        """
         if run is not None:
             for candidate in (Path(run), runs_dir / run):
                 if (candidate / MANIFEST).is_file():
@@ -103,11 +104,12 @@ class RunFolder:
             newest = ", ".join(path.name for path in known[-3:]) or "none"
             raise UserError(f"There is no run {run!r} (a run folder holds {MANIFEST}). Newest in {runs_dir}: {newest}.")
         if not known:
-            raise UserError(f"There is no run in {runs_dir} yet. Make one with `bakeoff bench --runs-dir {runs_dir}`.")
-        starts: dict[Path, float] = {}
+            command = "make bench" if by_make() else f"bakeoff bench --runs-dir {runs_dir}"
+            raise UserError(f"There is no run in {runs_dir} yet. Make one with `{command}`.")
+        starts: dict[Path, tuple[bool, float]] = {}
         for path in known:
             try:
-                starts[path] = load_manifest(path / MANIFEST).started_at
+                starts[path] = cls(path).measured_something, load_manifest(path / MANIFEST).started_at
             except UserError:
                 if len(known) == 1:
                     raise

@@ -13,9 +13,9 @@ from pydantic import Field, ValidationError, WrapValidator, field_validator
 from loadgen.client.verdict import ClientVerdict
 from loadgen.contention.reading import Contention
 from loadgen.errors import UserError
-from loadgen.files import write_file
+from loadgen.files import read_regular, write_file
 from loadgen.metrics.window import CutRule
-from loadgen.validation import Lenient, Words
+from loadgen.validation import Count, Lenient, LongName, Moment, Name, Words, wrong_value
 
 if TYPE_CHECKING:
     from loadgen.endpoints.endpoint import Endpoint
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from loadgen.scenario.cell import Cell
 
 SCHEMA_VERSION = 1
+MAX_BYTES = 32 << 20
+MAX_ENTRIES, MAX_ENGINES = 20_000, 64
+"""Of a manifest; one of 1,000 blocks has 2 MB."""
 
 BlockStatus = Literal["running", "complete", "interrupted", "failed"]
 RunStatus = Literal["running", "complete", "interrupted", "failed"]
@@ -40,13 +43,15 @@ def _unless_unreadable(value: object, read: Callable[[object], Any]) -> Any:
 class EngineFacts(Lenient):
     """One engine as it was raced."""
 
-    name: str
+    name: Name
     kind: str
     api: str
     base_url: str
     model: str
     version: str | None = None
     context_length: int | None = None
+    needs: dict[str, Any] = Field(default_factory=dict)
+    """What it needed of its requests, beside what is known of its kind; no header's value."""
     prompts: dict[str, Any] = Field(default_factory=dict)
     """How exact prompts were made: mode (ids or text), overhead tokens, where counts came from."""
     launch: dict[str, Any] = Field(default_factory=dict)
@@ -55,8 +60,10 @@ class EngineFacts(Lenient):
     @classmethod
     def of(cls, endpoint: Endpoint, recipe: PromptRecipe, launch: dict[str, Any] | None = None) -> EngineFacts:
         """Put down an endpoint, how prompts are made for it, and how it was launched; never its API key."""
-        known = cls.model_validate(endpoint, from_attributes=True)
-        return known.model_copy(update={"prompts": recipe.facts(), "launch": launch or {}})
+        plain = {
+            name: getattr(endpoint, name) for name in cls.model_fields if name not in ("needs", "prompts", "launch")
+        }
+        return cls(**plain, needs=endpoint.needs.told, prompts=recipe.facts(), launch=launch or {})
 
 
 class ParityFact(Lenient):
@@ -78,31 +85,31 @@ class ParityFact(Lenient):
 class BlockFacts(Lenient):
     """What became of one block. Its records carry `record_id` in their `block` field."""
 
-    id: str
-    record_id: str
+    id: LongName
+    record_id: LongName
     """`id`, with `.aN` behind it when this is the N-th attempt."""
-    engine: str
-    cell: str
-    repeat: int
-    attempt: int = 1
-    start: int | None = None
+    engine: Name
+    cell: Name
+    repeat: Count
+    attempt: Count = 1
+    start: Count | None = None
     """Which start of its engine it ran on, counted from 1 over the run; always 1 for endpoints that someone else
     starts. None where it never ran, or nobody counted."""
-    users: int
+    users: Count
     """Users of a closed loop; 0 in other loads."""
-    rate: float = 0.0
+    rate: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
     """Requests a second of an open loop; 0 in other loads."""
-    batch: int = 0
+    batch: Count = 0
     """Requests of each batch of a batch load; 0 in other loads."""
-    warmup_requests: int
-    measured_requests: int | None
-    arrivals: int | None = None
+    warmup_requests: Count
+    measured_requests: Count | None
+    arrivals: Count | None = None
     """Of an open loop's schedule that ends (a trace), how many it has."""
     status: BlockStatus = "running"
     reason: Words | None = None
-    started_at: float
+    started_at: Moment
     """Seconds since the Unix epoch."""
-    ended_at: float | None = None
+    ended_at: Moment | None = None
     ended_early: Words | None = None
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: Annotated[ClientVerdict | None, WrapValidator(_unless_unreadable)] = None
@@ -154,9 +161,9 @@ class BlockFacts(Lenient):
 class Session(Lenient):
     """One stretch of work on a run: a run that was stopped and resumed has several, with gaps between them."""
 
-    started_at: float
+    started_at: Moment
     """Seconds since the Unix epoch."""
-    ended_at: float | None = None
+    ended_at: Moment | None = None
     """None while it goes on; of a session that was killed, when it last wrote the manifest."""
     command: list[str] = Field(default_factory=list)
     git: dict[str, Any] = Field(default_factory=dict)
@@ -166,19 +173,19 @@ class Manifest(Lenient):
     """`manifest.json` of a run folder."""
 
     schema_version: int = SCHEMA_VERSION
-    run_id: str
+    run_id: Name
     source: Literal["bench", "web-ui"] = "bench"
     status: RunStatus = "running"
-    started_at: float
-    ended_at: float | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
     command: list[str] = Field(default_factory=list)
-    sessions: list[Session] = Field(default_factory=list)
+    sessions: list[Session] = Field(default_factory=list, max_length=MAX_ENTRIES)
     """Of a bench, in order; empty in manifests of before there were any."""
     scenario: dict[str, Any] = Field(default_factory=dict)
-    engines: list[EngineFacts] = Field(default_factory=list)
-    parity: list[ParityFact] = Field(default_factory=list)
-    blocks: list[BlockFacts] = Field(default_factory=list)
-    messages: list[Words] = Field(default_factory=list)
+    engines: list[EngineFacts] = Field(default_factory=list, max_length=MAX_ENGINES)
+    parity: list[ParityFact] = Field(default_factory=list, max_length=MAX_ENTRIES)
+    blocks: list[BlockFacts] = Field(default_factory=list, max_length=MAX_ENTRIES)
+    messages: list[Words] = Field(default_factory=list, max_length=MAX_ENTRIES)
     """What happened on the way, in words: engines that died, workers that were lost, an interrupt."""
     prometheus_url: str | None = None
     stack: dict[str, Any] = Field(default_factory=dict)
@@ -187,8 +194,12 @@ class Manifest(Lenient):
     packages: dict[str, str] = Field(default_factory=dict)
     git: dict[str, Any] = Field(default_factory=dict)
     clock: dict[str, Any] = Field(default_factory=dict)
-    alpha: float = 0.05
+    alpha: Annotated[float, Field(gt=1e-9, lt=1)] = 0.05
     """Level of its verdicts: less where a run was judged several times, see `until_decided`."""
+    looks: list[Count] = Field(default_factory=list, max_length=MAX_ENTRIES)
+    """Numbers of repeats at which it was or is to be judged; empty where that is once, at its end."""
+    resume: str = ""
+    """The command that goes on with it; empty where that is not known."""
     floor: dict[str, Any] | None = None
     """The load generator's own error on this host (`loadgen.client.floor.Floor`); None when it was not calibrated."""
 
@@ -230,13 +241,14 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
 def load_manifest(path: Path) -> Manifest:
     """Read a manifest. Raises UserError when it is missing or broken."""
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json(read_regular(path, MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist: {path.parent} is not a run folder.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        raise UserError(f"{path}: not a readable manifest: {where + ': ' if where else ''}{first['msg']}") from None
+        what = wrong_value(first) if where else first["msg"]
+        raise UserError(f"{path}: not a readable manifest: {where + ': ' if where else ''}{what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable manifest: {error}") from None
     if manifest.schema_version > SCHEMA_VERSION:

@@ -12,9 +12,10 @@ from typing import Any
 import polars as pl
 
 from loadgen.errors import UserError
-from loadgen.files import atomic_write, cannot_be_written
+from loadgen.files import atomic_write, cannot_be_written, open_regular
 from loadgen.record import FIELD_NAMES, RequestRecord
 from loadgen.runs.folder import JSONL, RunData, RunFolder
+from loadgen.runs.record_file import MAX_RECORDS
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("run_id", "block", "engine", "model", "cell", "api", "worker"), pl.String),
@@ -31,6 +32,9 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "http_status": pl.Int32,
     **dict.fromkeys(("error", "error_detail", "text"), pl.String),
 }
+
+
+MAX_BYTES = 4 << 30
 
 
 def write_parquet(folder: RunFolder, data: RunData | None = None) -> Path:
@@ -59,7 +63,11 @@ def write_parquet(folder: RunFolder, data: RunData | None = None) -> Path:
 def read_parquet(path: Path) -> list[RequestRecord]:
     """Read the records back. Raises UserError: it cannot be read, or holds something else."""
     try:
-        return [RequestRecord.from_dict(row) for row in pl.read_parquet(path).iter_rows(named=True)]
+        with open_regular(path, MAX_BYTES) as file:
+            if pl.scan_parquet(file).select(pl.len()).collect().item() > MAX_RECORDS:
+                raise ValueError(f"it has over {MAX_RECORDS} rows")
+            file.seek(0)
+            return [RequestRecord.from_dict(row) for row in pl.read_parquet(file).iter_rows(named=True)]
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         what = str(error).splitlines()[0]
         raise UserError(f"{path}: not a readable file of records: {what}. It goes with {JSONL}.") from None

@@ -6,15 +6,20 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import NoneType
+from typing import BinaryIO
 
 import orjson
 
 from loadgen.errors import UserError
+from loadgen.files import open_regular
 from loadgen.message import mark, say
 from loadgen.record import PER_EVENT, RequestRecord
+
+MAX_BYTES, MAX_LINE, MAX_RECORDS = 16 << 30, 32 << 20, 20_000_000
+"""What a file of records may have: far beyond what a race leaves, and an end all the same."""
 
 
 class RecordFile:
@@ -23,7 +28,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+        self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o644)
         self._mend_torn_end()
 
     def _mend_torn_end(self) -> None:
@@ -92,8 +97,8 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
     cut: dict[int, int] = {}
     """By position in `bad`, how many records came before a line that is cut off."""
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with open_regular(path, MAX_BYTES) as file:
+            for number, line in enumerate(_lines(file, path), start=1):
                 if not line.strip():
                     continue
                 try:
@@ -118,6 +123,17 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
         if before == len(records) or before == 0 or records[before - 1].block != records[before].block:
             bad[place] = dataclasses.replace(bad[place], torn=True)
     return records, bad
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of a file. Raises UserError for one that is no record of ours, however it goes on, or for too many."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE or number > MAX_RECORDS:
+            what = f"a line of more than {MAX_LINE >> 20} MiB" if len(line) > MAX_LINE else f"over {MAX_RECORDS} lines"
+            raise UserError(f"{path}:{number}: {what}: this is no file of request records.")
+        yield line
 
 
 KINDS: dict[str, tuple[type, ...]] = {

@@ -21,23 +21,29 @@ MACHINE = ("cpu", "cpus_usable", "memory_bytes", "gpus")
 """Facts of the host that make it another machine."""
 
 
-def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], command: list[str]) -> Manifest:
-    """Read a stopped run's manifest and begin a new session in it. Nothing is written yet.
+def reopen(
+    folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], command: list[str], extend: bool = False
+) -> Manifest:
+    """Read a run's manifest and begin a new session in it. Nothing is written yet.
 
     Args:
         folder: the run's.
         host: this machine (`machine.host_facts`).
         git: this checkout (`machine.git_facts`).
         command: the command line that resumes it.
+        extend: whether it gets further repeats, so that it may be complete.
 
     Raises:
-        UserError: it is complete, it is no bench's, or it was measured on another machine.
+        UserError: it is complete and gets no more, it is no bench's, or it was measured on another machine.
     """
     manifest = load_manifest(folder.manifest_path)
     if manifest.source != "bench" or not manifest.scenario:
         raise UserError(f"{folder.path} was not made by `bakeoff bench`: only such a run can be resumed.")
-    if manifest.status == "complete":
-        raise UserError(f"{folder.path} is complete: nothing to resume. See it with `{folder.report_command}`.")
+    if manifest.status == "complete" and not extend:
+        raise UserError(
+            f"{folder.path} is complete: nothing to resume. See it with `{folder.report_command}`, or go on with more "
+            "repeats: --repeats N or --until-decided."
+        )
     for fact in MACHINE:
         if manifest.host.get(fact) != host.get(fact):
             raise UserError(
@@ -71,6 +77,16 @@ def reopen(folder: RunFolder, *, host: dict[str, Any], git: dict[str, Any], comm
     manifest.sessions = [*former, Session(started_at=began, command=command, git=git)]
     manifest.status, manifest.ended_at = "running", None
     return manifest
+
+
+def extend_command(manifest: Manifest, repeats: int) -> str:
+    """The command that goes on with a run to so many repeats; empty where it is not known."""
+    if not manifest.resume:
+        return ""
+    option = f"--repeats {repeats}"
+    return (
+        f'{manifest.resume} ARGS="{option}"' if manifest.resume.startswith("make ") else f"{manifest.resume} {option}"
+    )
 
 
 def find_scenario(name_or_path: str) -> Scenario:

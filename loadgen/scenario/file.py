@@ -11,13 +11,20 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from loadgen.errors import UserError
+from loadgen.files import read_regular
 from loadgen.scenario.model import OPEN_LOOP_WARMUP, Scenario
 from loadgen.scenario.trace import read_trace
 from loadgen.validation import wrong_value
 
 SHIPPED = Path(__file__).parent / "shipped"
+MAX_BYTES, MAX_VALUES, MAX_DEPTH = 256 << 10, 10_000, 30
+MAX_TOLD = 20
+"""Mistakes of one file."""
+TOO_DEEP = f"not a scenario: it is nested deeper than {MAX_DEPTH}"
+TOO_MANY = f"not a scenario: it has more than {MAX_VALUES:,} values"
 NO_TEXT = "is no text file. Give a scenario's .yaml file or a run's folder."
 
 
@@ -37,7 +44,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     if name_or_path in known:
         path = SHIPPED / f"{name_or_path}.yaml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path if path.is_dir() else path.resolve(), MAX_BYTES)
     except IsADirectoryError:
         text = f"{path} is a folder, and no run's; give a scenario file or one of: {', '.join(known)}."
         raise UserError(text) from None
@@ -56,17 +63,8 @@ def load_scenario(name_or_path: str) -> Scenario:
         raise UserError(f"{name_or_path!r} cannot be read: it is no file's name.") from None
     if "\0" in text:
         raise UserError(f"{path} {NO_TEXT}")
-    try:
-        document = YAML(typ="rt").load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(
-            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-        ) from None
-    except Exception as error:
-        # The library raises bare errors for some values (`2001-99-99`, `!!int x`, a bottomless nest).
-        raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
+    document = _parse(path, text)
+    _check_size(path, document)
     if not isinstance(document, dict):
         raise UserError(f"{path}:1: a scenario is a mapping of keys such as `name:` and `prompt_tokens:`")
     _read_trace(path, document)
@@ -74,7 +72,55 @@ def load_scenario(name_or_path: str) -> Scenario:
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(path, document, item) for item in error.errors())) from None
+        mistakes = error.errors()
+        told = [_explain(path, document, item) for item in mistakes[:MAX_TOLD]]
+        more = [f"{path}: and {len(mistakes) - MAX_TOLD} more mistakes"] if len(mistakes) > MAX_TOLD else []
+        raise UserError("\n".join(told + more)) from None
+
+
+def _parse(path: Path, text: str) -> Any:
+    """The file's document. Raises UserError for what is no YAML, or deep or large beyond any scenario."""
+    # The library builds a document by recursion, and looks at each open bracket for each word: events first.
+    depth = values = 0
+    try:
+        for event in YAML(typ="rt").parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            values += isinstance(event, ScalarEvent | AliasEvent | CollectionStartEvent)
+            if depth > MAX_DEPTH or values > MAX_VALUES:
+                break
+        else:
+            return YAML(typ="rt").load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(
+            f"{where}: not valid YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from None
+    except Exception as error:
+        # The library raises bare errors for some values (`2001-99-99`, `!!int x`).
+        raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
+    raise UserError(f"{path}: {TOO_DEEP if depth > MAX_DEPTH else TOO_MANY}")
+
+
+def _check_size(path: Path, document: Any) -> None:
+    """Raise UserError for what aliases make larger than any scenario, or endless: counted, not unfolded."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any, depth: int) -> int:
+        if not isinstance(node, dict | list | set | tuple):
+            return 1
+        known = sizes.get(id(node))
+        if known == 0 or depth > MAX_DEPTH:
+            raise UserError(f"{path}: {TOO_DEEP}, or an alias holds itself")
+        if known is None:
+            sizes[id(node)] = 0  # while it is counted
+            inner = [*node.keys(), *node.values()] if isinstance(node, dict) else node
+            known = sizes[id(node)] = 1 + sum(size(each, depth + 1) for each in inner)
+        if known > MAX_VALUES:
+            raise UserError(f"{path}: {TOO_MANY}, with its aliases")
+        return known
+
+    size(document, 0)
 
 
 def _explain(path: Path, document: Any, item: Any) -> str:
@@ -91,7 +137,9 @@ def _explain(path: Path, document: Any, item: Any) -> str:
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
         message = f"unknown key; {hint}"
-    return f"{path}:{line + 1}: {'`' + key + '`: ' if key else ''}{message}"
+    # A key that is missing at the top has no line.
+    where = path if item["type"] == "missing" and len(location) == 1 else f"{path}:{line + 1}"
+    return f"{where}: {'`' + key + '`: ' if key else ''}{message}"
 
 
 def _line_of(document: Any, location: Sequence[str | int]) -> int:
@@ -128,10 +176,17 @@ def _find_questions(path: Path, document: Any) -> None:
 def _read_trace(path: Path, document: Any) -> None:
     """Put what is known of a trace in the place of its file's name, and what follows from it. Raises UserError."""
     load = document.get("load")
-    if not isinstance(load, dict) or not isinstance(load.get("trace"), str):
+    given = load.get("trace") if isinstance(load, dict) else None
+    if not isinstance(load, dict) or given is None:
         return
-    file = path.parent / load["trace"]
-    facts = read_trace(file).facts(str(file.resolve()))
+    named = {"file": given} if isinstance(given, str) else given
+    if not isinstance(named, dict) or not set(named) <= {"file", "rebase"} or not isinstance(named.get("file"), str):
+        if isinstance(named, dict) and "digest" in named:
+            return  # what a run keeps of one
+        line = _line_of(document, ["load", "trace"]) + 1
+        raise UserError(f"{path}:{line}: `load.trace`: give a file's name, or {{file: NAME, rebase: true}}")
+    file, rebase = path.parent / named["file"], named.get("rebase") is True
+    facts = read_trace(file, rebase=rebase).facts(str(file.resolve()), rebase=rebase)
     load["trace"] = facts.model_dump()
     for key, mean in (("prompt_tokens", facts.prompt_tokens), ("output_tokens", facts.output_tokens)):
         if mean is not None and key in document:

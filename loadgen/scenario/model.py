@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from loadgen.engines.needs import Placed
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.cost import Cost
 from loadgen.scenario.quality import Quality
 from loadgen.scenario.serving import Serving
-from loadgen.scenario.shapes import Conversation, Positive, Step, TraceFacts
+from loadgen.scenario.shapes import MOST, Conversation, Positive, Step, TraceFacts
 from loadgen.scenario.threshold import OF_BATCHES, parse_threshold
 from loadgen.stream.timeouts import Timeouts
 from loadgen.validation import Strict
@@ -23,6 +24,9 @@ from loadgen.validation import Strict
 __all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario"]
 
 OPEN_LOOP_WARMUP = 10
+MAX_BLOCKS = 5000
+"""Of each engine: at ten seconds a block, more than half a day."""
+Tokens = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class Load(Strict):
@@ -33,7 +37,7 @@ class Load(Strict):
     has it, on an absolute schedule, whatever became of the earlier ones.
     """
 
-    concurrency: list[Positive] = Field(default_factory=list)
+    concurrency: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(default_factory=list)
     batch: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
         default_factory=list, description="requests sent at the same instant, the next when all have ended"
     )
@@ -91,12 +95,19 @@ class Scenario(Strict):
 
     name: Annotated[str, AfterValidator(_name)]
     question: str = Field(min_length=1, description="which question this scenario answers")
-    engines: list[str] = Field(default_factory=list, description="seats A and B of the stack; none: all it has")
+    engines: list[str] = Field(
+        default_factory=list,
+        description="seats A and B of the stack; none: all it has; or endpoints, mappings with `name`, `url` and what "
+        "they need",
+    )
+    endpoints: dict[str, Placed] = Field(default_factory=dict, description="of those in `engines` that have a `url`")
     model: str | None = None
-    prompt_tokens: list[Positive] = Field(min_length=1)
-    output_tokens: list[Positive] = Field(min_length=1)
+    prompt_tokens: list[Tokens] = Field(min_length=1)
+    output_tokens: list[Tokens] = Field(min_length=1)
     load: Load = Load()
-    requests: Positive = Field(description="measured requests of each block; of a batch load the next whole batch")
+    requests: Annotated[int, Field(ge=1, le=MOST)] = Field(
+        description="measured requests of each block; of a batch load the next whole batch"
+    )
     warmup_requests: int | None = Field(
         default=None,
         ge=0,
@@ -111,11 +122,16 @@ class Scenario(Strict):
     slo: Slo | None = Field(default=None, description="what goodput is counted by")
     margin: float = Field(default=0.02, ge=0, lt=1, description="differences up to this share do not matter")
     max_error_share: float = Field(default=0.01, ge=0, le=1, description="a block with more failed requests is invalid")
+    allow_short_output: bool = Field(
+        default=False,
+        description="an answer shorter than asked for is no error; what depends on length is then not compared between "
+        "engines whose answers differ in it",
+    )
     find_capacity: FindCapacity | None = Field(
         default=None, description="in place of a load: search the highest at which the SLO holds"
     )
     max_context: Positive | None = Field(default=None, description="cells that need more tokens are left out")
-    repeats: Positive = 1
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     between_blocks: Literal["restart", "keep"] = Field(
         default="restart",
         description="restart: one engine at a time, started afresh for each of its turns; keep: all stay up, where "
@@ -135,8 +151,34 @@ class Scenario(Strict):
         default_factory=list, description="thresholds that decide the exit code, such as `ttft.p95 > +5%`"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _placed(cls, given: Any) -> Any:
+        """Endpoints stand in `engines` and are kept apart, with the others' names."""
+        engines = given.get("engines") if isinstance(given, dict) else None
+        if not isinstance(engines, list) or not any(isinstance(engine, dict) for engine in engines):
+            return given
+        names, placed = [], dict(given.get("endpoints") or {})
+        for engine in engines:
+            if isinstance(engine, dict):
+                name = engine.get("name")
+                if not isinstance(name, str) or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+                    raise ValueError("`engines`: an endpoint needs a `name` and a `url`")
+                placed[name] = {key: value for key, value in engine.items() if key != "name"}
+                names.append(name)
+            else:
+                names.append(engine)
+        return {**given, "engines": names, "endpoints": placed}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        loads = max(1, len(self.load.concurrency) + len(self.load.batch) + len(self.load.rate))
+        cells = len(self.prompt_tokens) * len(self.output_tokens) * max(1, len(self.shared_prefix)) * loads
+        if cells * self.repeats > MAX_BLOCKS:
+            raise ValueError(
+                f"`prompt_tokens`: {cells:,} cells by {self.repeats:,} repeats are {cells * self.repeats:,} blocks of "
+                f"each engine, and a race has {MAX_BLOCKS:,} at most: list fewer lengths or loads, or repeat them less"
+            )
         for field in ("engines", "prompt_tokens", "output_tokens", "shared_prefix"):
             values = getattr(self, field)
             if len(set(values)) != len(values):
@@ -288,6 +330,11 @@ class Scenario(Strict):
         if self.load.rate or self.load.trace is not None or searched:
             return OPEN_LOOP_WARMUP
         return self.conversation.turns if self.conversation is not None else 1
+
+    def with_repeats(self, repeats: int) -> dict[str, int]:
+        """Repeats, and starts in the proportion that they have to them."""
+        starts = max(1, self.starts * repeats // self.repeats) if self.starts > 1 else 1
+        return {"repeats": repeats, "starts": starts}
 
     def blocks(self, engines: Sequence[str], repeats: Iterable[int] | None = None) -> Iterator[Block]:
         """Yield the blocks in the order they run: A B, B A, then the mirror B A, A B, and so on.

@@ -35,9 +35,16 @@ class Serving(Strict):
     gpu_memory_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="share of each GPU's memory that the engine may take"
     )
+    kv_cache_tokens: Positive | None = Field(
+        default=None,
+        description="tokens that the KV cache holds; the one size of memory that is the same for all engines",
+    )
     prefix_caching: bool | None = Field(default=None, description="whether a prompt may profit from an earlier one")
     chunked_prefill: bool | None = Field(default=None, description="whether a prompt may be cut over several steps")
     cuda_graphs: bool | None = Field(default=None, description="whether steps may be replayed as CUDA graphs")
+    async_scheduling: bool | None = Field(
+        default=None, description="whether a step is planned while the one before is computed"
+    )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(default=None, description="of sampling")
 
     @model_validator(mode="after")
@@ -49,6 +56,11 @@ class Serving(Strict):
             raise ValueError(
                 f"`max_tokens_per_step` must be at least `max_model_length` ({length}) without chunked prefill: "
                 "a whole prompt is one step then"
+            )
+        if self.kv_cache_tokens is not None and self.kv_cache_tokens < max(length or 1, self.kv_block_size or 1):
+            raise ValueError(
+                f"`kv_cache_tokens` must be at least `max_model_length` ({length}) and one block: "
+                "the cache has to hold the longest sequence"
             )
         return self
 

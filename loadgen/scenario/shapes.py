@@ -12,6 +12,8 @@ from loadgen.validation import Strict
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Positive = Annotated[int, Field(ge=1)]
+MOST = 10_000_000
+"""Tokens of a request, or requests of a block, at most."""
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
@@ -117,6 +119,7 @@ class TraceFacts(Strict):
     """What a scenario holds of a trace; the arrivals themselves are kept in the run folder."""
 
     file: str
+    rebase: bool = Field(default=False, description="the first arrival is the start, whatever its `t`")
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     """Beginning of the SHA-256 of what is replayed."""
     requests: Annotated[int, Field(ge=2)]

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
-from loadgen.files import atomic_write, cannot_be_written
-from loadgen.scenario.shapes import TraceFacts
+from loadgen.files import atomic_write, cannot_be_written, read_lines
+from loadgen.message import say
+from loadgen.scenario.shapes import MOST, TraceFacts
 
 MAX_ARRIVALS = 50_000
 """A trace travels to every worker within its plan."""
-MAX_TOKENS = 10_000_000
+MAX_BYTES, MAX_LINE = 64 << 20, 10_000
+LATE_NS = 1_000_000_000
+LATE_SHARE = 0.1
+"""A first arrival later than both, the one as a share of what follows, is told."""
 TRACE_FILE = "trace.jsonl"
 """Its name in a run folder."""
 
@@ -39,6 +43,19 @@ class Trace:
         """Beginning of the SHA-256 of the content, however the file is written."""
         return hashlib.sha256(json.dumps(dataclasses.astuple(self)).encode()).hexdigest()[:8]
 
+    @property
+    def note(self) -> str:
+        """What is to be said of a trace that is cut from the middle of a longer one, or is one burst; else empty."""
+        first, last = self.arrivals_ns[0], self.arrivals_ns[-1]
+        if first > LATE_NS and first > LATE_SHARE * (last - first):
+            seconds = f"{first / 1e9:g}"
+            return say(
+                "nothing is sent for {seconds} s, until its first arrival, unless with `rebase`", seconds=seconds
+            )
+        if first == last:
+            return say("all its {count} arrivals are at one moment", count=len(self.arrivals_ns))
+        return ""
+
     def measured(self, requests: int | None, warmup: int) -> int:
         """How many of its requests are measured, when `requests` are asked for. Raises UserError when it has none."""
         arrivals = len(self.arrivals_ns)
@@ -46,12 +63,13 @@ class Trace:
             raise UserError(f"The trace has {arrivals} arrivals, and {warmup} are for warm-up: ask for fewer of these.")
         return min(requests or arrivals, arrivals - warmup)
 
-    def facts(self, file: str) -> TraceFacts:
+    def facts(self, file: str, *, rebase: bool = False) -> TraceFacts:
         """What a scenario holds of it."""
         count = len(self.arrivals_ns)
         totals = [prompt + output for prompt, output in zip(self.prompt_tokens, self.output_tokens, strict=True)]
         return TraceFacts(
             file=file,
+            rebase=rebase,
             digest=self.digest,
             requests=count,
             rate=self.rate,
@@ -61,34 +79,32 @@ class Trace:
         )
 
 
-def read_trace(path: Path) -> Trace:
+def read_trace(path: Path, *, rebase: bool = False) -> Trace:
     """Read a `.jsonl` file: objects whose `t` is seconds after the start, ascending.
 
-    All may have `prompt_tokens` and `output_tokens` too, or none has.
+    All may have `prompt_tokens` and `output_tokens` too, or none has. `rebase`: the first arrival is the start.
 
     Raises:
         UserError: the file cannot be read, a line is wrong (with its number), or it is too long.
     """
     arrivals: list[int] = []
     lengths: list[tuple[int, int]] = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                at, length = _arrival(line, f"{path}:{number}")
-                if arrivals and at < arrivals[-1]:
-                    raise UserError(f"{path}:{number}: `t` must be seconds after the start, in ascending order")
-                if arrivals and (length is None) != (not lengths):
-                    raise UserError(f"{path}:{number}: all lines give `prompt_tokens` and `output_tokens`, or none")
-                if len(arrivals) == MAX_ARRIVALS:
-                    raise UserError(f"{path}:{number}: a trace may have {MAX_ARRIVALS} arrivals: cut it into parts")
-                arrivals.append(at)
-                lengths += [length] if length is not None else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if len(arrivals) < 2 or arrivals[-1] == 0:
+    for number, line in read_lines(
+        path, 'Give a trace of {"t": seconds} lines, plain or gzipped.', MAX_BYTES, MAX_LINE
+    ):
+        at, length = _arrival(line, f"{path}:{number}")
+        if arrivals and at < arrivals[-1]:
+            raise UserError(f"{path}:{number}: `t` must be seconds after the start, in ascending order")
+        if arrivals and (length is None) != (not lengths):
+            raise UserError(f"{path}:{number}: all lines give `prompt_tokens` and `output_tokens`, or none")
+        if len(arrivals) == MAX_ARRIVALS:
+            raise UserError(f"{path}:{number}: a trace may have {MAX_ARRIVALS} arrivals: cut it into parts")
+        arrivals.append(at)
+        lengths += [length] if length is not None else []
+    if len(arrivals) < 2:
         raise UserError(f"{path}: a trace needs two arrivals or more")
+    if rebase:
+        arrivals = [at - arrivals[0] for at in arrivals]
     prompts, outputs = tuple(prompt for prompt, _ in lengths), tuple(output for _, output in lengths)
     return Trace(tuple(arrivals), prompts, outputs)
 
@@ -105,7 +121,7 @@ def _arrival(line: str, where: str) -> tuple[int, tuple[int, int] | None]:
     given = [entry.get(key) for key in ("prompt_tokens", "output_tokens")]
     if given == [None, None]:
         return round(at * 1e9), None
-    if not all(type(value) is int and 1 <= value <= MAX_TOKENS for value in given):
+    if not all(type(value) is int and 1 <= value <= MOST for value in given):
         raise UserError(f"{where}: `prompt_tokens` and `output_tokens` must both be whole numbers of 1 or more")
     return round(at * 1e9), (given[0], given[1])
 
@@ -120,12 +136,13 @@ def write_trace(trace: Trace, path: Path) -> None:
     atomic_write(path, "".join(json.dumps({"t": at / 1e9, **rest}) + "\n" for at, rest in arrivals))
 
 
-def keep_trace(facts: TraceFacts, folder: Path) -> None:
+def keep_trace(facts: TraceFacts, folder: Path) -> Trace:
     """Put what a scenario replays into its run folder: there Locust's master finds it. Raises UserError."""
-    trace = read_trace(Path(facts.file))
+    trace = read_trace(Path(facts.file), rebase=facts.rebase)
     if trace.digest != facts.digest:
         raise UserError(f"{facts.file} has changed since the scenario was read: start again.")
     try:
         write_trace(trace, folder / TRACE_FILE)
     except OSError as error:
         raise cannot_be_written(folder / TRACE_FILE, error) from None
+    return trace

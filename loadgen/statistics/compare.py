@@ -10,10 +10,11 @@ from typing import Any
 from loadgen.statistics import holm
 from loadgen.statistics.drift import notable
 from loadgen.statistics.interval import Spread, from_log
-from loadgen.statistics.measure import Measured, measure, pair
-from loadgen.statistics.metrics import METRICS, CellSample, Metric
+from loadgen.statistics.lengths import depends_on_length, length_differs, not_compared
+from loadgen.statistics.measure import Measured, Pairs, measure, pair
+from loadgen.statistics.metrics import METRICS, CellSample, Load, Metric
 from loadgen.statistics.mixture import Mixture
-from loadgen.statistics.overall import Mean, mean_over_cells
+from loadgen.statistics.overall import Mean, groups_of, mean_over_cells
 from loadgen.statistics.pooling import share
 from loadgen.statistics.power import detectable, further_repeats
 from loadgen.statistics.result import (
@@ -23,6 +24,7 @@ from loadgen.statistics.result import (
     Estimate,
     Judged,
     LeftOut,
+    LoadResult,
     Overall,
     Reason,
     Settings,
@@ -33,8 +35,8 @@ from loadgen.statistics.result import (
 from loadgen.statistics.starts import units
 from loadgen.statistics.verdict import Evidence, Judgement, combine, judge
 
-Key = tuple[str | None, str]
-"""Cell and metric of a comparison; None for the one over all cells."""
+Key = tuple[str | Load | None, str]
+"""Cell and metric of a comparison; a load for the one over its cells, None for the one over all."""
 LARGEST_DETECTABLE = math.log(10)
 MORE_WOULD_DECIDE: frozenset[Reason] = frozenset({"one_repeat", "too_noisy", "multiplicity"})
 
@@ -62,28 +64,50 @@ def compare(
     paired = {cell.id: pair(cell) for cell in cells}
     if len(paired) < len(cells):
         raise ValueError("two cells have the same id")
+    found, means, starts = measure_together(cells, metrics, paired)
+    load_of = {cell.id: cell.load for cell in cells}
+    left_out = {cell: pairs.left_out for cell, pairs in paired.items()}
+    return conclude(a, b, left_out, load_of, found, means, settings, metrics, starts)
+
+
+def measure_together(
+    cells: Sequence[CellSample], metrics: Sequence[Metric], paired: Mapping[str, Pairs] | None = None
+) -> tuple[dict[Key, Measured], dict[Key, Mean], int]:
+    """Each metric in each cell with the scatter that cells share, its means over cells, and the independent starts."""
+    paired = paired or {cell.id: pair(cell) for cell in cells}
     known = units(cells)
     found: dict[Key, Measured] = {
         (cell, metric.key): measure(metric, pairs.blocks, known.of_repeat)
         for cell, pairs in paired.items()
         for metric in metrics
     }
-    means = {}
+    found |= {
+        (cell, metric.key): not_compared(found[cell, metric.key])
+        for cell in length_differs(cells)
+        for metric in metrics
+        if depends_on_length(metric)
+    }
+    means: dict[Key, Mean] = {}
     names = sorted(paired)  # so that the order of cells changes no digit
+    load_of = {cell.id: cell.load for cell in cells}
+    loads = [load_of[name] for name in names]
+    groups = groups_of(loads)
     for metric in metrics:
         own = [found[cell, metric.key] for cell in names]
-        shared, means[metric.key] = share(own, mean_over_cells(own), known.starts)
+        apart = {load: mean_over_cells([own[place] for place in places]) for load, places in groups.items()}
+        shared, together = share(own, loads, apart, known.starts)
         found |= {(cell, metric.key): one for cell, one in zip(names, shared, strict=True)}
-    left_out = {cell: pairs.left_out for cell, pairs in paired.items()}
-    return conclude(a, b, left_out, found, means, settings, metrics, known.starts)
+        means |= {(load, metric.key): mean for load, mean in together.items()}
+    return found, means, known.starts
 
 
 def conclude(
     a: str,
     b: str,
     cells: Mapping[str, list[LeftOut]],
+    loads: Mapping[str, Load | None],
     found: Mapping[Key, Measured],
-    means: Mapping[str, Mean],
+    means: Mapping[Key, Mean],
     settings: Settings,
     metrics: Sequence[Metric],
     starts: int = 1,
@@ -94,8 +118,9 @@ def conclude(
         a: name of the engine that ratios are taken against.
         b: name of the other.
         cells: the blocks that each cell leaves out.
+        loads: the load of each cell.
         found: each metric in each cell.
-        means: each metric over all cells.
+        means: each metric over all cells, and over those of single loads.
         settings: what the verdicts go by.
         metrics: what is compared.
         starts: independent starts of both engines.
@@ -110,12 +135,20 @@ def conclude(
         )
         for cell, left_out in cells.items()
     ]
-    overall = {
-        metric.key: judging.overall(
-            metric, means[metric.key], [(found[cell.id, metric.key], cell.metrics[metric.key]) for cell in results]
-        )
-        for metric in metrics
-    }
+
+    def wide(load: Load | None) -> dict[str, Overall]:
+        chosen = [cell for cell in results if load is None or loads[cell.id] == load]
+        return {
+            metric.key: judging.overall(
+                (load, metric.key),
+                metric,
+                means[load, metric.key],
+                [(found[cell.id, metric.key], cell.metrics[metric.key]) for cell in chosen],
+            )
+            for metric in metrics
+        }
+
+    overall = wide(None)
     verdict, reason = combine(_headline(overall, settings))
     return Statistics(
         a=a,
@@ -123,17 +156,26 @@ def conclude(
         settings=settings,
         scope="starts" if starts > 1 else "processes",
         starts=starts,
-        scatter="shared" if any(means[key].scatter == "shared" for key in settings.headline if key in means) else "own",
+        scatter="shared" if any(one.scatter == "shared" for one in _chosen(overall, settings)) else "own",
         family=len(judging.adjusted),
         verdict=verdict,
         reason=reason,
         overall=overall,
+        loads=[
+            _load(load, wide(load), settings)
+            for load in dict.fromkeys(load for load, _ in means)
+            if isinstance(load, Load)
+        ],
         cells=results,
     )
 
 
+def _chosen(judged: Mapping[str, Judged], settings: Settings) -> list[Judged]:
+    return [judged[key] for key in settings.headline if key in judged]
+
+
 def _headline(judged: Mapping[str, Judged], settings: Settings) -> list[Judgement]:
-    return [(judged[key].verdict, judged[key].reason) for key in settings.headline if key in judged]
+    return [(one.verdict, one.reason) for one in _chosen(judged, settings)]
 
 
 def _cell(cell: str, left_out: list[LeftOut], metrics: dict[str, Comparison], settings: Settings) -> CellResult:
@@ -141,16 +183,21 @@ def _cell(cell: str, left_out: list[LeftOut], metrics: dict[str, Comparison], se
     return CellResult(id=cell, verdict=verdict, reason=reason, metrics=metrics, left_out=left_out)
 
 
-def _tests(found: Mapping[Key, Measured], means: Mapping[str, Mean], settings: Settings) -> dict[Key, float]:
+def _load(load: Load, metrics: dict[str, Overall], settings: Settings) -> LoadResult:
+    verdict, reason = combine(_headline(metrics, settings))
+    return LoadResult(unit=load.unit, value=load.value, verdict=verdict, reason=reason, metrics=metrics)
+
+
+def _tests(found: Mapping[Key, Measured], means: Mapping[Key, Mean], settings: Settings) -> dict[Key, float]:
     """The p-values of the family: the headline metrics of each cell, and their means over two cells or more."""
     tests: dict[Key, float] = {
         (cell, key): one.ratio.p_value
         for (cell, key), one in found.items()
         if key in settings.headline and one.problem is None and len(one.units) > 1 and one.ratio is not None
     }
-    for key, mean in means.items():
+    for (load, key), mean in means.items():
         if key in settings.headline and mean.cells > 1 and mean.ratio is not None:
-            tests[None, key] = mean.ratio.p_value
+            tests[load, key] = mean.ratio.p_value
     return tests
 
 
@@ -160,8 +207,9 @@ class _Judging:
     def __init__(self, settings: Settings, tests: Mapping[Key, float]) -> None:
         values = list(tests.values())
         self.settings = settings
-        self.adjusted = dict(zip(tests, holm.adjusted(values).tolist(), strict=True))
-        self.levels = dict(zip(tests, holm.levels(values, settings.alpha).tolist(), strict=True))
+        weights = holm.shares([not isinstance(place, str) for place, _ in tests])
+        self.adjusted = dict(zip(tests, holm.adjusted(values, weights).tolist(), strict=True))
+        self.levels = dict(zip(tests, holm.levels(values, settings.alpha, weights).tolist(), strict=True))
 
     def cell(self, cell: str, metric: Metric, one: Measured) -> Comparison:
         """The verdict on one metric in one cell."""
@@ -192,8 +240,8 @@ class _Judging:
             drift=self._drift(one, claimed=judged["verdict"] in ("a", "b")),
         )
 
-    def overall(self, metric: Metric, mean: Mean, cells: Sequence[tuple[Measured, Comparison]]) -> Overall:
-        """The verdict on one metric over all cells; of a single one, its own."""
+    def overall(self, key: Key, metric: Metric, mean: Mean, cells: Sequence[tuple[Measured, Comparison]]) -> Overall:
+        """The verdict on one metric over several cells; of a single one, its own."""
         counts: dict[Verdict, int] = dict(Counter(comparison.verdict for _, comparison in cells))
         several = [(one, comparison) for one, comparison in cells if one.ratio is not None and len(one.units) > 1]
         counting = [(one, comparison) for one, comparison in several if not one.problem]
@@ -207,7 +255,7 @@ class _Judging:
             repeats=mean.repeats,
             units=mean.units,
             ratio=mean.ratio,
-            p_value=self.adjusted.get((None, metric.key), mean.ratio.p_value if mean.ratio else 1.0),
+            p_value=self.adjusted.get(key, mean.ratio.p_value if mean.ratio else 1.0),
             problem=_shared_problem([one for one, _ in cells]),
             within_floor=bool(floors) and all(within for within, _ in floors),
             below_floor=bool(floors) and all(below for _, below in floors),
@@ -215,7 +263,7 @@ class _Judging:
             order_bias=mean.order_bias,
             event_bias=sum(one.event_bias for one, _ in counting) / len(counting) if counting else 0.0,
         )
-        judged = self._judged((None, metric.key), metric, evidence, mean)
+        judged = self._judged(key, metric, evidence, mean)
         return Overall(**judged, cells=mean.cells, verdicts=counts)
 
     def _judged(self, key: Key, metric: Metric, evidence: Evidence, one: Measured | Mean) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def pair(cell: CellSample) -> Pairs:
                 raise ValueError(f"{cell.id}: two valid blocks of engine {side} in repeat {block.repeat}")
             else:
                 valid[side][block.repeat] = block
+    # An attempt that another one made up for is no block that is missing.
+    left_out = [block for block in left_out if block.repeat not in valid[block.engine]]
     both = sorted(valid["a"].keys() & valid["b"].keys())
     for side, found in valid.items():
         left_out += [LeftOut(engine=side, repeat=repeat, reason=None) for repeat in sorted(found.keys() - set(both))]
@@ -88,7 +90,7 @@ class Measured:
     @property
     def log_ratio(self) -> float | None:
         """log(b / a), also where it has no interval."""
-        if self.figures is None or min(self.figures) <= 0:
+        if self.figures is None or min(self.figures) <= 0 or self.problem == "answer_lengths":
             return None
         return math.log(self.figures[1]) - math.log(self.figures[0])
 

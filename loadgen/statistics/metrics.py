@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,15 @@ class BlockSample:
     """Logarithm of TPOT over the true time a token, if the first event holds as many tokens as events do on average."""
 
 
+class Load(NamedTuple):
+    """What cells of other lengths may have in common."""
+
+    unit: str
+    """`users`, `req/s` or `batch`."""
+    value: float
+    """Above 0."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CellSample:
     """One cell's blocks of both engines, in any order, at most one a repeat and engine that counts."""
@@ -49,6 +58,8 @@ class CellSample:
     id: str
     a: Sequence[BlockSample]
     b: Sequence[BlockSample]
+    load: Load | None = None
+    """None: in no mean over the cells of one load."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

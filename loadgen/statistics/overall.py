@@ -1,4 +1,4 @@
-"""One metric over all cells: the geometric mean of their ratios."""
+"""One metric over all cells, or over those of one load: the geometric mean of their ratios."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from loadgen.statistics.interval import Spread, jackknife, pseudo_values, slope
 from loadgen.statistics.measure import Measured
+from loadgen.statistics.metrics import Load
 from loadgen.statistics.mixture import Mixture
 from loadgen.statistics.result import Scatter
 
@@ -58,6 +59,21 @@ def mean_over_cells(cells: Sequence[Measured]) -> Mean:
         trend=Spread(trend.estimate * steps, trend.error * steps, trend.freedom) if trend is not None else None,
         order_bias=float(np.mean([one.drift.notable_order if one.drift else 0.0 for one in usable])),
     )
+
+
+def groups_of(loads: Sequence[Load | None]) -> dict[Load | None, list[int]]:
+    """The places of the cells whose mean is judged: of all (None), and of each load in order.
+
+    Of loads there are none where there is one load only, and those that have two cells or more.
+    """
+    found: dict[Load, list[int]] = {}
+    for place, load in enumerate(loads):
+        if load is not None:
+            found.setdefault(load, []).append(place)
+    groups: dict[Load | None, list[int]] = {None: list(range(len(loads)))}
+    if len(found) > 1:
+        groups |= {load: found[load] for load in sorted(found) if len(found[load]) > 1}
+    return groups
 
 
 def _without(one: Measured, units: Sequence[int]) -> list[float]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from loadgen.statistics.interval import Spread, jackknife_error, pseudo_values
 from loadgen.statistics.measure import Measured
-from loadgen.statistics.metrics import Floats
+from loadgen.statistics.metrics import Floats, Load
 from loadgen.statistics.mixture import Mixture
 from loadgen.statistics.overall import Mean
 from loadgen.statistics.scatter import FEWEST_CELLS, PROCESSES, STARTS, Scatter, shared_scatter
@@ -48,11 +48,12 @@ def known_of(one: Measured) -> Known | None:
     return Known(one.ratio, one.ratio_without, one.units, one.within)
 
 
-def scatter_of(cells: Sequence[Known], starts: int) -> Scatter | None:
+def scatter_of(cells: Sequence[Known], starts: int, loads: Sequence[Load | None]) -> Scatter | None:
     """The scatter that cells know together; None where they are fewer than four, or nothing scatters.
 
     Args:
         cells: of one metric.
+        loads: the load of each.
         starts: independent starts; the repeats of one start have less in common than several starts have.
     """
     if len(cells) < FEWEST_CELLS:
@@ -63,27 +64,44 @@ def scatter_of(cells: Sequence[Known], starts: int) -> Scatter | None:
         return None
     within = np.array([one.within for one in cells])
     told = within if np.isfinite(within).all() else None
-    return shared_scatter(contributions, told, STARTS if starts > 1 else PROCESSES)
+    log_load = log_loads(loads)
+    return shared_scatter(contributions, told, STARTS if starts > 1 else PROCESSES, log_load)
 
 
-def share(cells: Sequence[Measured], mean: Mean, starts: int) -> tuple[list[Measured], Mean]:
+def log_loads(loads: Sequence[Load | None]) -> Floats | None:
+    """Logarithms of loads; None where they are not all of one unit."""
+    values = [load.value for load in loads if load is not None]
+    if len(values) < len(loads) or len({load.unit for load in loads if load is not None}) != 1:
+        return None
+    return np.log(np.array(values, dtype=np.float64))
+
+
+def share(
+    cells: Sequence[Measured], loads: Sequence[Load | None], means: Mapping[Load | None, Mean], starts: int
+) -> tuple[list[Measured], dict[Load | None, Mean]]:
     """Let cells know their scatter together; as they came where that cannot be (`scatter_of`).
 
     Args:
         cells: one metric in each cell, its blocks paired by repeat.
-        mean: the same over all cells.
+        loads: the load of each cell.
+        means: the same over all cells (None), and over those of single loads.
         starts: independent starts of both engines.
     """
     known = {place: one for place, cell in enumerate(cells) if (one := known_of(cell)) is not None}
-    scatter = scatter_of(list(known.values()), starts)
-    if scatter is None or mean.log_ratio is None:
-        return list(cells), mean
+    scatter = scatter_of(list(known.values()), starts, [loads[place] for place in known])
+    if scatter is None or means[None].log_ratio is None:
+        return list(cells), dict(means)
     found = list(cells)
     for (place, one), variances, weights in zip(known.items(), scatter.variances, scatter.weights, strict=True):
         found[place] = with_ratio(cells[place], Mixture(one.spread.estimate, variances / len(one.units), weights))
-    (variances,), (weights,) = scatter.overall
-    whole = Mixture(mean.log_ratio, variances / mean.units, weights)
-    return found, dataclasses.replace(mean, ratio=whole, scatter="shared")
+    together = dict(means)
+    for load, mean in means.items():
+        rows = [row for row, place in enumerate(known) if load is None or loads[place] == load]
+        if rows and mean.log_ratio is not None:
+            variances, weights = scatter.of_all() if load is None else scatter.of_mean(rows)
+            whole = Mixture(mean.log_ratio, variances / mean.units, weights)
+            together[load] = dataclasses.replace(mean, ratio=whole, scatter="shared")
+    return found, together
 
 
 def with_ratio(one: Measured, ratio: Mixture) -> Measured:

@@ -35,6 +35,7 @@ Reason = Literal[
     "no_valid_pair",
     "not_measured",
     "not_positive",
+    "answer_lengths",
 ]
 """Why the verdict is what it is.
 
@@ -48,7 +49,8 @@ Reason = Literal[
   `tokens_per_event`: so would the numbers of tokens that the engines put into one event (TPOT only).
   `mixed`: each engine is ahead in one of the headline metrics.
 - invalid: `no_valid_pair`: no repeat has a block of both engines that counts; `not_measured`: this metric has no values
-  there; `not_positive`: a figure of 0 or less, which has no ratio.
+  there; `not_positive`: a figure of 0 or less, which has no ratio;
+  `answer_lengths`: the figure depends on the answers' length, and they differ in it beyond chance.
 """
 
 
@@ -147,6 +149,16 @@ class CellResult(Strict):
     left_out: list[LeftOut]
 
 
+class LoadResult(Strict):
+    """The cells of one load, where there are several loads and it has two cells or more."""
+
+    unit: str = Field(description="users, req/s or batch")
+    value: float
+    verdict: Verdict = Field(description="over the headline metrics")
+    reason: Reason
+    metrics: dict[str, Overall]
+
+
 class Statistics(Strict):
     """The comparison of two engines over a run."""
 
@@ -165,10 +177,13 @@ class Statistics(Strict):
     scatter: Scatter = Field(
         default="own", description="shared: where the headline metrics of at least one cell or of all have it so"
     )
-    family: int = Field(description="comparisons among which Holm's correction was made")
+    family: int = Field(
+        description="comparisons of Holm's correction; those over several cells share half of the level"
+    )
     verdict: Verdict = Field(description="over the headline metrics of `overall`")
     reason: Reason
     overall: dict[str, Overall]
+    loads: list[LoadResult] = Field(default_factory=list)
     cells: list[CellResult]
 
 

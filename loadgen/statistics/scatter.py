@@ -14,13 +14,15 @@ within the blocks say of each cell's scatter moves the level of that cell, as mu
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from loadgen.statistics.metrics import Floats
-from loadgen.statistics.mixture import binned
+from loadgen.statistics.mixture import binned, summed
 
 Truths = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
@@ -37,10 +39,15 @@ TAKEN = 0.97
 SLOPES = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
 SLOPE_PRIOR = np.array([0.3, 0.15, 0.35, 0.1, 0.1])
 """A cell's log sigma^2 moves by a slope times what its requests tell of it: 0 where they tell nothing."""
+TRENDS = np.array([0.0, 0.7, 1.4])
+TREND_PRIOR = np.array([0.3, 0.35, 0.35])
+"""And by a trend times the logarithm of its load: 0 where scatter does not grow, 1.4 where sigma grows by 0.7 of it."""
 _STEP = 0.1
 _LEVELS = 25
 _SHRINK = 3.0
 _WIDEST = 3.0
+_REACH = 4.0
+"""The largest tau that is integrated over, in those of `Common.most`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +63,18 @@ class Common:
 
 @dataclasses.dataclass(frozen=True)
 class Priors:
-    """Of what is common to all cells: for single cells, and for their mean, which has little other scatter."""
+    """Of what is common to all cells: for single cells, and for means over cells, which have less other scatter."""
 
     cells: Common
+    loads: Common
     overall: Common
 
 
-PROCESSES = Priors(Common(0.25, 2.0, 8.0), Common(0.25, 1.15, 20.0))
+PROCESSES = Priors(Common(0.25, 2.0, 8.0), Common(0.25, 1.5, 12.0), Common(0.25, 1.15, 20.0))
 """Repeats of the same processes, minutes apart, seldom differ in all cells by more than they scatter in one."""
-STARTS = Priors(Common(0.25, 1.1, 19.0, least=0.05), Common(0.25, 1.1, 50.0, least=0.05))
+STARTS = Priors(
+    Common(0.25, 1.1, 19.0, least=0.05), Common(0.25, 0.9, 30.0, least=0.05), Common(0.25, 1.1, 50.0, least=0.05)
+)
 """Starts do: on an H200 two starts of one engine differed by 0.5% in every cell, their repeats by 0.05 to 0.3%."""
 
 
@@ -77,36 +87,61 @@ class Scatter:
     weights: Floats
     overall: tuple[Floats, Floats]
     """Of the mean over cells, shape (1, nodes) each."""
+    own: tuple[Floats, Floats]
+    """Of each cell without what is common to all, shape (cells, nodes) each."""
+    common: tuple[Floats, Floats]
+    """Of what is common to all cells of a unit, as it bears on a mean over some, shape (nodes,) each."""
+
+    def of_all(self) -> tuple[Floats, Floats]:
+        """Of the mean over all cells, shape (nodes,) each."""
+        return self.overall[0][0], self.overall[1][0]
+
+    def of_mean(self, rows: Sequence[int]) -> tuple[Floats, Floats]:
+        """Of the mean over some of the cells, shape (nodes,) each."""
+        parts = [(self.own[0][row] / len(rows) ** 2, self.own[1][row]) for row in rows]
+        return functools.reduce(summed, [*parts, self.common])
 
 
-def shared_scatter(contributions: Floats, within: Floats | None, priors: Priors) -> Scatter:
-    """Estimate the scatter of all cells.
+def shared_scatter(
+    contributions: Floats, within: Floats | None, priors: Priors, log_load: Floats | None = None
+) -> Scatter | None:
+    """Estimate the scatter of all cells; None where what they have in common lies beyond all that the priors reach to.
 
     Args:
         contributions: what each unit contributes to each cell's log ratio, shape (cells, units); nan where a cell
             lacks it. Each cell has two at least.
         within: logarithm of each cell's variance as its requests tell it, shape (cells,); None where unknown.
         priors: of what is common to all cells of a unit.
+        log_load: logarithm of each cell's load, shape (cells,); None where the loads are not of one kind.
     """
     there = ~np.isnan(contributions)
     units = there.sum(axis=1)
     deviations = np.where(there, contributions - np.nanmean(contributions, axis=1, keepdims=True), 0.0)
     trust = _first_trust(deviations, there, units)
     _, squares, freedom = _residuals(deviations, there, units, trust)
-    grid, posterior, level_sd = _posterior(squares, TAKEN * freedom, within)
+    grid, posterior, level_sd = _posterior(squares, TAKEN * freedom, _shifts(within, log_load))
     precision = (posterior / grid).sum(axis=1)
     common, _, _ = _residuals(deviations, there, units, precision)
     of_mean = 1 / precision.sum()
-    usual = np.sqrt(of_mean * len(units))
-    tau = _common(common, of_mean, level_sd, usual, priors.cells)
-    tau_variance, tau_weight = tau[0].ravel(), tau[1].sum(axis=1)
+    usual = float(np.sqrt(of_mean * len(units)))
+    if float(np.sqrt((common**2).sum() / (len(common) - 1))) > _REACH * priors.cells.most * usual:
+        return None
+    tau_variance, tau_weight, _ = _common(common, of_mean, level_sd, usual, priors.cells)
+    tau_weight = tau_weight.sum(axis=1)
+    of_loads, load_weight, _ = _common(common, of_mean, level_sd, usual, priors.loads)
     variances = grid[:, :, None] + tau_variance
     weights = posterior[:, :, None] * tau_weight
     nodes, node_weights = binned(variances.reshape(len(units), -1), weights.reshape(len(units), -1))
     of_plain_mean = float(np.mean(squares / freedom)) / len(units)
     t2, weight, own = _common(deviations.mean(axis=0), of_plain_mean, level_sd, usual, priors.overall)
     whole = (t2[:, None] + own[None, :]).reshape(1, -1)
-    return Scatter(nodes, node_weights, binned(whole, weight.reshape(1, -1)))
+    return Scatter(
+        nodes,
+        node_weights,
+        binned(whole, weight.reshape(1, -1)),
+        (grid, posterior),
+        (of_loads, load_weight.sum(axis=1)),
+    )
 
 
 def _first_trust(deviations: Floats, there: Truths, units: Counts) -> Floats:
@@ -126,7 +161,22 @@ def _residuals(deviations: Floats, there: Truths, units: Counts, trust: Floats) 
     return common - common.mean(), (left**2).sum(axis=1), (units - 1) * (1 - trust / trust.sum())
 
 
-def _posterior(squares: Floats, freedom: Floats, within: Floats | None) -> tuple[Floats, Floats, float]:
+def _shifts(within: Floats | None, log_load: Floats | None) -> list[tuple[float, Floats | float]]:
+    """How the level of log sigma^2 may move from cell to cell: how likely each way is, and by how much, (cells,)."""
+    ways: list[tuple[float, Floats | float]] = [(1.0, 0.0)]
+    if within is not None:
+        told = np.clip(within - np.median(within), -_WIDEST, _WIDEST)
+        ways = [(p * q, move + slope * told) for p, move in ways for slope, q in zip(SLOPES, SLOPE_PRIOR, strict=True)]
+    if log_load is not None and np.ptp(log_load) > 0:
+        ways = [
+            (p * q, move + trend * log_load) for p, move in ways for trend, q in zip(TRENDS, TREND_PRIOR, strict=True)
+        ]
+    return [(p, move - float(np.mean(move))) for p, move in ways]
+
+
+def _posterior(
+    squares: Floats, freedom: Floats, shifts: Sequence[tuple[float, Floats | float]]
+) -> tuple[Floats, Floats, float]:
     """Distribution of each cell's variance: nodes and weights, shape (cells, nodes), and the level's own spread."""
     middle = float(np.median(squares / freedom)) / (1 - 2 / (9 * float(np.median(freedom)))) ** 3
     rough = max(middle, float(np.mean(squares / freedom)) * 1e-3, 1e-300)
@@ -137,12 +187,9 @@ def _posterior(squares: Floats, freedom: Floats, within: Floats | None) -> tuple
     density = _law((steps[None, None, :] - levels[:, None, None]) / OMEGAS[None, :, None])
     density = (density / density.sum(axis=2, keepdims=True)).reshape(-1, len(steps))
     prior = np.gradient(OMEGAS) * np.exp(-0.5 * (OMEGAS / OMEGA_SCALE) ** 2)
-    slopes, slope_prior = (SLOPES, SLOPE_PRIOR) if within is not None else (np.zeros(1), np.ones(1))
-    centred = np.zeros(len(squares)) if within is None else np.clip(within - np.median(within), -_WIDEST, _WIDEST)
     parts, logs = [], []
-    for slope, how_likely in zip(slopes, slope_prior, strict=True):
-        shift = slope * centred
-        shift = shift - shift.mean()
+    for how_likely, move in shifts:
+        shift = np.broadcast_to(move, squares.shape)
         variance = rough * np.exp(steps[:, None] + shift)
         likelihood = -freedom / 2 * (steps[:, None] + shift) - squares / (2 * variance)
         top = likelihood.max(axis=0)
@@ -177,7 +224,7 @@ def _common(
     points, weights = np.polynomial.hermite_e.hermegauss(5)
     own = variance * np.exp(points * level_sd)
     most = max(prior.most, prior.least / usual)
-    ratios = np.concatenate([[0.0], np.geomspace(0.02, 4 * most, 40)])
+    ratios = np.concatenate([[0.0], np.geomspace(0.02, _REACH * most, 40)])
     density = (1 + ratios / prior.scale) ** -prior.power * (1 + (ratios / most) ** 2) ** -((4 - prior.power) / 2)
     mass = density * np.gradient(ratios)
     squared = (ratios * usual) ** 2

@@ -8,6 +8,7 @@ Requests of one block are never taken for independent where there is a second bl
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -16,10 +17,11 @@ import numpy as np
 from loadgen.statistics.compare import Key, conclude
 from loadgen.statistics.drift import DriftFacts, first_to_last
 from loadgen.statistics.interval import Spread, all_but_one, difference, half_jackknife, halves, jackknife
+from loadgen.statistics.lengths import depends_on_length, length_differs, not_compared
 from loadgen.statistics.measure import Measured, event_bias, within_block, within_blocks
-from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Metric
+from loadgen.statistics.metrics import METRICS, BlockSample, CellSample, Floats, Load, Metric
 from loadgen.statistics.mixture import Mixture, summed
-from loadgen.statistics.overall import Mean
+from loadgen.statistics.overall import Mean, groups_of
 from loadgen.statistics.pooling import Known, scatter_of, with_ratio
 from loadgen.statistics.result import LeftOut, Reason, Settings, Side, Statistics
 from loadgen.statistics.starts import units_alone
@@ -125,7 +127,8 @@ def mean_unpaired(cells: Sequence[tuple[Alone, Alone]]) -> Mean:
         if a.problem is None and b.problem is None and a.without is not None and b.without is not None
     ]
     if not usable:
-        pairs = [(a.figure, b.figure) for a, b in cells if a.figure and b.figure and a.figure > 0 and b.figure > 0]
+        known = [(a.figure, b.figure) for a, b in cells if a.problem != "answer_lengths"]
+        pairs = [(a, b) for a, b in known if a and b and a > 0 and b > 0]
         ratios = [math.log(b / a) for a, b in pairs]
         most = max((min(len(a.repeats), len(b.repeats)) for a, b in cells), default=0)
         return Mean(len(ratios), most, 1, float(np.mean(ratios)) if ratios else None, None, None, 0.0)
@@ -162,6 +165,16 @@ def compare_unpaired(
     settings = settings or Settings()
     if len({cell.id for cell in cells}) < len(cells):
         raise ValueError("two cells have the same id")
+    found, means, starts = measure_together(cells, metrics)
+    left_out = {cell.id: _left_out(cell) for cell in cells}
+    load_of = {cell.id: cell.load for cell in cells}
+    return conclude(a, b, left_out, load_of, found, means, settings, metrics, starts)
+
+
+def measure_together(
+    cells: Sequence[CellSample], metrics: Sequence[Metric]
+) -> tuple[dict[Key, Measured], dict[Key, Mean], int]:
+    """As `compare.measure_together`, where the blocks of the two engines are independent."""
     known = [units_alone([block for cell in cells for block in side(cell)]) for side in (_of_a, _of_b)]
     sides = {
         (cell.id, metric.key): (
@@ -176,37 +189,56 @@ def compare_unpaired(
         for cell in cells
         for metric in metrics
     }
+    for cell, metric in itertools.product(length_differs(cells), filter(depends_on_length, metrics)):
+        key = cell, metric.key
+        found[key] = not_compared(found[key])
+        a_side, b_side = (dataclasses.replace(side, problem=found[key].problem) for side in sides[key])
+        sides[key] = a_side, b_side
     starts = min(side.starts for side in known)
-    means = {}
+    means: dict[Key, Mean] = {}
+    loads = [cell.load for cell in cells]
+    groups = groups_of(loads)
     for metric in metrics:
         own = [sides[cell.id, metric.key] for cell in cells]
-        means[metric.key] = mean_unpaired(own)
-        together = _share([found[cell.id, metric.key] for cell in cells], own, means[metric.key], starts)
-        if together is not None:
-            shared, means[metric.key] = together
-            found |= {(cell.id, metric.key): one for cell, one in zip(cells, shared, strict=True)}
-    return conclude(a, b, {cell.id: _left_out(cell) for cell in cells}, found, means, settings, metrics, starts)
+        apart = {load: mean_unpaired([own[place] for place in places]) for load, places in groups.items()}
+        shared, together = _share([found[cell.id, metric.key] for cell in cells], own, loads, apart, starts)
+        found |= {(cell.id, metric.key): one for cell, one in zip(cells, shared, strict=True)}
+        means |= {(load, metric.key): mean for load, mean in together.items()}
+    return found, means, starts
 
 
 def _share(
-    cells: Sequence[Measured], sides: Sequence[tuple[Alone, Alone]], mean: Mean, starts: int
-) -> tuple[list[Measured], Mean] | None:
-    """Let each side's cells know their scatter together (`pooling.share`); None where they cannot."""
+    cells: Sequence[Measured],
+    sides: Sequence[tuple[Alone, Alone]],
+    loads: Sequence[Load | None],
+    means: Mapping[Load | None, Mean],
+    starts: int,
+) -> tuple[list[Measured], dict[Load | None, Mean]]:
+    """Let each side's cells know their scatter together (`pooling.share`); as they came where they cannot."""
     pairs = {place: (_known(a), _known(b)) for place, (a, b) in enumerate(sides)}
     known = {place: (a, b) for place, (a, b) in pairs.items() if a is not None and b is not None}
-    scatters = [scatter_of([pair[side] for pair in known.values()], starts) for side in (0, 1)]
-    a, b = scatters
-    if a is None or b is None or mean.log_ratio is None:
-        return None
+    own_loads = [loads[place] for place in known]
+    a, b = (scatter_of([pair[side] for pair in known.values()], starts, own_loads) for side in (0, 1))
+    if a is None or b is None or means[None].log_ratio is None:
+        return list(cells), dict(means)
     found = list(cells)
     for row, (place, pair) in enumerate(known.items()):
         units = [len(one.units) for one in pair]
         parts = [(one.variances[row] / n, one.weights[row]) for one, n in zip((a, b), units, strict=True)]
         ratio = Mixture(pair[1].spread.estimate - pair[0].spread.estimate, *summed(*parts))
         found[place] = with_ratio(cells[place], ratio)
-    units = [len({unit for pair in known.values() for unit in pair[side].units}) for side in (0, 1)]
-    parts = [(one.overall[0][0] / n, one.overall[1][0]) for one, n in zip((a, b), units, strict=True)]
-    return found, dataclasses.replace(mean, ratio=Mixture(mean.log_ratio, *summed(*parts)), scatter="shared")
+    together = dict(means)
+    for load, mean in means.items():
+        rows = [row for row, own in enumerate(own_loads) if load is None or own == load]
+        if not rows or mean.log_ratio is None:
+            continue
+        pairs_there = [list(known.values())[row] for row in rows]
+        units = [len({unit for pair in pairs_there for unit in pair[side].units}) for side in (0, 1)]
+        wholes = [one.of_all() if load is None else one.of_mean(rows) for one in (a, b)]
+        parts = [(variances / n, weights) for (variances, weights), n in zip(wholes, units, strict=True)]
+        ratio = Mixture(mean.log_ratio, *summed(*parts))
+        together[load] = dataclasses.replace(mean, ratio=ratio, scatter="shared")
+    return found, together
 
 
 def _known(one: Alone) -> Known | None:
@@ -235,5 +267,6 @@ def _left_out(cell: CellSample) -> list[LeftOut]:
         LeftOut(engine=side, repeat=block.repeat, reason=block.invalid)
         for side, blocks in sides
         for block in blocks
-        if block.invalid is not None
+        # An attempt that another one made up for is no block that is missing.
+        if block.invalid is not None and block.repeat not in {one.repeat for one in valid(blocks)}
     ]

@@ -88,7 +88,8 @@ def winner(log_ratio: float, better: Better) -> Verdict:
 def combine(judgements: Sequence[Judgement]) -> Judgement:
     """Return one verdict over several metrics, given in the order of their weight.
 
-    An engine wins that is ahead in one and behind in none. `none` needs all valid ones to be so.
+    An engine wins that is ahead in one and behind in none. `none` needs all valid ones to be so. Of undecided ones that
+    which is beyond chance by itself tells why: "too noisy" would be untrue of it.
     """
     valid = [one for one in judgements if one[0] != "invalid"]
     if not valid:
@@ -98,5 +99,6 @@ def combine(judgements: Sequence[Judgement]) -> Judgement:
         return "undecided", "mixed"
     for verdict in ("a", "b", "undecided"):
         if verdict in verdicts:
-            return next(one for one in valid if one[0] == verdict)
+            found = [one for one in valid if one[0] == verdict]
+            return next((one for one in found if one[1] == "multiplicity"), found[0])
     return valid[0]

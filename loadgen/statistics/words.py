@@ -31,6 +31,7 @@ WHY = {
     "no_valid_pair": mark("no repeat has a valid block of both engines"),
     "not_measured": mark("not measured"),
     "not_positive": mark("a figure of zero has no ratio"),
+    "answer_lengths": mark("not compared, as the engines' answers differ in length"),
 }
 """Why the verdict is what it is, by reason."""
 
@@ -45,8 +46,18 @@ def share_words(estimate: Estimate) -> str:
     """An estimate and its interval in percent: `5.0% [4.1%, 5.9%]`."""
     if estimate.ci95 is None:
         return percent(estimate.estimate)
-    low, high = map(percent, estimate.ci95)
-    return f"{percent(estimate.estimate)} [{low}, {high}]"
+    middle, low, high = share_texts(estimate.estimate, estimate.ci95, 1 if abs(estimate.estimate) >= 0.01 else 2)
+    return f"{middle} [{low}, {high}]"
+
+
+def share_texts(share: float, ends: tuple[float, float], digits: int) -> tuple[str, str, str]:
+    """A share and the ends of its interval in percent, with so many digits more that no end looks like the share.
+
+    With as many as asked where two more are not enough.
+    """
+    texts = [tuple(f"{100 * value:.{digits + more}f}%" for value in (share, *ends)) for more in range(3)]
+    middle, low, high = next((found for found in texts if found[0] not in found[1:]), texts[0])
+    return middle, low, high
 
 
 def metric_words(key: str) -> str:
@@ -120,9 +131,9 @@ def drift_words(comparison: Comparison, statistics: Statistics) -> list[Message]
 def family_words(statistics: Statistics) -> Message:
     """What was done about many comparisons."""
     return say(
-        "Holm's correction over {family} comparisons ({metrics} of every cell and of all together): if the engines "
-        "were equal, a difference would be called in at most {alpha} of runs. Other metrics carry intervals of their "
-        "own only.",
+        "Holm's correction over {family} comparisons ({metrics} of every cell, and over all cells and those of each "
+        "load, which share half of the level): if the engines were equal, a difference would be called in at most "
+        "{alpha} of runs. Other metrics carry intervals of their own only.",
         family=statistics.family,
         metrics=joined("{a}, {b}", [metric_words(key) for key in statistics.settings.headline]),
         alpha=_alpha(statistics),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httptools
 
 MAX_HEAD_BYTES = 256 * 1024
+COMPRESSED = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"))
 
 
 class ResponseParser:
@@ -56,8 +57,9 @@ class ResponseParser:
     def _check_head(self, size: int) -> None:
         self._head_bytes += size
         if self.status is not None:
-            encoding = self.headers.get("content-encoding", "identity")
-            if encoding != "identity" and self.problem is None:
+            encoding = self.headers.get("content-encoding", "")
+            # `identity`, nothing, or what is no coding (a charset): whatever it says, the bytes are as they are.
+            if COMPRESSED.intersection(encoding.lower().replace(" ", "").split(",")) and self.problem is None:
                 self.problem = f"the server compressed the response ({encoding}) unasked"
         elif self._head_bytes > MAX_HEAD_BYTES:
             self.problem = f"the response's head is larger than {MAX_HEAD_BYTES} bytes"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadgen.record import ErrorKind
+from loadgen.stream.responses import as_chat
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_ERROR_CHARS = 2000
@@ -207,7 +208,7 @@ def classify(payload: bytes) -> StreamEvent:
         return StreamEvent(error=_error_text(message), error_kind=ErrorKind.STREAM_ERROR)
     if not isinstance(message, dict):
         return _bad_event("not a JSON object", payload)
-    return _event_of(message)
+    return _event_of(as_chat(message))
 
 
 class EventDecoder:

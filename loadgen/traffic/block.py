@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import gevent
 
+from loadgen.endpoints.tokenizer import ModelTokenizer
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.stream.exchange import RequestSettings, exchange
-from loadgen.stream.http_stream import Connection
+from loadgen.stream.http_stream import Connection, default_ssl_context
 from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.traffic.batch import BatchSender, Gate, backoff_s
 from loadgen.traffic.open_loop import ConnectionStock, Dispatcher
@@ -45,17 +46,18 @@ class Traffic:
         self._users = itertools.count()
         self._prompts = itertools.count(self.seat, len(plan.workers))
         endpoint = plan.endpoint
-        headers = {"Accept": "text/event-stream"}
-        if endpoint.api_key:
-            headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        self._tls = None
+        if endpoint.base_url.startswith("https:"):
+            self._tls = default_ssl_context()
+            endpoint.needs.trust(self._tls)
         self._settings = RequestSettings(
-            endpoint.engine.paths[plan.api],
-            headers,
+            endpoint.route(),
+            {"Accept": "text/event-stream", **endpoint.headers()},
             plan.timeouts,
             request_ids=plan.request_ids or os.environ.get(REQUEST_IDS_VARIABLE) == "1",
             keep_text=plan.keep_text,
-            count_tokens=_token_counter(endpoint.tokenizer),
-            check_output_length=plan.check_output_length and endpoint.engine.exact_output,
+            count_tokens=ModelTokenizer(endpoint.tokenizer).count if endpoint.tokenizer else None,
+            allow_short_output=plan.allow_short_output,
         )
         self._fields_json = plan.request_fields_json(plan.cell.output_tokens)
 
@@ -76,7 +78,7 @@ class Traffic:
 
     def new_connection(self) -> Connection:
         """A connection to the block's endpoint, not open yet."""
-        return Connection(self.plan.endpoint.base_url, self.plan.timeouts.connect_s)
+        return Connection(self.plan.endpoint.base_url, self.plan.timeouts.connect_s, self._tls)
 
     def send_one(
         self,
@@ -227,12 +229,3 @@ class ClosedLoopUser:
         if self._index or not self.plan.warmup_requests or users < 2:
             return tokens
         return max(1, round(tokens * (self._ordinal % users + 1) / users))
-
-
-def _token_counter(tokenizer_file: str | None) -> Callable[[str], int] | None:
-    if tokenizer_file is None:
-        return None
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(tokenizer_file)
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)

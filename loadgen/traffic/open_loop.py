@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import gevent
 import gevent.pool
+import psutil
 
+from loadgen.errors import UserError
 from loadgen.stream.http_failures import StreamFailure
 from loadgen.stream.http_stream import Connection
 
 SPARE_CONNECTIONS = 4
 MAX_IDLE = 256
 YIELDING_NS = 1_000_000
+BYTES_IN_FLIGHT = 100_000
+"""Memory that is allowed for a request in flight: its greenlet, connection, prompt and record."""
+MAX_IN_FLIGHT, SPARE_FILES = 100_000, 64
+CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 Send = Callable[[Connection, int, int], None]
 """Called as send(connection, number of the arrival, due time in monotonic ns)."""
+
+
+def most_in_flight() -> int:
+    """Requests that this process can have in flight, by the memory that is free now and the files that it may open."""
+    free = psutil.virtual_memory().available
+    for limit, used in CGROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):  # no control group, or no limit
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    files = files - SPARE_FILES if files != resource.RLIM_INFINITY else MAX_IN_FLIGHT
+    return max(1, min(files, free // 2 // BYTES_IN_FLIGHT, MAX_IN_FLIGHT))
 
 
 def wait_until(due_ns: int) -> None:
@@ -88,15 +111,24 @@ class Dispatcher:
         self._start_ns = start_ns
         self._stock = stock
         self._send = send
-        # Unbounded on purpose: a request that waits for another to end would turn the loop into a closed one.
+        # None waits for another to end, which would turn the loop into a closed one; so there has to be an end to it.
         self._running = gevent.pool.Group()
+        self._most = most_in_flight()
 
     def run(self) -> None:
-        """Send every request at its due time, or at once when it is late. None is ever dropped."""
+        """Send every request at its due time, or at once when it is late. None is ever dropped.
+
+        Raises UserError when more are in flight than this process can carry.
+        """
         try:
             for number, offset in self._arrivals:
                 due = self._start_ns + offset
                 wait_until(due)
+                if len(self._running) >= self._most:
+                    raise UserError(
+                        f"The load generator cannot carry this load: {self._most} requests are in flight, as many as "
+                        "this worker's memory and open files allow. Give a lower rate, or more workers."
+                    )
                 self._running.add(gevent.spawn(self._one, number, due))
             self._running.join()
         finally:

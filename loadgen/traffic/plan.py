@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, model_validator
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
@@ -16,6 +18,7 @@ from loadgen.scenario.cell import Cell
 from loadgen.scenario.trace import Trace
 from loadgen.stream.timeouts import Timeouts
 from loadgen.traffic.arrivals import Arrival
+from loadgen.validation import LongName, Name
 
 LOCAL = "local"
 """The worker's id where there is but one process."""
@@ -26,13 +29,15 @@ class BlockRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
+    run_id: Name
     """Name of its run's folder."""
-    scenario: str
-    block: str = Field(max_length=200)
+    scenario: Name
+    block: LongName
     """The block's record id."""
-    engine: str
+    engine: Name
     """Name of its seat."""
+    endpoint_given: str = ""
+    """What a person says in the form of the engine's endpoint, as `KEY=VALUE,KEY=VALUE`."""
     cell: Cell
     """The cell that this block is one repetition of."""
     arrival: Arrival = "poisson"
@@ -45,6 +50,8 @@ class BlockRequest(BaseModel):
     seed: str
     """Of prompts and arrivals. The same for both engines, so that both get the very same."""
     timeouts: Timeouts = Timeouts()
+    allow_short_output: bool = False
+    """Whether an answer shorter than asked for is no error."""
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -75,10 +82,28 @@ class BlockPlan(BlockRequest):
     workers: tuple[str, ...] = (LOCAL,)
     """Ids of the workers that share the block out among themselves, each in its seat. Everything that is shared out
     (users, prompts, arrivals) goes by seats: a worker that is started anew has another id, and takes the seat."""
-    check_output_length: bool = True
     keep_text: bool = False
     request_ids: bool = False
     """Send each request's `RequestRecord.request_id` as `X-Request-Id`, so that a server's log can be joined."""
+
+    @field_serializer("endpoint")
+    def _without_key(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Keys never travel: a worker reads its own environment, see `with_key`."""
+        fields = dataclasses.asdict(endpoint)
+        del fields["api_key"]
+        return fields
+
+    def with_key(self, environ: Mapping[str, str]) -> Self:
+        """The plan with its endpoint's API key, from the variable that it names. Raises UserError: it is not set."""
+        variable = self.endpoint.api_key_env
+        if variable is None:
+            return self
+        key = environ.get(variable)
+        if not key:
+            raise UserError(
+                f"{variable}, which holds the API key of {self.endpoint.name}, is not set in this worker's environment."
+            )
+        return self.model_copy(update={"endpoint": dataclasses.replace(self.endpoint, api_key=key)})
 
     @property
     def api(self) -> Api:
@@ -126,11 +151,10 @@ class BlockPlan(BlockRequest):
 
     def request_fields_json(self, output_tokens: int) -> str:
         """All fields of a request but the prompt, as the inside of a JSON object."""
-        fields: dict[str, Any] = self.endpoint.engine.request_fields(self.endpoint.model, output_tokens)
-        return json.dumps(fields, separators=(",", ":"))[1:-1]
+        return json.dumps(self.endpoint.fields(output_tokens), separators=(",", ":"))[1:-1]
 
     def body(self, prompt_json: str, fields_json: str) -> bytes:
         """Body of a request, from the prompt and `request_fields_json`."""
         if self.api == "chat":
             return f'{{"messages":[{{"role":"user","content":{prompt_json}}}],{fields_json}}}'.encode()
-        return f'{{"prompt":{prompt_json},{fields_json}}}'.encode()
+        return f'{{"{"input" if self.api == "responses" else "prompt"}":{prompt_json},{fields_json}}}'.encode()

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import docker
 
+from loadgen.distributed.secret import make_secret_file
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
@@ -30,7 +31,7 @@ from stack.containers.docker_engine import DockerEngine
 from stack.containers.engines import choose_engine, engine_services, only
 from stack.containers.environment import check_gpu_model, compose_environment, service_user
 from stack.containers.images import Images
-from stack.containers.watch import ServiceState, bring_up, service_states
+from stack.containers.watch import WORKER, ServiceState, bring_up, service_states, wake_workers
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
 from stack.runtime import WITHOUT, State
@@ -160,7 +161,10 @@ class ContainerRuntime:
             compose = self.compose(settings, self.profiles, self._worked_out(engines, exporters))
             if any(each.name == "vllm" for each in engines):
                 self._open_cache(client, settings, services)
-            bring_up(compose, client, settings.project, ESSENTIAL, self._log)
+            bring_up(compose, client, settings.project, [name for name in ESSENTIAL if name != WORKER], self._log)
+            if count := wake_workers(client, settings.project):
+                say(f"{WORKER}: {count} lost the master, and {'is' if count == 1 else 'are'} started anew")
+            bring_up(compose, client, settings.project, [WORKER], self._log)
             for name in optional:
                 if name in left_out:
                     continue
@@ -204,8 +208,11 @@ class ContainerRuntime:
             folder.chmod(0o755)
         if not self._container_map.exists():  # the exporters start before there are containers to name
             write_container_map(self._container_map, {})
+        secret = self.checkout / (settings.traffic_secret_file or self.paths.traffic_secret)
+        make_secret_file(secret)
         if os.getuid() == 0:
-            os.chown(runs, *service_user(0, 0))
+            for path in (runs, secret):
+                os.chown(path, *service_user(0, 0))
 
     def _prepare_model(self) -> None:
         """Put the GGUF where the CPU engines read it. It comes in a wheel, by the set-up of plain processes."""
@@ -237,11 +244,11 @@ class ContainerRuntime:
         files = prometheus_files(
             self.checkout,
             engines,
-            client="locust:8089",
-            engine_exporter="engine-exporter:9101",
+            client="locust.control:8089",
+            engine_exporter="engine-exporter.control:9101",
             gpu_exporter="gpu-exporter:9102" if "gpu-exporter" in exporters else None,
             ksana_exporter="ksana-exporter:9103" if "ksana-exporter" in exporters else None,
-            prometheus="127.0.0.1:9090",
+            prometheus="prometheus.control:9090",
         )
         write_prometheus_files(self.paths.stack / "prometheus", files)
         return {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from stack.containers.compose import Compose
 
 SIGN_OF_LIFE_S = 5.0
 UP_LIMIT_S = 300
+STOP_LIMIT_S = 20
+WORKER = "locust-worker"
 MAX_RESTARTS = 3
 """A service that ends this often at its start will not come up by waiting."""
 
@@ -32,6 +35,14 @@ class ServiceState:
     state: ContainerState
     ports: tuple[str, ...]
     """Addresses of this machine that it publishes, HOST:PORT."""
+    id: str = ""
+    restarts_before: int = 0
+    """How often the Docker engine had started it anew when we began to look: that is nobody's fault now."""
+
+    @property
+    def restarts(self) -> int:
+        """How often it has since."""
+        return max(0, self.state.restarts - self.restarts_before)
 
     @property
     def word(self) -> str:
@@ -43,7 +54,7 @@ class ServiceState:
     def failed(self) -> bool:
         """Whether it will not become healthy by waiting."""
         gone = self.state.status in ("exited", "dead", "restarting") or self.word == "unhealthy"
-        return gone or (self.state.restarts > 0 and self.word != "healthy")
+        return gone or (self.restarts > 0 and self.word != "healthy")
 
     @property
     def how(self) -> str:
@@ -54,12 +65,18 @@ class ServiceState:
         return self.state.how_it_ended()
 
 
-def service_states(client: docker.DockerClient, project: str) -> list[ServiceState]:
-    """All containers of a project, by service. Raises UserError if the Docker engine does not answer."""
+def service_states(
+    client: docker.DockerClient, project: str, before: Mapping[str, int] | None = None
+) -> list[ServiceState]:
+    """All containers of a project, by service. Raises UserError if the Docker engine does not answer.
+
+    `before` has the restarts that each container had already, by its id.
+    """
     with explained():
         label = f"{PROJECT_LABEL}={project}"
         found = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
-    return sorted((_read(each) for each in found), key=lambda each: (each.service, each.container))
+    states = (dataclasses.replace(one, restarts_before=(before or {}).get(one.id, 0)) for one in map(_read, found))
+    return sorted(states, key=lambda each: (each.service, each.container))
 
 
 def _read(container: Container) -> ServiceState:
@@ -69,6 +86,7 @@ def _read(container: Container) -> ServiceState:
         container=str(container.name),
         state=ContainerState.of(container.attrs),
         ports=tuple(f"{one['HostIp']}:{one['HostPort']}" for entries in bindings.values() for one in entries or ()),
+        id=str(container.id),
     )
 
 
@@ -78,22 +96,37 @@ def bring_up(compose: Compose, client: docker.DockerClient, project: str, servic
     Raises UserError with the failing service's last log lines.
     """
     names = list(services)
+    before = {each.id: each.state.restarts for each in service_states(client, project)}
 
     def progress(seconds: float) -> str | None:
-        states = [each for each in service_states(client, project) if each.service in names]
-        if any(each.failed and each.state.restarts >= MAX_RESTARTS for each in states):
+        states = [each for each in service_states(client, project, before) if each.service in names]
+        if any(each.failed and each.restarts >= MAX_RESTARTS for each in states):
             return None
         waiting = [f"{each.service} ({each.word})" for each in states if each.word != "healthy"]
         return f"  {seconds:.0f} s: waiting for {', '.join(waiting) or 'containers to be made'}"
 
     command = compose.command("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(UP_LIMIT_S), *names)
     if not run_logged(command, log=log, environment=compose.environment, progress=progress, every_s=SIGN_OF_LIFE_S):
-        raise _failure(client, project, names, log)
+        raise _failure(client, project, names, log, before)
 
 
-def _failure(client: docker.DockerClient, project: str, names: list[str], log: Path) -> UserError:
+def wake_workers(client: docker.DockerClient, project: str) -> int:
+    """Start workers anew that are unhealthy, as all are that were without their master. Returns how many there were.
+
+    To be called when the master is up: Compose gives up at once on a container that is unhealthy already.
+    """
+    sick = [each for each in service_states(client, project) if (each.service, each.word) == (WORKER, "unhealthy")]
+    for each in sick:
+        with explained():
+            client.containers.get(each.container).restart(timeout=STOP_LIMIT_S)
+    return len(sick)
+
+
+def _failure(
+    client: docker.DockerClient, project: str, names: list[str], log: Path, before: Mapping[str, int]
+) -> UserError:
     """The error for services that did not come up."""
-    failed = [each for each in service_states(client, project) if each.service in names and each.failed]
+    failed = [each for each in service_states(client, project, before) if each.service in names and each.failed]
     if not failed:
         said = quoted(tail(log, 12))
         return UserError(f"Compose could not start {', '.join(names)}{known_cause(said)}:\n{said}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadgen.distributed.secret import FILE_VARIABLE as SECRET_FILE_VARIABLE
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
@@ -37,6 +38,8 @@ class Program:
     url: str = ""
     ready_url: str = ""
     engine: bool = False
+    temp: Path | None = None
+    """Its own folder for temporary files."""
 
     @property
     def command(self) -> str:
@@ -47,6 +50,11 @@ class Program:
     def log_file(self) -> str:
         """The log's path as supervisor's configuration wants it: this option alone is expanded twice."""
         return _escaped(self.log).replace("%", "%%")
+
+    @property
+    def variables(self) -> str:
+        """Variables of its own, as supervisor's configuration wants them; empty where there are none."""
+        return f"TMPDIR={_quoted(self.temp)}" if self.temp else ""
 
     def answers(self) -> bool:
         """Whether it answers where it says that it is ready; true for one that serves nothing."""
@@ -130,7 +138,11 @@ def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Pro
         *(("--eager",) if engine == "vllm" and settings.vllm_eager else ()),
     ]
     variable = f"BAKEOFF_{engine.upper()}_PORT"
-    return Program(engine, tuple(argv), paths.log(engine), ((variable, port),), url, f"{url}/health", engine=True)
+    return Program(
+        *(engine, tuple(argv), paths.log(engine), ((variable, port),), url, f"{url}/health"),
+        engine=True,
+        temp=paths.temp(engine),
+    )
 
 
 def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> SupervisorStack:
@@ -145,6 +157,7 @@ def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> Supe
                 health_url=f"{seat.base_url}/health",
                 log=paths.log(seat.name),
                 launch_record=paths.launch_record(seat.name),
+                temp=paths.temp(seat.name),
                 start_limit_s=settings.engine_start_limit_s,
             )
             for seat in seats(settings)
@@ -171,6 +184,7 @@ def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "BAKEOFF_RUNS_DIR": str(paths.checkout / settings.runs_dir),
         ENGINES_VARIABLE: seats_json(seats(settings)),
         SERVING_VARIABLE: str(serving_file(paths.checkout)),
+        SECRET_FILE_VARIABLE: str(paths.checkout / (settings.traffic_secret_file or paths.traffic_secret)),
         **grafana_environment(settings, paths),
     }
 
@@ -211,6 +225,11 @@ def stack_key(stack: Sequence[Program], settings: Settings, paths: Paths) -> str
     environment = sorted(stack_environment(settings, paths).items())
     text = f"{render_supervisor(stack, paths)}{render_prometheus(settings, paths)}{environment}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _quoted(path: Path) -> str:
+    """A variable's value: read as a shell would, after % is expanded."""
+    return shlex.quote(_escaped(path)) if "'" in str(path) else f'"{_escaped(path)}"'
 
 
 def _escaped(path: Path) -> str:

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
+from loadgen.distributed.secret import make_secret_file
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, tail
 from loadgen.hosts.base import quoted
+from loadgen.hosts.remains import clear, shared_memory, sweep
 from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
 from loadgen.settings import Paths, Settings, load_settings_leniently, main_python, private_folder
@@ -156,8 +158,10 @@ class ProcessRuntime:
             strays.end(left)
         check_ports(stack)
         private_folder(paths.stack)
-        private_folder(paths.socket.parent)
+        for folder in {paths.socket.parent, *(paths.temp(engine).parent for engine in setup.ENGINES)}:
+            private_folder(folder)
         paths.logs.mkdir(parents=True, exist_ok=True)
+        make_secret_file(paths.checkout / (self.settings.traffic_secret_file or paths.traffic_secret))
         if any(program.name == "grafana" for program in stack):
             self._write_grafana_files()
         write_prometheus_files(paths.prometheus_config.parent, render_prometheus(self.settings, paths))
@@ -227,7 +231,8 @@ class ProcessRuntime:
         """End every process of this checkout, also when supervisord was killed; there are no volumes."""
         paths = self.paths
         host = self._running()
-        count = len(strays.ours(paths.state))
+        running = strays.ours(paths.state)
+        count, held = len(running), shared_memory(running)
         if host:
             say("stopping the stack")
             with contextlib.suppress(UserError):
@@ -239,13 +244,15 @@ class ProcessRuntime:
         if left and not host:
             say(f"supervisord is gone: ending {len(left)} processes it left behind")
         survivors = strays.end(left)
+        sweep(held)
+        for engine in setup.ENGINES:
+            clear(paths.temp(engine))
         for path in (paths.socket, paths.supervisor_pid):
             path.unlink(missing_ok=True)
         if not self._containers_are_up():
             stack_file(paths.checkout).unlink(missing_ok=True)
-        if paths.socket.parent != paths.stack:
-            with contextlib.suppress(OSError):
-                paths.socket.parent.rmdir()
+        with contextlib.suppress(OSError):
+            paths.short.rmdir()
         if survivors:
             names = ", ".join(strays.name_of(process) for process in survivors)
             raise UserError(f"these do not end even when killed: {names}")

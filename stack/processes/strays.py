@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from loadgen.hosts.remains import kill, shared_memory, sweep
+
 MARK = "BAKEOFF_STACK"
 
 
@@ -60,19 +62,14 @@ def _is_engine(process: psutil.Process, state: Path) -> bool:
 def end(processes: Iterable[psutil.Process], *, patience_s: float = 10) -> list[psutil.Process]:
     """Ask these to end (SIGTERM), then kill those that have not after `patience_s`. Returns those still alive."""
     asked = list(processes)
+    held = shared_memory(asked)
     for process in asked:
-        _signal(process, kill=False)
+        with contextlib.suppress(psutil.Error):  # psutil checks that the pid was not taken by another
+            process.terminate()
     _, alive = psutil.wait_procs(asked, timeout=patience_s)
-    for process in alive:
-        _signal(process, kill=True)
-    _, alive = psutil.wait_procs(alive, timeout=5)
+    alive = kill(alive, 5)
+    sweep(held)
     return alive
-
-
-def _signal(process: psutil.Process, *, kill: bool) -> None:
-    """Signal a process that may have gone meanwhile (psutil checks that the pid was not taken by another)."""
-    with contextlib.suppress(psutil.Error):
-        process.kill() if kill else process.terminate()
 
 
 def port_is_free(port: int) -> bool:

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporters.gpu_monitor import LOOK_AGAIN_S, STALE_S, GpuMonitor
 from exporters.gpu_series import metrics
 from exporters.nvml import KINDS, Nvml
+from exporters.patience import Patience
 from exporters.web import Collected
 from tests.exporters.fake_nvml import GIB, FakeGpu, FakeNvml
 
@@ -22,7 +23,7 @@ LOST, MISSING = pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NOT_SUPPORTED
 class Bench:
     """A monitor, its fake driver, and a clock that only we move."""
 
-    def __init__(self, *gpus, owners=None, window_s=2.0):
+    def __init__(self, *gpus, owners=None, window_s=2.0, limit_s=None):
         self.nvml, self.now, self.cpu_cost = FakeNvml(*gpus), 100.0, 0.0
         self.cpu, self.samples = 0.0, 0
         owners = owners or {}
@@ -30,6 +31,7 @@ class Bench:
             Nvml(self.nvml),
             lambda pids: {pid: owners[pid] for pid in pids if pid in owners},
             window_s=window_s,
+            patience=Patience(limit_s),
             clock=lambda: self.now,
             cpu_clock=self._cpu,
         )

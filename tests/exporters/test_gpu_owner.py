@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import psutil
 import pytest
 
-from exporters.gpu_owner import OTHER, RETRY_LAST_S, GpuOwners, containers_of
+from exporters import process_tree
+from exporters.gpu_owner import FORGET_AFTER_S, OTHER, RETRY_LAST_S, GpuOwners, containers_of
 from exporters.process_tree import ProcessTree
 
 A, B = "a1" * 32, "b2" * 32
@@ -143,13 +145,76 @@ def test_the_unknown_is_asked_about_ever_more_seldom(child, clock):
     assert looked[1] - looked[0] <= 5 and looked[-1] - looked[-2] <= RETRY_LAST_S + 1
 
 
-def test_processes_that_are_gone_or_of_another_namespace(child):
+def test_processes_that_are_gone_or_of_another_namespace(child, clock):
     outer, inner = child()
-    owners = GpuOwners({"vllm": outer}, {})
+    owners = GpuOwners({"vllm": outer}, {}, clock=clock)
     absent = 4_000_000  # above what Linux gives by default
     assert ask(owners, inner, absent) == {inner: "vllm", absent: OTHER}
     psutil.Process(inner).kill()
     psutil.wait_procs([psutil.Process(inner)] if psutil.pid_exists(inner) else [], timeout=30)
     assert ask(owners, inner) == {inner: OTHER}
+    clock.now += FORGET_AFTER_S + 1
     assert ask(owners) == {}
     assert owners._known == {}
+
+
+def test_each_gpu_asks_about_its_own_processes(child):
+    one, two = child(), child()
+    owners = GpuOwners({"vllm": one[0], "ksana": two[0]}, {})
+    for pid in (one[1], two[1], two[0]):
+        owners.engines_of([pid])
+    owners.refresh()
+    assert [owners.engines_of([pid]) for pid in (one[1], two[1], two[0])] == [
+        {one[1]: "vllm"}, {two[1]: "ksana"}, {two[0]: "ksana"},
+    ]  # fmt: skip
+
+
+def test_by_the_port_where_nothing_else_is_known(fake_engine, child):
+    one, two = fake_engine(launch=True), fake_engine()
+    workers = [fake.control("fork")["pid"] for fake in (one, two)]
+    (_, silent), clock = child(), Clock()
+    owners = GpuOwners({}, {}, clock=clock)
+    assert ask(owners, *workers, two.pid, silent, os.getpid()) == {
+        workers[0]: f"port-{one.port}", workers[1]: f"port-{two.port}", two.pid: f"port-{two.port}",
+        silent: OTHER, os.getpid(): OTHER,
+    }  # fmt: skip
+
+
+class Service:
+    """A process of a tree that listens on ports; its parent is None at the top."""
+
+    def __init__(self, pid, ports, parent=None):
+        self.pid, self.ports, self.parent = pid, ports, parent
+
+    def parents(self):
+        return [self.parent, *self.parent.parents()] if self.parent else []
+
+    def name(self):
+        return "python3"
+
+    def net_connections(self, kind):
+        address = types.SimpleNamespace
+        return [
+            types.SimpleNamespace(status=psutil.CONN_LISTEN, laddr=address(ip="0.0.0.0", port=port))
+            for port in self.ports
+        ]
+
+
+@pytest.mark.parametrize(
+    ("worker", "server", "launcher", "port"),
+    [
+        ((), (8000,), (), 8000),
+        ((41234,), (8000,), (), 8000),
+        ((41234, 8080), (8000,), (), 8080),
+        ((41234,), (), (), 41234),
+        ((41234,), (51000, 45000), (), 45000),
+        ((), (8000,), (9000,), 8000),
+        ((41234,), (), (9000, 8001), 8001),
+        ((), (), (), None),
+    ],
+)
+def test_which_port_of_a_service(worker, server, launcher, port, monkeypatch):
+    monkeypatch.setattr(process_tree.os, "getpgid", lambda pid: 7)
+    monkeypatch.setattr(process_tree, "_first_port_of_any", lambda: 32768)
+    top = Service(9_000_001, launcher)
+    assert process_tree.serving_port(Service(9_000_003, worker, Service(9_000_002, server, top))) == port

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporters.ksana import Receiver
+from exporters.ksana import MAX_ENGINES, Receiver
 from exporters.otlp_decode import decode_json
 from exporters.otlp_http import MAX_BODY, RefusedError, gunzip, read_push
 from tests.exporters.ksana_pushes import (
@@ -257,3 +257,54 @@ def test_totals_are_those_of_the_pushes_that_were_in_order(sends):
     samples = scrape(receiver)
     assert by_name(samples).get("ksana_m_total", 0) == expected
     assert outcomes(samples) == told
+
+
+@pytest.mark.parametrize("pods", [600, 1200])
+def test_instances_that_come_and_go_for_an_hour_do_not_shut_out_new_ones(pods):
+    receiver = Receiver()
+    for pod in range(pods):
+        body = push(delta_sum("req_num", number(1, pod, pod + 1)), **{"service.instance.id": f"pod-{pod}"})
+        assert receiver.take("ksana", decode_json(body)) == (0, "")
+    body = push(delta_sum("req_num", number(1, 4000, 4001)), **{"service.instance.id": "pod-new"})
+    assert receiver.take("ksana", decode_json(body)) == (0, "")
+    samples = scrape(receiver)
+    assert samples["bakeoff_ksana_series",] == 500
+    assert samples["bakeoff_ksana_forgotten_series_total",] == pods + 1 - 500
+    assert ("ksana_req_num_total", ("engine", "ksana"), ("service_instance_id", "pod-new")) in samples
+
+
+def test_instances_that_all_talk_leave_no_room_and_what_is_refused_is_counted():
+    receiver = Receiver(max_series=2)
+    for pod in range(3):
+        body = push(delta_sum("req_num", number(1, pod, pod + 1)), **{"service.instance.id": f"pod-{pod}"})
+        receiver.take("ksana", decode_json(body))
+    assert scrape(receiver)["bakeoff_ksana_points_total", ("engine", "ksana"), ("outcome", "no_room")] == 1
+
+
+def test_engines_that_are_silent_for_long_make_room_for_others(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("exporters.ksana.time.time", lambda: now)
+    receiver = Receiver()
+    for engine in range(MAX_ENGINES):
+        receiver.check_engine(f"e{engine}")
+        receiver.take(f"e{engine}", decode_json(push()))
+    with pytest.raises(RefusedError, match="16 engines push already"):
+        receiver.check_engine("new")
+    now += 301
+    receiver.take("e0", decode_json(push()))
+    receiver.check_engine("new")
+    assert "e1" not in receiver.engines and "e0" in receiver.engines
+
+
+def test_two_who_push_as_one_engine_are_told():
+    receiver = Receiver()
+    for place, body in enumerate(captured()[:4]):
+        receiver.take("ksana", decode_json(body), f"10.0.0.{place % 2}")
+        receiver.take("other", decode_json(body), "10.0.0.9")
+    told = {
+        sample.labels["engine"]: sample.value
+        for family in receiver.collect()
+        for sample in family.samples
+        if sample.name == "bakeoff_ksana_senders"
+    }
+    assert told == {"ksana": 2, "other": 1}

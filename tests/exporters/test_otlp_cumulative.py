@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.otlp_cumulative import EXTREMES_S, Cumulator, Extremes, Outcome, Place
+from exporters.otlp_cumulative import EXTREMES_S, RESTART_S, Cumulator, Extremes, Outcome, Place
 from exporters.otlp_decode import Distribution, Point, Stream
 
 
@@ -91,6 +91,23 @@ def test_two_senders_that_cannot_be_told_apart_are_noticed_and_not_counted_twice
     seen = [store.add(1, 0, 10), store.add(5, 3, 13), store.add(1, 10, 20), store.add(5, 13, 23), store.add(1, 20, 30)]
     assert seen == ["added", "overlapping", "added", "overlapping", "added"]
     assert store.value() == 3
+
+
+@pytest.mark.parametrize("wrong", [(10**6, 10**6 + 1), (4, 10**9)], ids=["the future", "a long interval"])
+def test_a_time_that_cannot_be_does_not_freeze_a_series(wrong):
+    store = Store()
+    assert store.add(1, 0, 1, now=0.0) == "added"
+    assert store.add(2, *wrong, now=1.0) in ("added", "gap")
+    assert store.add(4, 1, 2, now=2.0) == "late"
+    assert store.add(8, 200, 201, now=1.0 + RESTART_S) == "restarted"
+    assert store.add(16, 201, 202, now=2.0 + RESTART_S) == "added"
+    assert store.value() == 1 + 2 + 8 + 16
+
+
+def test_the_same_push_again_is_a_duplicate_however_late():
+    store = Store()
+    store.add(1, 0, 1, now=0.0)
+    assert store.add(1, 0, 1, now=10 * RESTART_S) == "duplicate"
 
 
 def test_instances_with_labels_of_their_own_are_series_of_their_own():
@@ -231,3 +248,45 @@ def test_every_instant_is_counted_once_at_most(events):
             totals[sender] = totals.get(sender, 0) + value
     for sender, total in totals.items():
         assert store.value(labels=(("i", str(sender)),)) == total
+
+
+S = 10**9
+
+
+def churned(store, number, at_s, name="m", instance=None, now=None):
+    """A point of an instance that was pushed at `at_s`, by the sender's clock and, unless `now` is given, by ours."""
+    owner = (("i", str(number if instance is None else instance)),)
+    each = point(1, at_s * S, at_s * S + 1, name=name, attributes=[("i", str(number))])
+    return store.cumulator.add(
+        Place(name, each.stream.attributes, 1.0, owner), each, at_s if now is None else now
+    ).value
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_instances_silent_for_long_make_room_for_new_ones(replayed):
+    store = Store(room=3)
+    made = [churned(store, number, 200 * number, now=0 if replayed else None) for number in range(1, 50)]
+    assert made == ["added"] * 49
+    assert len(store.cumulator) == 3 and store.cumulator.forgotten == 46
+    assert store.value(labels=(("i", "49"),)) == 1
+
+
+def test_a_silent_instance_goes_with_all_its_series_and_names():
+    store = Store(room=3)
+    assert [churned(store, 0, 1, name=name) for name in "ab"] == ["added", "added"]
+    assert churned(store, 1, 2, name="c") == "added"
+    assert churned(store, 2, 200, name="c") == "no_room"
+    assert churned(store, 2, 302, name="c") == "added"
+    assert churned(store, 2, 303, name="a_total") == "added", "no family is called a any more"
+    assert sorted(store.cumulator.families) == ["a_total", "c"]
+
+
+def test_of_an_instance_that_talks_only_what_had_no_point_for_an_hour_makes_room():
+    store = Store(room=3)
+    for number in range(3):
+        churned(store, number, 1 + number, instance="one")
+    churned(store, 0, 3500, instance="one")
+    assert churned(store, 3, 3501, instance="one") == "no_room"
+    assert churned(store, 3, 3602, instance="one") == "added"
+    assert ("i", "1") not in [label for labels in store.cumulator.families["m"].series for label in labels]
+    assert store.value(labels=(("i", "0"),)) == 2, "it had points, and stays"

@@ -21,11 +21,11 @@ FAULTS = ("refused", "401", "403", "500", "html", "hang", "slam")
 
 
 class FakeGrafana:
-    """As a context. `fault` may be changed at any time; "" answers as Grafana does."""
+    """As a context. `fault` may be changed at any time; "" answers as Grafana does. `kept` is there from the start."""
 
-    def __init__(self, fault: str = "", port: int = 0) -> None:
+    def __init__(self, fault: str = "", port: int = 0, kept: dict[int, dict[str, Any]] | None = None) -> None:
         self.fault = fault
-        self.annotations: dict[int, dict[str, Any]] = {}
+        self.annotations = {} if kept is None else kept
         self.requests: list[tuple[str, str]] = []
         self.connections: list[socket.socket] = []
         self._port = port

@@ -147,7 +147,7 @@ TWO_ENGINES = {
 
 
 def test_the_slower_engine_is_shown_with_by_how_much(evaluate):
-    expr = f"round({filled(query_of('TTFT: slower by'), minutes=9)}, 0.0001)"
+    expr = f"round({filled(query_of('TTFT mean, above the least'), minutes=9)}, 0.0001)"
     wanted = [('{engine="b",scenario="s",cell="c1"}', 0.5)]
     good, said = evaluate(TWO_ENGINES, expr, wanted=wanted)
     assert good, said
@@ -155,7 +155,7 @@ def test_the_slower_engine_is_shown_with_by_how_much(evaluate):
 
 
 def test_one_engine_alone_is_compared_with_nothing(evaluate):
-    expr = filled(query_of("TTFT: slower by"), minutes=9, engine="a")
+    expr = filled(query_of("TTFT mean, above the least"), minutes=9, engine="a")
     good, said = evaluate(TWO_ENGINES, expr, wanted=[])
     assert good, said
 
@@ -168,7 +168,7 @@ def test_throughput_is_by_the_time_of_an_engines_own_blocks(evaluate):
         **block("a", "c1", "1x19 stale"),
         **block("b", "c1", "_x40 1x9 stale"),
     }
-    expr = f"round({filled(query_of('Output tokens/s: less by'))}, 0.05)"
+    expr = f"round({filled(query_of('Output tokens/s, below the most'))}, 0.05)"
     good, said = evaluate(series, expr, wanted=[('{engine="a",scenario="s",cell="c1"}', 0.75)])
     assert good, said
 

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from loadgen.errors import UserError
-from loadgen.files import atomic_write, cannot_be_written, check_folder, check_writable, write_file
+from loadgen.files import (
+    atomic_write,
+    cannot_be_written,
+    check_folder,
+    check_writable,
+    make_folder,
+    read_regular,
+    write_file,
+)
 
 
 def test_a_file_is_written_over_with_its_mode_and_nothing_beside_it(tmp_path):
@@ -22,6 +30,38 @@ def test_a_file_is_written_over_with_its_mode_and_nothing_beside_it(tmp_path):
     assert path.read_bytes() == b"\x00new"
     assert path.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_link_is_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("report.html", f"report.html.{os.getpid()}.part"):
+        (folder / name).symlink_to(victim)
+    atomic_write(folder / "report.html", "new")
+    assert victim.read_text() == "mine"
+    assert not (folder / "report.html").is_symlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "export-vllm").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="link"):
+        make_folder(folder / "export-vllm")
+
+
+@pytest.mark.parametrize("kind", ["link", "device", "fifo", "folder", "large", "hanging link"])
+def test_what_is_no_regular_file_of_a_size_is_not_read(tmp_path, kind):
+    path = tmp_path / "manifest.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        path.write_bytes(b" " * (1 << 20) + b" ")
+    else:
+        path.symlink_to({"link": "/etc/passwd", "device": "/dev/zero"}.get(kind, tmp_path / "nowhere"))
+    with pytest.raises(OSError):
+        read_regular(path, 1 << 20)
 
 
 def test_what_utf_8_cannot_hold_costs_a_letter_and_not_the_file(tmp_path):
@@ -38,12 +78,12 @@ def test_a_failing_disk_leaves_the_old_file_and_says_why(tmp_path, monkeypatch, 
     def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    real = Path.open
+    real = os.fdopen
 
     if where == "write":
-        monkeypatch.setattr(Path, "open", lambda self, *a, **o: _Full(real(self, *a, **o), fail))
+        monkeypatch.setattr(os, "fdopen", lambda *a, **o: _Full(real(*a, **o), fail))
     else:
-        monkeypatch.setattr(os if where == "fsync" else Path, where, fail)
+        monkeypatch.setattr(os, where, fail)
     with pytest.raises(UserError) as caught:
         write_file(path, "new" * 10_000, sync=True)
     monkeypatch.undo()

@@ -29,7 +29,6 @@ RECORDED = ("engine:", "client:", "slo:")
 NOT_IN_PUSHES = {
     "forward_req_error_num": False,
     "forward_req_timeout_num": True,
-    "prefix_cache_hit_token_num": True,
     "recompute_request_num": True,
     "swapout_request_num": True,
 }

@@ -120,3 +120,11 @@ def test_the_old_name_of_a_runtime_is_refused(place):
     for words in (("up",), ("down",), ("setup",)):
         error = run(*words, "--runtime", "embedded").exception
         assert str(error) == "RUNTIME=embedded is now called RUNTIME=processes"
+
+
+def test_a_run_that_there_is_not_is_called_a_run(place):
+    _, _, calls = place
+    for command in ("setup", "up"):
+        error = run(command, "--runtime", "processes", "--run", "nosuch").exception
+        assert str(error).startswith("There is no run 'nosuch'") and "scenario" not in str(error)
+    assert not calls

@@ -21,14 +21,15 @@ from loadgen.boards.model import Board, Panel, Query, Row
 
 RANGE = (
     "Engines take turns, so it compares the whole time range shown, cell by cell, warm-up included: choose a range "
-    "that holds both engines' blocks. The report says how sure a difference is."
+    "that holds both engines' blocks. It is no verdict: chance alone sets means apart, and the report says how sure a "
+    "difference is."
 )
 _difference = functools.partial(
     Panel, unit="percentunit", no_data=reasons.ONE_ENGINE, kind="bargauge", width=6, decimals=1
 )
 
 
-def _slower(title: str, metric: str, what: str) -> Panel:
+def _above(title: str, metric: str, what: str) -> Panel:
     return _difference(
         title,
         f"By how much an engine's mean {what} is above that of the engine with the least: +100% is twice as "
@@ -85,13 +86,13 @@ TURNS = Row(
 )
 
 DIFFERENCE = Row(
-    "The difference between the engines",
+    "How far the means lie apart so far: no verdict, which the report alone has",
     (
-        _slower("TTFT: slower by", "bakeoff_client_ttft_seconds", "time to first token"),
-        _slower("TPOT: slower by", "bakeoff_client_tpot_seconds", "time per output token"),
-        _slower("E2E: slower by", "bakeoff_client_e2e_seconds", "end-to-end latency"),
+        _above("TTFT mean, above the least", "bakeoff_client_ttft_seconds", "time to first token"),
+        _above("TPOT mean, above the least", "bakeoff_client_tpot_seconds", "time per output token"),
+        _above("E2E mean, above the least", "bakeoff_client_e2e_seconds", "end-to-end latency"),
         _difference(
-            "Output tokens/s: less by",
+            "Output tokens/s, below the most",
             "By how much an engine's output tokens per second of its blocks are below those of the engine with "
             f"the most: 50% is half as many. No bar: most of all. {RANGE}",
             queries=(below_greatest(rate_of_range("bakeoff_client_output_tokens_total")),),

@@ -22,7 +22,8 @@ QUEUE = Row(
         _panel(
             "Requests that wait",
             "Requests in the engine's queue, mean of 30 s. Good: near zero. A queue that grows says that the load is "
-            "more than the engine can serve; TTFT grows with it. KsanaLLM tells it while it works only.",
+            "more than the engine can serve; TTFT grows with it. KsanaLLM tells it while it works only, and counts no "
+            "more than its largest batch.",
             "short",
             _recorded("engine:requests_waiting:mean"),
         ),
@@ -72,7 +73,7 @@ CACHE = Row(
             "zero for both: an engine with hits does less work than the other.",
             "percentunit",
             _recorded("engine:prefix_cache_hits:ratio"),
-            no_data="No prompt was looked up, or none hit yet (KsanaLLM), or the engine has no prefix cache",
+            no_data="No prompt was looked up here, or the engine has no prefix cache",
             maximum=1,
         ),
         _panel(
@@ -85,7 +86,8 @@ CACHE = Row(
         ),
         _panel(
             "Swapped out",
-            "Requests a second whose KV cache was moved to host memory. Good: zero. Each waits for PCIe twice.",
+            "Requests a second whose KV cache was moved to host memory. Good: zero. Each waits for PCIe twice. "
+            "A KsanaLLM that is to swap and has no host memory for it computes them again.",
             "reqps",
             _recorded("engine:preemptions:rate", ',kind="swap"'),
             no_data="Only KsanaLLM swaps, and it tells nothing before the first",
@@ -203,6 +205,23 @@ PROCESS = Row(
             (chosen(f"time() - max by (engine) (bakeoff_ksana_last_push_timestamp_seconds{{{ENGINE}}})"),),
             "Only KsanaLLM pushes its metrics, and none came",
             bad_from=10,
+        ),
+        Panel(
+            "Pushed points that were dropped",
+            "By reason, in the last minute. Good: none. no_room: more series than are held; late, overlapping: two "
+            "senders of one name; not_delta, unsupported: sent in another way. They are in no figure here.",
+            "none",
+            (
+                chosen(
+                    f"sum by (engine, outcome) (increase(bakeoff_ksana_points_total{{{ENGINE},"
+                    'outcome!~"added|gap|restarted"}[1m])) > 0',
+                    "{{engine}} · {{outcome}}",
+                ),
+                chosen("sum by (reason) (increase(bakeoff_ksana_refused_pushes_total[1m])) > 0", "push · {{reason}}"),
+            ),
+            "Nothing that KsanaLLM pushed was dropped",
+            bad_from=1,
+            width=24,
         ),
     ),
 )

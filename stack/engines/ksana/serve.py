@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from loadgen.engines.ksana import configuration, model_dtype, to_yaml, translate
+from loadgen.engines.ksana import configuration, environment, model_dtype, to_yaml, translate
 from loadgen.engines.model_config import attention_config
 from loadgen.errors import UserError
 from stack.engines import launching
@@ -30,10 +30,8 @@ TYPES_VARIABLE = "BAKEOFF_KSANA_MODEL_TYPES"
 # A model is chosen by what its `model_type` contains (src/ksana_llm/runtime/model_instance.cpp).
 MODEL_TYPES = (
     *("llama", "qwen", "baichuan", "chatglm", "gpt", "fairseq-transformer", "internlm2", "internvl_chat"),
-    *("internlmxcomposer2", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2", "minicpm"),
+    *("internlmxcomposer2", "hunyuan", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2", "minicpm"),
 )
-MIXTURE_TYPES = ("hunyuan",)
-"""Supported as mixtures of experts only."""
 DTYPES = ("float16", "bfloat16")
 METRICS_VARIABLE = "BAKEOFF_METRICS_URL"
 METRICS_URL = "http://ksana-exporter:9103/v1/metrics"
@@ -45,7 +43,8 @@ def main() -> NoReturn:
     model = Path(launching.need_model())
     config = launching.read_model(model)
     check_model(model, config, server.parent)
-    settings = translate(launching.read_serving(), config)
+    block = launching.read_serving()
+    settings = translate(block, config)
     text = to_yaml(configuration(settings, str(model), metrics_url()))
     path = launching.state_dir() / "ksana.yaml"
     try:
@@ -59,7 +58,8 @@ def main() -> NoReturn:
         *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
         *("--port", str(launching.read_port(8080))),
     ]
-    environment = {
+    variables = {
+        **environment(block, config),
         "PYTHONPATH": joined(str(server.parent), libraries, os.environ.get("PYTHONPATH")),
         "LD_LIBRARY_PATH": joined(libraries, os.environ.get("LD_LIBRARY_PATH")),
         # Its log goes to a file only; here that is the container's log.
@@ -74,8 +74,11 @@ def main() -> NoReturn:
         "packages": launching.versions(("ksana_llm", "torch", "transformers", "tokenizers")),
         "source_commit": commit_of(server.parent),
     }
-    notes = ("KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0), as vLLM has none.",)
-    launch = launching.Launch(argv, environment, settings, facts, notes)
+    notes = (
+        "KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0, preempt_mode: 1), as vLLM has "
+        "none: what it preempts is computed again. Nor is there a limit on its queue.",
+    )
+    launch = launching.Launch(argv, variables, settings, facts, notes)
     launch.record(launching.record_place())
     # It looks for ./lib there.
     launch.become("KsanaLLM", server.parent)
@@ -134,12 +137,11 @@ def installed(module: str) -> bool:
 def check_model(folder: Path, config: Mapping[str, Any], server_dir: Path) -> None:
     """Raise UserError for a model that KsanaLLM would refuse after a long start."""
     kind = str(config.get("model_type", "")).lower()
-    if not is_supported(kind, config) and not has_weight_map(kind, folder, server_dir):
+    if not is_supported(kind) and not has_weight_map(kind, folder, server_dir):
         raise UserError(
             f"KsanaLLM does not support this model: {folder / 'config.json'} says model_type {kind or 'nothing'!r} "
             f"({', '.join(config.get('architectures') or ['no architectures'])}). It supports model types that contain "
-            f"{', '.join(MODEL_TYPES)}, and mixtures of {', '.join(MIXTURE_TYPES)}. If your build supports more, name "
-            f"them with {TYPES_VARIABLE}."
+            f"{', '.join(MODEL_TYPES)}. If your build supports more, name them with {TYPES_VARIABLE}."
         )
     if not config.get("architectures"):
         raise UserError(f"{folder / 'config.json'} names no architectures, which KsanaLLM needs.")
@@ -151,13 +153,10 @@ def check_model(folder: Path, config: Mapping[str, Any], server_dir: Path) -> No
         )
 
 
-def is_supported(kind: str, config: Mapping[str, Any]) -> bool:
+def is_supported(kind: str) -> bool:
     """Whether KsanaLLM has an implementation for this model type."""
     extra = [name.strip().lower() for name in os.environ.get(TYPES_VARIABLE, "").split(",") if name.strip()]
-    mixture = any("expert" in key or "moe" in key for key in config)
-    return any(name in kind for name in (*MODEL_TYPES, *extra)) or (
-        mixture and any(name in kind for name in MIXTURE_TYPES)
-    )
+    return any(name in kind for name in (*MODEL_TYPES, *extra))
 
 
 def has_weight_map(kind: str, folder: Path, server_dir: Path) -> bool:

@@ -148,7 +148,7 @@ def test_a_run_that_is_gone_on_with_is_marked_from_there(program, tmp_path):
 
 def test_long_texts_keep_a_line_within_what_a_pipe_takes_at_once(program, tmp_path):
     checkout, told = program(ECHO), tmp_path / "told.jsonl"
-    block = Block("e" * 300, CELL, 1)
+    block = Block("e" * 120, CELL, 1)
     with marks(str(told), [], checkout) as marked:
         marked.block_ended(block, 1, 1, facts(block, status="failed", reason="ß\n" * 5000))
     lines = told.read_bytes().splitlines()
@@ -324,8 +324,7 @@ def test_a_grafana_that_dies_midway_and_comes_back(client, monkeypatch):
                 return warnings
 
             wait_for(heard, what="the warning")
-            again = ends.enter_context(FakeGrafana(port=grafana.port))
-            again.annotations = grafana.annotations
+            again = ends.enter_context(FakeGrafana(port=grafana.port, kept=grafana.annotations))
             marked.block_ended(later, 2, 2, facts(later))
     assert len(warnings) == 1
     assert sorted(again.texts())[1:] == [f"vllm p0032-o0008-c002 repeat {n}: complete in 10.5 s" for n in (1, 2)]

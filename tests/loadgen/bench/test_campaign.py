@@ -290,6 +290,14 @@ def test_further_repeats_are_run_while_somebody_asks_for_them(tmp_path, monkeypa
     assert "Undecided after 2 repeats: 2 more are run." in race.manifest.messages
 
 
+def test_an_exporter_that_died_is_told_in_the_runs_messages(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch)
+    race.manifest.prometheus_url = "http://prometheus"
+    monkeypatch.setattr(module, "silent_exporters", lambda url, start, end: [f"silent at {url} from {start:g}"])
+    assert race.campaign.run()
+    assert race.folder.load().manifest.messages[-1] == race.messages[-1] == "silent at http://prometheus from 1"
+
+
 def test_an_engine_that_changed_since_loses_its_blocks(tmp_path, monkeypatch):
     race = Race(tmp_path, monkeypatch)
     race.manifest.engines = [EngineFacts.of(dataclasses.replace(endpoint("a"), version="0.9"), RECIPE)]

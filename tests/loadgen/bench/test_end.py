@@ -67,11 +67,19 @@ def test_a_race_that_broke_off(tmp_path):
     assert "What was measured is in" in something and "go on with `the command`" in something
 
 
+def test_advice_names_the_commands_that_the_user_works_with(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "r")
+    assert resume_command(folder, None, 1) == f"bakeoff bench --resume {folder.path}"
+    assert f"`bakeoff report {tmp_path}" in ended(tmp_path / "x", ["a", "b"], [])[1]
+    monkeypatch.setenv("MAKELEVEL", "1")
+    assert resume_command(folder, None, 1) == f"make bench RUN={folder.path}"
+    assert f"`make report RUN={tmp_path}" in ended(tmp_path / "y", ["a", "b"], [])[1]
+
+
 def test_the_command_that_goes_on_is_whole(tmp_path):
     folder = RunFolder(tmp_path / "my runs" / "r")
-    assert resume_command(folder, None, 1) == f"make bench RUN={folder.path}"
     seats = [Seat(name=name, base_url=f"http://{name}", model="m", api="chat") for name in "ab"]
     assert resume_command(folder, seats, 2) == (
-        f"bakeoff bench --resume '{folder.path}' --engine a=http://a --engine b=http://b --api chat "
-        "--model m --workers 2"
+        f"bakeoff bench --resume '{folder.path}' --engine a=http://a,model=m,api=chat "
+        "--engine b=http://b,model=m,api=chat --workers 2"
     )

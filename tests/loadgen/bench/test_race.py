@@ -185,7 +185,7 @@ def test_interrupt_leaves_a_readable_run_and_no_process(tmp_path, steady, signal
     assert "Traceback" not in bench.output
     assert "Interrupted" in bench.output
     if len(signals) == 1:
-        assert f"RUN={run.folder}" in bench.output
+        assert f"bakeoff report {run.folder}" in bench.output and f"--resume {run.folder}" in bench.output
         assert (run.folder / "requests.parquet").is_file()
     if signals == [signal.SIGINT]:
         bench.assert_reportable()

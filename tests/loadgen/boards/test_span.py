@@ -84,3 +84,9 @@ def test_a_run_without_an_end_goes_as_far_as_its_records(tmp_path):
     folder.manifest_path.write_text(manifest.replace(f'"ended_at": {ended}', '"ended_at": null'))
     os.utime(folder.records_path, (ended + 100, ended + 100))
     assert run_range(folder)[1] >= ended + 105
+
+
+def test_a_run_before_its_first_block_has_no_time_to_show(tmp_path):
+    run = SyntheticRun(engines=["a"])
+    with pytest.raises(UserError, match="nothing of this run was measured yet"):
+        run_range(run.write(tmp_path))

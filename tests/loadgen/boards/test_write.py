@@ -104,7 +104,7 @@ def test_a_page_that_cannot_be_written_is_an_error(checkout, run, fake):
         dashboards_of_run(checkout, run, holds(fake, 5), run.manifest_path / "x.html")  # a file, and no folder
 
 
-def test_the_prometheus_is_the_given_one_the_runs_or_the_stacks(checkout, run, fake):
+def test_the_prometheus_is_the_given_one_or_the_stacks_and_none_that_a_folder_names(checkout, run, fake):
     url = holds(fake, 5)
     manifest = json.loads(run.manifest_path.read_text())
     manifest["prometheus_url"] = None
@@ -118,9 +118,9 @@ def test_the_prometheus_is_the_given_one_the_runs_or_the_stacks(checkout, run, f
     assert "Dashboards:" in dashboards_of_run(checkout, run, None)
     manifest["prometheus_url"] = GONE
     run.manifest_path.write_text(json.dumps(manifest))
+    assert "Dashboards:" in dashboards_of_run(checkout, run, None)
     with pytest.raises(UserError, match=GONE):
-        dashboards_of_run(checkout, run, None)
-    assert "Dashboards:" in dashboards_of_run(checkout, run, url)
+        dashboards_of_run(checkout, run, GONE)
 
 
 def test_a_time_range(checkout, fake, tmp_path):

@@ -121,7 +121,7 @@ def test_steps_whose_oracle_was_late_are_not_quoted(tmp_path):
 def test_a_broken_file_is_no_floor(text, tmp_path):
     path = tmp_path / "calibration.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(UserError, match="make calibrate"):
+    with pytest.raises(UserError, match="bakeoff calibrate"):
         read_floor(path)
     assert floor_facts(path) is None
 

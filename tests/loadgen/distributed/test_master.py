@@ -101,6 +101,21 @@ def test_stopped_worker_is_not_let_into_the_next_test(tmp_path):
             wait_for(lambda: ui.status()["workers"] == 2, what="a new worker in its place")
 
 
+def test_more_than_a_worker_can_carry_ends_the_test_with_a_sentence(tmp_path):
+    with FaultServer(in_process=False, fault="normal?ttft_ms=20000") as server:
+        seats = [Seat(name="a", base_url=server.url, model="fault-model", kind="vllm")]
+        with OwnLocust(seats, tmp_path / "runs", tmp_path / "log") as client:
+            (worker,) = [p for p in psutil.Process().children() if "--worker" in p.cmdline()]
+            worker.rlimit(psutil.RLIMIT_NOFILE, (160, 160))
+            ui = Ui(client.url, tmp_path / "runs", tmp_path / "log")
+            run_id = ui.start(rate="100", arrival="constant", requests="5000")
+            ui.wait_until_stopped()
+            run = ui.load(run_id)
+    assert run.manifest.status == "failed"
+    assert "cannot take part" in run.blocks[0].facts.reason
+    assert "cannot carry this load: 96 requests are in flight" in run.blocks[0].facts.reason
+
+
 DEAL = """
 import json, sys
 from locust import User

@@ -123,6 +123,7 @@ def test_one_worker_sends_all_batches_and_the_other_stands_by(tmp_path):
 
 
 def prompts_in(log: Path) -> list[str]:
-    """The streamed prompts that a server was sent, in the order they came."""
+    """The streamed prompts that a server was sent, in the order they came, without the question what it needs."""
     bodies = [json.loads(line) for line in log.read_text().splitlines()]
-    return [body["messages"][0]["content"] for body in bodies if body["stream"]]
+    prompts = [body["messages"][0]["content"] for body in bodies if body["stream"]]
+    return [prompt for prompt in prompts if prompt != "Hello"]

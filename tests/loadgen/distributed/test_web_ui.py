@@ -109,7 +109,7 @@ def test_form_offers_our_fields_in_their_order(ui):
     options = json.loads(re.search(r"templateArgs = ({.*})", page)[1])["extra_options"]
     assert list(options) == [
         *("engine", "prompt_tokens", "output_tokens", "requests"),
-        *("warmup_requests", "shared_prefix_tokens", "rate", "batch", "arrival", "seed"),
+        *("warmup_requests", "shared_prefix_tokens", "rate", "batch", "arrival", "short_output", "seed", "endpoint"),
     ]
     assert options["engine"]["choices"] == ["a", "broken", "down"]
     assert all(option["help_text"] for option in options.values())
@@ -174,6 +174,10 @@ def test_no_answer_invites_another_origin(ui):
         ({"requests": "many"}, "requests"),
         ({"shared_prefix_tokens": "24"}, "Shared prefix"),
         ({"engine": "nobody"}, "nobody"),
+        ({"endpoint": "what"}, "endpoint: give KEY=VALUE"),
+        ({"endpoint": "header=api-key=s3cret"}, "Headers are taken from the environment"),
+        ({"endpoint": "header=x=env:NOT_SET_HERE"}, "NOT_SET_HERE is not set here"),
+        ({"endpoint": "extra-body=[1]"}, "endpoint: extra-body: must be a JSON object"),
         ({"engine": "down"}, "Nothing answers"),
         ({"block_request": "{}x"}, "JSON"),
         ({"block_request": json.dumps({**REQUEST, "run_id": "../../etc"})}, "run_id"),
@@ -324,6 +328,15 @@ def test_lost_worker_ends_the_test_and_comes_back(ui):
     again = ui.start()
     assert ui.wait_until_stopped()["complete"]
     assert ui.load(again).manifest.status == "complete"
+
+
+def test_what_the_form_says_of_an_endpoint_is_what_it_is_asked_by(ui):
+    run_id = ui.start(endpoint='api=completions,header=x-key=env:UI_TEST_KEY,extra-body={"top_k":1,"p":{"a":[1,2]}}')
+    assert ui.wait_until_stopped()["complete"]
+    manifest = ui.load(run_id).manifest
+    assert manifest.engines[0].api == "completions"
+    assert manifest.engines[0].needs["headers"] == [["x-key", "env:UI_TEST_KEY"]]
+    assert KEY not in manifest.model_dump_json()
 
 
 def test_api_key_shows_nowhere(ui):

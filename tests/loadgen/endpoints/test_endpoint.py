@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -102,10 +103,10 @@ def test_any_text_is_a_url_or_refused(text):
 def test_an_endpoint_is_asked_what_it_serves():
     entry = {"id": "m", "owned_by": "vllm", "max_model_len": 2048}
     with serve({MODELS: listing(entry), "/version": (200, {"version": "0.32.0"})}) as web:
-        found = inspect_endpoint(web.url + "/v1/", name="a", api_key="key")
-    assert found == Endpoint("a", "vllm", web.url, "m", "completions", "0.32.0", 2048, None, "key")
-    assert "key" not in repr(found)
-    assert all(headers["Authorization"] == "Bearer key" for _, headers in web.seen)
+        found = inspect_endpoint(web.url + "/v1/", name="a", api_key="s3cret")
+    assert found == Endpoint("a", "vllm", web.url, "m", "completions", "0.32.0", 2048, None, "s3cret")
+    assert "s3cret" not in repr(found)
+    assert all(headers["Authorization"] == "Bearer s3cret" for _, headers in web.seen)
 
 
 def test_ksana_lists_its_models_elsewhere_and_takes_any_name():
@@ -237,3 +238,25 @@ def test_try_call_is_none_where_a_route_is_not_there():
 
 def test_the_limit_of_a_plain_request_is_set():
     assert 0 < module.TIMEOUT_S <= 60
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed", "cancelled"])
+def test_the_end_of_a_response_is_not_waited_beyond(kind, blank):
+    event = f'data: {{"type":{blank}"response.{kind}"}}\n\n'.encode()
+    with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as held:
+
+        def answer():
+            connection, _ = listening.accept()
+            held.enter_context(connection)  # it is never closed by the server
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + event)
+
+        server = threading.Thread(target=answer)
+        server.start()
+        started = time.monotonic()
+        status, text = Client(f"http://127.0.0.1:{listening.getsockname()[1]}").post("/v1/responses", {}, timeout_s=60)
+        took = time.monotonic() - started
+        server.join()
+    assert took < 30, "it waited for the connection to close"
+    assert (status, text) == (200, event.decode().strip())

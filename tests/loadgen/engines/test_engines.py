@@ -33,7 +33,7 @@ each = pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
 
 def test_the_registry_holds_one_engine_for_each_file():
     folder = Path(engines.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "model_config", "serving"}
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", "model_config", "needs", "serving"}
     assert len(files) == len(ENGINES)
     assert all(kind == engine.kind for kind, engine in ENGINES.items())
     assert {type(engine).__module__.rsplit(".", 1)[1] for engine in ENGINES.values()} == files
@@ -65,8 +65,7 @@ def test_what_an_engine_says_of_itself_fits_together(engine: Engine):
     assert all(path.startswith("/") and " " not in path for path in routes)
     if engine.accepts_token_ids:
         assert "completions" in engine.apis
-    if engine.exact_output:
-        assert engine.length_fields(5)["ignore_eos"] is True
+    assert engine.length_fields(5)["max_tokens"] == 5
     if engine.tokenize_path:
         assert "hello" in engine.tokenize_body("m", "hello").values()
         assert engine.token_ids({"tokens": [1, 2], "count": 2}) == [1, 2]
@@ -104,3 +103,12 @@ def test_context_and_version_of_the_engines_that_tell():
 def test_an_unknown_engine_is_refused_with_those_that_are_known():
     with pytest.raises(UserError, match=r"Unknown engine kind 'vlm'. Known: vllm, ksana, llamacpp, openai"):
         get_engine("vlm")
+
+
+@pytest.mark.parametrize(
+    ("page", "tokens"), [("vllm-0.24.0-gpu", 2_033_120), ("vllm-0.32.0-cpu", 5461 * 128), ("llamacpp-b11549", None)]
+)
+def test_what_vllms_kv_cache_holds(page, tokens):
+    text = (Path(__file__).parents[2] / "data" / f"{page}.metrics.txt").read_text()
+    assert get_engine("vllm").kv_cache_tokens(text) == tokens
+    assert get_engine("ksana").kv_cache_path is None and get_engine("ksana").kv_cache_tokens(text) is None

@@ -12,12 +12,15 @@ from typer.testing import CliRunner
 
 from loadgen.cli.app import app
 from loadgen.errors import UserError
-from loadgen.gate.decide import Case, decide, exit_code
+from loadgen.gate.cases import difference_cases
+from loadgen.gate.decide import decide, exit_code
 from loadgen.gate.quantity import difference_quantity, limit_quantity
 from loadgen.message import joined, say
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.threshold import parse_threshold
+from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import BlockSample, CellSample
+from loadgen.statistics.unpaired import compare_unpaired
 from tests.loadgen.known_run import Truth, known_run
 
 BASE = Truth()
@@ -105,7 +108,7 @@ def outcomes(true_ratio, *, cells, repeats, rounds, paired, seed):
     """How often gates of so many cells end how, with blocks of 60 requests and repeats that share a drift."""
     chance, found = np.random.default_rng(seed), Counter()
     for _ in range(rounds):
-        cases = []
+        samples = []
         for number in range(cells):
             shared = chance.normal(0, 0.02, repeats) if paired else np.zeros(repeats)
 
@@ -116,9 +119,8 @@ def outcomes(true_ratio, *, cells, repeats, rounds, paired, seed):
                     for i, f in enumerate(own)
                 ]
 
-            sample = CellSample(f"p{number:04d}-o0008-c004", side(1.0), side(true_ratio))
-            quantity = difference_quantity(THRESHOLD, sample, paired=paired)
-            cases.append(Case(THRESHOLD, sample.id, "B", "A", quantity))
+            samples.append(CellSample(f"p{number:04d}-o0008-c004", side(1.0), side(true_ratio)))
+        cases = difference_cases([THRESHOLD], samples, "A", "B", paired=paired, floors_ms={})
         found[exit_code(decide(cases))] += 1
     return found
 
@@ -138,6 +140,32 @@ def test_gates_away_from_their_limit_are_decided_right(paired):
     assert worse[3] >= 38 and worse[0] == 0
     fine = outcomes(1.0, cells=3, repeats=8, rounds=40, paired=paired, seed=4)
     assert fine[0] >= 38 and fine[3] == 0
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_threshold_goes_by_the_interval_that_the_comparison_shows(paired):
+    chance = np.random.default_rng(6)
+    samples = [
+        CellSample(
+            f"p{number:04d}-o0008-c004",
+            *(
+                [BlockSample(i + 1, float(i), {"ttft_ms": chance.lognormal(4 + side, 0.03, 60)}) for i in range(2)]
+                for side in (0.0, 0.1)
+            ),
+        )
+        for number in range(8)
+    ]
+    judge = compare if paired else compare_unpaired
+    cells = {cell.id: cell.metrics["ttft_ms.p95"] for cell in judge("A", "B", samples).cells}
+    shown = {name: one.ratio.ci95 for name, one in cells.items()}
+    narrower = []
+    for case in difference_cases([THRESHOLD], samples, "A", "B", paired=paired, floors_ms={}):
+        low, high = case.quantity.interval(0.95)
+        assert (1 + low / 100, 1 + high / 100) == pytest.approx(shown[case.cell])
+        alone = difference_quantity(THRESHOLD, samples[int(case.cell[1:5])], paired=paired).interval(0.95)
+        narrower.append((high - low) / (alone[1] - alone[0]))
+    assert np.median(narrower) < 0.8
+    assert {one.scatter for one in cells.values()} == {"shared"}
 
 
 def test_pairing_sees_through_a_drift_that_both_share():

@@ -125,6 +125,7 @@ def test_the_report_comes_without_prometheus_and_says_why(
 
 
 def test_engine_names_are_quoted_in_the_query(prometheus: FakePrometheus, tmp_path: Path) -> None:
-    run = SyntheticRun(engines=['a"} or up{b="'], prompts=(64,), concurrencies=(1,), requests=3).add_all()
+    run = SyntheticRun(engines=["a"], prompts=(64,), concurrencies=(1,), requests=3).add_all()
+    run.manifest.engines[0].name = 'a"} or up{b="'  # none that a run may have
     engine_memory(tmp_path, run.manifest, prometheus.url)
     assert prometheus.asked[0]["query"].endswith(r'max(bakeoff_engine_memory_bytes{engine="a\"} or up{b=\""})')

@@ -33,7 +33,6 @@ SAMPLE = EngineSample(
     model="m",
     context_length=4096,
     recipe=PromptRecipe("text", 1, ("x", "y"), (), "tokenizer"),
-    exact_output=True,
     text_api="completions",
     prompt_tokens={kind: len(text) for kind, text in COUNTED_TEXTS.items()},
     greedy=tuple(answer(f"text {number} goes on and on", -0.5) for number in range(len(GREEDY_TEXTS))),
@@ -41,6 +40,7 @@ SAMPLE = EngineSample(
     parameters=dict.fromkeys(("temperature", "seed", "top-p", "stop", "max-tokens"), "honoured"),
     unknown_fields="accepted",
     prefix=OFF,
+    kv_cache_tokens=65536,
 )
 
 

@@ -41,6 +41,7 @@ def test_equal_engines_differ_in_nothing():
 
 NOTHING_KNOWN = {
     "context_length": None,
+    "kv_cache_tokens": None,
     "prompt_tokens": dict.fromkeys(COUNTED_TEXTS),
     "lengths": dict.fromkeys(LENGTHS),
     "greedy": (None,) * len(SAMPLE.greedy),
@@ -56,7 +57,7 @@ def test_what_an_engine_does_not_show_is_neither_equal_nor_different(first):
     unknown = {name for name, verdict in found.items() if verdict == "unknown"}
     assert unknown >= {"context-length", "prompt-tokens", "output-length", "greedy-text", "prefix-caching", "usage"}
     assert unknown >= {"tokens-per-event", "role-event", "temperature", "seed", "top-p", "stop", "max-tokens"}
-    assert found["unknown-fields"] == "unknown"
+    assert found["unknown-fields"] == found["kv-cache"] == "unknown"
     assert {name for name, verdict in found.items() if verdict == "equal"} <= {
         "model",
         "measured-prompts",
@@ -91,14 +92,6 @@ def test_every_check_is_listed_by_name():
         ({"recipe": PromptRecipe("ids", 1, ("x", "y"), (), "tokenizer")}, "measured-prompts", "noted", ""),
         ({"lengths": {n: stream(n, output_tokens=n - 1) for n in LENGTHS}}, "output-length", "blocking", ""),
         ({"lengths": {n: stream(n, output_tokens=n + 1) for n in LENGTHS}}, "output-length", "blocking", ""),
-        (
-            {"lengths": {n: stream(n, output_tokens=n - 1) for n in LENGTHS}, "exact_output": False},
-            *("output-length", "noted", ""),
-        ),
-        (
-            {"lengths": {n: stream(n, output_tokens=n + 1) for n in LENGTHS}, "exact_output": False},
-            *("output-length", "blocking", ""),
-        ),
         ({"greedy": greedy(t3=answer("text 3 goes on elsewhere", -0.5))}, "greedy-text", "noted", "19 of 20"),
         ({"prefix": ON}, "prefix-caching", "blocking", ""),
         ({"prefix": probe(60.0)}, "prefix-caching", "unknown", ""),
@@ -124,6 +117,13 @@ def test_one_difference_is_the_only_one_told(fields, name, verdict, words):
     assert set(fact.values) == {"a", "b"}
     assert words in fact.detail
     assert fact.advice
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(-1, "noted"), (1, "blocking")], ids=["shorter", "longer"])
+def test_a_scenario_may_allow_shorter_answers_and_never_longer_ones(off, verdict):
+    needs = Needs(allow_short_output=True)
+    found = differing(other(lengths={n: stream(n, output_tokens=n + off) for n in LENGTHS}), needs=needs)
+    assert found["output-length"].verdict == verdict
 
 
 def test_other_weights_part_at_the_first_token():
@@ -156,6 +156,33 @@ def test_token_0_for_everything_blocks_at_one_engine_and_at_both():
         found = {fact.name: fact for fact in compare(samples, Needs())}
         assert found["degenerate-text"].verdict == "blocking"
         assert "'!' over and over (token 0 of many vocabularies)" in found["degenerate-text"].values["b"]
+        assert "KsanaLLM" not in found["degenerate-text"].advice
+
+
+@pytest.mark.parametrize("cause", ["ENABLE_FLASHINFER", "cub::Sum", "torch_dtype and rope_theta", "forward pass"])
+def test_what_makes_a_ksana_say_nonsense_is_named(cause):
+    broken = other(greedy=(answer("!" * 16),) * N, kind="ksana")
+    assert cause in {fact.name: fact for fact in compare([SAMPLE, broken], Needs())}["degenerate-text"].advice
+    healthy = [dataclasses.replace(SAMPLE, kind="ksana"), dataclasses.replace(broken, kind="vllm")]
+    assert cause not in {fact.name: fact for fact in compare(healthy, Needs())}["degenerate-text"].advice
+
+
+@pytest.mark.parametrize(
+    ("tokens", "asked", "verdict"),
+    [
+        (65536, None, "equal"),
+        (65520, 65536, "equal"),
+        (65000, None, "noted"),
+        (65536, 70000, "noted"),
+        (None, None, "unknown"),
+        (None, 65536, "unknown"),
+    ],
+)
+def test_what_the_kv_caches_hold(tokens, asked, verdict):
+    found = compare([SAMPLE, other(kv_cache_tokens=tokens)], Needs(kv_cache_tokens=asked))
+    (fact,) = [fact for fact in found if fact.name == "kv-cache"]
+    assert fact.verdict == verdict
+    assert str(asked or "") in fact.detail and fact.values["a"] == "65536"
 
 
 def test_an_engine_that_answers_nothing_blocks():

@@ -77,7 +77,7 @@ def test_what_is_raced_first_is_asked_last_and_left_running(monkeypatch):
     assert next(list(fact.values) for fact in stage.kept) == ["a", "b"], "told in the order of the seats"
     assert all(fact.equal for fact in stage.kept)
     assert len(stage.nonces) == 1, "all engines get the same prompts"
-    assert stage.messages == ["Preflight: 19 checks equal"]
+    assert stage.messages == ["Preflight: 20 checks equal"]
 
 
 def test_each_step_is_told_with_the_longest_that_it_may_take(monkeypatch):
@@ -109,15 +109,18 @@ def test_accepted_difference_does_not(monkeypatch):
 
 @pytest.mark.parametrize("how", ["does not start", "is not understood"])
 @pytest.mark.parametrize("which", ["a", "b"])
-def test_engine_that_cannot_be_asked_is_told_and_left_out(monkeypatch, how, which):
+def test_an_engine_that_cannot_be_asked_stops_the_race_and_nothing_is_called_equal(monkeypatch, how, which):
     error = UserError("token counts cannot be predicted")
     stage = Stage(monkeypatch, **({which: error} if how == "is not understood" else {}))
     if how == "does not start":
         stage.host.dead.add(which)
-    stage.check("a")
-    assert f"stop {which}" in stage.host.calls
-    assert stage.messages[0].startswith(f"Preflight could not ask {which}: ")
-    assert {name for fact in stage.kept for name in fact.values} == {"a", "b"} - {which}
+    with pytest.raises(UserError, match=f"^{which} could not be asked") as refused:
+        stage.check("a")
+    assert refused.value.exit_code == 1
+    assert f"stop {which}" in stage.host.calls and stage.host.calls[-1] == "stop a"
+    assert stage.messages[0].startswith(f"Preflight could not ask {which}: ") and len(stage.messages) == 1
+    assert {fact.verdict for fact in stage.kept} == {"unknown"} and not any(fact.equal for fact in stage.kept)
+    assert {fact.values[which] for fact in stage.kept} == {"not answered"}
 
 
 def test_engines_that_are_to_stay_up_are_left_running_unless_the_race_is_refused(monkeypatch):
@@ -133,7 +136,8 @@ def test_engines_that_are_to_stay_up_are_left_running_unless_the_race_is_refused
 def test_no_engine_at_all(monkeypatch):
     stage = Stage(monkeypatch)
     stage.host.dead |= {"a", "b"}
-    stage.check("a")
+    with pytest.raises(UserError, match="a and b could not be asked"):
+        stage.check("a")
     assert stage.kept == []
 
 

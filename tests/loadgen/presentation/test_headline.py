@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from loadgen.message import of_data
-from loadgen.presentation.headline import MOST_FACTS, Answers, brief, headline
+from loadgen.presentation.figures import brief, lead_mark, leader
+from loadgen.presentation.headline import MOST_FACTS, Answers, headline
 from loadgen.presentation.language import CHINESE
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import CellSample
 from loadgen.statistics.result import Estimate, Overall, Settings
+from loadgen.statistics.words import share_texts
 from tests.loadgen.statistics.samples import block, cell, paced
 
 ONE_METRIC = Settings(headline=("tpot_ms.mean",))
@@ -25,8 +27,8 @@ def noisy(seed: int = 1, repeats: int = 3, id: str = "p0512-o0128-c004") -> Cell
 
 def test_a_winner_is_named_with_metric_share_interval_and_cells():
     found = headline(compare("vllm", "ksana", [paced(1.1)]))
-    assert found.sentence == "vllm is faster: TPOT mean by 10.0% [9.9%, 10.2%] over 1 cell."
-    assert found.facts[0] == "TTFT p50: ksana +0.0% ±0.1."
+    assert found.sentence == "vllm is faster: TPOT mean by 10.0% [95% interval 9.9% to 10.2%] over 1 cell."
+    assert found.facts[0] == "TTFT p50: no difference (0.0% ±0.1)."
     assert found.facts[1] == "output throughput: vllm by 10.0% [10.0%, 10.0%]."
     assert found.facts[2] == "It is true of these two processes: no engine was started afresh."
     assert (found.verdict, found.winner) == ("a", "vllm")
@@ -132,14 +134,46 @@ def judged(share: float, low: float, high: float, *, won: bool = True) -> Overal
     ("share", "low", "high", "won", "text"),
     [
         (0.302, 0.259, 0.345, True, "30% ±4"),
+        (0.404, 0.06, 0.86, True, "40% 6–86"),
+        (0.404, -0.06, 0.9, False, "40% -6–90"),
         (0.302, 0.297, 0.307, True, "30.2% ±0.5"),
         (0.031, 0.02, 0.042, True, "3.1% ±1.1"),
-        (-0.004, -0.013, 0.005, False, "-0.4% ±0.9"),
-        (0.12, -0.6, 2.0, False, "+12% ±188"),
-        (0.12, -0.9, 200.0, False, "+12% ±>999"),
+        (-0.004, -0.013, 0.005, False, "0.4% ±0.9"),
+        (-1 / 6, -0.2, -0.13, False, "20% ±5"),
+        (0.2, 0.15, 0.25, True, "20% ±5"),
+        (0.12, -0.6, 2.0, False, "-60–200%"),
+        (0.12, -0.9, 200.0, False, "-90–>999%"),
         (12.0, 11.0, 13.0, True, "1200% ±100"),
     ],
 )
 def test_a_figure_and_its_interval_in_ten_characters(share, low, high, won, text):
-    assert brief(judged(share, low, high, won=won)) == text
-    assert len(text) <= 10
+    one = judged(share, low, high, won=won)
+    assert brief(one) == text
+    # With the marks of the verdict and, where nobody won, of who is ahead, it has a dozen.
+    assert len(text) + (1 if won else 2) + 1 <= 12
+    assert leader(one) == ("b" if share > 0 else "a")
+
+
+@pytest.mark.parametrize("verdict", ["a", "undecided", "none"])
+def test_a_share_has_one_base_and_no_sign_whatever_the_verdict(verdict):
+    statistics = compare("x", "y", [paced(1.2)])
+    tpot = statistics.overall["tpot_ms.mean"]
+    won = verdict == "a"
+    said = tpot.model_copy(update={"verdict": verdict, "faster": tpot.faster if won else None})
+    # What is not decided may have a digit less: it has a mark more.
+    assert round(float(brief(said).split("%")[0])) == round(float(brief(tpot).split("%")[0])) == 20
+    assert leader(said) == "a"
+    lead = lead_mark(said, 0, 1)
+    assert lead is None if won else lead is not None and lead.look == 0
+
+
+@pytest.mark.parametrize(
+    ("share", "ends", "texts"),
+    [
+        (0.30, (0.26, 0.345), ("30%", "26%", "34%")),
+        (0.302, (0.2985, 0.345), ("30.2%", "29.8%", "34.5%")),
+        (0.1, (0.1, 0.1), ("10%", "10%", "10%")),
+    ],
+)
+def test_no_end_of_an_interval_looks_like_its_figure(share, ends, texts):
+    assert share_texts(share, ends, 0) == texts

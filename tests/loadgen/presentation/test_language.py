@@ -39,6 +39,7 @@ def test_unknown_language() -> None:
         language_of("fr")
 
 
+@pytest.mark.png
 def test_a_chinese_report(tmp_path: Path) -> None:
     run = SyntheticRun(prompts=(64, 128), concurrencies=(1, 2), requests=6, repeats=2).add_all()
     run.manifest.messages = ["worker w1 was lost"]

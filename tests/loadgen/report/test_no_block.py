@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from loadgen.presentation.text import DASH
 from loadgen.report import write_report
+from loadgen.report.columns import COLUMNS
 from loadgen.report.headline import headline
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import Manifest
 from loadgen.scenario.model import Scenario
 from tests.loadgen.bench.races import SCENARIO
+from tests.loadgen.report.synthetic_run import SyntheticRun
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed", "running"])
@@ -20,3 +23,33 @@ def test_a_run_without_a_block_has_a_report(tmp_path, status):
     assert paths.html.is_file()
     assert paths.markdown.is_file()
     assert str(headline(paths.data)) == "Nothing was measured in this run, so there is nothing to compare."
+
+
+@pytest.mark.parametrize(
+    ("status", "blocks", "words"),
+    [
+        ("complete", 1, "have no request record, as if requests.jsonl and requests.parquet were lost"),
+        ("failed", 0, "no block was ever started"),
+        ("running", 0, "nothing was measured yet"),
+    ],
+)
+def test_a_report_of_nothing_says_what_is_missing_and_is_no_success(loadgen, tmp_path, status, blocks, words):
+    run = SyntheticRun(engines=["a"], prompts=(64,), concurrencies=(1,), requests=2)
+    for _ in range(blocks):
+        run.add_block("a", run.cells[0])
+    run.end(status)
+    folder = run.write(tmp_path)
+    folder.records_path.unlink(missing_ok=True)
+    done = loadgen("report", str(folder.path), "--brief")
+    assert done.returncode == 1 and words in done.stderr and str(folder.path) in done.stderr
+
+
+def test_figures_of_requests_that_all_failed_are_none(tmp_path):
+    run = SyntheticRun(engines=["a", "b"], prompts=(64,), concurrencies=(1,), requests=4)
+    run.add_block("a", run.cells[0])
+    run.add_block("b", run.cells[0], error=("http_503", "overloaded"), error_share=1.0)
+    run.end("complete")
+    data = write_report(run.write(tmp_path), prometheus_url=None).data
+    good, failed = (data.cells[0].engines[name].summary for name in "ab")
+    assert all(column.text(failed) == DASH for column in COLUMNS)
+    assert all(column.text(good) != DASH for column in COLUMNS)

@@ -281,10 +281,12 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> $\\frac{1}{0}$ 
 
 
 def test_text_from_outside_is_harmless(tmp_path: Path) -> None:
-    run = SyntheticRun(engines=["a", HOSTILE], prompts=(64,), concurrencies=(1, 2), requests=6)
+    run = SyntheticRun(engines=["a", "b"], prompts=(64,), concurrencies=(1, 2), requests=6)
     run.add_block("a", run.cells[0])
-    run.add_block(HOSTILE, run.cells[0], error=(HOSTILE, HOSTILE), error_share=0.5)
-    run.add_block(HOSTILE, run.cells[1], status="failed", reason=HOSTILE + "\x1b[31m", stop_after=7)
+    run.add_block("b", run.cells[0], error=(HOSTILE, HOSTILE), error_share=0.5)
+    run.add_block("b", run.cells[1], status="failed", reason=HOSTILE + "\x1b[31m", stop_after=7)
+    for engine in run.manifest.engines:  # their names have no such letters
+        engine.version, engine.model = HOSTILE, HOSTILE
     run.manifest.messages = [HOSTILE, "\x1b[31m red"]
     run.manifest.scenario |= {"name": HOSTILE, "question": HOSTILE}
     run.manifest.command = ["bench", HOSTILE]

@@ -7,6 +7,7 @@ import json
 import math
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from loadgen.analysis.prefill import PrefillFit
 from loadgen.analysis.samples import _STATUS
 from loadgen.presentation.language import CHINESE
 from loadgen.presentation.text import interval, p_value, ratio_interval, short_ids
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.report.headline import headline
+from loadgen.report.page import fixed_text, prefill_rows
 from loadgen.report.plots_compare import drift_points
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures
@@ -136,6 +139,15 @@ def test_one_repeat_decides_nothing_and_says_what_to_do(tmp_path: Path) -> None:
     assert "nothing can be said about drift" in page.text
 
 
+def test_an_undecided_run_says_with_which_command_it_goes_on(tmp_path: Path) -> None:
+    run = SyntheticRun(prompts=(256,), concurrencies=(1,), requests=5).add_all()
+    run.manifest.resume = "bakeoff bench --resume runs/x"
+    paths = write_report(run.write(tmp_path), prometheus_url=None)
+    command = "bakeoff bench --resume runs/x --repeats 4"
+    assert summary_of(paths)["headline"]["following"]["text"] == f"To go on to 4 repeats: `{command}`"
+    assert command in paths.html.read_text(encoding="utf-8") and command in paths.markdown.read_text(encoding="utf-8")
+
+
 def test_one_engine_has_intervals_and_no_statistics(tmp_path: Path) -> None:
     run = SyntheticRun(engines=["solo"], prompts=(64,), concurrencies=(1,), requests=8, repeats=3).add_all()
     paths = write_report(run.write(tmp_path), prometheus_url=None)
@@ -208,6 +220,30 @@ def test_ratios_and_p_values_as_text() -> None:
     assert [p_value(p) for p in (None, 0.0001, 0.0123, 0.26)] == ["–", "< 0.001", "0.012", "0.26"]
 
 
+def test_no_end_of_an_interval_looks_like_its_ratio() -> None:
+    assert ratio_interval((0.976, 0.984), fine=False) == "0.98–0.98"
+    assert ratio_interval((0.976, 0.984), fine=False, of=0.98) == "0.976–0.984"
+    assert ratio_interval((0.9976, 1.02), of=1.0) == "0.998–1.020"
+    assert ratio_interval((0.95, 1.06), of=1.0) == "0.95–1.06"
+
+
 def test_ids_are_cut() -> None:
     assert short_ids(f"sha256:{'ab' * 32} of vllm") == "sha256:abababababab… of vllm"
     assert short_ids("commit c451219") == "commit c451219"
+
+
+@pytest.mark.parametrize(
+    ("fixed", "ends", "said"),
+    [
+        (546.0, (-364.0, 1456.0), ("at most 1,456, maybe none", "")),
+        (12.0, (11.0, 13.1), ("12.0", "11.0–13.1")),
+        (-20.0, (-30.0, -10.0), ("none found", "")),
+        (12.0, None, ("12.0", "")),
+    ],
+)
+def test_a_fixed_time_that_may_be_none_is_said_in_words(fixed, ends, said) -> None:
+    values = np.array([1.0, 2.0])
+    fit = PrefillFit("a", 1.0, values, values, fixed, ends, 0.1, 1e4, None, None, 2)
+    assert fixed_text(fit) == said[0]
+    (row,) = prefill_rows(SimpleNamespace(prefill=[fit], look=lambda _: 0))
+    assert (row["fixed"], row["fixed_interval"]) == said

@@ -73,3 +73,25 @@ def test_a_line_that_was_edited_is_told_by_its_number(tmp_path: Path) -> None:
     assert pl.read_parquet(folder.parquet_path).height == len(lines) - 2
     chinese = write_report(folder, prometheus_url=None, language="zh").html.read_text(encoding="utf-8")
     assert "第 3 行（output_tokens 为 &#34;many&#34;，不是整数）" in chinese
+
+
+def test_one_repeat_that_is_left_is_told_with_what_took_the_others(tmp_path: Path) -> None:
+    """Not as if there had been one repeat only; and an attempt that another made up for is no block of its own."""
+    run = SyntheticRun(prompts=(64,), concurrencies=(1,), requests=6, repeats=2)
+    run.add_block("llamacpp", run.cells[0], repeat=1, status="interrupted", stop_after=3)
+    run.add_block("llamacpp", run.cells[0], repeat=1, attempt=2)
+    run.add_block("vllm", run.cells[0], repeat=1)
+    for engine in ("vllm", "llamacpp"):
+        block = run.add_block(engine, run.cells[0], repeat=2)
+        block.facts.client = ClientVerdict(True, ("its core was busy",), 8.1, 1.0, 0.004, requests=6)
+    run.end("complete")
+    paths = write_report(run.write(tmp_path), prometheus_url=None)
+    document = json.loads(paths.summary.read_text())
+    assert document["headline"]["sentence"] == (
+        "Not decided between llamacpp and vllm: one repeat counts, and one alone cannot tell a difference from drift. "
+        "Of the others 2 blocks decide nothing, because the load generator was the limit."
+    )
+    assert "in 2 of 4 blocks" in " ".join(fact["text"] for fact in document["headline"]["facts"])
+    text = check(paths.html.read_text(encoding="utf-8")).text
+    assert "4 blocks, 3 in the figures; 5 attempts" in text or "4 blocks, 4 in the figures; 5 attempts" in text
+    assert "it was interrupted" not in text and "repeats: 4" not in text

@@ -154,6 +154,16 @@ def test_a_run_is_found_by_id_by_path_or_as_the_newest(tmp_path, monkeypatch):
         RunFolder.find(tmp_path / "absent", None)
 
 
+def test_the_newest_is_the_newest_that_measured_something(tmp_path):
+    for run_id, started in (("old", 1.0), ("measured", 2.0), ("empty", 3.0)):
+        RunFolder.create(tmp_path, manifest(run_id, started))
+    write(tmp_path / "old" / "requests.jsonl", [record(block="b")])
+    write(tmp_path / "measured" / "requests.jsonl", [record(block="b")])
+    (tmp_path / "empty" / "requests.jsonl").touch()
+    write_parquet(RunFolder(tmp_path / "empty"))
+    assert RunFolder.find(tmp_path, None).path.name == "measured"
+
+
 def test_a_broken_run_does_not_hide_the_others(tmp_path):
     RunFolder.create(tmp_path, manifest("good"))
     broken = RunFolder.create(tmp_path, manifest("later", 9.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
 import subprocess
 
@@ -12,7 +13,7 @@ import pytest
 from loadgen.errors import UserError
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, Manifest, Session, load_manifest, save_manifest
-from loadgen.runs.resume import find_scenario, reopen
+from loadgen.runs.resume import extend_command, find_scenario, reopen
 from loadgen.scenario.model import Scenario
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
@@ -60,11 +61,32 @@ def test_what_cannot_be_resumed(tmp_path, changes, host, said):
     assert said in str(error.value)
 
 
+def test_a_complete_run_goes_on_where_it_gets_more_repeats(tmp_path):
+    folder = a_run(tmp_path, status="complete", blocks=[block("complete")])
+    manifest = reopen(folder, host=HOST, git={"commit": "abc"}, command=[], extend=True)
+    assert manifest.status == "running"
+
+
+@pytest.mark.parametrize(
+    ("resume", "command"),
+    [
+        (
+            "bakeoff bench --resume runs/r --engine a=http://x",
+            "bakeoff bench --resume runs/r --engine a=http://x --repeats 9",
+        ),
+        ("make bench RUN=runs/r", 'make bench RUN=runs/r ARGS="--repeats 9"'),
+        ("", ""),
+    ],
+)
+def test_the_command_of_more_repeats(resume, command):
+    assert extend_command(Manifest(run_id="r", started_at=1.0, resume=resume), 9) == command
+
+
 def test_a_run_has_one_writer(tmp_path):
     folder = a_run(tmp_path)
     with (
         folder.locked(),
-        pytest.raises(UserError, match="another `bakeoff bench`"),
+        pytest.raises(UserError, match=r"A race that writes .* runs since"),
         RunFolder(folder.path).locked(),
     ):
         pass
@@ -120,6 +142,25 @@ def test_a_run_stopped_anywhere_and_resumed_is_the_unbroken_one(loadgen, tmp_pat
         third = loadgen(*again(bench, engines))
         assert third.returncode == 2
         assert "nothing to resume" in third.stderr
+        if how == signal.SIGINT:
+            a_complete_run_is_extended(bench, manifest.resume)
+
+
+def a_complete_run_is_extended(bench: Bench, command: str) -> None:
+    """The command of the report makes four repeats of two: the blocks of a run of four, the first ones untouched."""
+    before = {each.facts.id: each.records for each in bench.load().blocks}
+    words = [*bench.loadgen, *shlex.split(command)[1:], "--repeats", "4"]
+    done = subprocess.run(words, cwd=TOP, capture_output=True, text=True, env=environment(), timeout=LIMIT_S)
+    assert done.returncode in WENT_WELL, done.stdout + done.stderr
+    assert "Extended from 2 to 4 repeats." in done.stdout
+    run = bench.load()
+    assert (run.manifest.status, run.manifest.looks, run.manifest.alpha) == ("complete", [2, 4], 0.025)
+    complete = [each for each in run.blocks if each.facts.status == "complete"]
+    expected = Scenario.model_validate({**run.manifest.scenario, "repeats": 4}).blocks(["a", "b"])
+    assert [each.facts.id for each in complete] == [each.id for each in expected]
+    assert {id_: each.records for each in run.blocks if (id_ := each.facts.id) in before} == before
+    prompts = {each.facts.repeat: {r.prompt_tokens for r in each.measured} for each in complete}
+    assert prompts == {repeat: {32} for repeat in (1, 2, 3, 4)}
 
 
 def test_a_run_of_endpoints_needs_them_again(loadgen, tmp_path):

@@ -229,7 +229,8 @@ def test_what_is_no_cell_id(text):
         (GOOD + "zzz: 1\n", 9, ["`zzz`: unknown key", "known keys: name, question"]),
         (GOOD + "timeouts:\n  stall: 3\n", 10, ["`timeouts.stall`: unknown key", "did you mean `stall_s`?"]),
         (GOOD.replace("load:", "load:\n  speed: 1"), 7, ["`load.speed`: unknown key", "known keys: concurrency"]),
-        (GOOD.replace("requests: 5\n", ""), 1, ["`requests`: this key is required"]),
+        (GOOD.replace("requests: 5\n", ""), None, ["`requests`: this key is required"]),
+        (GOOD + "fail_if: []\nslo:\n  ttft_ms: 5\nfind_capacity: {from: 1, to: 2}\n", 12, ["`find_capacity.of`"]),
         (
             GOOD.replace("  concurrency: [1, 3]", "  {}"),
             6,
@@ -274,7 +275,7 @@ def test_what_is_no_cell_id(text):
 def test_a_mistake_is_explained_with_file_line_and_hint(write, text, line, said):
     path = write(text)
     message = explain(path)
-    assert message.startswith(f"{path}:{line}: "), message
+    assert message.startswith(f"{path}: " if line is None else f"{path}:{line}: "), message
     assert "\n" not in message
     for words in said:
         assert words in message

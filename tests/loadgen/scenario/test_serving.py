@@ -27,9 +27,11 @@ FIELDS = {
     "kv_block_size": ONE,
     "kv_dtype": st.sampled_from(["auto", "bfloat16", "float16", "fp8_e4m3", "fp8_e5m2"]),
     "gpu_memory_fraction": st.floats(0.01, 0.99),
+    "kv_cache_tokens": st.integers(4096, 99_999),
     "prefix_caching": st.booleans(),
     "chunked_prefill": st.booleans(),
     "cuda_graphs": st.booleans(),
+    "async_scheduling": st.booleans(),
     "seed": st.integers(0, 9),
 }
 blocks = st.fixed_dictionaries({}, optional=FIELDS)
@@ -85,11 +87,11 @@ def test_a_launchers_defaults_yield_to_what_is_asked(block):
     [
         ({"max_tokens_per_step": 4096, "max_model_length": 4096}, "honoured"),
         ({"max_tokens_per_step": 4095, "max_model_length": 4096}, "differs"),
-        ({"max_tokens_per_step": 4095, "max_model_length": 4096, "chunked_prefill": True}, "honoured"),
+        ({"max_tokens_per_step": 4095, "max_model_length": 4096, "chunked_prefill": True}, "differs"),
         ({"max_tokens_per_step": 4096}, "differs"),
     ],
 )
-def test_ksana_raises_the_tokens_of_a_step_to_the_longest_prompt_unless_it_cuts_prompts(block, outcome):
+def test_ksana_raises_the_tokens_of_a_step_to_the_longest_sequence(block, outcome):
     (found,) = [setting for setting in ksana.translate(block) if setting.setting == "max_tokens_per_step"]
     assert found.outcome == outcome
 
@@ -130,6 +132,7 @@ def put(write, text):  # noqa: F811
             12,
             ["`max_tokens_per_step`", "(90)", "chunked prefill"],
         ),
+        ("  max_model_length: 90\n  kv_cache_tokens: 80\n", 11, ["`kv_cache_tokens`", "(90)"]),
         ("  seed: 1\n  max_model_length: 5\n", 11, ["`serving.max_model_length` (5)", "6 tokens"]),
     ],
 )

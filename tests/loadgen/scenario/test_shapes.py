@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import math
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.errors import UserError
 from loadgen.scenario.cell import Cell
+from loadgen.scenario.file import load_scenario
 from loadgen.scenario.shapes import Conversation, Step
 from loadgen.scenario.trace import MAX_ARRIVALS, Trace, keep_trace, read_trace, write_trace
 from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
@@ -247,3 +249,63 @@ def test_random_is_not_used_up_by_a_step():
     with_step = list(itertools.islice(arrival_offsets_ns("poisson", 5.0, seed, (), BURST), 60))
     without = list(itertools.islice(arrival_offsets_ns("poisson", 5.0, seed), 60))
     assert with_step == without
+
+
+@pytest.mark.parametrize("form", ["bom", "gzip", "blank lines", "gzip of bom, with CRLF"])
+def test_a_trace_file_as_other_tools_leave_it(tmp_path, form):
+    text = '{"t": 0}\n{"t": 0.5}\n'
+    raw = {
+        "bom": b"\xef\xbb\xbf" + text.encode(),
+        "gzip": gzip.compress(text.encode()),
+        "blank lines": ("\n  \n" + text + "\t\r\n\n").encode(),
+        "gzip of bom, with CRLF": gzip.compress(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()),
+    }[form]
+    file = tmp_path / "t.jsonl"
+    file.write_bytes(raw)
+    assert read_trace(file).arrivals_ns == (0, 500_000_000)
+
+
+@pytest.mark.parametrize(
+    "raw", [gzip.compress(b'{"t": 0}\n{"t": 1}\n', mtime=0)[:-9], b"\x1f\x8b broken", "{}\n".encode("utf-16")]
+)
+def test_a_trace_file_that_is_broken_is_told_in_a_line(tmp_path, raw):
+    file = tmp_path / "t.jsonl"
+    file.write_bytes(raw)
+    with pytest.raises(UserError, match=r'Give a trace of \{"t": seconds\} lines') as caught:
+        read_trace(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    ("times", "note", "rebased"),
+    [
+        ((0, 0, 0, 0), "all its 4 arrivals are at one moment", (0, 0, 0, 0)),
+        ((6, 6.1, 6.3), "nothing is sent for 6 s", (0, 0.1, 0.3)),
+        ((86_400, 86_400), "nothing is sent for 86400 s", (0, 0)),
+        ((0.4, 3), "", (0, 2.6)),
+        ((5, 500), "", (0, 495)),
+    ],
+)
+def test_what_is_odd_about_a_trace_is_told(tmp_path, times, note, rebased):
+    file = lines(tmp_path / "t.jsonl", *({"t": at} for at in times))
+    assert note in read_trace(file).note and bool(note) == bool(read_trace(file).note)
+    assert 0 < read_trace(file).rate <= 100_000
+    again = read_trace(file, rebase=True)
+    assert again.arrivals_ns == tuple(round(at * 1e9) for at in rebased)
+    assert "nothing is sent" not in again.note
+
+
+def test_a_scenario_may_rebase_its_trace(tmp_path):
+    lines(tmp_path / "t.jsonl", {"t": 7, **LENGTHS}, {"t": 8, **LENGTHS}, {"t": 9, **LENGTHS})
+    file = tmp_path / "s.yaml"
+    text = "name: s\nquestion: q\nwarmup_requests: 1\nload:\n  trace: {file: t.jsonl, rebase: %s}\n"
+    file.write_text(text % "true")
+    facts = load_scenario(str(file)).load.trace
+    assert facts is not None and facts.rebase
+    assert keep_trace(facts, tmp_path).arrivals_ns[0] == 0
+    file.write_text(text.replace("rebase", "rebsae") % "true")
+    with pytest.raises(UserError, match=r"s.yaml:5: `load.trace`: give a file's name, or \{file: NAME, rebase: true\}"):
+        load_scenario(str(file))
+
+
+LENGTHS = {"prompt_tokens": 9, "output_tokens": 3}

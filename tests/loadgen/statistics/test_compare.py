@@ -13,7 +13,7 @@ from scipy import stats
 
 from loadgen.statistics.compare import compare
 from loadgen.statistics.interval import all_but_one, halves
-from loadgen.statistics.metrics import CellSample, Metric
+from loadgen.statistics.metrics import CellSample, Load, Metric
 from loadgen.statistics.result import Settings
 from tests.loadgen.statistics.samples import block, cell
 
@@ -181,12 +181,42 @@ def test_holm_over_cells_headline_metrics_and_their_means():
     found = compare("l", "r", cells, HEADLINE)
     tested = [c.metrics["tpot_ms.mean"] for c in found.cells] + [found.overall["tpot_ms.mean"]]
     assert found.family == 5
-    smallest = min(tested, key=lambda t: t.p_value)
-    assert smallest.p_adjusted == pytest.approx(5 * smallest.p_value)
+    # The mean over cells has half of the level, each of the four cells an eighth.
+    order = sorted(zip(tested, [1 / 8] * 4 + [1 / 2], strict=True), key=lambda pair: pair[0].p_value / pair[1])
+    (first, share), (second, own) = order[:2]
+    assert first.p_adjusted == pytest.approx(first.p_value / share)
+    assert second.p_adjusted == pytest.approx(max(first.p_adjusted, second.p_value * (1 - share) / own))
     assert all(t.p_adjusted >= t.p_value for t in tested)
     other = found.cells[0].metrics["tpot_ms.p95"]
     assert (other.headline, other.p_adjusted) == (False, None)
     assert other.p_value is not None
+
+
+def test_cells_of_one_load_have_a_mean_of_their_own():
+    effects = {
+        (1, 0): [0.02, 0.06],
+        (1, 1): [0.04, 0.10],
+        (16, 0): [0.30, 0.34],
+        (16, 1): [0.10, 0.08],
+        (64, 0): [0, 0],
+    }
+    base = np.full((2, 20), 10.0)
+    cells = [
+        dataclasses.replace(
+            cell(base, base * np.exp(row)[:, None], id=f"p{length}c{load}"), load=Load("users", float(load))
+        )
+        for (load, length), row in effects.items()
+    ]
+    found = compare("l", "r", cells, HEADLINE, [MEAN])
+    assert [(one.unit, one.value, one.metrics[MEAN.key].cells) for one in found.loads] == [
+        ("users", 1.0, 2),
+        ("users", 16.0, 2),
+    ]  # a load of one cell has none
+    assert found.family == 5 + 1 + 2
+    means = [math.log(one.metrics[MEAN.key].ratio.estimate) for one in found.loads]
+    assert means == pytest.approx([0.055, 0.205], abs=1e-3)
+    single = compare("l", "r", cells[:2], HEADLINE, [MEAN])
+    assert (single.loads, single.family) == ([], 3)
 
 
 def test_the_mean_over_cells_by_repeat():

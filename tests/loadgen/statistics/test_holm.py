@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.statistics.holm import adjusted, levels
+from loadgen.statistics.holm import adjusted, levels, shares
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=12)
 
@@ -18,6 +20,38 @@ def step_down(p_values, alpha):
     while remaining and p_values[remaining[0]] * len(remaining) <= alpha:
         rejected.add(remaining.pop(0))
     return rejected
+
+
+def closed(p_values, weights, alpha):
+    """By the closure principle (Marcus, Peritz and Gabriel 1976): rejected is what each set that it is in rejects.
+
+    A set is rejected where one of its p-values is not above alpha times its share of the set's weight.
+    """
+    places = range(len(p_values))
+    kept = set()
+    for size in range(1, len(p_values) + 1):
+        for chosen in itertools.combinations(places, size):
+            total = sum(weights[i] for i in chosen)
+            if not any(p_values[i] * total <= alpha * weights[i] for i in chosen):
+                kept |= set(chosen)
+    return set(places) - kept
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.sampled_from([1, 2, 8])), max_size=7), st.sampled_from([0.0512, 0.2011])
+)
+def test_weights_reject_what_the_closure_rejects(drawn, alpha):
+    p, weights = [value / 1000 for value, _ in drawn], [weight for _, weight in drawn]
+    expected = closed(p, weights, alpha)
+    assert {i for i, value in enumerate(adjusted(p, weights)) if value <= alpha} == expected
+    assert {i for i, level in enumerate(levels(p, alpha, weights)) if p[i] <= level} == expected
+
+
+def test_half_of_the_level_goes_to_what_spans_several_cells():
+    assert shares([False, True, False, False, False, True]) == pytest.approx([1 / 8, 1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 4])
+    assert shares([False] * 3) == shares([True] * 3) == [1, 1, 1]
+    # By hand: 0.02 of a quarter and 0.005 of an eighth are 0.08 and 0.04, which is first; 7 / 8 are left for 0.02.
+    assert adjusted([0.005, 0.02, 0.5], [1 / 8, 1 / 4, 5 / 8]).tolist() == pytest.approx([0.04, 0.07, 0.5])
 
 
 def test_textbook_example():

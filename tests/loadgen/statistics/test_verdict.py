@@ -99,6 +99,7 @@ INVALID = ("invalid", "no_valid_pair")
         ([A, NONE, B], ("undecided", "mixed")),
         ([NONE, NONE], NONE),
         ([NONE, NOISY, ("undecided", "trend")], NOISY),
+        ([NOISY, ("undecided", "multiplicity"), NOISY], ("undecided", "multiplicity")),
         ([INVALID, NONE], NONE),
         ([INVALID, ("invalid", "not_measured")], INVALID),
         ([], ("invalid", "not_measured")),

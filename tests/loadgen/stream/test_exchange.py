@@ -12,7 +12,7 @@ import pytest
 
 from loadgen.record import RequestRecord
 from loadgen.stream import http_stream
-from loadgen.stream.exchange import RequestSettings, exchange
+from loadgen.stream.exchange import RequestSettings, _check, exchange
 from loadgen.stream.http_stream import Connection
 from loadgen.stream.timeouts import Timeouts
 from tests.fault_server import FaultServer, Served
@@ -193,9 +193,28 @@ def test_a_prompt_of_another_length_is_an_error(server):
     assert record.error_detail == "5 prompt tokens were sent, the server counted 7"
 
 
-def test_a_shorter_output_may_be_allowed(server):
-    record = ask(server, "normal?drop_tokens=2", check_output_length=False)
+def test_a_shorter_output_is_an_error_unless_it_is_allowed(server):
+    assert ask(server, "normal?drop_tokens=2").error == "output_tokens"
+    record = ask(server, "normal?drop_tokens=2", allow_short_output=True)
     assert record.ok and record.output_tokens == TOKENS - 2
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_longer_output_is_an_error_anywhere(server, allowed):
+    record = ask(server, "normal?drop_tokens=-2", allow_short_output=allowed)
+    assert record.error == "output_tokens"
+    assert f"{TOKENS} output tokens were asked for, {TOKENS + 2} came" in record.error_detail
+
+
+@pytest.mark.parametrize(
+    ("counted", "finish_reason", "ok"),
+    [(95, "length", True), (105, "length", True), (48, "length", False), (95, "stop", False)],
+)
+def test_a_text_that_ran_to_its_limit_may_split_into_a_few_tokens_more_or_less(counted, finish_reason, ok):
+    fields = {"output_tokens": counted, "output_tokens_wanted": 100, "events": 3, "finish_reason": finish_reason}
+    record = new_record(token_source="tokenizer", **fields)
+    _check(record, RequestSettings("/", {}, LONG))
+    assert (record.error is None) is ok
 
 
 def test_without_usage_the_tokenizer_counts_the_text(server):
@@ -274,7 +293,10 @@ class Scripted:
 
     def _serve(self) -> None:
         for script in self._scripts:
-            sock, _ = self._listener.accept()
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return  # the test has ended
             with sock:
                 for answer in script:
                     head = b""

@@ -19,6 +19,7 @@ import gevent.ssl
 import pytest
 
 from loadgen.stream.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
+from loadgen.stream.http_parser import ResponseParser
 from loadgen.stream.http_stream import Connection, ResponseStream
 from loadgen.stream.sse import EventDecoder, SSESplitter, StreamEvent
 from tests.fault_server import FaultServer
@@ -332,6 +333,20 @@ def canned(*answers: bytes) -> tuple[str, threading.Thread]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     return f"http://127.0.0.1:{listener.getsockname()[1]}", thread
+
+
+@pytest.mark.parametrize("coding", ["Identity", "", " identity ", "identity, Identity", "utf-8", "none", "chunked"])
+def test_a_coding_that_changes_nothing_is_none(coding) -> None:
+    parser = ResponseParser()
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 2\r\n\r\nok"
+    assert (parser.feed(head.encode()), parser.problem, parser.complete) == (b"ok", None, True)
+
+
+@pytest.mark.parametrize("coding", ["GZIP", "br", "identity, zstd", "x-gzip"])
+def test_a_response_that_was_compressed_is_refused(coding) -> None:
+    parser = ResponseParser()
+    parser.feed(f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 2\r\n\r\nok".encode())
+    assert parser.problem == f"the server compressed the response ({coding}) unasked"
 
 
 def test_interim_responses_prefixes_and_compression() -> None:

@@ -165,3 +165,21 @@ def test_a_trace_with_lengths_is_replayed_to_its_end(tmp_path: Path, asked: list
     assert len(wanted) == 20 or "4" in asked
     due = {r.index: r.t_intended - records[0].t_intended for r in records}
     assert all(abs(at - n * 20_000_000) <= 2 for n, at in due.items())
+
+
+@pytest.mark.integration
+def test_more_than_a_process_can_carry_ends_in_a_sentence(tmp_path: Path) -> None:
+    with FaultServer(in_process=False, fault="normal?ttft_ms=20000") as server:
+        command = [sys.executable, "-m", "loadgen", "run", "--base-url", server.url, "--prompt-tokens", "16"]
+        command += ["--output-tokens", "4", "--rate", "100", "--requests", "5000"]
+        done = subprocess.run(
+            ["sh", "-c", 'ulimit -n 160; exec "$@"', "sh", *command],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "cannot carry this load: 96 requests are in flight" in done.stderr
+    assert "Traceback" not in done.stderr

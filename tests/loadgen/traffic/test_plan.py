@@ -30,7 +30,7 @@ def plan(kind="vllm", api="completions", model="m", **fields) -> BlockPlan:
     known = {
         **{"run_id": "r", "scenario": "s", "block": "b", "engine": "e", "cell": Cell(64, 9, 2)},
         **{"requests": 10, "warmup_requests": 1, "seed": "1", "recipe": RECIPE},
-        "endpoint": Endpoint("e", kind, "http://h", model, api, "0.1", 4096, None, "secret"),
+        "endpoint": Endpoint("e", kind, "http://h", model, api, "0.1", 4096, None, "secret", "KEY"),
     }
     return BlockPlan(**{**known, **fields})
 
@@ -45,10 +45,18 @@ def test_a_plan_survives_its_journey_to_the_workers(kind):
         plan(kind, cell=Cell(64, 9, 0, 2.5, trace="0a0b0c0d"), arrival="trace", trace=trace),
         plan(kind, requests=None, shared_prefix_tokens=3, keep_text=True),
     ):
-        assert BlockPlan.from_json(made.model_dump_json()) == made
+        sent = made.model_dump_json()
+        assert "secret" not in sent, "a key never travels"
+        assert BlockPlan.from_json(sent).with_key({"KEY": "secret"}) == made
         request = BlockRequest(**{name: getattr(made, name) for name in BlockRequest.model_fields})
         assert BlockRequest.from_json(request.model_dump_json()) == request
     assert made.api == "completions"
+
+
+@pytest.mark.parametrize("environ", [{}, {"KEY": ""}])
+def test_a_worker_without_the_key_says_which_variable_holds_it(environ):
+    with pytest.raises(UserError, match="KEY, which holds the API key of e, is not set"):
+        BlockPlan.from_json(plan().model_dump_json()).with_key(environ)
 
 
 def test_seats_are_by_place_and_only_for_those_of_the_plan():
@@ -93,6 +101,11 @@ def test_bodies_are_json_with_the_engines_fields_and_the_prompt(kind, model, num
         made = plan(kind, api, model)
         prompt = PromptFactory(RECIPE, prompt_tokens=64, seed="1").prompt(number)
         body = json.loads(made.body(prompt, made.request_fields_json(output)))
-        sent = body.pop("messages")[0]["content"] if api == "chat" else body.pop("prompt")
+        prompt_field = "input" if api == "responses" else "prompt"
+        sent = body.pop("messages")[0]["content"] if api == "chat" else body.pop(prompt_field)
         assert sent == json.loads(prompt)
-        assert body == ENGINES[kind].request_fields(model, output)
+        fields = ENGINES[kind].request_fields(model, output)
+        if api == "responses":
+            fields["max_output_tokens"] = fields.pop("max_tokens")
+            del fields["stream_options"]
+        assert body == fields

@@ -118,7 +118,7 @@ def image_has_an_exact_version(service: Service) -> bool:
 def health_check_asks(service: Service) -> bool:
     check = service.get("healthcheck") or {}
     test = check.get("test") or []
-    asks = "127.0.0.1" in text_of(test) or "locust:8089" in text_of(test)
+    asks = "127.0.0.1" in text_of(test) or ".control:" in text_of(test)
     limited = 0 < seconds(check["timeout"]) <= 10 and seconds(check["interval"]) >= 3
     return not check.get("disable") and test[0] == "CMD" and asks and limited and seconds(check["start_period"]) > 0
 
@@ -257,8 +257,43 @@ def test_ksana_pushes_to_its_exporter_under_its_own_name() -> None:
 
 
 def test_only_vllm_gets_the_token(services: dict[str, Service]) -> None:
-    assert [name for name, service in services.items() if service.get("secrets")] in ([], ["vllm"])
+    holders = [name for name, service in services.items() if "hf_token" in text_of(service.get("secrets"))]
+    assert holders in ([], ["vllm"])
     assert "HF_TOKEN" not in "".join(text_of(service.get("environment")) for service in services.values())
+
+
+def networks_of(service: Service) -> dict[str, Any]:
+    given = service.get("networks") or ["default"]
+    return given if isinstance(given, dict) else dict.fromkeys(given)
+
+
+def test_an_engine_reaches_nothing_that_listens(services: dict[str, Service]) -> None:
+    """Whoever shares the engines' network is an engine, serves nothing, or listens on its other network's name only."""
+    for name, service in services.items():
+        networks, listens = networks_of(service), text_of(service.get("command"))
+        if "bakeoff.engine" in (service.get("labels") or {}):
+            assert set(networks) <= {"engines", "pushes"}
+            assert ("pushes" in networks) == ("ksana" in name), "who pushes reaches its exporter"
+        elif "engines" in networks and name != "locust-worker":
+            alias = f"{name}.control"
+            assert (networks["default"] or {})["aliases"] == [alias]
+            assert alias in listens and "0.0.0.0" not in listens and "127.0.0.1:" not in listens
+        elif "pushes" in networks:
+            assert name == "ksana-exporter"
+
+
+def test_locusts_processes_alone_get_the_traffic_secret(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        told = (service.get("environment") or {}).get("BAKEOFF_TRAFFIC_SECRET_FILE")
+        assert ("traffic_secret" in text_of(service.get("secrets"))) == (name in ("locust", "locust-worker"))
+        assert told == ("/run/secrets/traffic_secret" if name in ("locust", "locust-worker") else None)
+
+
+def test_published_ports_are_those_of_the_first_network_by_name(services: dict[str, Service]) -> None:
+    """Docker publishes a container's ports in its gateway's network: `default` where there is that one."""
+    for service in services.values():
+        networks = sorted(networks_of(service))
+        assert networks[0] == ("default" if "default" in networks else "engines")
 
 
 def test_locust_ends_by_interrupt(services: dict[str, Service]) -> None:

@@ -53,7 +53,7 @@ def test_prometheus_scrapes_services_by_name(stack, tmp_path):
     ]
     variables = stack._worked_out(engines, ())
     text = (tmp_path / ".bakeoff/stack/prometheus/prometheus.yml").read_text()
-    for address in ("locust:8089", "engine-exporter:9101", "vllm-cpu:8101"):
+    for address in ("locust.control:8089", "engine-exporter.control:9101", "vllm-cpu:8101"):
         assert f'targets: ["{address}"]' in text
     assert "sim-ksana" not in text  # it pushes its metrics
     assert [seat["name"] for seat in json.loads(variables["BAKEOFF_ENGINES_JSON"])] == ["vllm-cpu", "sim-ksana"]

@@ -22,9 +22,11 @@ EVERYTHING = {
     "kv_block_size": 32,
     "kv_dtype": "fp8_e4m3",
     "gpu_memory_fraction": 0.85,
+    "kv_cache_tokens": 262144,
     "prefix_caching": True,
     "chunked_prefill": True,
     "cuda_graphs": False,
+    "async_scheduling": False,
     "seed": 7,
 }
 SEED_MATRIX = load_scenario("seed-matrix").serving
@@ -83,6 +85,16 @@ def test_ksana_finds_its_libraries_and_its_log_is_the_containers(place):
     assert environment["PYTHONPATH"].split(":")[-1] == str(place.folder / "image")
     assert environment["LD_LIBRARY_PATH"] == str(place.ksana / "lib")
     assert environment["KLLM_LOG_FILE"] == "/dev/stdout"
+
+
+def test_the_size_of_the_kv_cache_reaches_ksana_by_its_environment(place):
+    place.launch("ksana", {"kv_cache_tokens": 1600, "max_model_length": 1500, "kv_block_size": 16})
+    environment = place.recording["environment"]
+    assert environment["KLLM_MAX_DEVICE_BLOCKS"] == "100" and "MAX_WARMUP_INPUT_LENGTH" not in environment
+    assert place.record["environment"]["KLLM_MAX_DEVICE_BLOCKS"] == "100"
+    assert "KLLM_MAX_DEVICE_BLOCKS" not in place.record["yaml"]
+    place.launch("ksana", {"kv_cache_tokens": 1024, "max_model_length": 1000})
+    assert place.recording["environment"]["MAX_WARMUP_INPUT_LENGTH"] == "960"
 
 
 def test_what_becomes_of_each_setting_is_recorded_and_said(place):
@@ -168,8 +180,6 @@ def test_ksana_refuses_a_model_it_does_not_support(place):
     (place.folder / "recording.json").unlink()
     place.model({**QWEN, "torch_dtype": "float32"})
     refused(place, "ksana", "float32")
-    place.model({**QWEN, "model_type": "hunyuan"})
-    refused(place, "ksana", "hunyuan")
     place.model({**QWEN, "architectures": None})
     refused(place, "ksana", "architectures")
 
@@ -180,6 +190,7 @@ def test_ksana_refuses_a_model_it_does_not_support(place):
         {"model_type": "llama"},
         {"model_type": "qwen3_moe"},
         {"model_type": "hunyuan", "num_experts": 16},
+        {"model_type": "hunyuan"},
         {"model_type": "deepseek_v3"},
     ],
 )

@@ -97,6 +97,7 @@ def test_supervisor_reads_what_was_rendered(checkout):
         assert config.autostart is False
         assert config.stopasgroup and config.killasgroup
         assert bool(config.autorestart) is not program.engine
+        assert config.environment.get("TMPDIR") == (str(program.temp) if program.engine else None)
     (socket,) = options.server_configs
     assert socket["file"] == str(paths.socket)
     assert oct(socket["chmod"]) == "0o600"
