@@ -113,14 +113,14 @@ docs: $(STAMP) ## Write docs/cli.md, the command-line reference, from --help
 
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(STACK) setup --runtime processes --engine llamacpp
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n $(TEST_JOBS) $(ARGS)
 
 test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
 coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, package by package (ARGS=...)
 	@$(STACK) setup --runtime processes --engine llamacpp
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
+	@$(PY) -m pytest -n $(TEST_JOBS) --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
 
 kernels: $(STAMP) ## Compile the CUDA sources, without a GPU too; installs nvcc from wheels where there is none
 	@$(PY) -m kernels.compiler --install $(ARGS)

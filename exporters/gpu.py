@@ -30,7 +30,7 @@ STOP_LIMIT_S = 2.0
 log = logging.getLogger("exporters.gpu")
 
 
-def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners:
+def find_owners(engines: Sequence[str], container_map: Path | None, records: Path | None = None) -> GpuOwners:
     """Return who owns which process, from `NAME=PID` and `NAME=URL`. Raises UsageError for what is neither."""
     pids: list[tuple[str, int]] = []
     targets = [] if engines else targets_of_environment()
@@ -50,7 +50,7 @@ def find_owners(engines: Sequence[str], container_map: Path | None) -> GpuOwners
         return [tree.listener_pid for tree in trees.values() if tree.listener_pid]
 
     trees |= {target.name: ProcessTree(target.host, target.port, others=listeners) for target in targets}
-    return GpuOwners(dict(pids), trees, container_map)
+    return GpuOwners(dict(pids), trees, container_map, records)
 
 
 class Exporter:
@@ -103,6 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--containers", type=Path, metavar="FILE", help=OPTION_HELP)
     parser.add_argument(
+        "--launch-records",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of launch-NAME.json, as launchers write them: engines are told apart before they listen",
+    )
+    parser.add_argument(
         "--peak-window",
         type=seconds,
         default=2.0,
@@ -114,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make(options: argparse.Namespace) -> Made:
     """The exporter, as its options have it. Raises UsageError."""
-    owners = find_owners(options.engine, options.containers)
+    owners = find_owners(options.engine, options.containers, options.launch_records)
     monitor = GpuMonitor(Nvml(), owners.engines_of, window_s=options.peak_window)
     return Exporter(monitor, owners).application(), {}
 

@@ -1,8 +1,9 @@
-"""Which engine a process on a GPU belongs to: by its container, by the process tree it is in, else by its port."""
+"""Which engine a process on a GPU belongs to: by its container, its launch, the process tree it is in, or its port."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import re
 import threading
@@ -22,8 +23,12 @@ RETRY_FIRST_S, RETRY_LAST_S = 2.0, 60.0
 REFRESH_EVERY_S = 1.0
 FORGET_AFTER_S = 30.0
 """A process that no GPU was asked about for this long is gone from them all."""
+CLOCK_SLACK_S = 2.0
+"""A process' start is told by another clock than the wall's, and in ticks."""
 PORT = "port-{}"
 """What an engine is called of which nothing but the port it listens on is known."""
+RECORDS = "launch-{}.json"
+"""What a launch record is called of the engine that it tells of."""
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 log = logging.getLogger("exporters.gpu")
@@ -35,6 +40,24 @@ def containers_of(cgroup: str) -> list[str]:
     Docker, Podman, containerd and CRI-O all name a container's cgroup by its id, of 64 hexadecimal digits.
     """
     return CONTAINER_ID.findall(cgroup)
+
+
+def launched_pids(folder: Path) -> dict[str, int]:
+    """Engine -> pid at the top of its latest launch, by the launch records in a folder; those that have ended too.
+
+    An engine is told from its start on, long before it listens. A pid that another process has taken over was started
+    after the record was written.
+    """
+    found = {}
+    for path in sorted(folder.glob(RECORDS.format("*"))):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            pid, written = int(record["pid"]), float(record["started_unix_s"])
+            if psutil.Process(pid).create_time() <= written + CLOCK_SLACK_S:
+                found[path.stem.removeprefix(RECORDS.partition("{")[0])] = pid
+        except (OSError, ValueError, TypeError, KeyError, psutil.Error):
+            continue
+    return found
 
 
 @dataclasses.dataclass(slots=True)
@@ -57,6 +80,7 @@ class GpuOwners:
         pids: engine -> pid of the top of its process tree.
         trees: engine -> the tree of the service that listens at its URL.
         container_map: file of `ContainerMap`; read again whenever a process is unknown.
+        records: folder of launch records (`launched_pids`); read again likewise.
         clock: monotonic seconds.
     """
 
@@ -65,11 +89,12 @@ class GpuOwners:
         pids: Mapping[str, int],
         trees: Mapping[str, ProcessTree],
         container_map: Path | None = None,
+        records: Path | None = None,
         *,
         proc: Path = Path("/proc"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pids, self._trees = pids, trees
+        self._pids, self._trees, self._records = pids, trees, records
         self._containers = ContainerMap(container_map, log) if container_map else None
         self._proc, self._clock = proc, clock
         self._asked: dict[int, float] = {}
@@ -132,7 +157,7 @@ class GpuOwners:
         return None
 
     def _by_tree(self, process: psutil.Process) -> str | None:
-        roots = dict(self._pids)
+        roots = dict(self._pids) | (launched_pids(self._records) if self._records else {})
         for engine, tree in self._trees.items():
             root = tree.find(answers=False)
             if root is not None:

@@ -12,6 +12,8 @@ import aiohttp
 BODY_LIMIT = 1 << 20
 """Bytes of an answer that are read at most."""
 NO_SUCH_ROUTE = frozenset({404, 405, 501})
+TEXT_LIMIT = 300
+"""Characters of a model's name or a version that are kept at most."""
 
 
 class ProbeError(Exception):
@@ -71,7 +73,7 @@ class EngineProbe:
             status, body = await self._get("/models")
         models = _models(body) if status == 200 else []
         served = next((entry for entry in models if isinstance(entry.get("id"), str)), None)
-        identity = Identity(None, served["id"], _context(served)) if served else Identity()
+        identity = Identity(None, _label(served["id"]), _context(served)) if served else Identity()
         if any(entry.get("owned_by") == "llamacpp" for entry in models):
             order = (("/props", "build_info"), ("/version", "version"))
         else:
@@ -80,7 +82,7 @@ class EngineProbe:
             status, body = await self._get(path)
             version = body.get(key) if status == 200 and isinstance(body, dict) else None
             if isinstance(version, str) and version:
-                return dataclasses.replace(identity, version=version)
+                return dataclasses.replace(identity, version=_label(version))
         return identity
 
     async def _get(self, path: str) -> tuple[int | None, Any]:
@@ -115,10 +117,15 @@ def _models(body: Any) -> list[dict[str, Any]]:
     return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
 
 
+def _label(text: str) -> str:
+    """A text as a label can have it: halves of a surrogate pair, which JSON may carry and UTF-8 may not, become `?`."""
+    return text[:TEXT_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
 def _context(model: dict[str, Any]) -> int | None:
     """Context length in one entry of a model list."""
     meta = model.get("meta")
     for value in (model.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None):
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 53:
             return value
     return None

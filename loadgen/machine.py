@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import random
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -41,6 +44,21 @@ def host_facts() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": _nvidia_gpus(),
     }
+
+
+def unused_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has now, below those that the kernel gives to outgoing connections (from 32768).
+
+    So only somebody who asks for just such a port can take one before its user does. Raises OSError: there are none.
+    """
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_768), 2000):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise OSError("no port between 20000 and 32768 is free")
 
 
 def package_versions() -> dict[str, str]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 PLACE = re.compile(r"\{(\w+)\}")
+MOST_CHARS = 1 << 20
+"""Of a message that is read from data, with all messages within it."""
 
 
 class Message(str):
@@ -98,11 +100,37 @@ def as_data(text: str) -> Any:
 
 
 def of_data(data: Any) -> Any:
-    """Read `as_data` back. What is none, such as the sentences of older run folders, stays as it is."""
+    """Read `as_data` back. What is none, such as the sentences of older run folders, stays as it is.
+
+    Raises ValueError: a few bytes of it would fill megabytes, place within place.
+    """
+    _, filled, own = _sizes(data)
+    if filled > min(10_000 + 50 * own, MOST_CHARS):
+        raise ValueError("is a message that fills without end")
+    return _made(data)
+
+
+def _sizes(data: Any) -> tuple[int, int, int]:
+    """Characters of a message that is not made yet; of it and all within it; and of the data itself."""
+    if not isinstance(data, dict) or not isinstance(data.get("code"), str):
+        length = len(str(data))
+        return length, 0, length
+    values, sentences = data.get("values"), [data["code"], data.get("many")]
+    sizes = {name: _sizes(value) for name, value in values.items()} if isinstance(values, dict) else {}
+    longest = max(
+        len(sentence) + sum(sizes[name][0] for name in PLACE.findall(sentence) if name in sizes)
+        for sentence in sentences
+        if isinstance(sentence, str)
+    )
+    own = sum(len(sentence) for sentence in sentences if isinstance(sentence, str))
+    return longest, longest + sum(size[1] for size in sizes.values()), own + sum(size[2] for size in sizes.values())
+
+
+def _made(data: Any) -> Any:
     if not isinstance(data, dict) or not isinstance(data.get("code"), str):
         return data
     values = data.get("values")
-    values = {name: of_data(value) for name, value in values.items()} if isinstance(values, dict) else {}
+    values = {name: _made(value) for name, value in values.items()} if isinstance(values, dict) else {}
     many = data.get("many")
     return Message(data["code"], values, many if isinstance(many, str) and isinstance(values.get("count"), int) else "")
 

@@ -13,6 +13,30 @@ Phase = Literal["warmup", "measure", "drain"]
 TokenSource = Literal["usage", "tokenizer"]
 Clock = Literal["kernel", "user"]
 
+
+class TpotBasis(enum.StrEnum):
+    """Over how many tokens TPOT is taken, or why a stream carries none. They are those behind the first event."""
+
+    EVENTS = "events"
+    """Every event is one token."""
+    USAGE = "usage"
+    """The server counted, in the first event, how many tokens that held."""
+    TOKENIZER = "tokenizer"
+    """The model's tokenizer counted the first event's text."""
+    FIRST_EVENT = "first_event"
+    """The first event is so short, or events hold so few tokens, that TPOT is off by 2% at most."""
+
+    ONE_TOKEN = "one_token"  # noqa: S105
+    ONE_EVENT = "one_event"
+    ONE_ARRIVAL = "one_arrival"
+    CLUMPS = "clumps"
+    """Several events arrive together, again and again, and not because this process read them late."""
+    TOKENS_PER_EVENT = "tokens_per_event"
+    """More tokens than events, and nobody knows how many were in the first."""
+    MORE_EVENTS = "more_events"
+    """Fewer tokens than events: the server does not count all that it sends."""
+
+
 MAX_REQUEST_ID_CHARS = 120
 MAX_DETAIL_CHARS = 500
 MAX_TOKENS = 2**31 - 1
@@ -32,11 +56,23 @@ class ErrorKind(enum.StrEnum):
     BAD_RESPONSE = "bad_response"
     """What came is no HTTP/1.1 response, or no event stream."""
     BAD_EVENT = "bad_event"
+    UNKNOWN_EVENT = "unknown_event"
+    """JSON that is neither a chunk of an answer, nor an error of a known shape, nor a sign of life."""
     STREAM_ERROR = "stream_error"
     """The server reported an error in mid-stream."""
+    CHOICE_ERROR = "choice_error"
+    """The same, inside a choice."""
+    FINISH_ABORT = "finish_abort"
+    """The server gave the answer up, as its finish reason says; likewise the next two."""
+    FINISH_ERROR = "finish_error"
+    CONTENT_FILTER = "content_filter"
+    NO_FINISH = "no_finish"
+    """The end was marked, but no finish reason came before it."""
     TRUNCATED = "truncated"
     NO_CONTENT = "no_content"
     NO_USAGE = "no_usage"
+    ZERO_USAGE = "zero_usage"
+    """Text came, and the server counted no token of it."""
     PROMPT_TOKENS = "prompt_tokens"
     """Another length than asked for; likewise the output's."""
     OUTPUT_TOKENS = "output_tokens"
@@ -99,6 +135,14 @@ class RequestRecord:
 
     Events that this process was too late to read apart share the arrival time of the last of them.
     """
+    t_answer: int | None = None
+    """Arrival of the first content event that holds more than reasoning."""
+    reasoning_tokens: int | None = None
+    """Of `output_tokens`, as far as the server tells."""
+    tpot_tokens: int | None = None
+    """Tokens that came between `t_first` and `t_last`; None where `tpot_basis` says why nobody knows."""
+    tpot_basis: TpotBasis | None = None
+    """None in records of versions that did not ask, and of failed requests."""
     finish_reason: str | None = None
     http_status: int | None = None
     error: str | None = None
@@ -120,7 +164,7 @@ class RequestRecord:
     def fail(self, kind: str, detail: str) -> None:
         """Keep the first error: later ones follow from it."""
         if self.error is None:
-            self.error, self.error_detail = kind, detail[:MAX_DETAIL_CHARS]
+            self.error, self.error_detail = kind, whole_text(detail[:MAX_DETAIL_CHARS])
 
     @property
     def request_id(self) -> str:
@@ -151,6 +195,15 @@ class RequestRecord:
 
 PER_EVENT = ("event_offsets_ns", "read_lags_ns")
 FIELD_NAMES = tuple(field.name for field in dataclasses.fields(RequestRecord))
+
+
+def whole_text(text: str) -> str:
+    """Text that UTF-8 can hold: halves of a surrogate pair, which JSON may carry, are joined, or replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def token_count(usage: Any, key: str) -> int | None:

@@ -6,14 +6,17 @@ import difflib
 import hashlib
 import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loadgen.errors import UserError
@@ -25,6 +28,34 @@ PREFIX = "BAKEOFF_"
 SOCKET_PATH_BYTES = 103 - len(".4194304")
 ROOM_BYTES = 30
 """Of an engine's own socket below its temporary folder: vLLM names them by a UUID, and needs no suffix."""
+
+
+OWN_ENGINE = re.compile(r"BAKEOFF_ENGINE_([A-Z][A-Z0-9_]{0,30})_(COMMAND|KIND|PORT|MODEL|GPUS)")
+"""A variable of an engine that is started by a command of the user's own."""
+
+
+def own_variable(engine: str, part: str) -> str:
+    """The variable of an engine of the user's own that tells its `part`, such as PORT."""
+    return f"{PREFIX}ENGINE_{engine.upper().replace('-', '_')}_{part}"
+
+
+@dataclass(frozen=True)
+class OwnEngine:
+    """An engine that is started by a command of the user's own."""
+
+    name: str
+    command: str
+    """For a shell."""
+    kind: str
+    port: int
+    model: str = ""
+    """The name that clients ask for; empty: it is asked."""
+    gpus: str = ""
+
+    @property
+    def port_variable(self) -> str:
+        """The variable of its port."""
+        return own_variable(self.name, "PORT")
 
 
 class Settings(BaseSettings):
@@ -66,6 +97,9 @@ class Settings(BaseSettings):
     model: str = Field("", alias="BAKEOFF_MODEL")
     model_name: str = Field("", alias="BAKEOFF_MODEL_NAME", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
     hf_token_file: str = Field("", alias="BAKEOFF_HF_TOKEN_FILE")
+    vllm_python: str = Field("", alias="BAKEOFF_VLLM_PYTHON")
+    ksana_home: str = Field("", alias="BAKEOFF_KSANA_HOME")
+    ksana_python: str = Field("", alias="BAKEOFF_KSANA_PYTHON")
     vllm_gpus: str = Field("", alias="BAKEOFF_VLLM_GPUS")
     ksana_gpus: str = Field("", alias="BAKEOFF_KSANA_GPUS")
     gpu_engine_memory: str = Field("", alias="BAKEOFF_GPU_ENGINE_MEMORY")
@@ -85,6 +119,8 @@ class Settings(BaseSettings):
     torch_index_url: str = Field("", alias="TORCH_INDEX_URL")
     build_network: str = Field("", alias="BAKEOFF_BUILD_NETWORK")
 
+    _own_engines: tuple[OwnEngine, ...] = PrivateAttr(())
+
     @field_validator("runtime", mode="before")
     @classmethod
     def _not_by_its_old_name(cls, value: object) -> object:
@@ -92,13 +128,19 @@ class Settings(BaseSettings):
             raise ValueError("it is called processes now")
         return value
 
+    @property
+    def own_engines(self) -> tuple[OwnEngine, ...]:
+        """Engines that commands of the user's own start (plain processes), in the order of their names."""
+        return self._own_engines
+
     def ports(self) -> dict[str, int]:
         """Each port by the variable that changes it."""
-        return {
+        fixed = {
             field.alias: getattr(self, name)
             for name, field in type(self).model_fields.items()
             if field.alias and field.alias.endswith("_PORT")
         }
+        return fixed | {engine.port_variable: engine.port for engine in self._own_engines}
 
 
 def variables() -> list[str]:
@@ -108,9 +150,13 @@ def variables() -> list[str]:
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
     """Of variables that nobody reads and that look like ones that somebody does, one sentence each."""
-    strays = [name for name in environ if name.startswith(PREFIX) and name not in variables()]
+    strays = [name for name in environ if name.startswith(PREFIX) and not _is_known(name)]
     near = {name: _nearest(name, 0.85) for name in strays}
     return [f"{name} is set, and nothing reads it: did you mean {other}?" for name, other in near.items() if other]
+
+
+def _is_known(name: str) -> bool:
+    return name in variables() or OWN_ENGINE.fullmatch(name) is not None
 
 
 def _nearest(name: str, least: float = 0.6) -> str | None:
@@ -133,7 +179,7 @@ def check_env_file(path: Path) -> None:
         line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
         if binding.error or (binding.key and binding.value is None):
             raise UserError(f"{path}:{line}: expected NAME=value, found {text.strip()!r}")
-        if binding.key and binding.key not in variables():
+        if binding.key and not _is_known(binding.key):
             near = _nearest(binding.key)
             hint = f"did you mean {near}?" if near else f"known are {', '.join(variables())}."
             raise UserError(f"{path}:{line}: unknown variable {binding.key}; {hint}")
@@ -151,12 +197,38 @@ def load_settings(checkout: Path) -> Settings:
         source = "the environment" if os.environ.get(name) else str(path)
         why = first["msg"].removeprefix("Value error, ").lower()
         raise UserError(f"{name}={first['input']!r} (from {source}): {why}") from None
+    settings._own_engines = _own_engines({**dotenv_values(path), **{k: v for k, v in os.environ.items() if v}})
     taken: dict[int, str] = {}
     for name, port in settings.ports().items():
         if port in taken:
             raise UserError(f"{name} and {taken[port]} are both {port}: give each a port of its own")
         taken[port] = name
     return settings
+
+
+def _own_engines(environ: Mapping[str, str | None]) -> tuple[OwnEngine, ...]:
+    """The engines that have a command. Raises UserError for one that lacks what it needs."""
+    told: dict[str, dict[str, str]] = {}
+    for name, value in environ.items():
+        found = OWN_ENGINE.fullmatch(name)
+        if found and value and name not in variables():
+            told.setdefault(found[1], {})[found[2]] = value
+    engines = []
+    for mark, parts in sorted(told.items()):
+        prefix = f"{PREFIX}ENGINE_{mark}"
+        if lacking := [f"{prefix}_{part}" for part in ("COMMAND", "KIND", "PORT") if part not in parts]:
+            given = ", ".join(f"{prefix}_{part}" for part in parts)
+            raise UserError(
+                f"{given} is set, and {' and '.join(lacking)} too must be: an engine's command, kind and port"
+            )
+        port = parts["PORT"]
+        if not port.isdecimal() or not 1024 <= int(port) <= 65535:
+            raise UserError(f"{prefix}_PORT={port!r} is not a port: give a number from 1024 to 65535")
+        name = mark.lower().replace("_", "-").strip("-")
+        engines.append(
+            OwnEngine(name, parts["COMMAND"], parts["KIND"], int(port), parts.get("MODEL", ""), parts.get("GPUS", ""))
+        )
+    return tuple(engines)
 
 
 def load_settings_leniently(checkout: Path) -> Settings:

@@ -73,7 +73,10 @@ def _shown(given: Any) -> str:
 
 
 def _short(given: Any) -> str:
-    return str(given)[:60]
+    try:
+        return str(given)[:60]
+    except ValueError:  # Python writes no whole number of over 4,300 digits, and YAML may have it in hexadecimal
+        return "a number of thousands of digits"
 
 
 NAME_CHARS = 120

@@ -49,6 +49,9 @@ class BatchingTiming(_Strict):
     """Continuous batching. A step takes base + prefill tokens, decoding sequences, KV tokens read and blocks swapped,
     each times its own rate."""
 
+    policy: Literal["vllm", "ksana"] | None = Field(
+        default=None, description="whose scheduler; None: the personality's, vLLM's where there is none"
+    )
     base_ms: NonNegative = 8.0
     prefill_us_per_token: NonNegative = 50.0
     decode_us_per_sequence: NonNegative = 50.0
@@ -59,8 +62,18 @@ class BatchingTiming(_Strict):
     chunked_prefill: bool = True
     block_tokens: Positive = 16
     kv_blocks: Positive = 8192
-    preemption: Literal["recompute", "swap"] = "recompute"
+    prefix_caching: bool = Field(default=False, description="the scheduler's own index of blocks finds prefixes again")
+    split_fuse_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="ksana: tokens of each prompt in a step, 0: all"
+    )
+    preemption: Literal["recompute", "swap"] = Field(default="swap", description="ksana; vllm always recomputes")
     swap_blocks: Annotated[int, Field(ge=0)] = 4096
+    waiting_limit: Positive | None = Field(default=None, description="requests that may wait; None: ksana 1200")
+    time_limit_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="time that a request may be in the engine; None: ksana 600"
+    )
+    plan_ms: NonNegative = Field(default=0.0, description="time that planning a step takes")
+    plan_ahead: bool = Field(default=False, description="plan while the step before is computed, so that it is hidden")
     emit_gap_us: NonNegative = Field(
         default=25.0, description="time between two events of one step: a real engine's front end writes them in turn"
     )

@@ -16,7 +16,7 @@ from simulator.batching import BatchingModel, Sequence
 from simulator.config import Config, Fault
 from simulator.errors import BadRequestError
 from simulator.http import Connection
-from simulator.plan import CONTENT, ROLE, Shape, apply_fault, closing, fixed_plan, group_tokens, settle_shape
+from simulator.plan import CLOSE, CONTENT, ROLE, Shape, apply_fault, closing, fixed_plan, group_tokens, settle_shape
 from simulator.prefix_cache import PrefixCache
 from simulator.stream import Observer, Stream
 from simulator.truth import RequestTruth, TruthLog
@@ -69,7 +69,9 @@ class Engine:
         }
         self._prefixes = PrefixCache(cfg.batching.block_tokens, cfg.prefix_caching.blocks)
         self._coalesce = 64 if cfg.coalesce == 1 and cfg.timing == "fixed" and cfg.fixed.tpot_ms == 0 else cfg.coalesce
-        self.batching = BatchingModel(cfg.batching, self.factor) if cfg.timing == "batching" else None
+        batching = cfg.batching.model_copy(update={"policy": cfg.batching.policy or cfg.personality})
+        self.batching = BatchingModel(batching, self.factor) if cfg.timing == "batching" else None
+        self._indexed = cfg.timing == "batching" and cfg.batching.prefix_caching
         self._stepping = False
         self._admitted = 0
         self._to_account: deque[Stream] = deque()
@@ -102,13 +104,16 @@ class Engine:
             )
         if self.batching is not None and not self.batching.fits(job.prompt_tokens, job.output_tokens):
             raise BadRequestError(f"{total} tokens are more than the KV cache holds")
+        if self.batching is not None and self.batching.policy.full:
+            raise BadRequestError("too many requests wait", 503)
 
     def start(self, conn: Connection, job: Job, truth: RequestTruth, head: bytes, fault: Fault | None) -> Stream:
         """Begin to answer. `head` is the response's head: written now, or with the first event."""
         cfg = self.cfg
         fmt = self._formats[job.chat]
         request_id = fmt.id_prefix + f"{self._rng.getrandbits(128):032x}"
-        cached = self._prefixes.take(job.prompt_ids) if job.prompt_ids else 0
+        known = cfg.prefix_caching.enabled and not self._indexed
+        cached = self._prefixes.take(job.prompt_ids) if known and job.prompt_ids else 0
         writer = Writer(
             fmt, request_id, int(time.time()), job.prompt_tokens, job.reason, skip=job.skip, cached=cached,
             tokens=None if job.saying is None else job.saying.tokens, logprobs=job.logprobs,
@@ -173,7 +178,8 @@ class Engine:
         """Return running, waiting, swapped and the share of KV in use."""
         if self.batching is not None:
             model = self.batching
-            return len(model.running), len(model.waiting), len(model.swapped), model.usage
+            policy = model.policy
+            return len(policy.running), len(policy.waiting), len(policy.swapped), model.usage
         capacity = self.cfg.batching.kv_blocks * self.cfg.batching.block_tokens
         return self.open_streams, 0, 0, min(1.0, self.kv_tokens / capacity)
 
@@ -182,7 +188,10 @@ class Engine:
     ) -> None:
         # By the time of reading: a step that has been made up must not get an earlier arrival afterwards.
         truth.t_start = truth.t_read
-        sequence = Sequence(job.prompt_tokens, job.output_tokens, truth.t_read, owner=(stream, shape), computed=cached)
+        sequence = Sequence(
+            job.prompt_tokens, job.output_tokens, truth.t_read, owner=(stream, shape), computed=cached,
+            ids=list(job.prompt_ids) if self._indexed else [],
+        )  # fmt: skip
         stream.sequence = sequence
         model.add(sequence)
         if not self._stepping:
@@ -192,13 +201,18 @@ class Engine:
     def _step(self, model: BatchingModel, start: int) -> None:
         """Make up the step that begins at `start`, hand out its tokens, and call for the next one at its end."""
         step = model.step(start)
-        if step is None and model.waiting:
-            start = max(start, model.waiting[0].arrived)
+        for sequence in model.policy.expired:
+            stream, _ = sequence.owner
+            stream.put(start, CLOSE, 0)
+            self._arm(stream)
+        model.policy.expired.clear()
+        if step is None and model.policy.waiting:
+            start = max(start, model.policy.waiting[0].arrived)
             step = model.step(start)
         if step is None:
             self._stepping = False
             return
-        self._observer.step(step, len(model.running), len(model.waiting), len(model.swapped))
+        self._observer.step(step, *self.sizes()[:3])
         for sequence, due in zip(step.outputs, step.due, strict=True):
             if not sequence.gone:
                 self._deliver(sequence, due)
@@ -217,6 +231,8 @@ class Engine:
         stream, shape = sequence.owner
         last = sequence.generated >= sequence.output
         stream.waiting_tokens += 1
+        if sequence.generated == 1 and self._indexed:
+            stream.writer.tell_cached(sequence.cached)
         if sequence.generated > 1 and not last and stream.waiting_tokens < shape.tokens_per_event:
             return
         if sequence.generated == 1 and shape.role:

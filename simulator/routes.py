@@ -165,7 +165,7 @@ class Routes:
         if self._cfg.personality == "vllm" and body.get("model") not in (None, self._cfg.model):
             raise BadRequestError(f"The model `{body.get('model')}` does not exist.", 404)
         check_fields(self._cfg.answers, body)
-        tokenizer, cached = self._tokenizer, self._cfg.prefix_caching.enabled
+        tokenizer, cached = self._tokenizer, self._cfg.prefix_caching.enabled or self._cfg.batching.prefix_caching
         if chat:
             prompt = tokenizer.count_chat(body.get("messages"))
             ids = tokenizer.chat_ids(body["messages"]) if cached else []

@@ -63,7 +63,7 @@ class VllmMetrics:
         self.created = time.time()
         self.prompt_tokens = 0
         self.generation_tokens = 0
-        self.preemptions = 0
+        self.preemptions = self.cache_queries = self.cache_hits = 0
         self.finished_by = dict.fromkeys(REASONS, 0)
         self.histograms = {name: Histogram(bounds) for name, _, bounds in HISTOGRAMS}
         self._ttft = self.histograms["time_to_first_token_seconds"]
@@ -116,7 +116,11 @@ class VllmMetrics:
 
     def step(self, step: Step, running: int, waiting: int, swapped: int) -> None:
         """Observe one step of the batching model."""
-        self.preemptions += step.preempted
+        self.preemptions += len(step.plan.preempted)
+        for sequence in step.plan.admitted:
+            if sequence.ids and not sequence.preemptions:
+                self.cache_queries += sequence.prompt
+                self.cache_hits += sequence.cached
         self.histograms["iteration_tokens_total"].observe(step.prefill_tokens + len(step.outputs))
 
     def render(self, running: int, waiting: int, kv_usage: float) -> bytes:
@@ -145,11 +149,11 @@ class VllmMetrics:
         )
         family("kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.", [(base, kv_usage)])
         queries = "Prefix cache queries, in terms of number of queried tokens."
-        counter("prefix_cache_queries_total", queries, 0)
-        counter("prefix_cache_hits_total", "Prefix cache hits, in terms of number of cached tokens.", 0)
+        counter("prefix_cache_queries_total", queries, self.cache_queries)
+        counter("prefix_cache_hits_total", "Prefix cache hits, in terms of number of cached tokens.", self.cache_hits)
         counter("num_preemptions_total", "Cumulative number of preemption from the engine.", self.preemptions)
         counter("prompt_tokens_total", "Number of prefill tokens processed.", self.prompt_tokens)
-        counter("prompt_tokens_cached_total", "Number of cached prompt tokens (local + external).", 0)
+        counter("prompt_tokens_cached_total", "Number of cached prompt tokens (local + external).", self.cache_hits)
         counter("generation_tokens_total", "Number of generation tokens processed.", self.generation_tokens)
         rows: list[tuple[str, float]] = [
             (f'engine="0",finished_reason="{reason}",model_name="{self._model}"', count)

@@ -218,6 +218,12 @@ class Writer:
         """Build a write now, while there is time, for `special` to return later."""
         self._ready[kind, tokens, made] = self.special(kind, tokens, made)
 
+    def tell_cached(self, cached: int) -> None:
+        """Have usage tell so many cached tokens, which were not known at first."""
+        if self._format.tell_cached:
+            self._values["cached"] = cached
+            self._ready.clear()
+
     def whole(self, tokens: int) -> bytes:
         """Return the body of an answer that is not streamed."""
         text = words(self._start, tokens, self._loop).decode()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from loadgen.errors import UserError
 
 RUNTIMES = ("docker", "processes")
+PROCESS_PROFILES = ("gpu", "cpu")
 OLD_NAME = "embedded"
 
 
@@ -18,11 +19,15 @@ class Found:
     """Why containers cannot be used, in a few words; empty if they can."""
     gpu_driver: bool = False
     gpu_runtime: bool = False
+    gpus: str = ""
+    """The GPUs that the driver tells plain processes of, in words; empty if there are none."""
+    no_gpu: str = "no NVIDIA driver here"
+    """Why there are none, or why no engine could use them; empty if one can."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A runtime, a profile (of containers; empty for plain processes), and the reason for both in words."""
+    """A runtime, a profile, and the reason for both in words."""
 
     runtime: str
     profile: str
@@ -57,12 +62,7 @@ def choose(found: Found, *, runtime: str = "", profile: str = "", running: str =
         raise UserError(f"RUNTIME=docker, and {found.no_docker}")
     chosen = runtime or running or ("processes" if found.no_docker else "docker")
     if chosen == "processes":
-        if profile:
-            why = "was asked for" if runtime else "is what runs" if running else f"is all there is: {found.no_docker}"
-            raise UserError(f"PROFILE={profile} is for containers, and the stack as plain processes {why}")
-        asked, why = runtime == "processes", found.no_docker
-        reason = "RUNTIME=processes" if asked else "they are up" if running else why
-        return Choice("processes", "", f"plain processes ({reason})")
+        return _processes(found, runtime, profile, running)
     reason = "RUNTIME=docker" if runtime else "they are up" if running else "a Docker engine and Compose answer"
     if profile:
         return Choice("docker", profile, f"containers ({reason}), profile {profile} (as asked)")
@@ -70,6 +70,18 @@ def choose(found: Found, *, runtime: str = "", profile: str = "", running: str =
         return Choice("docker", "gpu", f"containers ({reason}), profile gpu (an NVIDIA driver and container runtime)")
     lacks = "Docker has no NVIDIA runtime" if found.gpu_driver else "no NVIDIA driver here"
     return Choice("docker", "cpu", f"containers ({reason}), profile cpu ({lacks})")
+
+
+def _processes(found: Found, runtime: str, profile: str, running: str) -> Choice:
+    if profile and profile not in PROCESS_PROFILES:
+        why = "was asked for" if runtime else "is what runs" if running else f"is all there is: {found.no_docker}"
+        raise UserError(f"PROFILE={profile} is for containers, and the stack as plain processes {why}")
+    if profile == "gpu" and not found.gpus and not running:
+        raise UserError(f"PROFILE=gpu, and {found.no_gpu}")
+    reason = "RUNTIME=processes" if runtime else "they are up" if running else found.no_docker
+    known = profile or ("gpu" if found.gpus and not found.no_gpu else "cpu")
+    why = "as asked" if profile else found.gpus if known == "gpu" else found.no_gpu
+    return Choice("processes", known, f"plain processes ({reason}), profile {known} ({why})")
 
 
 def _words(runtime: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated
@@ -20,11 +21,12 @@ from loadgen.runs.manifest import load_manifest
 from loadgen.runs.resume import find_scenario, scenario_of
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import serving_json
-from loadgen.settings import Paths, load_settings, load_settings_leniently, misspelt
+from loadgen.settings import Paths, Settings, load_settings, load_settings_leniently, misspelt
 from stack.choice import Choice, Found, check_runtime, choose
 from stack.commands import alone, run_command, say
+from stack.gpu import gpus_here, in_words
 from stack.runtime import NO_ENGINE, Runtime, State
-from stack.setup import ENGINES
+from stack.setup import no_gpu_engine
 
 app = typer.Typer(
     help="The stack: engines, Locust, exporters, Prometheus and Grafana, as containers or as plain processes.",
@@ -39,7 +41,7 @@ CHECKOUT = ROOT
 FIRST_LOG = "locust-master"
 
 RuntimeOption = Annotated[str, typer.Option("--runtime", help="docker or processes; default: what this machine has.")]
-Profile = Annotated[str, typer.Option(help="Containers: gpu, cpu or sim, or several with commas between.")]
+Profile = Annotated[str, typer.Option(help="gpu or cpu; containers also sim, or several with commas between.")]
 
 
 def look_around() -> Found:
@@ -53,22 +55,34 @@ def look_around() -> Found:
     return Found(no_docker="", gpu_driver=has_nvidia_driver(), gpu_runtime=found[0].gpu_runtime)
 
 
+def look_for_gpus(found: Found, settings: Settings) -> Found:
+    """The same, with the GPUs that plain processes can use."""
+    gpus = gpus_here()
+    if isinstance(gpus, str):
+        return dataclasses.replace(found, no_gpu=gpus)
+    return dataclasses.replace(found, gpus=in_words(gpus), no_gpu=no_gpu_engine(settings))
+
+
 def what_runs() -> tuple[str, str]:
     """Runtime and profile of the stack that this checkout has up, by stack.json; empty if none."""
     try:
         stack = read_stack(CHECKOUT)
     except UserError:
         return "", ""
-    return ("docker", stack.profile) if isinstance(stack, DockerStack) else ("processes", "")
+    return ("docker" if isinstance(stack, DockerStack) else "processes"), stack.profile
 
 
 def decide(runtime: str = "", profile: str = "", *, lenient: bool = False) -> Choice:
     """Choose by arguments, then settings, then what is up, then what this machine has."""
     settings = (load_settings_leniently if lenient else load_settings)(CHECKOUT)
     runtime, (running, its_profile) = check_runtime(runtime) or settings.runtime, what_runs()
-    found = Found(no_docker="") if (runtime or running) == "processes" else look_around()
     # What is up keeps its profile, so that `make bench` after `make up PROFILE=sim` means that stack.
-    return choose(found, runtime=runtime, profile=profile or settings.profile or its_profile, running=running)
+    profile = profile or settings.profile or its_profile
+    plain = (runtime or running) == "processes"
+    found = Found(no_docker="") if plain else look_around()
+    if (plain or found.no_docker) and not running and profile in ("", "gpu"):
+        found = look_for_gpus(found, settings)
+    return choose(found, runtime=runtime, profile=profile, running=running)
 
 
 def open_runtime(runtime: str, profile: str = "cpu", *, offline: bool = False) -> Runtime:
@@ -79,7 +93,7 @@ def open_runtime(runtime: str, profile: str = "cpu", *, offline: bool = False) -
         return ContainerRuntime.here(CHECKOUT, profile, offline=offline)
     from stack.processes.runtime import ProcessRuntime
 
-    return ProcessRuntime(CHECKOUT)
+    return ProcessRuntime(CHECKOUT, profile=profile)
 
 
 def raced(scenario: str, run: str) -> Scenario | None:
@@ -92,7 +106,8 @@ def raced(scenario: str, run: str) -> Scenario | None:
 
 def running_stack() -> Runtime:
     """The stack that is up, or that would be."""
-    return open_runtime(decide(lenient=True).runtime)
+    choice = decide(lenient=True)
+    return open_runtime(choice.runtime, choice.profile)
 
 
 def leave_races_alone() -> None:
@@ -127,13 +142,15 @@ def setup(
     run: RunOption = "",
     verify: Annotated[bool, typer.Option(help="Check every model file's SHA-256.")] = False,
     runtime: RuntimeOption = "",
+    profile: Profile = "",
 ) -> None:
     """Make the engines' environments and the model, where the stack is plain processes; what is there is kept."""
-    named = check_runtime(runtime) or decide().runtime
+    choice = decide(runtime, profile)
     found = raced(scenario, run)
-    engines = [name for name in found.engines if name in ENGINES] if found else []
     with alone(Paths(CHECKOUT).state):
-        open_runtime(named).setup(engine or engines, verify=verify)
+        stack = open_runtime(choice.runtime, choice.profile)
+        engines = [name for name in found.stack_engines if name in stack.can_set_up()] if found else []
+        stack.setup(engine or engines, verify=verify)
 
 
 @app.command()
@@ -183,6 +200,24 @@ def down(
             afterwards.callback(containers.down, volumes=volumes)
         if known != "docker":
             open_runtime("processes").down(volumes=volumes)
+
+
+@app.command("demo-plan", hidden=True)
+def demo_plan() -> None:
+    """Print the profile and the scenario of a demo, and say on stderr what it races and why."""
+    choice = decide("processes")
+    settings = load_settings(CHECKOUT).model_copy(update={"profile": choice.profile})
+    if choice.profile == "gpu" and not (settings.model or settings.model_dir or settings.own_engines):
+        why = "no model is named for the GPU's engines (BAKEOFF_MODEL_DIR, BAKEOFF_MODEL)"
+        typer.echo(f"demo: {why}, so the CPU's are raced", err=True)
+        choice = dataclasses.replace(choice, profile="cpu")
+    if choice.profile != "gpu":
+        typer.echo("cpu smoke")
+        return
+    engines = list(open_runtime("processes", "gpu").can_set_up())
+    raced = " and ".join(engines) if engines[1:] else "vLLM without and with CUDA graphs (it is the only engine here)"
+    typer.echo(f"demo: {choice.reason}: races {raced}", err=True)
+    typer.echo("gpu gpu-smoke" if engines[1:] else "gpu gpu-graphs")
 
 
 @app.command()

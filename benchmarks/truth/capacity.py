@@ -1,5 +1,7 @@
 """How often does the interval of a search for capacity hold the truth? Run: `python -m benchmarks.truth.capacity`.
 
+With `--decisions`: how often one load, just at the capacity or a tenth beyond it, is decided wrongly.
+
 Searches, in virtual time, of queues with Poisson arrivals whose capacity is known on paper: service times constant (D)
 or exponential (M), one server or several, and the simulator's batching model with one slot, which is an M/D/1.
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loadgen.capacity.decision import Decision
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.capacity.steps import FITTING
 from loadgen.metrics.slo import Slo
@@ -22,6 +25,7 @@ from simulator.batching import BatchingModel, Sequence
 from simulator.config import BatchingTiming
 
 WARMUP = 10
+LOOKS = 3
 STATES = 400
 """Of a queue's length, in its stationary distribution; longer ones have no weight at the loads that are asked for."""
 
@@ -171,11 +175,39 @@ QUEUES = (
 )
 
 
+def decided(queue: Queue, rng: np.random.Generator, load: float, requests: int) -> Decision:
+    """Decide a load as a search does: by up to `LOOKS` blocks of so many requests, each from an idle engine on."""
+    seen = Outcome(looks=LOOKS)
+    for _ in range(LOOKS):
+        seen += Outcome((queue.step(rng, load, requests),), looks=LOOKS)
+        if (decision := seen.decide(queue.share)) != "undecided":
+            return decision
+    return "undecided"
+
+
+def decisions(times: int) -> None:
+    """Print how often each queue is decided to hold or to fail at its capacity, and to hold at 1.1 times that."""
+    print("| queue | requests a block | holds at capacity | fails at capacity | holds at 1.1 of it |")
+    print("| --- | --- | --- | --- | --- |")
+    for queue in QUEUES:
+        rng, truth = np.random.default_rng(7), queue.capacity()
+        for requests in (200, 600):
+            at, beyond = ([decided(queue, rng, f * truth, requests) for _ in range(times)] for f in (1.0, 1.1))
+            held, failed, over = at.count("holds") / times, at.count("fails") / times, beyond.count("holds") / times
+            print(
+                f"| {queue.service}/{queue.servers} | {requests} | {held:.1%} | {failed:.1%} | {over:.1%} |", flush=True
+            )
+
+
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--searches", type=int, default=40, help="of each queue")
-    searches = parser.parse_args().searches
+    parser.add_argument("--decisions", type=int, metavar="TIMES", help="decide single loads so often instead")
+    arguments = parser.parse_args()
+    if arguments.decisions:
+        return decisions(arguments.decisions)
+    searches = arguments.searches
     print(
         "| queue, service, limit of the wait | capacity | holds the truth | ends from the estimate | within 12% ",
         end="",

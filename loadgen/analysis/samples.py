@@ -12,10 +12,18 @@ from loadgen.client.verdict import BLOCK_LIMITED
 from loadgen.contention.rule import reasons
 from loadgen.message import joined, say
 from loadgen.metrics.batches import Batch, batches_of
-from loadgen.metrics.definitions import e2e_ms, length_share, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
+from loadgen.metrics.definitions import (
+    e2e_ms,
+    length_share,
+    no_tpot,
+    tokens_per_event,
+    tpot_ms,
+    ttft_from_intended_ms,
+    ttft_ms,
+)
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
-from loadgen.record import ErrorKind, RequestRecord
+from loadgen.record import ErrorKind, RequestRecord, TpotBasis
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import BlockFacts, Manifest
 from loadgen.scenario.cell import read_cell
@@ -119,6 +127,9 @@ def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) 
         seconds = summary.window_s or 0.0
         totals = {key: Total(rate * seconds, seconds) for key, rate in rates.items() if rate is not None}
     values = {key: _values(good, of) for key, of in SOURCES.items()} if invalid is None else {}
+    without = no_tpot(good)
+    if without is not None:
+        values.pop("tpot_ms", None)
     if block.facts.batch and invalid is None:
         batches = batches_of(measured)
         values |= {key: np.array([of(batch) for batch in batches]) for key, of in OF_BATCHES.items()}
@@ -129,6 +140,7 @@ def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) 
         requests=values,
         totals=totals,
         event_bias=_event_bias(good),
+        no_tpot=without,
         invalid=invalid,
         failed=block.facts.status == "failed",
     )
@@ -136,9 +148,10 @@ def block_sample(block: BlockData, invalid: str | None, slo: Slo | None = None) 
 
 def _event_bias(records: Sequence[RequestRecord]) -> float:
     """`BlockSample.event_bias`: TPOT divides by n - 1 tokens what n - k of them took, with k in the first event."""
+    records = [record for record in records if record.tpot_basis in (None, TpotBasis.FIRST_EVENT)]
     together = tokens_per_event(records)
     lengths = [record.output_tokens for record in records if record.output_tokens is not None]
-    if together is None or not 1 < together < (mean := float(np.mean(lengths))):
+    if together is None or not lengths or not 1 < together < (mean := float(np.mean(lengths))):
         return 0.0
     return math.log((mean - together) / (mean - 1))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from loadgen.bench.block_watch import BlockFailed, BlockWatch
 from loadgen.bench.machine_watch import MachineWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.distributed.status import BlockStatus
+from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
@@ -39,9 +41,11 @@ class BlockDriver:
         locust: LocustClient,
         note: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
+        seats: Mapping[str, Seat] = MappingProxyType({}),
         prometheus_url: str | None = None,
     ) -> None:
-        """`note` puts down what a person should know of; `prometheus_url` is who knows of the GPUs."""
+        """`note` puts down what a person should know of; `seats` are those whose names Locust may not know;
+        `prometheus_url` is who knows of the GPUs."""
         self._scenario = scenario
         self._run_id = run_id
         self._host = host
@@ -49,6 +53,7 @@ class BlockDriver:
         self._machine = MachineWatch(run_id, host, locust, prometheus_url)
         self._note = note
         self._sleep = sleep
+        self._seats = seats
         self.enough: Callable[[BlockFacts], str | None] = lambda facts: None
         """Why a running block need not go on, or None; asked again and again."""
         self._workers = 1
@@ -72,6 +77,7 @@ class BlockDriver:
                 scenario=self._scenario.name,
                 block=facts.record_id,
                 engine=block.engine,
+                stack_name=(self._seats[block.engine].variant_of or "") if block.engine in self._seats else "",
                 cell=cell,
                 arrival="trace" if cell.trace else self._scenario.load.arrival,
                 requests=facts.measured_requests,

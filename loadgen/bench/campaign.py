@@ -21,12 +21,13 @@ from loadgen.endpoints.tokens import make_recipe
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
+from loadgen.monitoring.engine_watch import EngineWatch
 from loadgen.monitoring.exporters import silent_exporters
 from loadgen.preflight.phase import Preflight
 from loadgen.quality.phase import AnswerCheck, refuse_degenerate
 from loadgen.quality.result import QUALITY_FILE, QualityResult, save_quality
 from loadgen.runs.folder import RunFolder
-from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
+from loadgen.runs.manifest import BY_USER, BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.runs.parquet import write_parquet
 from loadgen.runs.resume import same_engine
 from loadgen.scenario.context_limit import limit_context
@@ -51,8 +52,11 @@ class Campaign:
         sleep: Callable[[float], None] = time.sleep,
         preflight: Preflight | None = None,
         answers: AnswerCheck | None = None,
+        watch: EngineWatch | None = None,
     ) -> None:
-        """`preflight` asks the engines before the blocks, and on the way what `answers` gathers."""
+        """`preflight` asks the engines before the blocks, and on the way what `answers` gathers; `watch` reads their
+        metrics meanwhile.
+        """
         self.scenario = scenario
         self.seats = {seat.name: seat for seat in seats}
         self.host = host
@@ -60,9 +64,12 @@ class Campaign:
         self.manifest = manifest
         self.listener = listener
         self._sleep = sleep
-        self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep, manifest.prometheus_url)
+        self._driver = BlockDriver(
+            scenario, manifest.run_id, host, locust, self._note, sleep, self.seats, manifest.prometheus_url
+        )
         self._preflight = preflight
         self._answers = answers
+        self._watch = watch
         self._compared = False
         """Whether preflight has asked the engines."""
         self._asked: str | None = None
@@ -276,12 +283,13 @@ class Campaign:
         for attempt in range(1, ATTEMPTS + 1):
             facts = self._new_facts(block)
             try:
-                self._driver.attempt(
-                    block, facts, lambda status: self.listener.block(block, number, self._total(), status)
-                )
+                with self._watched(facts):
+                    self._driver.attempt(
+                        block, facts, lambda status: self.listener.block(block, number, self._total(), status)
+                    )
                 facts.status = "complete"
             except KeyboardInterrupt:
-                facts.status, facts.reason = "interrupted", say("interrupted by the user")
+                facts.status, facts.reason = "interrupted", BY_USER
                 self._driver.stop_quietly()
                 raise
             except (LocustGone, DiskFull) as error:
@@ -306,6 +314,12 @@ class Campaign:
                 self.listener.block_ended(block, number, self._total(), facts)
             if facts.status == "complete":
                 break
+
+    def _watched(self, facts: BlockFacts) -> contextlib.AbstractContextManager[None]:
+        """Read the engine's own metrics while its block runs."""
+        if self._watch is None:
+            return contextlib.nullcontext()
+        return self._watch.over(facts.engine, facts.record_id, self._note)
 
     def _cause(self, failure: BlockFailed | UserError, engine: str) -> BlockFailed | UserError:
         """The failure, or the engine's end where that is behind it: then another attempt may do better."""

@@ -59,14 +59,16 @@ def show_partial(folder: RunFolder, prometheus: str | None, resume: str, console
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def resume_command(folder: RunFolder, engines: Sequence[Seat] | None, workers: int) -> str:
+def resume_command(
+    folder: RunFolder, engines: Sequence[Seat] | None, workers: int, gpu_metrics: str | None = None
+) -> str:
     """The command that goes on with a run, of these endpoints or (None) of the stack's engines."""
     if not engines:
-        return (
-            f"make bench RUN={folder.path}" if by_make() else f"bakeoff bench --resume {shlex.quote(str(folder.path))}"
-        )
+        path = shlex.quote(str(folder.path))
+        return f"make bench RUN={path}" if by_make() else f"bakeoff bench --resume {path}"
     words = ["bakeoff", "bench", "--resume", str(folder.path)]
     for seat in engines:
         words += ["--engine", f"{seat.name}={seat.base_url}" + "".join(f",{text}" for text in seat.settings())]
+    words += ["--gpu-metrics", gpu_metrics] if gpu_metrics else []
     words += ["--workers", str(workers)] if workers > 1 else []
     return shlex.join(words)

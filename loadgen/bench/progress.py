@@ -26,6 +26,9 @@ class BenchProgress(StatusLine, Listener):
         self._measuring_since: tuple[float, int] | None = None
         """When the block was first seen with its warm-up behind it, and how much was measured by then."""
         self._durations: list[float] = []
+        self._ended: float | None = None
+        self._pauses: list[float] = []
+        """Between two blocks: what engines took to start."""
 
     def message(self, text: str) -> None:
         """Print what happened."""
@@ -38,7 +41,10 @@ class BenchProgress(StatusLine, Listener):
     def block(self, block: Block, number: int, total: int, status: BlockStatus) -> None:
         """Show a block's progress."""
         if self._block_started[0] != block.id:
-            self._block_started, self._measuring_since = (block.id, time.monotonic()), None
+            now = time.monotonic()
+            if self._ended is not None:
+                self._pauses.append(now - self._ended)
+            self._block_started, self._measuring_since, self._ended = (block.id, now), None, None
         if status.warmed_up and self._measuring_since is None:
             self._measuring_since = time.monotonic(), status.measured
         errors = sum(status.errors.values())
@@ -54,6 +60,7 @@ class BenchProgress(StatusLine, Listener):
         seconds = (facts.ended_at or facts.started_at) - facts.started_at
         if facts.status == "complete":
             self._durations.append(seconds)
+        self._ended = time.monotonic()
         self.tell(
             f"{_position(number, total)} {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
             + (", client-limited" if facts.client_limited else "")
@@ -63,7 +70,10 @@ class BenchProgress(StatusLine, Listener):
         )
 
     def _left(self, number: int, total: int, status: BlockStatus) -> str:
-        """Time left: this block's by its measured requests' pace, the others' by the mean of those completed."""
+        """Time left: this block's by its measured requests' pace, the others' by the mean of those completed.
+
+        What lay between two blocks counts, too: where each turn starts an engine afresh, that is most of the time.
+        """
         now, wanted = time.monotonic(), status.wanted or 0
         running = now - self._block_started[1]
         since, before = self._measuring_since or (now, 0)
@@ -78,7 +88,8 @@ class BenchProgress(StatusLine, Listener):
         durations = self._durations or [running + own]
         if not total:
             return f", about {own:.0f} s left of this step"
-        left = own + sum(durations) / len(durations) * (total - number)
+        pause = sum(self._pauses) / len(self._pauses) if self._pauses else 0.0
+        left = own + (sum(durations) / len(durations) + pause) * (total - number)
         return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
 
 

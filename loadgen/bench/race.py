@@ -19,6 +19,7 @@ from loadgen.bench.annotations import Annotations
 from loadgen.bench.campaign import Campaign, make_folder
 from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
+from loadgen.bench.engine_pages import pages_of
 from loadgen.bench.listener import Listener, Listeners
 from loadgen.bench.progress import BenchProgress
 from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, settle_serving
@@ -36,6 +37,8 @@ from loadgen.hosts.base import EngineHost
 from loadgen.hosts.lock import STACK_LOCK, engines_held, held
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
+from loadgen.monitoring.engine_samples import SAMPLES_FILE
+from loadgen.monitoring.engine_watch import EngineWatch
 from loadgen.preflight.phase import Preflight, accepted_before, needs_of
 from loadgen.quality.phase import AnswerCheck
 from loadgen.quality.result import load_quality
@@ -83,6 +86,8 @@ class Order:
     """Locust workers of a race without the stack."""
     tell_folder: Path | None = None
     """The file that the run folder's path is written to."""
+    gpu_metrics: str | None = None
+    """The GPU exporter's page, where it is not the stack's."""
     accepted: frozenset[str] = frozenset()
     """Preflight checks whose blocking findings do not stop the race."""
 
@@ -132,14 +137,14 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     locks.enter_context(engines_held((seat.local_url or seat.base_url for seat in seats), what))
     check_looks(scenario, len(seats), order.most_repeats)
     if stack is not None:
-        settle_serving(scenario, stack)
+        host = settle_serving(scenario, stack, seats)
     prometheus = stack.prometheus_url if stack else None
     if old is None:
         scenario, told = _leave_out(scenario, () if stack else seats, console)
         manifest = _new_manifest(scenario, stack, order)
         if engines is not None:
             notes += [ALL_UP] if len(seats) > 1 else []
-            notes += [NOT_APPLIED] if scenario.serving is not None else []
+            notes += [NOT_APPLIED] if scenario.serving is not None or scenario.variants else []
         notes += told
         manifest.messages += notes
     else:
@@ -148,7 +153,7 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     with _locust(order, seats, stack, manifest.run_id, console) as (locust, where):
         folder = old or make_folder(scenario, manifest, where)
         _tell_folder(order, folder)
-        manifest.resume = resume_command(folder, engines, order.workers)
+        manifest.resume = resume_command(folder, engines, order.workers, order.gpu_metrics)
         console.print(f"Run {manifest.run_id}: {scenario.question}", highlight=False)
         for note in notes:
             console.print(note, soft_wrap=True, highlight=False)
@@ -162,6 +167,10 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
                         also=None if answers is None else answers.ask,
                     ),
                     answers=answers,
+                    watch=EngineWatch(
+                        pages_of(seats, manifest, stack.urls if stack else {}, order.gpu_metrics),
+                        folder.path / SAMPLES_FILE,
+                    ),
                 )
                 whole = campaign.run(_further(order, folder, manifest, seats, listener))
         except (KeyboardInterrupt, UserError):
@@ -202,10 +211,12 @@ def _further(
 
 def _own_stack(order: Order, what: str, locks: contextlib.ExitStack) -> RunningStack:
     """The stack, held for this race. Raises UserError while another race or a test in the web UI has it."""
-    # Before its Locust is asked, which they keep busy.
-    locks.enter_context(held(order.default_runs_dir / STACK_LOCK, what))
+    usual = order.default_runs_dir
+    there = usual.is_dir()  # else nothing is made before it is known that there is a stack
+    if there:  # before its Locust is asked, which they keep busy
+        locks.enter_context(held(usual / STACK_LOCK, what))
     stack = open_stack(order.checkout)
-    if stack.runs_dir.resolve() != order.default_runs_dir.resolve():
+    if not there or stack.runs_dir.resolve() != usual.resolve():
         locks.enter_context(held(stack.runs_dir / STACK_LOCK, what))
     return stack
 

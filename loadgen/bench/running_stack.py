@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,11 +12,14 @@ from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import tls_context
 from loadgen.endpoints.seats import Seat, seats_of
 from loadgen.engines import Api
+from loadgen.engines.serving import plain
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
-from loadgen.hosts.stack_file import DockerStack, SupervisorStack, declare_serving, read_stack
+from loadgen.hosts.stack_file import DockerStack, SupervisorStack, declare_serving, read_stack, write_serving
 from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.hosts.variants import Setting, VariantHost
+from loadgen.message import joined, mark, say
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import serving_json
 
@@ -43,6 +47,8 @@ class RunningStack:
     """For the manifest."""
     checkout: Path
     """Whose stack it is."""
+    urls: Mapping[str, str]
+    """Where its services answer, by name."""
 
 
 def open_stack(checkout: Path) -> RunningStack:
@@ -68,8 +74,9 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         prometheus_url=stack.urls.get("prometheus"),
         grafana_url=stack.urls.get("grafana"),
         packages=dict(setup["packages"]),
-        facts={"runtime": "processes"},
+        facts={"runtime": "processes", "profile": stack.profile},
         checkout=checkout,
+        urls=stack.urls,
     )
 
 
@@ -113,6 +120,7 @@ def _containers(stack: DockerStack, checkout: Path) -> RunningStack:
             "docker_version": host.version(),
         },
         checkout=checkout,
+        urls=stack.urls,
     )
 
 
@@ -149,8 +157,7 @@ def engines_to_ask(
     if scenario is None:
         return list(stack.seats.values()), stack.host
     seats, _ = choose_seats(scenario, stack)
-    settle_serving(scenario, stack)
-    return seats, stack.host
+    return seats, settle_serving(scenario, stack, seats)
 
 
 def host_of(seats: Sequence[Seat]) -> ExternalHost:
@@ -163,35 +170,75 @@ def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], l
     """The stack's engines that a scenario races, in its order, and what a person should know of the choice.
 
     A scenario that names no engines races all that the stack has. A name is a seat's; else it is the kind of exactly
-    one (`vllm` is `vllm-cpu` in a stack that has one vLLM under that name).
+    one (`vllm` is `vllm-cpu` in a stack that has one vLLM under that name). A variant is a seat with a name of its own.
 
-    Raises UserError when the stack lacks one.
+    Raises UserError when the stack lacks one, or variants of one engine were to be up at once.
     """
     if not scenario.engines:
         return list(stack.seats.values()), []
     chosen: list[Seat] = []
     notes: list[str] = []
     for name in scenario.engines:
-        alike = [seat for seat in stack.seats.values() if seat.kind == name]
-        if name in stack.seats:
-            chosen.append(stack.seats[name])
-        elif len(alike) == 1:
-            chosen.append(alike[0])
-            notes.append(f"The scenario's {name} is {alike[0].name} in {stack.words}.")
-        else:
+        variant = scenario.variants.get(name)
+        wanted = name if variant is None else variant.engine
+        alike = [seat for seat in stack.seats.values() if seat.kind == wanted]
+        seat = stack.seats.get(wanted) or (alike[0] if len(alike) == 1 else None)
+        if seat is None:
             raise UserError(
-                f"Scenario {scenario.name!r} races {', '.join(scenario.engines)}, and {stack.words} has "
+                f"Scenario {scenario.name!r} races {', '.join(scenario.stack_engines)}, and {stack.words} has "
                 f"{', '.join(stack.seats)}. Race endpoints that run somewhere with --engine NAME=URL."
             )
+        if seat.name != wanted:
+            notes.append(f"The scenario's {wanted} is {seat.name} in {stack.words}.")
+        if variant is not None and name != seat.name:
+            if name in stack.seats:
+                raise UserError(f"`engines`: {name} is another engine of {stack.words}: give {wanted} another name.")
+            seat = seat.model_copy(update={"name": name, "variant_of": seat.name})
+        chosen.append(seat)
     names = [seat.name for seat in chosen]
     if len(set(names)) != len(names):
         raise UserError(f"Scenario {scenario.name!r} names one engine twice: {', '.join(scenario.engines)}.")
-    return chosen, notes
+    _check_turns(scenario, chosen)
+    return chosen, list(dict.fromkeys(notes)) + _told_apart(scenario, chosen)
 
 
-def settle_serving(scenario: Scenario, stack: RunningStack) -> None:
-    """See to it that engines are started as the scenario's `serving:` block says; those that run otherwise are stopped.
+def _check_turns(scenario: Scenario, seats: Sequence[Seat]) -> None:
+    """Raise UserError where one engine were to be up with several settings at once."""
+    for engine in {seat.stack_name for seat in seats} if scenario.between_blocks == "keep" else ():
+        names = [seat.name for seat in seats if seat.stack_name == engine]
+        if len(names) > 1:
+            raise UserError(
+                f"Scenario {scenario.name!r}: {' and '.join(names)} are settings of one engine, {engine}, which runs "
+                "with one at a time: leave out `between_blocks: keep`, so that each turn starts it afresh."
+            )
 
-    Raises UserError where the block cannot be written for the launchers.
+
+def _told_apart(scenario: Scenario, seats: Sequence[Seat]) -> list[str]:
+    """What each variant stands for, in words."""
+    apart = scenario.settings_apart()
+    notes: list[str] = []
+    for seat in seats if scenario.variants else ():
+        block = scenario.serving_of(seat.name)
+        asked = block.asked() if block is not None else {}
+        told = [
+            f"{name}: {plain(asked[name])}" if name in asked else say("{name}: its own default", name=name)
+            for name in apart
+        ]
+        words = (
+            mark("{name} is {engine} with {settings}.") if told else mark("{name} is {engine}, set up as the others.")
+        )
+        notes.append(say(words, name=seat.name, engine=seat.stack_name, settings=joined("{a}, {b}", told)))
+    return notes
+
+
+def settle_serving(scenario: Scenario, stack: RunningStack, seats: Sequence[Seat]) -> EngineHost:
+    """See to it that engines are started as the scenario's `serving:` block says, or each variant as its own.
+
+    Those that run otherwise are stopped. Returns who starts and stops the seats by their names in the race. Raises
+    UserError where the block cannot be written for the launchers.
     """
-    declare_serving(stack.checkout, serving_json(scenario.serving), stack.host)
+    if not scenario.variants:
+        declare_serving(stack.checkout, serving_json(scenario.serving), stack.host)
+        return stack.host
+    settings = {seat.name: Setting(seat.stack_name, serving_json(scenario.serving_of(seat.name))) for seat in seats}
+    return VariantHost(stack.host, settings, partial(write_serving, stack.checkout))

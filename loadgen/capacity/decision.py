@@ -21,8 +21,9 @@ from loadgen.statistics.proportion import mean_variance, proportion
 Decision = Literal["holds", "fails", "undecided"]
 
 ERROR_SHARE = 0.025
-"""Probability of deciding wrongly, for each side, at a load where the true share is just the percentile. All looks at a
-load share it."""
+"""Probability of deciding wrongly, for each side, at a load where the true share is just the percentile; all looks at a
+load share it. It is nominal, because bursts that are rarer than a step is long do not show in its stretches:
+docs/methodology.md has what was simulated."""
 STRETCHES = 20
 """How many of equal length are made of all that was measured at a load, whatever the number of its blocks."""
 

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Accept, EndpointNeeds, Endpoints, GpuHour, RunsDir, default_runs_dir, with_groups
+from loadgen.cli.options import (
+    Accept,
+    EndpointNeeds,
+    Endpoints,
+    GpuHour,
+    GpuMetrics,
+    RunsDir,
+    default_runs_dir,
+    with_groups,
+)
 from loadgen.errors import UserError
 from loadgen.gate.options import Gate
 from loadgen.machine import HOME
@@ -75,6 +84,7 @@ def bench(
         bool, typer.Option("--allow-short-output", help="An answer shorter than asked for is no error.")
     ] = False,
     gpu_hour: GpuHour = None,
+    gpu_metrics: GpuMetrics = None,
     tell_folder: Annotated[
         Path | None, typer.Option(hidden=True, help="Write the run folder's path into this file.")
     ] = None,
@@ -88,6 +98,7 @@ def bench(
     limit, so that nothing can be judged, 130 interrupted.
     """
     from loadgen.bench.race import Order, run_bench
+    from loadgen.endpoints.seats import page_url
     from loadgen.runs.resume import find_scenario
     from loadgen.scenario.cost import priced
 
@@ -125,6 +136,7 @@ def bench(
         most_repeats=until_decided,
         workers=workers or 1,
         tell_folder=tell_folder,
+        gpu_metrics=None if gpu_metrics is None else page_url(gpu_metrics, "--gpu-metrics"),
         accepted=parse_accept(accept or ()),
     )
     raise typer.Exit(run_bench(order, console, lambda folder: gate.judge_run(folder, console)))

@@ -51,6 +51,10 @@ GpuHour = Annotated[
     float | None,
     typer.Option(metavar="PRICE", help="What an hour of one GPU costs, over the scenario's: the report shows money."),
 ]
+GpuMetrics = Annotated[
+    str | None,
+    typer.Option("--gpu-metrics", metavar="URL", help="Page of Bakeoff's GPU exporter where the engines run."),
+]
 
 Accept = Annotated[
     list[str] | None,
@@ -110,7 +114,7 @@ class Endpoints:
         typer.Option(
             metavar="NAME=URL[,KEY=VALUE]",
             help="Endpoint that already runs (repeatable); without it, the stack's engines. Its own kind, model, api, "
-            "tokenizer, api-key-env, header, extra-body and the rest may follow.",
+            "tokenizer, api-key-env, metrics (its page of figures), header, extra-body and the rest may follow.",
         ),
     ] = None
     api: Annotated[ApiChoice | None, typer.Option(help="API to use for every --engine.")] = None

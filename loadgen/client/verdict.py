@@ -197,7 +197,9 @@ def possible_errors(
         ttft.append(first / 1e6)
         gaps = (r.output_tokens or 0) - 1
         if gaps > 0:
-            tpot.append((first + last) / max(t_last - t_first, gaps * TPOT_LEAST_MS * 1e6))
+            # Where the stream carries no TPOT there is none that this process could put off.
+            carried = r.tpot_basis is None or r.tpot_tokens is not None
+            tpot.append(0.0 if not carried else (first + last) / max(t_last - t_first, gaps * TPOT_LEAST_MS * 1e6))
     return ttft, tpot
 
 

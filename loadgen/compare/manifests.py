@@ -11,6 +11,7 @@ from loadgen.errors import UserError
 from loadgen.message import mark, say
 from loadgen.presentation.text import command_line, gibibytes, plain
 from loadgen.runs.manifest import EngineFacts, Manifest
+from loadgen.scenario.serving import asked_of
 
 Level = Literal["refuse", "warn", "info"]
 HOST = ("cpu", "cpus_usable", "memory_bytes", "os", "python")
@@ -124,7 +125,9 @@ def _of_settings(
     a: Manifest, b: Manifest, engine_a: EngineFacts | None, engine_b: EngineFacts | None
 ) -> list[Difference]:
     """How engine and load generator were set up."""
-    rows = _each("serving", mark("serving setting: {name}"), *(_mapping(m.scenario.get("serving")) for m in (a, b)))
+    pairs = ((a, engine_a), (b, engine_b))
+    asked = [asked_of(m.scenario, engine.name if engine is not None else "") for m, engine in pairs]
+    rows = _each("serving", mark("serving setting: {name}"), *asked)
     launches = [facts.launch if facts is not None else {} for facts in (engine_a, engine_b)]
     argv = [command_line(launch.get("argv")) for launch in launches]
     rows += _row("launch", "warn", say("command line of the engine"), *argv)

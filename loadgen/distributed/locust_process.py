@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.distributed.secret import SECRET_VARIABLE, new_secret
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat
 from loadgen.errors import UserError
+from loadgen.machine import unused_ports
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
@@ -55,7 +55,7 @@ class OwnLocust:
         Raises:
             UserError: Locust did not come up, with the end of its log.
         """
-        web_port, bind_port = _free_ports(2)
+        web_port, bind_port = unused_ports(2)
         self._environment = {
             # LOCUST_* would set Locust's own options behind our back.
             **{name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")},
@@ -158,15 +158,3 @@ def _end_in_order(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(deadline - time.monotonic(), 0.1))
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now. Another process may take one before we do; then Locust says so."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

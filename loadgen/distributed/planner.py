@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ class Planner:
         Raises:
             UserError: it cannot be met, the engine does not answer, or such prompts cannot be made.
         """
-        seat = self._seats.get(request.engine)
+        seat = self._seats.get(request.engine) or self._seats.get(request.stack_name)
         if seat is not None and request.endpoint_given:
             seat = _with(seat, request.endpoint_given)
         if seat is None:
@@ -100,7 +101,7 @@ class Planner:
         if request.shared_prefix_tokens >= request.cell.prompt_tokens:
             raise UserError("Shared prefix tokens must be fewer than prompt tokens.")
         trace = self._trace(request.run_id, request.cell)
-        endpoint = seat.inspect()
+        endpoint = dataclasses.replace(seat.inspect(), name=request.engine)
         _check_fit(request.cell, trace, endpoint)
         plan = BlockPlan(
             **dict(request),

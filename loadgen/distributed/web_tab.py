@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pydantic import TypeAdapter, ValidationError
 
 from loadgen.contention.reading import Contention
+from loadgen.distributed.form import OwnFields
 from loadgen.distributed.master import Master
 from loadgen.distributed.messages import CONTENTION_FIELD, PLAN_OPTION, REQUEST_FIELD
 from loadgen.distributed.planner import read_form
@@ -41,7 +42,11 @@ COLUMNS = (
     ("machine", "Machine"),
     ("run", "Run"),
 )
-MACHINE = {"quiet": "quiet", "marked": "shared", "void": "shared: decides nothing"}
+FIELDS = {
+    *("user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile", REQUEST_FIELD),
+    *OwnFields.model_fields,
+}
+"""Of the form that starts a test."""
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -155,8 +160,9 @@ def _plan_before_swarm(app: Flask, master: Master) -> None:
         options = master.environment.parsed_options
         form = request.form
         try:
-            if PLAN_OPTION in form:  # Locust would put it in place of the one that is made here
-                raise UserError(f"{PLAN_OPTION}: there is no such field.")
+            # Locust takes any field for the option of that name: files that it writes, and the plan that is made here.
+            if wrong := sorted(set(form) & set(vars(options) if options else ()) - FIELDS | set(form) & {PLAN_OPTION}):
+                raise UserError(f"{wrong[0]}: there is no such field.")
             if form.get("host", "") not in ("", StreamingUser.host):
                 raise UserError("Host: leave it as it was. What is tested is chosen as Engine, in Custom parameters.")
             if REQUEST_FIELD in form:
@@ -219,12 +225,12 @@ def _row(
         "cell": cell,
         "load": known.load_text if known is not None else "-",
         "client": {None: "-", False: "ok", True: "was the limit"}[limited],
-        "machine": "-" if machine is None else MACHINE[machine.level],
+        "machine": "-" if machine is None else "shared" if machine.findings else "quiet",
         "requests": summary.requests,
         "errors": sum(summary.errors.values()),
         "ttft_p50": show(summary.ttft_ms.p50),
         "ttft_p95": show(summary.ttft_ms.p95),
-        "tpot_mean": show(summary.tpot_ms.mean, 2),
+        "tpot_mean": show(summary.tpot_ms.mean, 2) if summary.no_tpot is None else str(summary.no_tpot),
         "tpot_p95": show(summary.tpot_ms.p95, 2),
         "output_tokens_per_s": show(summary.output_tokens_per_s),
         "requests_per_s": show(summary.requests_per_s, 2),

@@ -54,3 +54,5 @@ class StreamAnswer:
     usage: UsagePlace
     role_lead_ms: float | None
     """How long an empty role event came before the first text; None: there was no such event."""
+    arrivals_ms: tuple[float, ...] = ()
+    """When each event with text was read, ms of any clock."""

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import openai
@@ -16,10 +17,12 @@ import openai
 from loadgen.endpoints.answers import Answer, Refused, StreamAnswer, Token, UsagePlace
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint, tls_context
 from loadgen.engines import Api
+from loadgen.errors import without_secrets
 from loadgen.record import token_count
 from loadgen.stream.responses import as_chat
 
 Prompt = str | list[int]
+OF_ANY_REQUEST = ("host", "connection", "accept", "accept-encoding", "user-agent", "content-type", "content-length")
 
 
 class Asker:
@@ -38,9 +41,23 @@ class Asker:
             api_key="none",  # the SDK insists on one
             max_retries=0,
             timeout=ANSWER_LIMIT_S,
-            # No proxy, and the authorities of measured requests.
-            http_client=openai.DefaultHttpxClient(trust_env=False, verify=tls_context(endpoint.needs)),
+            # No proxy, and the authorities of measured requests. The key goes nowhere that an answer points to.
+            http_client=openai.DefaultHttpxClient(
+                trust_env=False,
+                verify=tls_context(endpoint.needs),
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                event_hooks={"request": [self._only_own_headers]},
+            ),
         )
+
+    def _only_own_headers(self, request: Any) -> None:
+        """Without what the SDK takes from the environment: organization, project, OPENAI_CUSTOM_HEADERS."""
+        own = {*OF_ANY_REQUEST, *(name.lower() for name in self._headers)}
+        for name in list(request.headers):
+            if name.lower() not in own and not name.lower().startswith("x-stainless-"):
+                del request.headers[name]
+        request.headers["accept-encoding"] = "identity"
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -53,11 +70,20 @@ class Asker:
             self._hung = f"no answer within {ANSWER_LIMIT_S:g} s"
             raise Refused(self._hung, by_status=False) from None
         except openai.APIStatusError as error:
+            if 300 <= error.status_code < 400:
+                place = self._hidden(error.response.headers.get("location", "nowhere"))[:200]
+                text = f"HTTP {error.status_code}: redirected to {place}, which is not followed: give the URL itself"
+                raise Refused(text, by_status=False) from None
             by_status = 400 <= error.status_code < 500
-            raise Refused(f"HTTP {error.status_code}: {error.message}"[:300], by_status=by_status) from None
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+            raise Refused(
+                self._hidden(f"HTTP {error.status_code}: {error.message}")[:300], by_status=by_status
+            ) from None
+        except (openai.OpenAIError, ValueError, AttributeError, TypeError, RecursionError) as error:
             # The SDK does not check an answer's form: one that is no object fails wherever it is looked into.
-            raise Refused(f"{type(error).__name__}: {error}"[:300], by_status=False) from None
+            raise Refused(self._hidden(f"{type(error).__name__}: {error}")[:300], by_status=False) from None
+
+    def _hidden(self, text: str) -> str:
+        return without_secrets(text, self._endpoint.headers())
 
     def close(self) -> None:
         """Close its connections."""
@@ -102,6 +128,7 @@ class Asker:
     def stream(self, prompt: Prompt, fields: dict[str, Any]) -> StreamAnswer:
         """Ask for a stream, with usage."""
         texts: list[str] = []
+        arrivals: list[float] = []
         places: list[UsagePlace] = []
         t_role: float | None = None
         t_first: float | None = None
@@ -112,6 +139,7 @@ class Asker:
                 choice = _first_choice(event)
                 if text := _text(choice):
                     texts.append(text)
+                    arrivals.append(now * 1000)
                     t_first = t_first if t_first is not None else now
                 elif t_role is None and t_first is None and _is_role(choice):
                     t_role = now
@@ -120,7 +148,7 @@ class Asker:
                     places.append(_usage_place(choice, text))
         lead = (t_first - t_role) * 1000 if t_first is not None and t_role is not None else None
         place: UsagePlace = "nowhere" if not places else places[0] if len(places) == 1 else "every event"
-        return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead)
+        return StreamAnswer("".join(texts), output_tokens, len(texts), place, lead, tuple(arrivals))
 
     def _reply(self, fields: dict[str, Any]) -> dict[str, Any]:
         """An answer as it came: what the SDK makes of hundreds of log probabilities takes as long as the answer."""

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import ssl
+import time
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,12 +18,14 @@ from urllib3 import BaseHTTPResponse, exceptions
 from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
-from loadgen.errors import UserError
-from loadgen.record import REJECTIONS
+from loadgen.errors import UserError, without_secrets
+from loadgen.record import REJECTIONS, whole_text
 from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 
 TIMEOUT_S = 30.0
 MAX_ANSWER = 1 << 20
+MAX_WHOLE_ANSWER = 16 << 20
+"""Gateways list thousands of models, and engines tell as many figures."""
 ENDS = (b"[DONE]", *(f'"type":{blank}"{kind}"'.encode() for kind in RESPONSE_ENDS for blank in ("", " ")))
 """By what a stream is known to be over, even if its connection is held."""
 NOTHING = Needs()
@@ -144,19 +147,32 @@ class Client:
         self._pool = urllib3.PoolManager(ssl_context=tls_context(needs) if base_url.startswith("https:") else None)
 
     def post(self, path: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
-        """Status and text of the answer, a stream's as it came, up to its `[DONE]`. Raises `UnreachableError`."""
-        response = self._send("POST", path, body, timeout_s, preload=False)
+        """Status and text of the answer, a stream's as it came, up to its `[DONE]`; a refusal's without our secrets.
+
+        Raises `UnreachableError`.
+        """
+        response, _ = self._send("POST", path, body, timeout_s, preload=False)
+        end = time.monotonic() + timeout_s
         data = bytearray()
         try:
             while part := response.read1(65536):
                 data += part
-                if len(data) > MAX_ANSWER or any(mark in data[-len(part) - 32 :] for mark in ENDS):
+                if (
+                    len(data) > MAX_ANSWER
+                    or time.monotonic() > end
+                    or any(mark in data[-len(part) - 32 :] for mark in ENDS)
+                ):
                     break
         except exceptions.HTTPError:
             pass  # what came is what it says
         finally:
             response.close()
-        return response.status, data.decode("utf-8", "replace").strip()
+        text = data.decode("utf-8", "replace").strip()
+        return response.status, text if 200 <= response.status < 300 else self.hidden(text)
+
+    def hidden(self, text: str) -> str:
+        """A text of the server's without the key and the headers' values."""
+        return without_secrets(text, self._headers)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the JSON answer.
@@ -165,29 +181,31 @@ class Client:
             UserError: nothing answers (`UnreachableError`), the status is not 2xx (`RejectedError`: it is busy), or
                 the answer is not JSON.
         """
-        url, response = self.base_url + path, self._send(method, path, body, timeout_s)
-        text = response.data.decode("utf-8", "replace").strip()
+        url, (response, data) = self.base_url + path, self._send(method, path, body, timeout_s)
+        text = data.decode("utf-8", "replace").strip()
         if not 200 <= response.status < 300:
             hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
-            detail = response.headers.get("Location") or text[:300] or "no detail"
+            detail = self.hidden(response.headers.get("Location") or text)[:300] or "no detail"
             kind = RejectedError if response.status in REJECTIONS.values() else UserError
             raise kind(f"{method} {url}: HTTP {response.status}: {detail}{hint}")
         try:
-            return json.loads(response.data)
+            return json.loads(data)
+        except RecursionError:
+            raise UserError(f"{method} {url}: the answer is JSON that is nested too deeply.") from None
         except ValueError:
-            raise UserError(f"{method} {url}: the answer is not JSON: {text[:120]!r}") from None
+            raise UserError(f"{method} {url}: the answer is not JSON: {self.hidden(text)[:120]!r}") from None
 
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, preload: bool = True
-    ) -> BaseHTTPResponse:
-        """Raises UserError where no answer came."""
-        url = self.base_url + path
-        data, headers = None, self._headers
+    ) -> tuple[BaseHTTPResponse, bytes]:
+        """The answer's head, and its body unless it is to be read by the caller. Raises UserError where none came."""
+        url, end = self.base_url + path, time.monotonic() + timeout_s
+        data, headers = None, {**self._headers, "Accept-Encoding": "identity"}
         if body is not None:
             data, headers = json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
         try:
             # No redirect is followed: measured requests go where the URL says.
-            return self._pool.request(
+            response = self._pool.request(
                 method,
                 url,
                 body=data,
@@ -195,8 +213,23 @@ class Client:
                 timeout=timeout_s,
                 redirect=False,
                 retries=False,
-                preload_content=preload,
+                preload_content=False,
+                decode_content=False,
             )
+            if coding := response.headers.get("Content-Encoding", "").replace("identity", ""):
+                response.close()
+                raise UserError(
+                    f"{method} {url}: the answer is compressed ({self.hidden(coding)[:40]}): not asked for."
+                )
+            found = bytearray()
+            while preload and (part := response.read1(65536)):
+                found += part
+                late = time.monotonic() > end
+                if late or len(found) > MAX_WHOLE_ANSWER:
+                    response.close()
+                    why = f"no whole answer within {timeout_s:g} s" if late else "the answer has no end"
+                    raise UserError(f"{method} {url}: {why}.")
+            return response, bytes(found)
         except exceptions.SSLError as error:
             raise UnreachableError(
                 f"{self.base_url}: no TLS connection: {_innermost(error)}. "
@@ -209,15 +242,15 @@ class Client:
         except exceptions.TimeoutError:
             raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
         except exceptions.HTTPError as error:
-            raise UserError(f"{method} {url}: {error}") from None
+            raise UserError(f"{method} {url}: {self.hidden(str(error))}") from None
 
     def try_text(self, path: str) -> str | None:
         """Return the text of a GET's answer, or None when the route is not there."""
         try:
-            response = self._send("GET", path, None, INSPECT_LIMIT_S)
+            response, data = self._send("GET", path, None, INSPECT_LIMIT_S)
         except UserError:
             return None
-        return response.data.decode("utf-8", "replace") if response.status == 200 else None
+        return data.decode("utf-8", "replace") if response.status == 200 else None
 
     def try_call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any | None:
         """Return the JSON answer, or None when the route is not there."""
@@ -274,13 +307,14 @@ def inspect_endpoint(
         raise UserError(f"{base_url} does not serve {model!r}. It serves: {', '.join(names)}.")
     entry = next((entry for entry in entries if entry.get("id") == model), entries[0] if entries else {})
     reply = client.try_call("GET", engine.version_path) if engine.version_path else None
+    version = engine.version(reply) if isinstance(reply, dict) else None
     return Endpoint(
         name=name or found,
         kind=found,
         base_url=base_url,
-        model=model,
+        model=whole_text(model),
         api=api or needs.route_api or engine.default_api,
-        version=engine.version(reply) if isinstance(reply, dict) else None,
+        version=None if version is None else whole_text(version),
         context_length=engine.context_length(entry),
         tokenizer=None if tokenizer is None else str(find_tokenizer(tokenizer)),
         api_key=api_key,

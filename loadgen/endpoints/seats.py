@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from loadgen.endpoints.endpoint import NOTHING, Endpoint, inspect_endpoint, split_url
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, NOTHING, Endpoint, inspect_endpoint, normalise_url, split_url
 from loadgen.endpoints.settle import Tell, settle
 from loadgen.engines import GENERIC, Api, get_engine
 from loadgen.engines.needs import SUFFIXES, Needs, Placed, option_name
@@ -19,8 +22,9 @@ from loadgen.validation import Name
 
 logger = logging.getLogger(__name__)
 
-OWN = ("kind", "model", "api", "tokenizer", "api_key_env")
+OWN = ("kind", "model", "api", "tokenizer", "api_key_env", "metrics")
 """Options of an endpoint that are not of its needs."""
+SLOW_S = 3.0
 ENGINES_VARIABLE = "BAKEOFF_ENGINES_JSON"
 
 
@@ -40,7 +44,16 @@ class Seat(BaseModel):
     tokenizer: str | None = None
     api_key_env: str | None = None
     """Name of the environment variable that holds the endpoint's key."""
+    metrics: str | None = None
+    """Where its metrics page is, when it is not where its kind has it: KsanaLLM's is its exporter's."""
     needs: Needs = NOTHING
+    variant_of: Name | None = None
+    """The stack's engine that it is a setting of, where it has a name of its own."""
+
+    @property
+    def stack_name(self) -> str:
+        """What the stack calls the engine."""
+        return self.variant_of or self.name
 
     def inspect(self, tell: Tell = logger.info) -> Endpoint:
         """Ask the engine what it is, where traffic reaches it, and what it needs; `tell` gets a line for each such.
@@ -70,18 +83,31 @@ class Seat(BaseModel):
         return os.environ.get(self.api_key_env) if self.api_key_env else None
 
     def _inspect(self, url: str, tell: Tell) -> Endpoint:
-        found = inspect_endpoint(
-            url,
-            name=self.name,
-            kind=self.kind,
-            model=self.model,
-            api=self.api,
-            tokenizer=self.tokenizer,
-            api_key=self._key(),
-            api_key_env=self.api_key_env,
-            needs=self.needs,
-        )
-        return settle(found, fixed_api=self.api is not None, tell=tell)
+        with _slow_told(lambda: tell(f"waiting for {url} to answer ({ANSWER_LIMIT_S:g} s at most for an answer)")):
+            found = inspect_endpoint(
+                url,
+                name=self.name,
+                kind=self.kind,
+                model=self.model,
+                api=self.api,
+                tokenizer=self.tokenizer,
+                api_key=self._key(),
+                api_key_env=self.api_key_env,
+                needs=self.needs,
+            )
+            return settle(found, fixed_api=self.api is not None, tell=tell)
+
+
+@contextlib.contextmanager
+def _slow_told(tell: Callable[[], None]) -> Iterator[None]:
+    """Say once what is waited for, where it takes longer than a person would watch in silence."""
+    timer = threading.Timer(SLOW_S, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
@@ -97,8 +123,19 @@ def seat_of(name: str, url: str, given: Mapping[str, Any], where: str) -> Seat:
     if own.get("api") not in (None, *SUFFIXES):
         raise UserError(f"{where}api: must be chat, completions or responses, not {own['api']!r}")
     read_api_key(own.get("api_key_env"), f"{where}api-key-env")
+    if own.get("metrics") is not None:
+        own["metrics"] = page_url(own["metrics"], f"{where}metrics")
     needs.setdefault("api_path", path)
     return Seat(name=name, base_url=base_url, needs=Needs.of(needs, where), **own)
+
+
+def page_url(url: str, option: str) -> str:
+    """Where a metrics page is: `/metrics`, where no path is given. Raises UserError that begins with the option."""
+    try:
+        base = normalise_url(url)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from None
+    return base if urlsplit(base).path else f"{base}/metrics"
 
 
 def seats_of(endpoints: Mapping[str, Placed], names: Iterable[str]) -> list[Seat] | None:

@@ -189,7 +189,7 @@ def merged(stream: str) -> dict[str, Any]:
         if line.startswith("data:"):
             try:
                 event = json.loads(line[5:])
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict):
                 usage = as_chat(event).get("usage") or usage

@@ -132,7 +132,9 @@ def _encoder(endpoint: Endpoint, client: Client) -> tuple[Callable[[str], list[i
         try:
             return engine.token_ids(reply)
         except (KeyError, TypeError, ValueError):
-            raise UserError(f"{endpoint.base_url}{path}: the answer holds no token ids: {str(reply)[:120]}") from None
+            raise UserError(
+                f"{endpoint.base_url}{path}: the answer holds no token ids: {client.hidden(str(reply))[:120]}"
+            ) from None
 
     if client.try_call("POST", path, engine.tokenize_body(endpoint.model, "a")) is None:
         return None, ""

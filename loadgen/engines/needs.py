@@ -169,6 +169,7 @@ class Given(Needs):
     api: Api | None = None
     tokenizer: str | None = None
     api_key_env: str | None = None
+    metrics: str | None = None
 
 
 class Placed(Given):

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, tpots_ms, ttft_ms
 from loadgen.metrics.summary import CellSummary, Floats, itl_ms, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import BlockData
 from loadgen.runs.manifest import EngineFacts, Manifest
+from loadgen.scenario.serving import asked_of
 
 VERSION = "0.2.1"
 PERCENTILES = {"p0p1": 0.1, "p99p9": 99.9} | {f"p{p}": float(p) for p in (1, 5, 10, 25, 50, 75, 90, 95, 99)}
@@ -45,7 +46,7 @@ def llm_d_report(manifest: Manifest, block: BlockData, *, client_limited: bool) 
             "time": {
                 "start": _moment(window.start_ns),
                 "end": _moment(window.end_ns),
-                "duration": f"PT{(window.end_ns - window.start_ns) / 1e9:.6f}S",
+                "duration": f"PT{window.seconds:.6f}S",
             },
             "description": f"{manifest.run_id}: {facts.engine} at {facts.cell}, repeat {facts.repeat}",
         },
@@ -68,6 +69,7 @@ def llm_d_report(manifest: Manifest, block: BlockData, *, client_limited: bool) 
             },
             "observability": {
                 "bakeoff_client_limited": client_limited,
+                **({"bakeoff_no_tpot": str(figures.no_tpot)} if figures.no_tpot is not None else {}),
                 **({"bakeoff_batches": dataclasses.asdict(figures.batches)} if figures.batches is not None else {}),
             },
         },
@@ -83,7 +85,7 @@ def _latency(good: Sequence[RequestRecord], figures: CellSummary) -> dict[str, A
     found = {
         "time_to_first_token": _statistics([ttft_ms(record) for record in good], "ms"),
         "normalized_time_per_output_token": _statistics(per_token, "ms/token"),
-        "time_per_output_token": _statistics([tpot_ms(record) for record in good], "ms/token"),
+        "time_per_output_token": _statistics(tpots_ms(good), "ms/token"),
         "request_latency": _statistics([e2e_ms(record) for record in good], "ms"),
     }
     if figures.tokens_per_event is not None and abs(figures.tokens_per_event - 1) < ONE_TOKEN:
@@ -125,7 +127,7 @@ def _component(manifest: Manifest, engine: EngineFacts) -> dict[str, Any]:
     gpus = manifest.host.get("gpus") if manifest.stack else None
     standardized: dict[str, Any] = {"kind": "generic", **shared, "model": {"name": engine.model}}
     if gpus:
-        parallel = _parallel(manifest)
+        parallel = _parallel(manifest, engine)
         standardized |= {
             "kind": "inference_engine",
             "role": "replica",
@@ -142,8 +144,8 @@ def _component(manifest: Manifest, engine: EngineFacts) -> dict[str, Any]:
     }
 
 
-def _parallel(manifest: Manifest) -> int:
-    size = _mapping(manifest.scenario.get("serving")).get("tensor_parallel_size")
+def _parallel(manifest: Manifest, engine: EngineFacts) -> int:
+    size = asked_of(manifest.scenario, engine.name).get("tensor_parallel_size")
     return size if isinstance(size, int) else 1
 
 

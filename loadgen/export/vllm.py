@@ -8,13 +8,15 @@ block are ours, of its window, because a block has requests before and behind th
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import e2e_ms, tpots_ms, ttft_ms
 from loadgen.metrics.summary import BatchFigures, Floats, summarise
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import BlockData
@@ -81,11 +83,13 @@ def vllm_result(manifest: Manifest, block: BlockData, *, detailed: bool, client_
     }
     for name, values in (
         ("ttft", _values([ttft_ms(record) for record in good])),
-        ("tpot", _values([tpot_ms(record) for record in good])),
+        ("tpot", _values(tpots_ms(good))),
         ("itl", np.asarray(good_gaps, dtype=np.float64) * 1e3),
         ("e2el", _values([e2e_ms(record) for record in good])),
     ):
         result.update(_statistics(name, values))
+    if figures.no_tpot is not None:
+        result |= dict.fromkeys(_statistics("tpot", np.zeros(0))) | {"bakeoff_no_tpot": str(figures.no_tpot)}
     if not detailed:
         for key in DETAILS:
             del result[key]
@@ -117,13 +121,22 @@ def _peaks(good: Sequence[RequestRecord]) -> dict[str, float | int]:
         return {"max_output_tokens_per_s": 0.0, "max_concurrent_requests": 0}
     spans = [((r.t_send + r.wall_offset_ns) / 1e9, (e2e_ms(r) or 0.0) / 1e3) for r in good]
     first = min(start for start, _ in spans)
-    seconds = math.ceil(max(start + length for start, length in spans) - first) + 1
-    tokens, running = np.zeros(seconds), np.zeros(seconds, dtype=int)
-    for record, (start, length) in zip(good, spans, strict=True):
-        arrivals = start - first + np.asarray(record.event_offsets_ns, dtype=np.float64) / 1e9
-        np.add.at(tokens, np.minimum(arrivals.astype(int), seconds - 1), 1)
-        running[int(start - first) : int(start + length - first) + 1] += 1
-    return {"max_output_tokens_per_s": float(tokens.max()), "max_concurrent_requests": int(running.max())}
+    last = math.ceil(max(start + length for start, length in spans) - first)
+    arrived = [
+        np.minimum((start - first + np.asarray(record.event_offsets_ns, dtype=np.float64) / 1e9).astype(int), last)
+        for record, (start, _) in zip(good, spans, strict=True)
+    ]
+    # By the seconds that something is in: a clock may have put years between two requests.
+    tokens = np.unique(np.concatenate(arrived), return_counts=True)[1]
+    changes: Counter[int] = Counter()
+    for start, length in spans:
+        changes[int(start - first)] += 1
+        changes[int(start + length - first) + 1] -= 1
+    running = itertools.accumulate(changes[second] for second in sorted(changes))
+    return {
+        "max_output_tokens_per_s": float(tokens.max(initial=0)),
+        "max_concurrent_requests": max(running),
+    }
 
 
 def _gaps_s(record: RequestRecord) -> list[float]:

@@ -25,6 +25,8 @@ def why_nothing(problem: str, threshold: Threshold, *sides: Sequence[BlockSample
     """
     if problem == "no_valid_pair":
         return no_block_counts(*sides)
+    if problem == "tpot_basis":
+        return next(block.no_tpot for blocks in sides for block in blocks if block.no_tpot is not None)
     if problem == "not_measured":
         return (
             say("no answer had two tokens or more") if threshold.metric == "tpot" else say("no request has this figure")

@@ -10,6 +10,8 @@ import fcntl
 import getpass
 import json
 import os
+import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +26,9 @@ from loadgen.files import cannot_be_written
 
 STACK_LOCK = ".stack.lock"
 """In the folder of runs, which Locust's containers share with this machine."""
+READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""Of a lock's file, which a stranger may have made a pipe."""
+STOPS = re.compile(r"Ctrl-C where it runs, or `kill -INT \d+`|Stop in the web UI")
 SHARED = (Path("/run/lock"), Path(tempfile.gettempdir()))
 """Where every user of this machine finds an engine's lock."""
 LOCAL = ("localhost", "::1", "0.0.0.0", "127.0.1.1")  # noqa: S104 - names of this machine
@@ -97,7 +102,7 @@ def end_holder(path: Path, limit_s: float = 60.0) -> str:
 def _holder(path: Path) -> dict[str, Any] | None:
     """What the holder of a lock tells of itself; None where nobody holds it, or tells what it should not."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(path, READ_ONLY)
     except OSError:
         return None
     try:
@@ -155,13 +160,18 @@ def _open(path: Path) -> int:
         file = os.open(path, flags | os.O_RDWR, 0o666)
     except PermissionError:
         try:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = os.open(path, READ_ONLY)
         except OSError as error:
             raise cannot_be_written(path, error) from None
     except OSError as error:
         raise cannot_be_written(path, error) from None
-    with contextlib.suppress(OSError):
-        os.fchmod(file, 0o666)  # also for Locust's containers, which run as the owner of the runs
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(file)
+        raise UserError(f"{path} is no lock of ours: it is a pipe, a device or a further name of a file. Take it away.")
+    if not status.st_size:  # a new one; also for Locust's containers, which run as the owner of the runs
+        with contextlib.suppress(OSError):
+            os.fchmod(file, 0o666)
     return file
 
 
@@ -169,9 +179,10 @@ def _told(file: int) -> str:
     try:
         told = json.loads(os.pread(file, 4096, 0))
         since = time.strftime("%H:%M", time.localtime(told["since"]))
+        stop = str(told["stop"])  # anybody may have written it, and people paste what they are told
         return (
             f"{told['what']} runs since {since} (process {told['pid']} of {told['user']}), and is left alone. "
-            f"Let it end, or stop it: {told['stop']}."
+            f"Let it end{f', or stop it: {stop}' if STOPS.fullmatch(stop) else ''}."
         )
     except (OSError, ValueError, KeyError, TypeError):
         return "another race or test runs, and is left alone. Let it end first."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,27 @@ def shared_memory(processes: Iterable[psutil.Process]) -> set[Path]:
     """The segments that these processes hold now, of those that go with their makers."""
     held = {path for process in processes for path in _held(process.pid)}
     return {path for path in held if path.parent == SHARED_MEMORY and path.name.startswith(OWN_NAMES)}
+
+
+def launched(record: Path, folder: Path) -> list[psutil.Process]:
+    """The processes of an engine's latest launch, by its launch record.
+
+    Supervisor makes each program the leader of a group of its own. Engines work in a folder that the record names
+    (`folder` where it names none): a group of someone else that took over the number does not.
+    """
+    try:
+        facts = json.loads(record.read_text(encoding="utf-8"))
+        group, folder = int(facts["pid"]), Path(facts.get("cwd") or folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and Path(process.cwd()) == folder:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
 def kill(processes: Sequence[psutil.Process], limit_s: float = 10.0) -> list[psutil.Process]:

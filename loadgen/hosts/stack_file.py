@@ -19,19 +19,23 @@ class HostedEngine(BaseModel):
     kind: str
     base_url: str
     health_url: str
-    model: str
-    api: str
+    model: str | None = None
+    """None: it is asked."""
+    api: str | None = None
     log: Path
     launch_record: Path
     start_limit_s: float
     temp: Path | None = None
     """Its temporary files; None in stacks of before each had a folder of its own."""
+    port_variable: str = ""
+    """The variable of its port."""
 
 
 class SupervisorStack(BaseModel):
     """A stack of plain processes under supervisord."""
 
     runtime: str = "processes"
+    profile: str = "cpu"
     key: str = ""
     """Changes with what the stack was started with."""
     socket: Path
@@ -79,10 +83,20 @@ def declare_serving(checkout: Path, text: str, host: EngineHost) -> None:
     """
     path = serving_file(checkout)
     try:
-        if text != (path.read_text(encoding="utf-8") if path.exists() else ""):
-            host.stop_all()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, text, mode=0o644)
+        changed = text != (path.read_text(encoding="utf-8") if path.exists() else "")
+    except OSError as error:
+        raise cannot_be_written(path, error) from None
+    if changed:
+        host.stop_all()
+        write_serving(checkout, text)
+
+
+def write_serving(checkout: Path, text: str) -> None:
+    """Have engines that are started from now on use these settings; those that run go on. Raises UserError."""
+    path = serving_file(checkout)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, text, mode=0o644)
     except OSError as error:
         raise cannot_be_written(path, error) from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import time
 import xmlrpc.client
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from loadgen.errors import UserError
 from loadgen.files import tail
 from loadgen.hosts.base import Progress, Starting, known_cause, quoted, unknown_engine
 from loadgen.hosts.http_probe import accepts_connections, http_status
-from loadgen.hosts.remains import clear, kill, renew, shared_memory, sweep
+from loadgen.hosts.remains import clear, kill, launched, renew, shared_memory, sweep
 from loadgen.hosts.stack_file import DockerStack, HostedEngine, SupervisorStack, read_stack
 from loadgen.message import say
 
@@ -169,7 +168,7 @@ class SupervisorHost:
     def _check_port(self, engine: HostedEngine) -> None:
         """Someone else's server on our port would pass for the engine."""
         if accepts_connections(engine.base_url):
-            variable = f"BAKEOFF_{engine.name.upper()}_PORT"
+            variable = engine.port_variable or f"BAKEOFF_{engine.name.upper()}_PORT"
             raise UserError(
                 f"something else listens at {engine.base_url}, where {engine.name} should: "
                 f"end it, or choose another port with {variable} and run `make down` and `make up`"
@@ -225,24 +224,7 @@ def _end_remnants(engine: HostedEngine) -> None:
 
 
 def _group(engine: HostedEngine) -> list[psutil.Process]:
-    """The processes of an engine's latest launch.
-
-    Supervisor makes each program the leader of a group of its own. Engines work in a folder of the stack: a group of
-    someone else that took over the number does not.
-    """
-    try:
-        group = int(json.loads(engine.launch_record.read_text(encoding="utf-8"))["pid"])
-        folder = engine.launch_record.parent.parent / "engines" / engine.name
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group and Path(process.cwd()) == folder:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
+    return launched(engine.launch_record, engine.launch_record.parent.parent / "engines" / engine.name)
 
 
 def _how_it_ended(state: Mapping[str, Any]) -> str:

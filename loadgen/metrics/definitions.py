@@ -6,10 +6,11 @@ and milliseconds here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from loadgen.message import mark
-from loadgen.record import RequestRecord
+from loadgen.message import Message, mark, say
+from loadgen.record import RequestRecord, TpotBasis
 
 DEFINITIONS: dict[str, str] = {
     mark("TTFT"): mark(
@@ -21,8 +22,14 @@ DEFINITIONS: dict[str, str] = {
         "the same, counted from when the schedule wanted the request, so that a client that starts late "
         "cannot hide queueing. Equal to TTFT in a closed loop; in a batch load counted from the batch's instant."
     ),
+    mark("time to first answer token"): mark(
+        "the same as TTFT, until the first content event that holds more than reasoning; TTFT ends with the first "
+        "generated token of any kind."
+    ),
     mark("TPOT"): mark(
-        "time per output token: (arrival of the last content event - arrival of the first) / (output tokens - 1)."
+        "time per output token: (arrival of the last content event - arrival of the first) / (output tokens - 1). "
+        "Where the first event holds several tokens, or the first arrival three events or more, the tokens behind it "
+        "are the divisor. There is none where the stream does not tell it."
     ),
     mark("ITL"): mark(
         "inter-token latency: the gaps between successive content events, always to be read with tokens per "
@@ -79,11 +86,55 @@ def ttft_from_intended_ms(record: RequestRecord) -> float | None:
     return None if record.t_first is None else (record.t_first - record.t_intended) / NS_PER_MS
 
 
+def answer_ms(record: RequestRecord) -> float | None:
+    """Time to the first token that is no reasoning in ms, or None when none came."""
+    return None if record.t_answer is None else (record.t_answer - record.t_send) / NS_PER_MS
+
+
+NO_TPOT: dict[str, str] = {
+    TpotBasis.ONE_EVENT: mark("whole answers come in one event"),
+    TpotBasis.ONE_ARRIVAL: mark("whole answers arrive at once, as from a proxy that buffers them"),
+    TpotBasis.CLUMPS: mark("events arrive in clumps of {clump}, as from a proxy that buffers them"),
+    TpotBasis.TOKENS_PER_EVENT: mark(
+        "{tokens} tokens are counted for each event, and nobody knows how many the first held: the server puts several "
+        "into one event, or sends not all (hidden reasoning); a tokenizer would tell (--tokenizer)"
+    ),
+    TpotBasis.MORE_EVENTS: mark("the server counts fewer tokens than it sends events"),
+}
+"""Why a stream with two tokens or more carries no TPOT."""
+MOST_WITHOUT = 0.1
+"""Where more than this share of the requests have no TPOT for such a reason, the others speak for none."""
+
+
 def tpot_ms(record: RequestRecord) -> float | None:
-    """Time per output token in ms; None when there are fewer than two tokens or they are not known."""
+    """Time per output token in ms; None when there are fewer than two tokens or the stream does not tell it."""
     if record.t_first is None or record.t_last is None or record.output_tokens is None or record.output_tokens < 2:
         return None
-    return (record.t_last - record.t_first) / NS_PER_MS / (record.output_tokens - 1)
+    tokens = record.output_tokens - 1 if record.tpot_basis is None else record.tpot_tokens
+    return (record.t_last - record.t_first) / NS_PER_MS / tokens if tokens else None
+
+
+def carries_none(record: RequestRecord) -> bool:
+    """Whether a request has no TPOT because of how its answer was streamed."""
+    return record.tpot_basis in NO_TPOT
+
+
+def tpots_ms(records: Sequence[RequestRecord]) -> list[float]:
+    """TPOT of all requests that have one; none at all where too many lack it."""
+    if no_tpot(records) is not None:
+        return []
+    return [value for record in records if (value := tpot_ms(record)) is not None]
+
+
+def no_tpot(records: Sequence[RequestRecord]) -> Message | None:
+    """Why there is no TPOT over these requests, in words; None where there is, or only for want of tokens."""
+    without = [record for record in records if carries_none(record)]
+    if len(without) <= MOST_WITHOUT * len(records):
+        return None
+    why = Counter(str(record.tpot_basis) for record in without).most_common(1)[0][0]
+    clumps = sorted(record.events / len(set(record.event_offsets_ns)) for record in without if record.events)
+    tokens = tokens_per_event(without) or 0.0
+    return say(NO_TPOT[why], clump=f"{clumps[len(clumps) // 2]:.0f}", tokens=f"{tokens:.1f}")
 
 
 def e2e_ms(record: RequestRecord) -> float | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from loadgen.message import joined, say
-from loadgen.metrics.definitions import NS_PER_MS, tpot_ms, ttft_from_intended_ms
+from loadgen.metrics.definitions import NS_PER_MS, carries_none, tpot_ms, ttft_from_intended_ms
 from loadgen.record import RequestRecord
 from loadgen.validation import Strict
 
@@ -71,13 +71,17 @@ class SloFigures:
 def used(record: RequestRecord, limit: str, most_ms: float) -> float:
     """The share of one limit that a request used up: infinite if it failed, none of TPOT without a second token.
 
+    A TPOT that the stream does not tell has kept no limit.
+
     TTFT and E2E count from when the schedule wanted the request: what waits, here or there, is waiting all the same.
     """
     if not record.ok:
         return math.inf
     if limit == "tpot_ms":
         value = tpot_ms(record)
-        return 0.0 if value is None else value / most_ms
+        if value is None:
+            return math.inf if carries_none(record) else 0.0
+        return value / most_ms
     if limit == "ttft_ms":
         value = ttft_from_intended_ms(record)
     else:

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from loadgen.metrics.batches import Batch, batches_of
-from loadgen.metrics.definitions import NS_PER_MS, e2e_ms, tokens_per_event, tpot_ms, ttft_from_intended_ms, ttft_ms
+from loadgen.metrics.definitions import (
+    NS_PER_MS,
+    answer_ms,
+    e2e_ms,
+    no_tpot,
+    tokens_per_event,
+    tpots_ms,
+    ttft_from_intended_ms,
+    ttft_ms,
+)
 from loadgen.metrics.slo import Slo, SloFigures, meets, slo_figures
 from loadgen.metrics.window import Window
 from loadgen.record import RequestRecord
@@ -89,6 +98,21 @@ class CellSummary:
     """How it stands to the scenario's SLO; None where that has none."""
     batches: BatchFigures | None = None
     """Of a batch load."""
+    no_tpot: str | None = None
+    """Why there is no TPOT though answers have two tokens or more, in words."""
+    tpot_basis: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Requests by what their TPOT is taken over, or why they have none (`TpotBasis`)."""
+    finish_reasons: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Measured requests by finish reason, failed ones included."""
+    answer_ms: Distribution | None = None
+    """Time to first answer token, where answers begin with reasoning; None where none does."""
+    reasoning_tokens: int = 0
+    """Of `output_tokens`, as far as servers tell."""
+
+
+def _reasoned(record: RequestRecord) -> bool:
+    """Whether an answer began with reasoning."""
+    return record.t_first is not None and record.t_answer != record.t_first and record.tpot_basis is not None
 
 
 def _values(values: Iterable[float | None]) -> list[float]:
@@ -162,7 +186,7 @@ def summarise(
         window_s=seconds or None,
         ttft_ms=Distribution.of(_values(map(ttft_ms, good))),
         ttft_from_intended_ms=Distribution.of(_values(map(ttft_from_intended_ms, good))),
-        tpot_ms=Distribution.of(_values(map(tpot_ms, good))),
+        tpot_ms=Distribution.of(tpots_ms(good)),
         itl_ms=Distribution.of(_all_gaps_ms(good)),
         e2e_ms=Distribution.of(_values(map(e2e_ms, good))),
         output_tokens_per_s=output / seconds if seconds else None,
@@ -171,6 +195,11 @@ def summarise(
         tokens_per_event=tokens_per_event(good),
         prompt_tokens=sum(record.prompt_tokens or 0 for record in good),
         output_tokens=sum(record.output_tokens or 0 for record in good),
+        no_tpot=no_tpot(good),
+        tpot_basis=dict(Counter(str(record.tpot_basis) for record in good if record.tpot_basis)),
+        finish_reasons=dict(Counter(record.finish_reason for record in measured if record.finish_reason is not None)),
+        answer_ms=Distribution.of(_values(map(answer_ms, good))) if any(map(_reasoned, good)) else None,
+        reasoning_tokens=sum(record.reasoning_tokens or 0 for record in good),
         batches=BatchFigures.of(batches) if any(window and window.batches for *_, window in blocks) else None,
         slo=slo_figures(measured, finished_met, seconds, slo) if slo is not None else None,
     )

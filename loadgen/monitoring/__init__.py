@@ -1,1 +1,1 @@
-"""What Prometheus knows of a run: memory, energy."""
+"""What engines say of themselves, and what Prometheus knows of a run: memory, energy."""

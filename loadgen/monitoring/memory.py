@@ -55,7 +55,7 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
     found: list[MemorySeries] = []
     if prometheus_url:
         try:
-            found = [series for name in names if (series := query_memory(prometheus_url, name, *span)).samples]
+            found = [series for name in names if (series := _asked(manifest, name, prometheus_url, span)).samples]
             problem = say(
                 "Prometheus at {url} holds no samples of {metric} for the time of the run",
                 url=prometheus_url,
@@ -77,6 +77,20 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
     if lacking:
         missing = [say("Memory over time of {engines}: {problem}.", engines=", ".join(lacking), problem=problem)]
     return Memory(found, source if found else None, missing)
+
+
+def _asked(manifest: Manifest, name: str, url: str, span: tuple[float, float]) -> MemorySeries:
+    """An engine's memory; of one that raced with several settings, while each one's blocks ran.
+
+    Raises PrometheusError.
+    """
+    facts = next((facts for facts in manifest.engines if facts.name == name), None)
+    seat = name if facts is None else facts.seat
+    found = query_memory(url, seat, *span)
+    if sum(facts.seat == seat for facts in manifest.engines) < 2:
+        return MemorySeries(name, found.samples)
+    turns = [(block.started_at, block.ended_at or span[1]) for block in manifest.blocks if block.engine == name]
+    return MemorySeries(name, [(at, value) for at, value in found.samples if any(a <= at <= b for a, b in turns)])
 
 
 def query_memory(url: str, engine: str, start: float, end: float) -> MemorySeries:

@@ -27,6 +27,7 @@ def compare(samples: Samples, needs: Needs) -> list[ParityFact]:
         protocol_checks.check_prefix_caching(samples, needs),
         protocol_checks.check_usage(samples, needs),
         protocol_checks.check_tokens_per_event(samples, needs),
+        protocol_checks.check_clumps(samples, needs),
         protocol_checks.check_role_event(samples, needs),
         *protocol_checks.parameter_checks(samples, needs),
         protocol_checks.check_unknown_fields(samples, needs),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
+from loadgen.engines.serving import Block
 from loadgen.message import joined, say
 from loadgen.preflight.names import BLOCKING
 from loadgen.preflight.sample import EngineSample
@@ -16,6 +18,7 @@ CANNOT_TELL = say("cannot tell")
 UNKNOWN: frozenset[str] = frozenset({NOT_TOLD, NOT_ANSWERED, CANNOT_TELL})
 """Values of engines of which a check learned nothing."""
 
+ON_PURPOSE = say("the scenario sets it apart on purpose: that is what is asked")
 Samples = Sequence[EngineSample]
 """Of all engines that could be asked; what they are compared with is the first."""
 
@@ -31,6 +34,14 @@ class Needs:
     allow_short_output: bool = False
     kv_cache_tokens: int | None = None
     """As its `serving:` block asks for it."""
+    own: Mapping[str, Block] = dataclasses.field(default_factory=dict)
+    """The serving settings of engines that have a block of their own."""
+
+    def asked_of(self, samples: Samples, setting: Literal["prefix_caching", "kv_cache_tokens"]) -> dict[str, Any]:
+        """What each engine is to have; None where nothing is declared."""
+        common = getattr(self, setting)
+        names = [sample.engine for sample in samples]
+        return {name: self.own[name].get(setting) if name in self.own else common for name in names}
 
 
 def finding(name: str, verdict: Verdict, detail: str, values: Mapping[str, object], advice: str = "") -> ParityFact:

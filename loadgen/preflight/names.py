@@ -18,7 +18,7 @@ BLOCKING = {
 """Checks that stop a race unless `--accept` names them, with the finding that does."""
 
 NOTED = (
-    *("model", "kv-cache", "measured-prompts", "logprobs", "usage", "tokens-per-event", "role-event"),
+    *("model", "kv-cache", "measured-prompts", "logprobs", "usage", "tokens-per-event", "clumps", "role-event"),
     *("temperature", "seed", "top-p", "stop", "max-tokens", "unknown-fields"),
 )
 """Checks whose differences are told and stop nothing."""

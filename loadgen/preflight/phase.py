@@ -25,6 +25,7 @@ from loadgen.preflight.sample import EngineSample
 from loadgen.preflight.sampling import sample_engine
 from loadgen.runs.manifest import ParityFact
 from loadgen.scenario.model import Scenario
+from loadgen.scenario.serving import asked_of
 
 Keep = Callable[[list[ParityFact]], None]
 OnProgress = Callable[[str, str], None]
@@ -42,6 +43,7 @@ def needs_of(scenario: Scenario) -> Needs:
         prefix_caching=scenario.serving.prefix_caching if scenario.serving else None,
         allow_short_output=scenario.allow_short_output,
         kv_cache_tokens=scenario.serving.kv_cache_tokens if scenario.serving else None,
+        own={name: asked_of(scenario.model_dump(), name) for name in scenario.variants},
     )
 
 

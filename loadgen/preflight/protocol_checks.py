@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
+from itertools import pairwise
 
 from loadgen.endpoints.answers import StreamAnswer
 from loadgen.message import joined, mark, say
-from loadgen.preflight.finding import CANNOT_TELL, NOT_ANSWERED, NOT_TOLD, Needs, Samples, all_of, compared, finding
+from loadgen.preflight.finding import (
+    CANNOT_TELL,
+    NOT_ANSWERED,
+    NOT_TOLD,
+    ON_PURPOSE,
+    Needs,
+    Samples,
+    all_of,
+    compared,
+    finding,
+)
 from loadgen.preflight.prefix_cache import CacheVerdict, judge_prefix_cache
 from loadgen.preflight.sample import EngineSample
 from loadgen.runs.manifest import ParityFact
@@ -19,6 +31,8 @@ PARAMETERS = {
     "max-tokens": say("whether max_tokens alone limits an answer"),
 }
 
+CLUMP, LEAST_EVENTS = 1.9, 8
+"""Events an arrival from which on they come in clumps, and how many events it takes to tell."""
 STATES = {"on": mark("on ({why})"), "off": mark("off ({why})"), "cannot tell": mark("cannot tell ({why})")}
 """Of a prefix cache."""
 
@@ -45,6 +59,38 @@ def check_tokens_per_event(samples: Samples, _: Needs) -> ParityFact:
         say("output tokens for each event with text, in one stream alone"),
         say("the verdict on TPOT allows for it; do not compare the gaps between events"),
     )
+
+
+def check_clumps(samples: Samples, _: Needs) -> ParityFact:
+    """Whether the events of the longest answer arrive apart, as TPOT needs."""
+    found = {sample.engine: _clump(_streams(sample)) for sample in samples}
+    values: dict[str, str] = {}
+    for engine, size in found.items():
+        apart = say("apart") if size == 1 else say("clumps of {count}", count=f"{size or 0:.0f}")
+        values[engine] = NOT_TOLD if size is None else apart
+    clumped = any(size is not None and size > 1 for size in found.values())
+    why = say(
+        "a proxy that buffers (nginx: proxy_buffering off), a gateway that packs events, or an engine that makes "
+        "several tokens a step: such a stream carries no TPOT, and none is compared"
+    )
+    return finding(
+        "clumps",
+        "noted" if clumped else "unknown" if None in found.values() else "equal",
+        say("whether the events of a long answer arrive apart"),
+        values,
+        why if clumped else say("the longest answer had too few events to tell"),
+    )
+
+
+def _clump(streams: list[StreamAnswer]) -> float | None:
+    """Events an arrival, 1 where they come apart; None where there are too few to tell."""
+    arrivals = streams[-1].arrivals_ms if streams else ()
+    if len(arrivals) < LEAST_EVENTS:
+        return None
+    gaps = [later - earlier for earlier, later in pairwise(arrivals)]
+    apart = min(1.0, 0.1 * (arrivals[-1] - arrivals[0]) / len(gaps))
+    size = len(arrivals) / (1 + sum(gap > apart for gap in gaps))
+    return size if size >= CLUMP else 1.0
 
 
 def check_role_event(samples: Samples, _: Needs) -> ParityFact:
@@ -96,12 +142,16 @@ def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
     found = {sample.engine: judge_prefix_cache(sample.prefix) for sample in samples}
     values = {engine: say(STATES[verdict.state], why=verdict.why) for engine, verdict in found.items()}
     detail: str = say("whether a prompt that was sent before is answered sooner")
-    if needs.prefix_caching is not None:
-        declared = say("the scenario declares it {state}", state=_word(needs.prefix_caching))
-        detail = joined("{a}; {b}", [detail, declared])
-    problem = _cache_problem(found, needs.prefix_caching)
+    asked = needs.asked_of(samples, "prefix_caching")
+    if len(set(asked.values())) > 1:
+        detail = joined("{a}; {b}", [detail, ON_PURPOSE])
+    elif (declared := next(iter(asked.values()), None)) is not None:
+        detail = joined("{a}; {b}", [detail, say("the scenario declares it {state}", state=_word(declared))])
+    problem = _cache_problem(found, asked)
     if problem:
         return finding("prefix-caching", "blocking", detail, values, problem)
+    if len({verdict.state for verdict in found.values()} - {CANNOT_TELL}) > 1:
+        return finding("prefix-caching", "noted", detail, values)
     states = {verdict.state for verdict in found.values()}
     return finding(
         "prefix-caching",
@@ -112,17 +162,18 @@ def check_prefix_caching(samples: Samples, needs: Needs) -> ParityFact:
     )
 
 
-def _cache_problem(found: dict[str, CacheVerdict], declared: bool | None) -> str | None:
+def _cache_problem(found: dict[str, CacheVerdict], asked: Mapping[str, bool | None]) -> str | None:
     known = {engine: verdict.state for engine, verdict in found.items() if verdict.state != CANNOT_TELL}
-    if len(set(known.values())) > 1:
+    if len(set(known.values())) > 1 and len(set(asked.values())) == 1:
         return say("set it alike on all engines (`serving: prefix_caching`)")
-    if declared is not None and any(state != _word(declared) for state in known.values()):
-        engines = all_of(known)
-        return say(
-            "it is {state} at {engines}: start them as the scenario declares, or change the scenario",
-            state=_word(not declared),
-            engines=engines,
-        )
+    for declared in (True, False):
+        wrong = [engine for engine, state in known.items() if asked[engine] is declared and state != _word(declared)]
+        if wrong:
+            return say(
+                "it is {state} at {engines}: start them as the scenario declares, or change the scenario",
+                state=_word(not declared),
+                engines=all_of(wrong),
+            )
     return None
 
 

@@ -11,7 +11,7 @@ from loadgen.endpoints.answers import Answer
 from loadgen.endpoints.greedy import describe_divergences, divergence, judge_texts, logprob_gaps
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.message import joined, say
-from loadgen.preflight.finding import NOT_TOLD, Needs, Samples, all_of, compared, finding
+from loadgen.preflight.finding import NOT_TOLD, ON_PURPOSE, Needs, Samples, all_of, compared, finding
 from loadgen.preflight.questions import GREEDY_TEXTS, GREEDY_TOKENS, TOLD
 from loadgen.preflight.sample import EngineSample
 from loadgen.runs.manifest import ParityFact, Verdict
@@ -84,12 +84,19 @@ def check_kv_cache(samples: Samples, needs: Needs) -> ParityFact:
     """What the KV caches hold. They come in blocks, so one is as asked for if no block more or less would be nearer."""
     found = {sample.engine: sample.kv_cache_tokens for sample in samples}
     detail: str = say("tokens that the KV cache holds, as the engine says it")
-    asked = needs.kv_cache_tokens
-    if asked is not None:
+    wanted = needs.asked_of(samples, "kv_cache_tokens")
+    apart = len(set(wanted.values())) > 1
+    asked = None if apart else next(iter(wanted.values()), None)
+    if apart:
+        detail = joined("{a}; {b}", [detail, ON_PURPOSE])
+    elif asked is not None:
         detail = joined("{a}; {b}", [detail, say("the scenario asks for {tokens}", tokens=asked)])
     values = {engine: NOT_TOLD if tokens is None else f"{tokens}" for engine, tokens in found.items()}
     advice = say("a larger cache holds more requests at once: set it alike on all engines (`serving: kv_cache_tokens`)")
-    if asked is not None and any(tokens is not None and abs(tokens - asked) >= KV_BLOCK for tokens in found.values()):
+    if any(
+        told is not None and (due := wanted[name]) is not None and abs(told - due) >= KV_BLOCK
+        for name, told in found.items()
+    ):
         return finding("kv-cache", "noted", detail, values, advice)
     known = [tokens for tokens in found.values() if tokens is not None]
     alike = len(known) == len(found) and max(known) - min(known) < KV_BLOCK

@@ -248,14 +248,14 @@ def _metric(statistics: Statistics, key: str) -> str:
     elif one.verdict == "invalid":
         text = why(one.reason, statistics)
     elif any(load.metrics[key].verdict in names for load in statistics.loads):
-        text = joined("{a}, {b}", _loads_told(statistics, key, names))
+        text = joined("{clause}, {next}", _loads_told(statistics, key, names))
     elif len(cells) > 1 and any(comparison.verdict in names for _, comparison in cells):
-        text = joined("{a}, {b}", _by_load(cells, names))
+        text = joined("{clause}, {next}", _by_load(cells, names))
     elif one.verdict != "none" and any(_alone(load.metrics[key]) for load in statistics.loads):
-        text = joined("{a}, {b}", _alone_told(statistics, key, names))
+        text = joined("{clause}, {next}", _alone_told(statistics, key, names))
     elif one.reason == "multiplicity" and one.ratio is not None:
         text = say(
-            "{leader} by {share} by itself (among {family} comparisons this may be chance)",
+            "perhaps {leader} by {share} (among {family} comparisons this may be chance)",
             leader=names[leader(one) or "b"],
             share=_ahead_share(one),
             family=statistics.family,
@@ -293,7 +293,7 @@ def _alone_told(statistics: Statistics, key: str, names: dict[str, str]) -> list
         if one.ratio is not None and _alone(one):
             told.append(
                 say(
-                    "{leader} by {share} at {loads} by itself (among {family} comparisons this may be chance)",
+                    "perhaps {leader} by {share} at {loads} (among {family} comparisons this may be chance)",
                     leader=names[leader(one) or "b"],
                     share=_ahead_share(one),
                     loads=loads_words([_named(load)]),
@@ -336,9 +336,9 @@ def _open(one: Judged, cells: Cells, names: dict[str, str]) -> str:
 
 def _lead(one: Judged, names: dict[str, str]) -> str:
     """Who is ahead by how much, where that decides nothing."""
-    ahead, share = leader(one), brief(one)
-    if ahead is None or rounds_to_none(share):
-        return share
+    ahead, share, shown = leader(one), _ahead_share(one), brief(one)
+    if ahead is None or rounds_to_none(shown):
+        return shown if "±" in shown else share
     if 100 * farthest(one) >= LARGEST:
         share = f"{100 * ahead_by(one)[0]:.0f}%"
         return say("{leader} ahead by {share}, its interval too wide to say more", leader=names[ahead], share=share)
@@ -405,4 +405,4 @@ def _scope(statistics: Statistics) -> str:
     """What the verdict is true of."""
     if statistics.scope == "starts":
         return say("Each engine was started {count} times, so it holds for other starts too.", count=statistics.starts)
-    return say("It is true of these two processes: no engine was started afresh.")
+    return say("This holds for these two processes only: no engine was restarted.")

@@ -103,6 +103,11 @@ class QuickResult:
             "errors": self.errors(),
             "batches": _batches(summary.batches),
             "tokens_per_event": summary.tokens_per_event,
+            "no_tpot": summary.no_tpot,
+            "tpot_basis": summary.tpot_basis,
+            "finish_reasons": summary.finish_reasons,
+            "answer_ms": _figures(summary.answer_ms) if summary.answer_ms is not None else None,
+            "reasoning_tokens": summary.reasoning_tokens,
             "client": {
                 "cpu_seconds": self.client.cpu_seconds,
                 "cpu_us_per_event": self.client.cpu_us_per_event,

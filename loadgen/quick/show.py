@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadgen.metrics.endings import Endings
 from loadgen.metrics.summary import CellSummary, Distribution
 from loadgen.quick.result import QuickResult
 from loadgen.record import ErrorKind
@@ -27,12 +28,16 @@ def show_quick(console: Console, result: QuickResult) -> None:
     )
     if summary.ttft_ms.count:
         console.print(latency_table(summary))
+    if summary.no_tpot is not None:
+        tell(f"No TPOT: {summary.no_tpot}.", "yellow")
     if summary.requests > sum(summary.errors.values()):
         console.print(rate_table(result))
     if summary.requests:
         short = lengths_words(result)
         if short:
             tell(short, "yellow")
+        endings = Endings.of([summary])
+        tell(f"Finish reasons: {endings.reasons_text or 'none'}", "yellow" if endings.mixed else "dim")
         style = "bold yellow" if result.verdict.limited else "dim"
         console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():
@@ -71,6 +76,8 @@ def latency_table(summary: CellSummary) -> Table:
         ("ITL (ms)", summary.itl_ms),
         ("E2E (ms)", summary.e2e_ms),
     ]
+    if summary.answer_ms is not None:
+        rows.insert(1, ("First answer token (ms)", summary.answer_ms))
     if summary.batches is not None:
         rows += [
             ("TTFT, batch first (ms)", summary.batches.ttft_first_ms),

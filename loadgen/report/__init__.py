@@ -9,6 +9,7 @@ from typing import Any
 
 from loadgen.errors import UserError
 from loadgen.monitoring.energy import engine_energy
+from loadgen.monitoring.engine_samples import SAMPLES_FILE, read_samples
 from loadgen.monitoring.memory import engine_memory
 from loadgen.presentation.language import ENGLISH, language_of
 from loadgen.quality.result import load_quality
@@ -113,7 +114,10 @@ def _report_data(
     energy = engine_energy(folder.path, run.blocks, prometheus_url, ended=ended)
     memory = engine_memory(folder.path, run.manifest, prometheus_url)
     quality = load_quality(folder.path)
-    return build_report_data(run, memory, energy, model_config=model_config, quality=quality, gpu_hour=gpu_hour)
+    samples = read_samples(folder.path / SAMPLES_FILE)
+    return build_report_data(
+        run, memory, energy, samples=samples, model_config=model_config, quality=quality, gpu_hour=gpu_hour
+    )
 
 
 def _parquet_is_stale(folder: RunFolder) -> bool:

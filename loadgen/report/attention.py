@@ -16,6 +16,7 @@ from loadgen.message import Message, say
 from loadgen.presentation import text
 from loadgen.report.cells import CellView
 from loadgen.runs.manifest import EngineFacts, Manifest
+from loadgen.scenario.serving import asked_of, settings_apart
 from loadgen.statistics.result import Statistics
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -136,8 +137,9 @@ def attention_of(
         model = model_of(known)
     except ValueError as error:
         return Attention(say("Attention's part is not shown: the model's config does not tell it: {what}.", what=error))
-    cards = _cards(manifest)
-    measured = speeds.measured(model.qk_dim, model.v_dim, _dtype(manifest, known))
+    asked = asked_of(manifest.scenario, manifest.engines[0].name)
+    cards = _cards(asked)
+    measured = speeds.measured(model.qk_dim, model.v_dim, _dtype(asked, known))
     rows = []
     for tokens in sorted({int(length) for fit in fits for length in fit.prompt_tokens}):
         kernel = speed_at(measured.kernel, tokens) if measured else None
@@ -248,28 +250,31 @@ def _card(manifest: Manifest) -> tuple[str, CardSpeeds | Message]:
 
 
 def _config(manifest: Manifest, given: Mapping[str, Any] | None) -> Mapping[str, Any] | Message:
-    """The config that was given, else the one that all launch records agree on."""
+    """The config that was given, else the one that all launch records agree on; none of engines set up apart in it."""
+    apart = settings_apart(asked_of(manifest.scenario, facts.name) for facts in manifest.engines)
+    if found := [name for name in apart if name in ("dtype", "tensor_parallel_size")]:
+        return say("Attention's part is not shown: the engines differ in {what}.", what=text.listing(found))
     if given is not None:
         return given
     told = [facts.launch.get("model_config") for facts in manifest.engines]
-    found = [config for config in told if isinstance(config, dict) and config]
-    if not found:
+    known = [config for config in told if isinstance(config, dict) and config]
+    if not known:
         return say(
             "Attention's part is not shown: the model's config is not known. `bakeoff report {run} --model-config "
             "config.json` adds it.",
             run=manifest.run_id,
         )
-    if any(other != found[0] for other in found):
+    if any(other != known[0] for other in known):
         return say("Attention's part is not shown: the engines' launch records tell of different models.")
-    return found[0]
+    return known[0]
 
 
-def _cards(manifest: Manifest) -> int:
-    size = (manifest.scenario.get("serving") or {}).get("tensor_parallel_size")
+def _cards(asked: Mapping[str, Any]) -> int:
+    size = asked.get("tensor_parallel_size")
     return size if isinstance(size, int) and size > 0 else 1
 
 
-def _dtype(manifest: Manifest, config: Mapping[str, Any]) -> str | None:
-    asked = (manifest.scenario.get("serving") or {}).get("dtype")
-    known = asked if asked not in (None, "auto") else config.get("dtype") or config.get("torch_dtype")
+def _dtype(asked: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    dtype = asked.get("dtype")
+    known = dtype if dtype not in (None, "auto") else config.get("dtype") or config.get("torch_dtype")
     return str(known) if known else None

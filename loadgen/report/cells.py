@@ -10,7 +10,7 @@ import numpy as np
 
 from loadgen.analysis.comparison import Interval, block_figures, intervals, met_interval, samples_of
 from loadgen.message import joined, mark, say
-from loadgen.metrics.definitions import tpot_ms, ttft_ms
+from loadgen.metrics.definitions import tpots_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import CellSummary, Floats, summarise
 from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
@@ -97,14 +97,17 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
     if met is not None:
         found[MET_SHARE.key] = met
     measured = [record for block in chosen for record in block.measured if record.ok]
+    summary = summarise([(b.records, b.measured, b.cut.window) for b in chosen], slo) if chosen else None
+    if summary is not None and summary.no_tpot is not None:
+        notes.append(say("no TPOT: {why}", why=summary.no_tpot))
     return EngineCell(
         engine=engine,
         status=status,
         note=joined("{a}; {b}", notes) if notes else None,
-        summary=summarise([(b.records, b.measured, b.cut.window) for b in chosen], slo) if chosen else None,
+        summary=summary,
         blocks=[block.facts.record_id for block in chosen],
         ttft=_sorted([ttft_ms(record) for record in measured]),
-        tpot=_sorted([tpot_ms(record) for record in measured]),
+        tpot=_sorted(tpots_ms(measured)),
         intervals=found,
         block_figures=block_figures(samples),
         limited=any(verdict is not None and verdict.limited for verdict in verdicts),

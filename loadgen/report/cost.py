@@ -104,7 +104,7 @@ class Costs:
 
 def gpus_of(cost: Cost, scenario: Scenario | None, engine: str) -> int:
     """How many GPUs an engine uses."""
-    serving = scenario.serving if scenario is not None else None
+    serving = scenario.serving_of(engine) if scenario is not None else None
     shared = (serving.tensor_parallel_size if serving is not None else None) or 1
     return cost.engine_gpus.get(engine, cost.gpus or shared)
 

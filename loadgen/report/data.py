@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from loadgen.analysis.comparison import comparisons
@@ -14,6 +15,8 @@ from loadgen.errors import UserError
 from loadgen.message import Message, mark
 from loadgen.metrics.slo import Slo
 from loadgen.monitoring.energy import Energy
+from loadgen.monitoring.engine_figures import EngineFigures
+from loadgen.monitoring.engine_samples import BlockSamples
 from loadgen.monitoring.memory import Memory
 from loadgen.presentation.style import LOOKS, looks_of
 from loadgen.quality.result import QualityResult
@@ -22,6 +25,8 @@ from loadgen.report.capacity import CapacityRow, capacity_rows
 from loadgen.report.cells import CellView, engine_cell
 from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.cost import Costs, costs_of
+from loadgen.report.endings import EndingRow, ending_rows
+from loadgen.report.engine_says import EngineSays, engine_says
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
@@ -33,6 +38,8 @@ from loadgen.scenario.cell import in_order, read_cell
 from loadgen.scenario.cost import priced
 from loadgen.scenario.model import Cell, Scenario
 from loadgen.statistics.result import CellResult, Statistics
+
+NOTHING_READ: Mapping[str, BlockSamples] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class BlockView:
     ended_at: float | None
     client: ClientVerdict | None
     """Whether the load generator was its limit; None where nobody judged."""
+    engine_figures: EngineFigures | None = None
+    """What the engine said of itself; None where nobody read that."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,8 +98,15 @@ class ReportData:
     """Whether the engines' answers are the same; None where nobody asked."""
     costs: Costs | None = None
     """What tokens cost; None where nobody said what a GPU hour does, or two runs are compared."""
+    engine_says: EngineSays = dataclasses.field(default_factory=EngineSays)
+    """The engines' own figures; empty where nobody read them, or two runs are compared."""
     beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
+
+    @property
+    def endings(self) -> list[EndingRow]:
+        """How answers ended, by engine and where it matters by cell."""
+        return ending_rows(self.engines, self.cells)
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -195,6 +211,7 @@ def build_report_data(
     model_config: Mapping[str, Any] | None = None,
     quality: QualityResult | None = None,
     gpu_hour: float | None = None,
+    samples: Mapping[str, BlockSamples] = NOTHING_READ,
 ) -> ReportData:
     """Work out everything the report shows from a run's records and manifest.
 
@@ -204,6 +221,7 @@ def build_report_data(
         model_config: what `attention_config` keeps of the model's config, where launch records lack it.
         quality: what the check of answers has found; None where there was none.
         gpu_hour: what an hour of one GPU costs, over the scenario's price.
+        samples: what was read of the engines' metrics, by block.
 
     Raises UserError where that is no price.
     """
@@ -227,6 +245,7 @@ def build_report_data(
     costs = None
     if cost is not None and compared is None:
         costs = costs_of(cost, scenario, engines, views, searched, found, energy.rows)
+    says = engine_says(run, views, samples, scenario)
     fits = prefill_fits(run.blocks, engines, used)
     return ReportData(
         manifest=run.manifest,
@@ -234,7 +253,7 @@ def build_report_data(
         cells=views,
         slo=slo,
         capacity=searched,
-        blocks=[_block_view(block, used) for block in run.blocks],
+        blocks=[_block_view(block, used, says) for block in run.blocks],
         errors=error_rows(run.blocks),
         fairness=fairness_rows(run, engines),
         serving=serving_rows(run.manifest, engines),
@@ -248,6 +267,7 @@ def build_report_data(
         costs=costs,
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
         quality=quality,
+        engine_says=says,
     )
 
 
@@ -276,7 +296,7 @@ def _expected_cells(scenario: Scenario | None) -> list[str]:
     return [cell.id for cell in scenario.cells()]
 
 
-def _block_view(block: BlockData, used: set[str]) -> BlockView:
+def _block_view(block: BlockData, used: set[str], says: EngineSays) -> BlockView:
     facts, measured = block.facts, block.measured
     return BlockView(
         record_id=facts.record_id,
@@ -295,4 +315,5 @@ def _block_view(block: BlockData, used: set[str]) -> BlockView:
         started_at=facts.started_at,
         ended_at=facts.ended_at,
         client=facts.client,
+        engine_figures=says.blocks.get(facts.record_id),
     )

@@ -14,12 +14,13 @@ from loadgen.presentation.text import DASH, command_line, gibibytes, number, pla
 from loadgen.record import RequestRecord
 from loadgen.runs.folder import RunData
 from loadgen.runs.manifest import EngineFacts, ParityFact
+from loadgen.scenario.serving import asked_of, settings_apart
 
 LONG = 160
 """Values longer than this are folded away in the report."""
 APART = frozenset(
     {"version", "kind", "base_url", "argv", "env", "environment", "settings", "notes", "packages", "python"}
-    | {"model_path", "cwd", "executable", "log", "yaml", "source_commit", "image", "container"}
+    | {"seat", "model_path", "cwd", "executable", "log", "yaml", "source_commit", "image", "container"}
 )
 """Facts that differ from engine to engine by nature: shown, never judged."""
 QUANTILES = (0, 5, 50, 95, 100)
@@ -27,6 +28,17 @@ MOST_LENGTHS = 8
 """Of a trace, which may ask for any number of lengths."""
 NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state"})
 """Launch facts of no use to a reader, or shown elsewhere."""
+
+FOLLOWS = {
+    "max_model_length": ("context-length", "kv-cache", "model: context length", "launch: context_tokens"),
+    "max_batch_size": ("launch: parallel_sequences",),
+    "kv_block_size": ("kv-cache",),
+    "kv_dtype": ("kv-cache",),
+    "gpu_memory_fraction": ("kv-cache",),
+    "kv_cache_tokens": ("kv-cache",),
+    "prefix_caching": ("prefix-caching",),
+}
+"""What differs because a serving setting does."""
 
 PREFLIGHT = (
     mark("answers"),
@@ -41,6 +53,7 @@ PREFLIGHT = (
     mark("logprobs"),
     mark("usage"),
     mark("tokens-per-event"),
+    mark("clumps"),
     mark("role-event"),
     mark("temperature"),
     mark("seed"),
@@ -77,7 +90,16 @@ def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     rows += _order(run, engines)
     known = {facts.name: facts for facts in run.manifest.engines}
     rows += _from_manifest([known.get(engine) for engine in engines], engines)
+    apart = settings_apart(asked_of(run.manifest.scenario, engine) for engine in engines) if engines else []
+    follows = {check for setting in apart for check in FOLLOWS.get(setting, ())}
+    rows = [_on_purpose(row) if row.equal is False and row.check in follows else row for row in rows]
     return sorted(rows, key=lambda row: 1 if row.unknown else {False: 0, True: 2, None: 3}[row.equal])
+
+
+def _on_purpose(row: FairnessRow) -> FairnessRow:
+    """A difference that is the race's question: for the record, as nothing that should be equal."""
+    words = say("it follows from what the scenario sets apart on purpose")
+    return dataclasses.replace(row, equal=None, detail=joined("{a}; {b}", [row.detail, words]) if row.detail else words)
 
 
 def _of_preflight(fact: ParityFact, engines: Sequence[str]) -> FairnessRow:

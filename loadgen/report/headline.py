@@ -16,7 +16,10 @@ from loadgen.presentation.text import cell_words, listing, number
 from loadgen.report.capacity import capacity_sentence
 from loadgen.report.columns import HEADLINE_COLUMNS, Column
 from loadgen.report.data import BlockView, ReportData
+from loadgen.report.endings import endings_words, mixed
+from loadgen.report.engine_says import warm_words
 from loadgen.report.lost import lost_words
+from loadgen.runs.manifest import BY_USER
 from loadgen.runs.record_file import BadLine
 from loadgen.runs.resume import extend_command
 from loadgen.statistics.power import MOST_REPEATS
@@ -26,7 +29,16 @@ from loadgen.statistics.words import verdict_words
 Level = Literal["bad", "warn", "info"]
 
 CAVEATS: frozenset[Reason] = frozenset(
-    {"within_floor", "below_floor", "few_requests", "tokens_per_event", "no_valid_pair", "not_measured", "not_positive"}
+    {
+        "within_floor",
+        "below_floor",
+        "few_requests",
+        "tokens_per_event",
+        "no_valid_pair",
+        "not_measured",
+        "tpot_basis",
+        "not_positive",
+    }
 )
 """Reasons that lie in the values themselves, not in how sure they are."""
 
@@ -111,7 +123,7 @@ def headline(data: ReportData) -> Headline:
     if data.capacity and data.slo is not None:
         return Headline(capacity_sentence(data.capacity, data.slo))
     if len(data.engines) == 1:
-        return Headline(_alone(data), tuple(_lost(data)))
+        return Headline(_alone(data), (*_no_tpot(data), *_lost(data)))
     if any(found.verdict != "invalid" for found in data.comparisons):
         return dataclasses.replace(_compared(data), following=following(data))
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
@@ -130,7 +142,7 @@ def headline(data: ReportData) -> Headline:
 
 def _compared(data: ReportData) -> Headline:
     """The verdict on the first engine and each other one."""
-    lost, limited = _lost(data), _limited(data)
+    lost, limited = [*_no_tpot(data), *_lost(data)], _limited(data)
     each = [
         headline_of(
             found,
@@ -147,6 +159,8 @@ def _compared(data: ReportData) -> Headline:
     return Headline(joined("{a} {b}", [told.sentence for told in each]), tuple(dict.fromkeys(facts))[:MOST_FACTS])
 
 
+LONGEST_PAUSE_S = 900.0
+"""Between two blocks of one session: an engine may take so long to start."""
 ENOUGH = 4
 """Repeats that a race of one is told to make."""
 
@@ -171,12 +185,21 @@ def _more(found: Statistics, had: int) -> int | None:
 
 
 def repeat_seconds(blocks: Sequence[BlockView], engines: Sequence[str]) -> float | None:
-    """Seconds of one more repeat of all cells of these engines, by the blocks that there were; None without any."""
+    """Seconds of one more repeat of all cells of these engines, by the blocks that there were; None without any.
+
+    What lay between two blocks, such as an engine's start, counts; the night between a run and its resumption does not.
+    """
     found: dict[tuple[str, str], list[float]] = {}
-    for block in blocks:
+    pauses: list[float] = []
+    before: float | None = None
+    for block in sorted(blocks, key=lambda each: each.started_at):
+        if before is not None and 0 <= block.started_at - before <= LONGEST_PAUSE_S:
+            pauses.append(block.started_at - before)
+        before = block.ended_at
         if block.engine in engines and block.status == "complete" and block.ended_at is not None:
             found.setdefault((block.engine, block.cell), []).append(block.ended_at - block.started_at)
-    return sum(sum(each) / len(each) for each in found.values()) if found else None
+    pause = sum(pauses) / len(pauses) if pauses else 0.0
+    return sum(pause + sum(each) / len(each) for each in found.values()) if found else None
 
 
 def _answers(data: ReportData, statistics: Statistics) -> Answers | None:
@@ -202,6 +225,16 @@ def _limited(data: ReportData) -> list[Message]:
             blocks=every,
         )
     ]
+
+
+def _no_tpot(data: ReportData) -> list[Message]:
+    """Engines whose streams carry no TPOT, and why: of each its first such cell."""
+    found: dict[str, Message] = {}
+    for view in data.cells:
+        for engine, entry in view.engines.items():
+            if entry.summary is not None and entry.summary.no_tpot is not None and engine not in found:
+                found[engine] = say("No TPOT of {engine}: {why}.", engine=engine, why=entry.summary.no_tpot)
+    return list(found.values())
 
 
 def block_count(blocks: Sequence[BlockView]) -> int:
@@ -328,6 +361,9 @@ def notices(data: ReportData) -> list[Notice]:
     if data.failed_requests:
         text = say("{failed}; latencies are those of the successful ones. See “Errors”.", failed=_failed(data))
         found.append(Notice("warn", text))
+    ended = endings_words(data.endings)
+    if ended is not None and mixed(data.endings):
+        found.append(Notice("warn", say("{which}. See “Errors”.", which=ended)))
     unequal: list[str] = [say(row.check) for row in data.fairness if row.equal is False]
     unequal += [say("serving setting {name}", name=row.setting) for row in data.serving if row.same is False]
     if unequal and len(data.engines) > 1:
@@ -337,6 +373,7 @@ def notices(data: ReportData) -> list[Notice]:
             which=listing(unequal),
         )
         found.append(Notice("warn", text))
+    found += [Notice("warn", text) for text in warm_words(data.engine_says.warm)]
     if data.beyond_calibration is not None and data.comparisons:
         found.append(Notice("warn", data.beyond_calibration))
     found += bad_line_notices(data.bad_lines)
@@ -387,7 +424,11 @@ def _block_notice(block: BlockView, blocks: list[BlockView]) -> Notice:
         "interrupted": say("{engine} at {cell} (repeat {repeat}, attempt {attempt}) was interrupted", **_block(block)),
         "failed": say("{engine} at {cell} (repeat {repeat}, attempt {attempt}) failed", **_block(block)),
     }[block.status]
-    if block.reason:
+    if block.reason == BY_USER:  # older manifests have it as plain text
+        what = say(
+            "{engine} at {cell} (repeat {repeat}, attempt {attempt}) was interrupted by the user", **_block(block)
+        )
+    elif block.reason:
         what = say("{what}: {reason}", what=what, reason=block.reason)
     again = any(
         other.status == "complete"

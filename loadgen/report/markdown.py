@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from loadgen.files import atomic_write
-from loadgen.message import say
+from loadgen.message import printable, say
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.report.charts import charts
 from loadgen.report.data import ReportData
@@ -48,7 +48,7 @@ def tidy(rendered: str) -> str:
 
 def escape(value: Any) -> str:
     """Make text harmless in Markdown, tables included: no markup, no HTML, no link, one line."""
-    line = " ".join(str(value).split())
+    line = printable(" ".join(str(value).split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", line)
     # A bare address would become a link: break it with a zero-width joiner that keeps it readable.
@@ -57,7 +57,7 @@ def escape(value: Any) -> str:
 
 def code(value: Any) -> str:
     """Wrap text as inline code with a fence longer than any run of backticks in it, safe within tables."""
-    line = " ".join(str(value).split())
+    line = printable(" ".join(str(value).split()))
     fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
     pad = " " if "`" in line else ""
     return f"{fence}{pad}{line}{pad}{fence}".replace("|", "\\|")

@@ -16,6 +16,8 @@ from loadgen.quality.rows import VERDICTS, rows
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.cost_words import cost_section
 from loadgen.report.data import ReportData
+from loadgen.report.endings import endings_words, mixed
+from loadgen.report.engine_words import engine_section
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, block_count, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
@@ -94,6 +96,9 @@ def context(data: ReportData) -> dict[str, Any]:
         "load_column": data.load_column,
         "groups": _groups(data),
         "traffic": _traffic(data),
+        "endings": data.endings,
+        "endings_words": endings_words(data.endings),
+        "endings_mixed": mixed(data.endings),
         "definitions": DEFINITIONS,
         "command": command(data),
         "repeat": repeat_facts(data),
@@ -107,6 +112,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "prefill": prefill_rows(data),
         "attention": attention_rows(data),
         "energy": energy_rows(data),
+        "engine_says": engine_section(data),
         "cost": None if data.costs is None else cost_section(data, data.costs),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,

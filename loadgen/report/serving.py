@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.engines.serving import SETTINGS, plain
-from loadgen.message import mark, of_data
+from loadgen.message import joined, mark, of_data
 from loadgen.presentation.text import DASH
 from loadgen.runs.manifest import EngineFacts, Manifest
+from loadgen.scenario.serving import asked_of, settings_apart
 
 UNKNOWN = mark("not known: Bakeoff did not set this engine up")
 DEFAULT = "default"
@@ -36,25 +37,43 @@ class ServingRow:
     same: bool | None
     """Whether every engine does just what was asked; None where nothing was asked, or an engine is not known."""
     values: dict[str, ServingValue]
+    question: bool = False
+    """Whether the scenario sets it apart: what the race asks about, which need not be equal."""
+
+    @property
+    def sign(self) -> str:
+        """Its verdict as one sign."""
+        return {True: "✓", False: "≠", None: "A/B" if self.question else ""}[self.same]
 
 
 def serving_rows(manifest: Manifest, engines: Sequence[str]) -> list[ServingRow]:
     """Every setting by engine, those asked for first. Empty where the scenario asks for none."""
-    asked = manifest.scenario.get("serving")
-    if not isinstance(asked, dict) or not any(value is not None for value in asked.values()):
+    asked = {engine: asked_of(manifest.scenario, engine) for engine in engines}
+    if not any(asked.values()):
         return []
+    apart = settings_apart(asked.values())
     known = {facts.name: _of_engine(facts) for facts in manifest.engines}
     rows = []
     for setting in SETTINGS:
         values = {engine: known.get(engine, {}).get(setting) or _unknown() for engine in engines}
-        wanted = asked.get(setting)
-        rows.append(ServingRow(setting, DASH if wanted is None else plain(wanted), _same(wanted, values), values))
-    return sorted(rows, key=lambda row: row.asked == DASH)
+        wanted = {engine: block.get(setting) for engine, block in asked.items()}
+        told = {engine: DASH if value is None else plain(value) for engine, value in wanted.items()}
+        if setting in apart:
+            words = joined("{a}, {b}", [f"{engine}: {value}" for engine, value in told.items()])
+            same = False if _outcomes(values) & set(SHORT) else None
+            rows.append(ServingRow(setting, words, same, values, question=True))
+        else:
+            rows.append(ServingRow(setting, next(iter(told.values())), _same(wanted, values), values))
+    return sorted(rows, key=lambda row: (not row.question, row.asked == DASH))
 
 
-def _same(wanted: object, values: dict[str, ServingValue]) -> bool | None:
-    outcomes = {value.outcome for value in values.values()}
-    if wanted is None or not outcomes:
+def _outcomes(values: dict[str, ServingValue]) -> set[str]:
+    return {value.outcome for value in values.values()}
+
+
+def _same(wanted: dict[str, Any], values: dict[str, ServingValue]) -> bool | None:
+    outcomes = _outcomes(values)
+    if set(wanted.values()) <= {None} or not outcomes:
         return None
     if outcomes & set(SHORT):
         return False

@@ -10,11 +10,13 @@ from typing import Any
 
 from loadgen.analysis.prefill import PrefillFit
 from loadgen.files import atomic_write
+from loadgen.message import as_data
 from loadgen.monitoring.energy import EnergyRow
 from loadgen.report.attention import Attention
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.cost import Costs, Money, SavingRow
 from loadgen.report.data import ReportData
+from loadgen.report.engine_says import EngineRow
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.scenario.shapes import Conversation, Step
 
@@ -45,12 +47,17 @@ def summary(data: ReportData) -> dict[str, Any]:
         "prefill": [_prefill(fit) for fit in data.prefill],
         "attention": None if data.attention is None else _attention(data.attention, data.engines),
         "energy": [_energy(row) for row in data.energy.rows],
+        "engine_figures": [_engine_figures(row) for row in data.engine_says.rows],
+        "warm_blocks": [dataclasses.asdict(block) for block in data.engine_says.warm],
         "slo": data.slo.model_dump() if data.slo is not None else None,
         "capacity": [dataclasses.asdict(row) for row in data.capacity],
         "cost": None if data.costs is None else _cost(data.costs),
         "quality": None if data.quality is None else data.quality.model_dump(mode="json", exclude={"answers"}),
         "cells": [_cell(data, view) for view in data.cells],
         "blocks": [dataclasses.asdict(block) for block in data.blocks],
+        "endings": [
+            {"engine": row.engine, "cell": row.cell, **dataclasses.asdict(row.endings)} for row in data.endings
+        ],
         "errors": [dataclasses.asdict(row) for row in data.errors],
         "fairness": [dataclasses.asdict(row) for row in data.fairness],
         "serving": [dataclasses.asdict(row) for row in data.serving],
@@ -104,6 +111,11 @@ def _attention(found: Attention, engines: Sequence[str]) -> dict[str, Any]:
 
 def _energy(row: EnergyRow) -> dict[str, Any]:
     return dataclasses.asdict(row) | {"watts": row.watts, "output_tokens_per_joule": row.tokens_per_joule}
+
+
+def _engine_figures(row: EngineRow) -> dict[str, Any]:
+    told = dataclasses.asdict(row.figures)
+    return {"cell": row.cell, "engine": row.engine, **told, "why": [as_data(words) for words in row.why]}
 
 
 def _cost(found: Costs) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import rich.box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
@@ -15,11 +16,14 @@ from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ra
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
 from loadgen.report.data import ReportData
+from loadgen.report.endings import endings_words, mixed
 from loadgen.report.headline import headline, notices
 from loadgen.report.verdicts import VerdictEntry, VerdictTable, row_axis, verdict_tables
 
 WIDE = 104
 """Columns of a terminal that holds every figure."""
+ROW_NAME, VERDICT = 22, 12
+"""Columns of the verdicts: a row's name at most, a verdict at least."""
 LEVEL_STYLES = {"bad": "bold red", "warn": "yellow", "info": "dim"}
 
 
@@ -52,6 +56,9 @@ class TerminalTable:
         ]
         if self.data.cells and self.data.engines:
             parts.append(self.cells(options.max_width >= WIDE))
+        ended = endings_words(self.data.endings)
+        if ended is not None and not mixed(self.data.endings):  # else it is among the notices
+            parts.append(self._text(ended, "dim"))
         if self.data.capacity:
             parts.append(self._capacity())
         for table in verdict_tables(self.data):
@@ -70,9 +77,10 @@ class TerminalTable:
     def verdicts(self, found: VerdictTable) -> list[RenderableType]:
         """The verdicts by cell, each in a dozen characters, and what they mean."""
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        table.add_column(self.say.shown(row_axis(self.data)), overflow="fold", max_width=22)
+        widest = min(ROW_NAME, max((cell_len(self.say.shown(row.words)) for row in found.rows), default=0))
+        table.add_column(self.say.shown(row_axis(self.data)), overflow="fold", min_width=widest, max_width=ROW_NAME)
         for metric in found.metrics:
-            table.add_column(self.say.shown(metric), no_wrap=True)
+            table.add_column(self.say.shown(metric), min_width=VERDICT)
         for row in found.rows:
             cells = [_signed(entry) for entry in row.entries]
             table.add_row(self._text(row.words), *cells, style="bold" if row.cell is None else "")

@@ -10,7 +10,7 @@ from loadgen.message import Message, counted, say
 from loadgen.presentation.figures import brief, lead_mark
 from loadgen.presentation.headline import loads_words
 from loadgen.presentation.style import Mark, verdict_mark
-from loadgen.presentation.text import cell_words
+from loadgen.presentation.text import cell_words, listing
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
 from loadgen.statistics.result import Judged, Statistics
@@ -123,7 +123,7 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
 
 
 def _reasons(statistics: Statistics, keys: Sequence[str]) -> list[tuple[str, Message]]:
-    """Each reason once for each metric: of all cells, of those of each load, and of single cells."""
+    """Each reason once, with the metrics: of all cells, of those of each load, and of single cells."""
     several = len(statistics.cells) > 1
     told: list[tuple[str, str, str, str]] = [
         (key, say("all cells"), one.verdict, one.reason)
@@ -151,12 +151,15 @@ def _reasons(statistics: Statistics, keys: Sequence[str]) -> list[tuple[str, Mes
         (key, counted(count, "{count} cell", "{count} cells"), verdict, reason)
         for (key, verdict, reason), count in counts.items()
     ]
+    metrics: dict[tuple[str, str, str], list[str]] = {}
+    for key, where, verdict, reason in told:
+        metrics.setdefault((where, verdict, reason), []).append(metric_words(key))
     return [
         (
             verdict_mark(verdict, 0, 0).sign,
-            say("{metric}, {cells}: {why}", metric=metric_words(key), cells=where, why=why(reason, statistics)),
+            say("{metric}, {cells}: {why}", metric=listing(words), cells=where, why=why(reason, statistics)),
         )
-        for key, where, verdict, reason in told
+        for (where, verdict, reason), words in metrics.items()
     ]
 
 

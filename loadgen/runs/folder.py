@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class RunFolder:
     @property
     def report_command(self) -> str:
         """The command that makes and shows its report."""
-        return f"make report RUN={self.path}" if by_make() else f"bakeoff report {self.path}"
+        path = shlex.quote(str(self.path))
+        return f"make report RUN={path}" if by_make() else f"bakeoff report {path}"
 
     @classmethod
     def create(cls, runs_dir: Path, manifest: Manifest) -> RunFolder:

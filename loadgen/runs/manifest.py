@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, WrapValidator, field_validator
+from pydantic_core import PydanticSerializationError
 
 from loadgen.client.verdict import ClientVerdict
 from loadgen.contention.reading import Contention
 from loadgen.errors import UserError
 from loadgen.files import read_regular, write_file
+from loadgen.message import say
 from loadgen.metrics.window import CutRule
 from loadgen.validation import Count, Lenient, LongName, Moment, Name, Words, wrong_value
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from loadgen.scenario.cell import Cell
 
 SCHEMA_VERSION = 1
+BY_USER = say("interrupted by the user")
+"""Reason of a block that was."""
 MAX_BYTES = 32 << 20
 MAX_ENTRIES, MAX_ENGINES = 20_000, 64
 """Of a manifest; one of 1,000 blocks has 2 MB."""
@@ -56,6 +61,12 @@ class EngineFacts(Lenient):
     """How exact prompts were made: mode (ids or text), overhead tokens, where counts came from."""
     launch: dict[str, Any] = Field(default_factory=dict)
     """What the engine host knows: argv, environment without secrets, notes, packages, weights and their hash."""
+
+    @property
+    def seat(self) -> str:
+        """What the stack and its exporters call the engine: another name where it raced as one of its settings."""
+        seat = self.launch.get("seat")
+        return seat if isinstance(seat, str) and seat else self.name
 
     @classmethod
     def of(cls, endpoint: Endpoint, recipe: PromptRecipe, launch: dict[str, Any] | None = None) -> EngineFacts:
@@ -235,7 +246,11 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
     Raises:
         UserError: it cannot be written, for example because the disk is full.
     """
-    write_file(path, manifest.model_dump_json(indent=2) + "\n", sync=True)
+    try:
+        text = manifest.model_dump_json(indent=2)
+    except PydanticSerializationError:  # half of a surrogate pair in some engine's words: written as `?`
+        text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2)
+    write_file(path, text + "\n", sync=True)
 
 
 def load_manifest(path: Path) -> Manifest:

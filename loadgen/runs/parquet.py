@@ -6,8 +6,9 @@ A folder that was handed on may hold it alone: all that a record holds is in it.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
@@ -28,6 +29,9 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "event_offsets_ns": pl.List(pl.Int64),
     "clock": pl.String,
     "read_lags_ns": pl.List(pl.Int64),
+    "t_answer": pl.Int64,
+    **dict.fromkeys(("reasoning_tokens", "tpot_tokens"), pl.Int32),
+    "tpot_basis": pl.String,
     "finish_reason": pl.String,
     "http_status": pl.Int32,
     **dict.fromkeys(("error", "error_detail", "text"), pl.String),
@@ -35,6 +39,8 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 MAX_BYTES = 4 << 30
+MAX_UNPACKED = 256 << 20
+"""Bytes of texts and lists beside a hundredfold of the file: Parquet keeps a text of many rows once."""
 
 
 def write_parquet(folder: RunFolder, data: RunData | None = None) -> Path:
@@ -64,13 +70,34 @@ def read_parquet(path: Path) -> list[RequestRecord]:
     """Read the records back. Raises UserError: it cannot be read, or holds something else."""
     try:
         with open_regular(path, MAX_BYTES) as file:
-            if pl.scan_parquet(file).select(pl.len()).collect().item() > MAX_RECORDS:
-                raise ValueError(f"it has over {MAX_RECORDS} rows")
+            known = _checked(file)
             file.seek(0)
-            return [RequestRecord.from_dict(row) for row in pl.read_parquet(file).iter_rows(named=True)]
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        what = str(error).splitlines()[0]
+            return [RequestRecord.from_dict(row) for row in pl.read_parquet(file, columns=known).iter_rows(named=True)]
+    except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        what = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: not a readable file of records: {what}. It goes with {JSONL}.") from None
+
+
+def _checked(file: BinaryIO) -> list[str]:
+    """The columns to read. Raises ValueError: it is packed so well that its rows would take the memory."""
+    scanned = pl.scan_parquet(file)
+    types = {name: kind for name, kind in scanned.collect_schema().items() if name in SCHEMA}
+    if not types:
+        raise ValueError("it has none of a record's columns")
+    sizes = [pl.lit(0, pl.Int64)]
+    for name, kind in types.items():
+        if kind == pl.String:
+            sizes.append(pl.col(name).str.len_bytes().cast(pl.Int64).sum())
+        elif isinstance(kind, pl.List) and kind.inner.is_numeric():
+            sizes.append(8 * pl.col(name).list.len().cast(pl.Int64).sum())
+        elif not kind.is_numeric() and kind != pl.Null:
+            raise ValueError(f"its column {name} is of type {kind}")
+    rows, unpacked = scanned.select(pl.len(), pl.sum_horizontal(sizes).alias("size")).collect().row(0)
+    if rows > MAX_RECORDS:
+        raise ValueError(f"it has over {MAX_RECORDS} rows")
+    if unpacked > MAX_UNPACKED + 100 * os.fstat(file.fileno()).st_size:
+        raise ValueError(f"its rows would take {unpacked >> 20:,} MiB")
+    return [*types]
 
 
 def _storable(value: Any) -> Any:

@@ -143,6 +143,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "str | None": (str, NoneType),
     "Clock": (str,),
     "TokenSource | None": (str, NoneType),
+    "TpotBasis | None": (str, NoneType),
 }
 """What a field may hold, by its annotation."""
 CHECKED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,14 @@ from loadgen.runs.manifest import EngineFacts, Manifest, Session, load_manifest
 from loadgen.scenario.file import load_scenario
 from loadgen.scenario.model import Scenario
 
+_PATH = r"[\w./][\w./-]*"
+OWN_COMMAND = re.compile(
+    rf"make bench RUN={_PATH}|bakeoff bench --resume {_PATH}"
+    r"( --engine [\w.-]+=https?://[\w.:/\[\]-]+(,(kind|model|api|metrics)=[\w./:-]+)*)*"
+    r"( --gpu-metrics https?://[\w.:/\[\]-]+)?( --workers \d+)?",
+    re.ASCII,
+)
+"""What a command to go on is made of: no character that a shell or make reads, and no option that tells secrets."""
 MACHINE = ("cpu", "cpus_usable", "memory_bytes", "gpus")
 """Facts of the host that make it another machine."""
 
@@ -37,6 +46,10 @@ def reopen(
         UserError: it is complete and gets no more, it is no bench's, or it was measured on another machine.
     """
     manifest = load_manifest(folder.manifest_path)
+    if folder.path.resolve().name != manifest.run_id:  # else its records would go to the folder of that name
+        raise UserError(
+            f"{folder.path} holds run {manifest.run_id}: a run goes on in a folder of its own name only. Rename it."
+        )
     if manifest.source != "bench" or not manifest.scenario:
         raise UserError(f"{folder.path} was not made by `bakeoff bench`: only such a run can be resumed.")
     if manifest.status == "complete" and not extend:
@@ -80,13 +93,14 @@ def reopen(
 
 
 def extend_command(manifest: Manifest, repeats: int) -> str:
-    """The command that goes on with a run to so many repeats; empty where it is not known."""
-    if not manifest.resume:
+    """The command that goes on with a run to so many repeats; empty where it is not known.
+
+    The run may be from anyone, and people paste what they are told: a command that is not of our making is none.
+    """
+    if not OWN_COMMAND.fullmatch(manifest.resume):
         return ""
     option = f"--repeats {repeats}"
-    return (
-        f'{manifest.resume} ARGS="{option}"' if manifest.resume.startswith("make ") else f"{manifest.resume} {option}"
-    )
+    return f'{manifest.resume} ARGS="{option}"' if manifest.resume[:4] == "make" else f"{manifest.resume} {option}"
 
 
 def find_scenario(name_or_path: str) -> Scenario:

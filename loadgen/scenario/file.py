@@ -21,6 +21,8 @@ from loadgen.validation import wrong_value
 
 SHIPPED = Path(__file__).parent / "shipped"
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 256 << 10, 10_000, 30
+MAX_BITS = 1 << 12
+"""Of a whole number: Python writes none of over 4,300 digits, which YAML may have in hexadecimal."""
 MAX_TOLD = 20
 """Mistakes of one file."""
 TOO_DEEP = f"not a scenario: it is nested deeper than {MAX_DEPTH}"
@@ -108,6 +110,8 @@ def _check_size(path: Path, document: Any) -> None:
 
     def size(node: Any, depth: int) -> int:
         if not isinstance(node, dict | list | set | tuple):
+            if isinstance(node, int) and node.bit_length() > MAX_BITS:
+                raise UserError(f"{path}: a whole number in it has over a thousand digits")
             return 1
         known = sizes.get(id(node))
         if known == 0 or depth > MAX_DEPTH:
@@ -126,12 +130,13 @@ def _check_size(path: Path, document: Any) -> None:
 def _explain(path: Path, document: Any, item: Any) -> str:
     """One line a mistake: file, line, key, what is wrong, hint."""
     location: tuple[str | int, ...] = item["loc"]
-    line = _line_of(document, location)
-    key = ".".join(str(step) for step in location)
+    written = _written(document, location)
+    line = _line_of(document, written)
+    key = ".".join(str(step) for step in (location if written == location else ("engines", *location[1:])))
     message = wrong_value(item)
     if item["type"] == "value_error":  # our own checks over several keys begin with the key they are about
         named = re.match(r"`([a-z_.]+)`", message)
-        line = _line_of(document, [*location, *named[1].split(".")]) if named else line
+        line = _line_of(document, [*written, *named[1].split(".")]) if named else line
     if item["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in _owner(location).model_fields.items()]
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -140,6 +145,14 @@ def _explain(path: Path, document: Any, item: Any) -> str:
     # A key that is missing at the top has no line.
     where = path if item["type"] == "missing" and len(location) == 1 else f"{path}:{line + 1}"
     return f"{where}: {'`' + key + '`: ' if key else ''}{message}"
+
+
+def _written(document: Any, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where a mistake stands in the file: what is kept as `endpoints` and `variants` is written below `engines`."""
+    if len(location) < 2 or location[0] not in ("endpoints", "variants") or location[0] in document:
+        return location
+    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in document["engines"]]
+    return ("engines", names.index(location[1]), *location[2:])
 
 
 def _line_of(document: Any, location: Sequence[str | int]) -> int:

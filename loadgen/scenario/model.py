@@ -15,11 +15,11 @@ from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.cost import Cost
 from loadgen.scenario.quality import Quality
-from loadgen.scenario.serving import Serving
+from loadgen.scenario.serving import Serving, Variant, settings_apart
 from loadgen.scenario.shapes import MOST, Conversation, Positive, Step, TraceFacts
 from loadgen.scenario.threshold import OF_BATCHES, parse_threshold
 from loadgen.stream.timeouts import Timeouts
-from loadgen.validation import Strict
+from loadgen.validation import Name, Strict
 
 __all__ = ["OPEN_LOOP_WARMUP", "Block", "Cell", "Load", "Scenario"]
 
@@ -97,8 +97,11 @@ class Scenario(Strict):
     question: str = Field(min_length=1, description="which question this scenario answers")
     engines: list[str] = Field(
         default_factory=list,
-        description="seats A and B of the stack; none: all it has; or endpoints, mappings with `name`, `url` and what "
-        "they need",
+        description="seats A and B of the stack; none: all it has; mappings with `name`, `engine` and `serving` are "
+        "settings of one of its engines; or endpoints, mappings with `name`, `url` and what they need",
+    )
+    variants: dict[Name, Variant] = Field(
+        default_factory=dict, description="of those in `engines` that have an `engine`"
     )
     endpoints: dict[str, Placed] = Field(default_factory=dict, description="of those in `engines` that have a `url`")
     model: str | None = None
@@ -154,21 +157,26 @@ class Scenario(Strict):
     @model_validator(mode="before")
     @classmethod
     def _placed(cls, given: Any) -> Any:
-        """Endpoints stand in `engines` and are kept apart, with the others' names."""
+        """Endpoints and variants stand in `engines` and are kept apart, with the others' names."""
         engines = given.get("engines") if isinstance(given, dict) else None
         if not isinstance(engines, list) or not any(isinstance(engine, dict) for engine in engines):
             return given
-        names, placed = [], dict(given.get("endpoints") or {})
+        names, placed, variants = [], dict(given.get("endpoints") or {}), dict(given.get("variants") or {})
         for engine in engines:
             if isinstance(engine, dict):
                 name = engine.get("name")
-                if not isinstance(name, str) or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-                    raise ValueError("`engines`: an endpoint needs a `name` and a `url`")
-                placed[name] = {key: value for key, value in engine.items() if key != "name"}
+                named = isinstance(name, str) and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+                if not named or not {"url", "engine"} & set(engine):
+                    raise ValueError(
+                        "`engines`: an entry of several keys needs a `name`, and a `url` (an endpoint) or an `engine` "
+                        "(one of the stack's, with `serving` of its own)"
+                    )
+                kept = variants if "engine" in engine else placed
+                kept[name] = {key: value for key, value in engine.items() if key != "name"}
                 names.append(name)
             else:
                 names.append(engine)
-        return {**given, "engines": names, "endpoints": placed}
+        return {**given, "engines": names, "endpoints": placed, "variants": variants}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -187,6 +195,13 @@ class Scenario(Strict):
             values = getattr(self.load, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"`load.{field}` lists a value twice")
+        for name, variant in self.variants.items():
+            if name not in self.engines:
+                raise ValueError(f"`variants`: {name} is not among `engines`")
+            try:
+                variant.over(self.serving)
+            except ValueError as error:
+                raise ValueError(f"`engines`: {name}: {error}") from None
         if self.load.kinds == 0 and self.find_capacity is None:
             raise ValueError(f"`load`: {ONE_KIND}")
         self._check_prefix()
@@ -197,8 +212,8 @@ class Scenario(Strict):
         if not self.cells():
             least = min(map(self.tokens_needed, self.matrix()))
             key, length = "max_context", self.max_context
-            if self.serving and self.serving.max_model_length is not None:
-                key, length = "serving.max_model_length", self.serving.max_model_length
+            if served := [block.max_model_length for block in self._blocks() if block.max_model_length is not None]:
+                key, length = "serving.max_model_length", min(served)
             raise ValueError(
                 f"`{key}` ({length}) must hold the shortest prompt and its output at least: {least} tokens"
             )
@@ -314,8 +329,29 @@ class Scenario(Strict):
 
     def fits(self, cell: Cell) -> bool:
         """Whether a cell's requests fit the context that the scenario allows."""
-        limits = (self.max_context, self.serving.max_model_length if self.serving else None)
+        limits = (self.max_context, *(block.max_model_length for block in self._blocks()))
         return all(limit is None or self.tokens_needed(cell) <= limit for limit in limits)
+
+    def serving_of(self, engine: str) -> Serving | None:
+        """How an engine is to be set up: the common block, with a variant's own settings over it."""
+        variant = self.variants.get(engine)
+        return self.serving if variant is None else variant.over(self.serving)
+
+    def _blocks(self) -> list[Serving]:
+        """The serving blocks of all engines that race; one for those that have none of their own."""
+        names = self.engines if self.variants else [""]
+        return [block for block in map(self.serving_of, names) if block is not None]
+
+    def settings_apart(self) -> list[str]:
+        """The serving settings in which the engines are to differ: what a race of variants asks about."""
+        blocks = [self.serving_of(name) for name in self.engines] if self.variants else []
+        return settings_apart({} if block is None else block.asked() for block in blocks) if blocks else []
+
+    @property
+    def stack_engines(self) -> list[str]:
+        """The stack's engines that it names, each once."""
+        found = (self.variants[name].engine if name in self.variants else name for name in self.engines)
+        return list(dict.fromkeys(found))
 
     def shared_tokens(self, cell: Cell) -> int:
         """Tokens that open every prompt of a cell alike."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, field_serializer, model_validator
 
-from loadgen.engines.serving import Value
-from loadgen.validation import Strict
+from loadgen.engines.serving import SETTINGS, Value
+from loadgen.validation import Name, Strict, wrong_value
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -67,6 +68,45 @@ class Serving(Strict):
     def asked(self) -> dict[str, Value]:
         """The settings that were given, in order."""
         return self.model_dump(exclude_none=True)
+
+
+class Variant(Strict):
+    """An engine of the stack with settings of its own: a seat of its own in a race."""
+
+    engine: Name = Field(description="a seat of the stack, or the kind of its only engine of that kind")
+    serving: Serving = Field(
+        default=Serving(), description="over the scenario's `serving:`, key by key; null: the engine's own default"
+    )
+
+    @field_serializer("serving")
+    def _as_given(self, serving: Serving) -> dict[str, Value | None]:
+        """What was given only: a key that was not takes the common block's value."""
+        return serving.model_dump(exclude_unset=True)
+
+    def over(self, common: Serving | None) -> Serving:
+        """The whole block. Raises ValueError where the two do not go together."""
+        asked = common.asked() if common is not None else {}
+        try:
+            return Serving.model_validate({**asked, **self.serving.model_dump(exclude_unset=True)})
+        except ValidationError as error:
+            raise ValueError(f"with the common `serving:` block, {wrong_value(error.errors()[0])}") from None
+
+
+def asked_of(scenario: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """The serving settings that a run's scenario, as its manifest keeps it, asks of an engine; whatever it holds."""
+    variant = _mapping(_mapping(scenario.get("variants")).get(engine))
+    asked = {**_mapping(scenario.get("serving")), **_mapping(variant.get("serving"))}
+    return {setting: value for setting, value in asked.items() if value is not None}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def settings_apart(asked: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The settings in which blocks differ, in the usual order."""
+    blocks = list(asked)
+    return [name for name in SETTINGS if any(block.get(name) != blocks[0].get(name) for block in blocks)]
 
 
 def serving_json(serving: Serving | None) -> str:

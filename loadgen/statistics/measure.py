@@ -122,6 +122,8 @@ def measure(
         blocks: a's and b's block of each repeat.
         of_repeat: the unit of each repeat (`starts.units`); None: the repeat itself.
     """
+    if metric.source == "tpot_ms" and any(block.no_tpot is not None for both in blocks for block in both):
+        return Measured([], None, None, "tpot_basis")
     found = [(x, metric.unit_of(x), y, metric.unit_of(y)) for x, y in blocks]
     pairs = [(x, u, y, v) for x, u, y, v in found if u is not None and v is not None]
     if not pairs:

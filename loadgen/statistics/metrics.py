@@ -40,6 +40,8 @@ class BlockSample:
     """Which start of the engine it ran on, counted from 1; None where nobody knows."""
     event_bias: float = 0.0
     """Logarithm of TPOT over the true time a token, if the first event holds as many tokens as events do on average."""
+    no_tpot: str | None = None
+    """Why its streams carry no TPOT, in words; None where they do."""
 
 
 class Load(NamedTuple):

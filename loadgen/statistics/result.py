@@ -34,6 +34,7 @@ Reason = Literal[
     "mixed",
     "no_valid_pair",
     "not_measured",
+    "tpot_basis",
     "not_positive",
     "answer_lengths",
 ]
@@ -49,8 +50,8 @@ Reason = Literal[
   `tokens_per_event`: so would the numbers of tokens that the engines put into one event (TPOT only).
   `mixed`: each engine is ahead in one of the headline metrics.
 - invalid: `no_valid_pair`: no repeat has a block of both engines that counts; `not_measured`: this metric has no values
-  there; `not_positive`: a figure of 0 or less, which has no ratio;
-  `answer_lengths`: the figure depends on the answers' length, and they differ in it beyond chance.
+  there; `tpot_basis`: the stream of an engine does not tell TPOT; `not_positive`: a figure of 0 or less, which has no
+  ratio; `answer_lengths`: the figure depends on the answers' length, and they differ in it beyond chance.
 """
 
 

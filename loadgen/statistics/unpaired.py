@@ -55,6 +55,8 @@ class Alone:
 
 def alone(metric: Metric, blocks: Sequence[BlockSample], of_repeat: Mapping[int, int] | None = None) -> Alone:
     """Work out one metric of one engine from its valid blocks; `of_repeat` is the unit of each repeat, None: itself."""
+    if metric.source == "tpot_ms" and any(block.no_tpot is not None for block in blocks):
+        return Alone((), (), None, None, "tpot_basis")
     found = [(block, unit) for block in blocks if (unit := metric.unit_of(block)) is not None]
     if not found:
         return Alone((), (), None, None, "not_measured" if blocks else "no_valid_pair")

@@ -30,6 +30,7 @@ WHY = {
     "mixed": mark("each engine is ahead in one of the metrics"),
     "no_valid_pair": mark("no repeat has a valid block of both engines"),
     "not_measured": mark("not measured"),
+    "tpot_basis": mark("the stream of an engine does not tell it"),
     "not_positive": mark("a figure of zero has no ratio"),
     "answer_lengths": mark("not compared, as the engines' answers differ in length"),
 }

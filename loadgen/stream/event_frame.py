@@ -16,6 +16,7 @@ from operator import itemgetter
 from loadgen.stream.sse import string_inside
 
 _MAX_SIZE_DIGITS = 8
+_X = (b"x", b"X")
 _BATCH_BYTES = 16 * 1024
 """Taken at once at most, so that a read full of other events does not cost its length squared."""
 _FEW = 4
@@ -30,41 +31,53 @@ def _is_hex(digits: bytes | bytearray) -> bool:
 class EventFrame:
     """The bytes around the text of a response's content events; `before` and `after` within the payload."""
 
-    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_divider", "_overhead")
+    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_divider", "_overhead", "_tail", "_tail_size")
 
     def __init__(self, before: bytes, after: bytes) -> None:
         self._before = b"data: " + before
-        self._after = after + b"\n\n\r\n"
+        self._tail = after + b"\n\n"
+        self._after = self._tail + b"\r\n"
+        self._tail_size = len(self._tail)
         self._divider = b"\r\n" + self._before
         self._before_size = len(self._before)
         self._after_size = len(self._after)
         self._overhead = self._before_size + self._after_size - 2
 
-    def match(self, data: bytes | bytearray, size: int) -> tuple[int, int]:
-        """Count the whole chunks at the front of `data[:size]` that are such events: (events, bytes they take).
+    def text_of(self, event: bytes) -> bytes | None:
+        """The text inside of one whole event without a chunk around it, None if it is not such an event."""
+        text, text_end = self._before_size, len(event) - self._tail_size
+        good = (
+            text < text_end
+            and event.startswith(self._before)
+            and event.endswith(self._tail)
+            and string_inside(event, text, text_end)
+        )
+        return event[text:text_end] if good else None
 
-        `data` must start at a chunk's beginning. What is not recognised for certain is left to others.
+    def match(self, data: bytes | bytearray, size: int, at: int = 0) -> tuple[int, int]:
+        """Count the whole chunks at the front of `data[at:size]` that are such events: (events, where they end).
+
+        A chunk must begin at `at`. What is not recognised for certain is left to others.
         """
-        end = self._end_of_one(data, 0, size)
-        if end == size or not end:
-            return (1, end) if end else (0, 0)
-        events, at, one_by_one_until = 1, end, 0
+        events = one_by_one_until = 0
         while at < size:
             if at >= one_by_one_until and size - at > _FEW * self._overhead:
                 count, used = self._match_many(bytes(data[at : min(size, at + _BATCH_BYTES)]))
                 events, at = events + count, at + used
                 one_by_one_until = at + (0 if count else _BATCH_BYTES)
             else:
-                end = self._end_of_one(data, at, size)
+                end = self.end_of_one(data, at, size)
                 if not end:
                     break
                 events, at = events + 1, end
         return events, at
 
-    def _end_of_one(self, data: bytes | bytearray, at: int, size: int) -> int:
-        """Where the chunk that starts at `at` ends, 0 if it is not such an event or not whole."""
+    def end_of_one(self, data: bytes | bytearray, at: int, size: int) -> int:
+        """Where in `data[:size]` the chunk that starts at `at` ends, 0 if it is not such an event or not whole."""
         line_end = data.find(b"\r\n", at, at + _MAX_SIZE_DIGITS + 2)
-        digits = data[at : max(line_end, at)]
+        if line_end < 0:
+            return 0
+        digits = data[at:line_end]
         try:
             end = line_end + 4 + int(digits, 16)
         except ValueError:
@@ -77,7 +90,8 @@ class EventFrame:
             and data.startswith(self._before, line_end + 2)
             and data.startswith(self._after, text_end)
             and string_inside(data, text, text_end)
-            and _is_hex(digits)
+            and digits.isalnum()
+            and digits[1:2] not in _X  # `_is_hex`, less the call
         )
         return end if good else 0
 

@@ -7,12 +7,18 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
+from loadgen.errors import without_secrets
 from loadgen.record import ErrorKind, RequestRecord, http_kind
 from loadgen.stream.event_reader import EventReader
 from loadgen.stream.http_failures import ConnectionCut, StreamFailure
 from loadgen.stream.http_stream import Connection, ResponseStream
 from loadgen.stream.sse import SSEError
+from loadgen.stream.stream_event import error_text
 from loadgen.stream.timeouts import Timeouts
+from loadgen.stream.token_basis import settle_tokens
+
+END_GRACE_S = 0.2
+"""How long the end of the response may take to follow the end of the answer, for the connection to serve again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,7 +35,11 @@ class RequestSettings:
     keep_text: bool = False
     """Keep the generated text in the record."""
     count_tokens: Callable[[str], int] | None = None
-    """Counts the generated text's tokens, for a server that sends no usage."""
+    """Counts the tokens of a text by the model's tokenizer."""
+    reasoning_end: str | None = None
+    """Text that ends the reasoning inside the answer's text."""
+    sends_all: bool = False
+    """Whether the server is of a kind that sends every token that it counts."""
     allow_short_output: bool = False
     """Whether an output shorter than asked for is no error."""
 
@@ -91,7 +101,7 @@ def _attempt(
         )
         record.t_send = response.t_send
         if 200 <= response.wait_head() < 300:
-            _read_events(record, response, settings.keep_text or settings.count_tokens is not None)
+            _read_events(record, connection, response, settings)
         else:
             _http_error(record, response)
     finally:
@@ -106,47 +116,88 @@ def _attempt(
             response.close()
         if not scheduled:
             record.t_intended = record.t_send
+        _hide_secrets(record, settings.headers)  # a StreamFailure, which is told later, has our own words
 
 
-def _read_events(record: RequestRecord, response: ResponseStream, keep_text: bool) -> None:
+def _read_events(
+    record: RequestRecord, connection: Connection, response: ResponseStream, settings: RequestSettings
+) -> None:
     record.clock = response.clock
     record.http_status = response.status
-    events = EventReader(record, response.t_send, kernel=response.clock == "kernel", keep_text=keep_text)
-    response.skim = events.skim
+    keep_text = settings.keep_text or settings.count_tokens is not None or settings.reasoning_end is not None
+    events = EventReader(
+        record,
+        response.t_send,
+        kernel=response.clock == "kernel",
+        keep_text=keep_text,
+        reasoning_end=settings.reasoning_end,
+    )
+    response.heard = events.heard
+    response.skim = None if keep_text else events.skim
     t = response.t_send
     try:
         for t, data in response:
             events.feed(data, t, response.read_at)
-        events.end(t, response.read_at)
+            if events.done:
+                break
+        else:
+            events.end(t, response.read_at)
     finally:
         events.close()
-    if record.error is None and not events.done and record.finish_reason is None:
-        kind = response.headers.get("content-type", "none")
-        if not record.events and not kind.startswith("text/event-stream"):
-            record.fail(ErrorKind.BAD_RESPONSE, f"the answer is no event stream (content type {kind[:80]})")
-        else:
-            record.fail(ErrorKind.TRUNCATED, "the stream ended without a finish reason and without [DONE]")
+    if events.done:
+        connection.held_open = not response.drain(0.0 if connection.held_open else END_GRACE_S)
+    if record.error is None:
+        _check_end(record, response, events, settings)
+    if record.error is None:
+        settle_tokens(record, events, settings.count_tokens, whole=settings.sends_all)
+        if record.output_tokens is None and events.zero_usage and record.events:
+            record.fail(ErrorKind.ZERO_USAGE, "the server counted no output token, though text came")
+
+
+def _check_end(record: RequestRecord, response: ResponseStream, events: EventReader, settings: RequestSettings) -> None:
+    """Judge how the stream ended."""
+    if record.finish_reason is not None or (events.done and not record.events and not events.stray):
+        return
+    kind, stray = response.headers.get("content-type", "none"), events.stray
+    told = f": {_error_in(stray)}" if stray else ""
+    if not record.events and not events.done and not kind.startswith("text/event-stream"):
+        kind = without_secrets(kind, settings.headers)[:80]
+        record.fail(ErrorKind.BAD_RESPONSE, f"the answer is no event stream (content type {kind}){told}")
+    elif stray.startswith("{"):
+        record.fail(ErrorKind.STREAM_ERROR, _error_in(stray))
+    elif events.done:
+        record.fail(ErrorKind.NO_FINISH, "the stream was ended by [DONE], and no finish reason came before it")
+    else:
+        record.fail(ErrorKind.TRUNCATED, f"the stream ended without a finish reason and without [DONE]{told}")
+
+
+def _error_in(text: str) -> str:
+    """The words of an error in a body: of its JSON, where it is that."""
+    try:
+        return error_text(json.loads(text))
+    except (ValueError, RecursionError):
+        return text
 
 
 def _http_error(record: RequestRecord, response: ResponseStream) -> None:
     text = response.read_body().decode("utf-8", "replace").strip()
     if response.status is not None and 300 <= response.status < 400:
         text = f"redirected to {response.headers.get('location', 'nowhere')}"
-    try:
-        message = json.loads(text)
-        error = message.get("error", message)
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError, RecursionError):
-        pass
-    record.fail(http_kind(response.status), text or "no detail")
+    record.fail(http_kind(response.status), _error_in(text) or "no detail")
+
+
+def _hide_secrets(record: RequestRecord, headers: Mapping[str, str]) -> None:
+    """Have the server's words in the record repeat no key that was sent to it."""
+    if record.error_detail is not None:
+        record.error_detail = without_secrets(record.error_detail, headers)
+    if record.finish_reason not in (None, "stop", "length"):
+        record.finish_reason = without_secrets(record.finish_reason, headers)
 
 
 def _check(record: RequestRecord, settings: RequestSettings) -> None:
     """Judge a response that came through whole: its length must be what was asked for."""
     if record.error is not None:
         return
-    if record.output_tokens is None and record.text is not None and settings.count_tokens is not None:
-        record.output_tokens, record.token_source = settings.count_tokens(record.text), "tokenizer"
     if not record.events:
         record.fail(ErrorKind.NO_CONTENT, "the stream ended without any generated text")
     elif record.output_tokens is None:

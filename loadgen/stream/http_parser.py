@@ -5,6 +5,8 @@ from __future__ import annotations
 import httptools
 
 MAX_HEAD_BYTES = 256 * 1024
+CHUNK_HEAD_BYTES = 64
+"""The line with a chunk's size is no longer than this, nor much of what else brings nothing of the body."""
 COMPRESSED = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"))
 
 
@@ -42,7 +44,12 @@ class ResponseParser:
         if self.problem is not None:
             self.complete = False
         body = self._body
-        content = body[0] if len(body) == 1 else b"".join(body)
+        if len(body) == 1:
+            content = body[0]
+        else:
+            content = b"".join(body)
+            if not (content or head) and len(data) > CHUNK_HEAD_BYTES:
+                self._count_extra(len(data))
         body.clear()
         # The digits of a chunk's size come without a callback, but end in no line break.
         if self._between_chunks and data[-1:] != b"\n":
@@ -64,9 +71,18 @@ class ResponseParser:
         elif self._head_bytes > MAX_HEAD_BYTES:
             self.problem = f"the response's head is larger than {MAX_HEAD_BYTES} bytes"
 
+    def _count_extra(self, size: int) -> None:
+        """Bound what comes beside head and body: trailers, and what may stand behind a chunk's size."""
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES and self.problem is None:
+            self.problem = f"the response has more than {MAX_HEAD_BYTES} bytes beside its body"
+
     # What llhttp calls while it is fed.
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header (or trailer) field."""
+        if self.status is not None:  # a trailer, of which nothing is wanted
+            self._count_extra(len(name) + len(value))
+            return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 

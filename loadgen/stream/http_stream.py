@@ -11,6 +11,7 @@ place that reads and stamps, `ResponseParser` the only one that de-frames.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ from loadgen.stream.http_parser import ResponseParser
 from loadgen.stream.timed_socket import Skim, TimedSocket
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
+LOOK_S = 20.0
+"""How often a response is looked at, at least."""
 IDLE_CLOSE_NS = 100_000_000
 """A server that closed an idle connection as a request was on its way is heard of within a round trip. One that ends it
 later had the request, so that is its failure, and not to be covered up by trying again."""
@@ -38,7 +41,8 @@ class Connection:
     """One HTTP/1.1 connection to `base_url` (`http` or `https`, with an optional path prefix).
 
     `connect_ns`: how long the last opening took (name, TCP, TLS); it is never inside a response's times.
-    `opened`: how often it was opened. Not for use by two greenlets at once.
+    `opened`: how often it was opened. `held_open`: its server left a response without an end.
+    Not for use by two greenlets at once.
     Raises ValueError for a URL that is not one.
     """
 
@@ -51,6 +55,7 @@ class Connection:
         self.base_url = base_url
         self.connect_ns: int | None = None
         self.opened = 0
+        self.held_open = False
         self._host = url.hostname
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._host_header = url.netloc
@@ -174,6 +179,7 @@ class ResponseStream:
     `clock`: `kernel` where arrival times come from the kernel, else `user`.
     `skim`: where it is set, it is offered what starts with a chunk's beginning, and may take whole chunks off it;
     what it takes is not parsed, and is in no item.
+    `heard`: where it is set, tells when something was last heard that ends a silence; else any byte does.
     """
 
     def __init__(
@@ -192,6 +198,7 @@ class ResponseStream:
         self.read_at = 0
         self.clock: Literal["kernel", "user"] = "kernel" if sock.stamped else "user"
         self.skim: Skim | None = None
+        self.heard: Callable[[], int] | None = None
         sock.reads = sock.bytes_read = 0
         self._give_back = give_back
         self._attached = True  # the connection is this response's
@@ -203,7 +210,7 @@ class ResponseStream:
         self._unparsed = b""  # of the last read
         self._first = b""  # body bytes that wait_head() came upon
         self._timed_out: StreamTimeout | None = None
-        self._suspect = -1  # reads at the time when a stall was first suspected
+        self._suspect = -1  # when something was last heard, at the time when a stall was first suspected
         self._timer: Any = None
 
     @property
@@ -238,7 +245,7 @@ class ResponseStream:
         # One timer, re-armed only when it fires: one for each read, as a socket timeout would start, costs as much as
         # the read itself.
         if self._attached:
-            self._arm(limit_s)
+            self._arm(min(limit_s, LOOK_S))
 
     def _cut(self, error: OSError) -> ConnectionCut:
         return ConnectionCut(f"the connection broke: {error.strerror or error}", retriable=self._was_idle())
@@ -278,6 +285,25 @@ class ResponseStream:
         self.close()
         return bytes(body[:limit])
 
+    def drain(self, seconds: float) -> bool:
+        """All that matters has come: wait so long for the body's end, else close. Returns whether it came.
+
+        Raises `StreamFailure` where the body is shorter than its length says.
+        """
+        parser = self._parser
+        if self._attached and not parser.complete:
+            self.skim = self.heard = None
+            self._stop_timer()
+            self._total_s = (_monotonic_ns() - self.t_send) / 1e9 + seconds
+            self._arm(seconds)
+            # A body without a length has its end where the server ends it; one of another length than told has none.
+            forgiven = StreamTimeout if "content-length" in self.headers else StreamFailure
+            with contextlib.suppress(forgiven):
+                while not parser.complete and (self._unparsed or seconds):
+                    self._step()
+            self.close()
+        return parser.complete
+
     def close(self) -> None:
         """Done with this response. If it is not complete its connection is closed, as no other way ends it."""
         if not self._parser.complete and self._attached:
@@ -302,17 +328,18 @@ class ResponseStream:
     def _check_time(self) -> None:
         sock, now = self._socket, _monotonic_ns()
         total_left_s = self._total_s - (now - self.t_send) / 1e9
-        stall_left_s = self._stall_s - (now - max(sock.arrival_ns, sock.read_ns)) / 1e9
+        heard = max(sock.arrival_ns, sock.read_ns) if self.heard is None else max(self.heard(), self.t_send)
+        stall_left_s = self._stall_s - (now - heard) / 1e9
         if total_left_s <= 0:
             self._timed_out = StreamTimeout("total", self._total_s)
         elif stall_left_s <= 0 and sock.waiting:
             # Bytes may lie there that this process was too busy to read: the loop gets a turn to do so.
-            if self._suspect == sock.reads:
+            if self._suspect == heard:
                 self._timed_out = StreamTimeout("stall", self._stall_s)
-            self._suspect = sock.reads
+            self._suspect = heard
         self._stop_timer()
         if self._timed_out is None:
-            self._arm(max(min(total_left_s, stall_left_s), 0.002))
+            self._arm(max(min(total_left_s, stall_left_s, LOOK_S), 0.002))
         else:
             sock.shut_down()  # wakes a waiting read with EOF
 

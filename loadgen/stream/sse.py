@@ -11,39 +11,19 @@ Two layers, each usable alone:
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from dataclasses import dataclass
-from typing import Any
 
-from loadgen.record import ErrorKind
-from loadgen.stream.responses import as_chat
+from loadgen.stream.stream_event import CONTENT, NamedPayload, StreamEvent, classify, json_of
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-MAX_ERROR_CHARS = 2000
+MAX_STRAY_BYTES = 2000
 
 BOM = b"\xef\xbb\xbf"
-DONE_PAYLOAD = b"[DONE]"
 
 
 class SSEError(Exception):
     """The byte stream cannot be an event stream that we are willing to hold in memory."""
-
-
-class NamedPayload(bytes):
-    """A payload whose event had an `event:` field; `event` holds that name.
-
-    Nearly every event of an engine is unnamed, so those stay plain `bytes` and cost nothing more.
-    """
-
-    event: str
-
-    def __new__(cls, data: bytes, event: str) -> NamedPayload:
-        """Make a payload of `data` that carries the event's name."""
-        payload = super().__new__(cls, data)
-        payload.event = event
-        return payload
 
 
 class SSESplitter:
@@ -54,10 +34,12 @@ class SSESplitter:
     One instance serves one response. Raises `SSEError` when an event is larger than `max_event_bytes`.
     """
 
-    __slots__ = ("_after_cr", "_at_start", "_held", "_max")
+    __slots__ = ("_after_cr", "_at_start", "_held", "_max", "stray")
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
+        self.stray = b""
+        """The last block without data that may hold JSON: servers report errors so, though no standard knows it."""
         self._held = bytearray()  # the incomplete event, its line ends already LF
         self._at_start = True  # a byte order mark may still come
         self._after_cr = False  # the last byte was CR: an LF right behind it belongs to it
@@ -65,13 +47,17 @@ class SSESplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; return the payloads of the events that are now complete, in order."""
         # The common form, whole events of one `data: ` line each: then every LF belongs to a blank line.
+        size = len(data)
         if (
-            data[:6] == b"data: "
-            and data[-2:] == b"\n\n"
+            data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
             and not self._held
             and b"\r" not in data
-            and len(data) <= self._max
+            and size <= self._max
         ):
+            if data.find(b"\n") == size - 2:  # one event
+                self._at_start = self._after_cr = False
+                return [data[6:-2]]
             payloads = data[6:-2].split(b"\n\ndata: ")
             if data.count(b"\n") == 2 * len(payloads):
                 self._at_start = self._after_cr = False
@@ -114,6 +100,8 @@ class SSESplitter:
             payload = block[6:] if block[:6] == b"data: " and b"\n" not in block else _payload_of(block)
             if payload is not None:
                 payloads.append(payload)
+            elif b"{" in block:
+                self.stray = block[:MAX_STRAY_BYTES]
         return payloads
 
     @property
@@ -129,7 +117,10 @@ class SSESplitter:
         """
         held = bytes(self._held).removesuffix(b"\n")
         self._held.clear()
-        return _payload_of(held)
+        payload = _payload_of(held)
+        if payload is None and b"{" in held:
+            self.stray = held[:MAX_STRAY_BYTES]
+        return payload
 
     def _check_held(self) -> None:
         # One byte of grace: a trailing LF may turn out to be half of the blank line.
@@ -161,69 +152,24 @@ def _payload_of(block: bytes) -> bytes | None:
     return NamedPayload(payload, name.decode("utf-8", "replace")) if name else payload
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """What one event carries; it may be several things at once.
-
-    `content`: it carries generated text, reasoning text or a tool-call delta, of any choice.
-    `finish_reason`: the first that a choice gives. `usage`: the usage object as sent.
-    `error_kind`: `stream_error` (the server reported an error in mid-stream) or `bad_event` (the payload is
-    not a JSON object); `error` is then the detail in words.
-    `done`: the `[DONE]` marker. `text`: the generated text of all choices, None where nothing was decoded.
-    An event with none of these (role, empty delta, keep-alive) is `EMPTY`.
-    """
-
-    content: bool = False
-    finish_reason: str | None = None
-    usage: dict[str, Any] | None = None
-    error: str | None = None
-    error_kind: ErrorKind | None = None
-    done: bool = False
-    text: str | None = None
-
-
-EMPTY = StreamEvent()
-CONTENT = StreamEvent(content=True)
-DONE = StreamEvent(done=True)
-
 # The inside of a JSON string (RFC 8259, section 7).
 string_inside = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*').fullmatch
-_TEXT_KEY = re.compile(rb'"(?:content|text|reasoning_content|reasoning)"\s*:\s*"(?!")')
+_TEXT_KEY = re.compile(rb'"(?:content|text|reasoning_content|reasoning|thinking)"\s*:\s*"(?!")')
 _STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*(?=")')
-
-
-def classify(payload: bytes) -> StreamEvent:
-    """Decode a payload in full. Never raises: what cannot be decoded is a `bad_event`."""
-    if payload == DONE_PAYLOAD:
-        return DONE
-    named_error = isinstance(payload, NamedPayload) and payload.event == "error"
-    try:
-        # The standard decodes the stream as UTF-8 with replacement, so bad bytes in text are no error.
-        message = json.loads(payload.decode("utf-8", "replace")) if payload and not payload.isspace() else {}
-    except (ValueError, RecursionError) as error:
-        if named_error:
-            return StreamEvent(error=_clip(payload.decode("utf-8", "replace")), error_kind=ErrorKind.STREAM_ERROR)
-        return _bad_event(f"not JSON ({error})", payload)
-    if named_error:
-        return StreamEvent(error=_error_text(message), error_kind=ErrorKind.STREAM_ERROR)
-    if not isinstance(message, dict):
-        return _bad_event("not a JSON object", payload)
-    return _event_of(as_chat(message))
 
 
 class EventDecoder:
     """Decodes the payloads of one response, in full only where it must.
 
-    With `keep_text` every event is decoded in full and carries its text. Without, an event whose bytes before
-    and after the text equal those of an earlier content event (one choice, no finish, no usage, no error) is a
-    content event by its framing, and `CONTENT` is returned without its text. Generated text cannot
-    imitate framing: the text between must be the inside of one valid JSON string.
+    An event whose bytes before and after the text equal those of an earlier content event (one choice, no finish, no
+    usage, no error) is a content event by its framing, and `CONTENT` is returned without its text, which
+    `text_inside` gives. Generated text cannot imitate framing: the text between must be the inside of one valid
+    JSON string.
     """
 
-    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_frame_size", "_keep_text", "decoded")
+    __slots__ = ("_after", "_after_size", "_before", "_before_size", "_frame_size", "decoded")
 
-    def __init__(self, keep_text: bool = False) -> None:
-        self._keep_text = keep_text
+    def __init__(self) -> None:
         self._before = b""
         self._after = b""
         self._before_size = 0
@@ -250,15 +196,13 @@ class EventDecoder:
             return CONTENT
         self.decoded += 1
         event = classify(payload)
-        if (
-            event.content
-            and not self._keep_text
-            and event.finish_reason is None
-            and event.usage is None
-            and event.error_kind is None
-        ):
+        if event.content and event.finish_reason is None and event.usage is None and event.error_kind is None:
             self._learn(payload, event)
         return event
+
+    def text_inside(self, payload: bytes) -> bytes:
+        """The text of a payload that `decode` has just called `CONTENT`: the inside of a string of JSON."""
+        return payload[self._before_size : len(payload) - self._after_size]
 
     def _learn(self, payload: bytes, event: StreamEvent) -> None:
         """Remember the bytes around the text, if there is no doubt where the text is."""
@@ -271,73 +215,10 @@ class EventDecoder:
         if b"\\" in before or b"\\" in after:
             return
         try:
-            text = json.loads(b'"' + rest.group().decode("utf-8", "replace").encode() + b'"')
+            text = json_of(b'"' + rest.group() + b'"')
         except ValueError:
             return
         if text == event.text:
             self._before, self._after = before, after
             self._before_size, self._after_size = len(before), len(after)
             self._frame_size = len(before) + len(after)
-
-
-def _event_of(message: dict[str, Any]) -> StreamEvent:
-    if message.get("error"):
-        return StreamEvent(error=_error_text(message), error_kind=ErrorKind.STREAM_ERROR)
-    if message.get("object") == "error":  # vLLM before 0.10 sent the error's members at the top
-        return StreamEvent(error=_error_text({"error": message}), error_kind=ErrorKind.STREAM_ERROR)
-    usage = message.get("usage")
-    usage = usage if isinstance(usage, dict) else None
-    finish_reason = None
-    content = False
-    texts: list[str] = []
-    choices = message.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if not isinstance(choice, dict):
-            continue
-        finish = choice.get("finish_reason")
-        if finish and finish_reason is None:
-            finish_reason = str(finish)
-        for text in _texts_of(choice):
-            content = True
-            texts.append(text)
-    if not (content or finish_reason is not None or usage is not None):
-        return EMPTY
-    return StreamEvent(content, finish_reason, usage, text="".join(texts) if content else None)
-
-
-def _texts_of(choice: dict[str, Any]) -> list[str]:
-    """Every non-empty piece of generated text in a choice, in the order in which a reader would see them."""
-    delta = choice.get("delta")
-    if not isinstance(delta, dict):
-        return [text for text in (choice.get("text"),) if isinstance(text, str) and text]
-    # Some servers send the same reasoning under both names: it is counted once.
-    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-    pieces: list[object] = [reasoning, delta.get("content"), delta.get("refusal"), choice.get("text")]
-    content = delta.get("content")
-    if isinstance(content, list):  # content parts
-        pieces += [part.get("text") for part in content if isinstance(part, dict)]
-    calls = delta.get("tool_calls")
-    calls = calls if isinstance(calls, list) else []
-    functions = [call.get("function") for call in calls if isinstance(call, dict)]
-    for function in [*functions, delta.get("function_call")]:
-        if isinstance(function, dict):
-            pieces += [function.get("name"), function.get("arguments")]
-    return [piece for piece in pieces if isinstance(piece, str) and piece]
-
-
-def _error_text(message: object) -> str:
-    """The words of an error object, `{"error": ...}` or bare, with its type and code where it has them."""
-    detail = message.get("error", message) if isinstance(message, dict) else message
-    if isinstance(detail, dict) and isinstance(detail.get("message"), str):
-        marks = [str(detail[key]) for key in ("type", "code") if detail.get(key)]
-        return _clip(detail["message"] + (f" ({', '.join(marks)})" if marks else ""))
-    return _clip(detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False))
-
-
-def _bad_event(why: str, payload: bytes) -> StreamEvent:
-    shown = payload[:200].decode("utf-8", "replace")
-    return StreamEvent(error=_clip(f"{why}: {shown}"), error_kind=ErrorKind.BAD_EVENT)
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= MAX_ERROR_CHARS else text[:MAX_ERROR_CHARS] + "..."

@@ -30,6 +30,8 @@ _buffers = (_buffer,)
 _view = memoryview(_buffer)
 _clock = kernel_time.ArrivalClock()
 _monotonic_ns = time.monotonic_ns
+YIELD_NS = 10_000_000
+"""Reads of TLS that never have to wait give way so often: else a server that never pauses would stop all else."""
 
 
 class TimedSocket:
@@ -48,6 +50,7 @@ class TimedSocket:
         self.bytes_read = 0
         self.waiting = False
         self._socket = sock
+        self._yielded_ns = 0
         self._tls = isinstance(sock, ssl.SSLSocket) or hasattr(sock, "do_handshake")
         self.stamped = not self._tls and kernel_time.enable(sock)
         self._skim: Skim | None = None
@@ -105,6 +108,9 @@ class TimedSocket:
 
     def _read_tls(self, skim: Skim | None) -> bytes:
         while True:
+            if _monotonic_ns() - self._yielded_ns > YIELD_NS:
+                gevent.sleep(0)
+                self._yielded_ns = _monotonic_ns()
             size = self._socket.recv_into(_buffer)
             now = self.arrival_ns = self.read_ns = _monotonic_ns()
             self.reads += 1

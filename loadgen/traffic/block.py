@@ -11,6 +11,7 @@ from collections.abc import Callable
 import gevent
 
 from loadgen.endpoints.tokenizer import ModelTokenizer
+from loadgen.engines import GENERIC
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection, default_ssl_context
@@ -56,6 +57,7 @@ class Traffic:
             plan.timeouts,
             request_ids=plan.request_ids or os.environ.get(REQUEST_IDS_VARIABLE) == "1",
             keep_text=plan.keep_text,
+            sends_all=endpoint.kind != GENERIC,
             count_tokens=ModelTokenizer(endpoint.tokenizer).count if endpoint.tokenizer else None,
             allow_short_output=plan.allow_short_output,
         )

@@ -35,7 +35,9 @@ class BlockRequest(BaseModel):
     block: LongName
     """The block's record id."""
     engine: Name
-    """Name of its seat."""
+    """Its name in the race, which records carry."""
+    stack_name: str = ""
+    """Name of the seat that Locust knows it by, where that is another."""
     endpoint_given: str = ""
     """What a person says in the form of the engine's endpoint, as `KEY=VALUE,KEY=VALUE`."""
     cell: Cell

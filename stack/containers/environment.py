@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from loadgen.errors import UserError
 from loadgen.settings import Settings
 from stack.cpus import CpuPlan, format_cpus
+from stack.gpu import served_model
 
 # Whom our containers run as when root calls: no service runs as root.
 SERVICE_USER = (10001, 10001)
@@ -49,25 +49,3 @@ def compose_environment(
         **({"BAKEOFF_MODEL_NAME": name} if (name := served_model(settings)) else {}),
         **extra,
     }
-
-
-def served_model(settings: Settings) -> str:
-    """The name under which GPU engines serve their model: as set, else the folder's or the hub model's own."""
-    return settings.model_name or Path(settings.model_dir or settings.model).name
-
-
-def check_gpu_model(settings: Settings, engine: str | None, checkout: Path) -> None:
-    """Raise UserError unless there is a model for the GPU engine that is to start."""
-    if settings.model_dir:
-        folder = checkout / settings.model_dir
-        if not (folder / "config.json").is_file():
-            raise UserError(f"BAKEOFF_MODEL_DIR={settings.model_dir}: {folder} holds no config.json of a model")
-    elif engine == "ksana":
-        raise UserError(
-            "KsanaLLM serves a folder only: set BAKEOFF_MODEL_DIR in .env to a model folder of this machine"
-        )
-    elif engine == "vllm" and not settings.model:
-        raise UserError(
-            "no model is named: set BAKEOFF_MODEL_DIR in .env to a model folder of this machine, or BAKEOFF_MODEL to a "
-            "model of the hub (vLLM only), such as Qwen/Qwen2.5-7B-Instruct"
-        )

@@ -29,11 +29,12 @@ from stack.commands import need_disk, say
 from stack.containers.compose import Compose, find_docker
 from stack.containers.docker_engine import DockerEngine
 from stack.containers.engines import choose_engine, engine_services, only
-from stack.containers.environment import check_gpu_model, compose_environment, service_user
+from stack.containers.environment import compose_environment, service_user
 from stack.containers.images import Images
 from stack.containers.watch import WORKER, ServiceState, bring_up, service_states, wake_workers
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
+from stack.gpu import check_gpu_model
 from stack.runtime import WITHOUT, State
 from stack.scrape_config import prometheus_files, write_prometheus_files
 
@@ -122,6 +123,10 @@ class ContainerRuntime:
                 if isinstance(found, DockerStack):
                     return settings.model_copy(update={"project": found.project})
         return settings
+
+    def can_set_up(self) -> Sequence[str]:
+        """None: images bring what engines need."""
+        return ()
 
     def setup(self, engines: Sequence[str], *, verify: bool = False) -> None:
         """Do nothing: images bring what engines need."""

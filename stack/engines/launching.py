@@ -26,6 +26,8 @@ MODEL_VARIABLE = "BAKEOFF_MODEL"
 RECORD_VARIABLE = "BAKEOFF_LAUNCH_RECORD"
 STATE_VARIABLE = "BAKEOFF_STATE_DIR"
 PORT_VARIABLE = "BAKEOFF_PORT"
+ADDRESS_VARIABLE = "BAKEOFF_ADDRESS"
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - of a container's own network; compose publishes on loopback
 STATE_DIR = "/tmp/bakeoff"  # noqa: S108 - a tmpfs of the container's own
 REDACTED = "(redacted)"
 
@@ -61,6 +63,17 @@ def read_port(default: int) -> int:
     return int(text)
 
 
+def read_address() -> str:
+    """The address to serve on: all of a container's, unless another one is named."""
+    return os.environ.get(ADDRESS_VARIABLE) or ALL_ADDRESSES
+
+
+def gpu_facts() -> dict[str, Any]:
+    """The GPUs that this process was given, for the launch record; empty where nobody chose."""
+    given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {"gpus": {"device_ids": given}} if given else {}
+
+
 def need_model() -> str:
     """The model as the user named it. Raises UserError when there is none."""
     model = os.environ.get(MODEL_VARIABLE, "")
@@ -73,8 +86,8 @@ def read_model(folder: Path) -> dict[str, Any]:
     """A model folder's config.json. Raises UserError when it is not a folder that holds one."""
     if not folder.is_dir():
         raise UserError(
-            f"There is no model folder {folder} in this container: mount the folder that holds config.json and the "
-            f"weights there, or name another with {MODEL_VARIABLE}."
+            f"There is no model folder {folder}: name one that holds config.json and the weights with "
+            f"{MODEL_VARIABLE}, or mount it there in a container."
         )
     path = folder / "config.json"
     try:

@@ -13,6 +13,8 @@ from loadgen.settings import Paths, Settings
 from stack.commands import say
 
 PROMETHEUS_DOWNLOAD = "https://prometheus.io/download/"
+# Where no network is, that is found out soon.
+APT_LIMITS = ("-o", "Acquire::http::Timeout=15", "-o", "Acquire::https::Timeout=15", "-o", "Acquire::Retries=0")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def fetch_prometheus(paths: Paths) -> str | None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.state, prefix="apt-") as work:
         say("Prometheus: unpacking Debian's package into .bakeoff/")
-        download = _quietly(["apt-get", "download", "prometheus"], Path(work))
+        download = _quietly(["apt-get", *APT_LIMITS, "download", "prometheus"], Path(work))
         packages = list(Path(work).glob("prometheus_*.deb"))
         if download is not None or not packages:
             return (

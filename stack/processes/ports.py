@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from loadgen.errors import UserError
+from loadgen.machine import unused_ports
 from loadgen.settings import Settings
 from stack.processes import strays
 from stack.processes.programs import Program
@@ -42,10 +42,13 @@ def check_ports(stack: Sequence[Program], state: Path | None = None) -> None:
 
 
 def free_ports(settings: Settings, stack: Sequence[Program]) -> dict[str, int]:
-    """A free port, by its variable, for each of the stack's that is taken."""
+    """A free port, by its variable, for each of the stack's that is taken; those of own commands stay theirs."""
+    own = {engine.port_variable for engine in settings.own_engines}
     used = set(settings.ports().values())
     moved: dict[str, int] = {}
     for _, variable, port in taken_ports(stack):
+        if variable in own:
+            continue
         moved[variable] = _free_port(port, used)
         used.add(moved[variable])
     return moved
@@ -57,9 +60,7 @@ def _free_port(port: int, used: set[int]) -> int:
     found = next((each for each in near if strays.port_is_free(each)), None)
     if found is not None:
         return found
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return next(each for each in unused_ports(100) if each not in used)
 
 
 def with_ports(settings: Settings, moved: dict[str, int]) -> Settings:

@@ -20,11 +20,9 @@ from stack.cpus import CpuPlan, format_cpus
 from stack.engines.launching import SERVING_VARIABLE
 from stack.processes.binaries import Grafana
 from stack.processes.grafana_config import grafana_environment
+from stack.processes.lineup import LOCAL, StackEngine, command, lineup, on_gpu, pushes_metrics, start_limit_s
 from stack.processes.strays import MARK
 from stack.scrape_config import LOOKBACK, prometheus_files, render_template
-from stack.setup import ENGINES, SERVED_NAME, supported
-
-LOCAL = "http://127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -61,16 +59,6 @@ class Program:
         return not self.ready_url or http_status(self.ready_url, timeout_s=1) == 200
 
 
-def engine_port(settings: Settings, engine: str) -> int:
-    """The port of an engine."""
-    return int(getattr(settings, f"{engine}_port"))
-
-
-def engines_here() -> tuple[str, ...]:
-    """The engines that this machine can run."""
-    return tuple(engine for engine in ENGINES if supported(engine) is None)
-
-
 def programs(
     settings: Settings, paths: Paths, cpus: CpuPlan, prometheus: Path | None, grafana: Grafana | None
 ) -> list[Program]:
@@ -78,6 +66,7 @@ def programs(
     python = main_python(paths.checkout)
     locust = (python, "-m", "locust", "-f", str(paths.checkout / "loadgen" / "locustfile.py"))
     found: list[Program] = []
+    engines = lineup(settings)
 
     def add(name: str, argv: Sequence[str], *variables: str, path: str = "", ready: str = "") -> None:
         """Add a program on the cores of traffic; it serves `path` on the first variable's port, if there is one."""
@@ -95,9 +84,17 @@ def programs(
         to_master = ("--master-host", "127.0.0.1", "--master-port", str(settings.locust_master_port))
         add(f"locust-worker-{number}", (*locust, "--worker", *to_master))
     exporter = [python, "-m", "exporters.engine", "--host", "127.0.0.1", "--port", str(settings.engine_exporter_port)]
-    for seat in seats(settings):
-        exporter += ["--engine", f"{seat.name}={seat.base_url}"]
+    for engine in engines:
+        exporter += ["--engine", f"{engine.name}={engine.url}"]
     add("engine-exporter", exporter, "BAKEOFF_ENGINE_EXPORTER_PORT", path="/metrics", ready="/metrics")
+    if on_gpu(settings):
+        port = ("--host", "127.0.0.1", "--port", str(settings.gpu_exporter_port))
+        exporter = [python, "-m", "exporters.gpu", *port, "--launch-records", str(paths.stack)]
+        add("gpu-exporter", exporter, "BAKEOFF_GPU_EXPORTER_PORT", path="/metrics", ready="/healthz")
+    if pushes_metrics(engines):
+        port = ("--host", "127.0.0.1", "--port", str(settings.ksana_exporter_port))
+        exporter = [python, "-m", "exporters.ksana", *port]
+        add("ksana-exporter", exporter, "BAKEOFF_KSANA_EXPORTER_PORT", path="/metrics", ready="/healthz")
     if prometheus:
         add("prometheus", _prometheus(settings, paths, prometheus), "BAKEOFF_PROMETHEUS_PORT", ready="/-/ready")
     if grafana:
@@ -105,7 +102,7 @@ def programs(
         start = (str(grafana.binary), *(("server",) if grafana.binary.name == "grafana" else ()))
         options = ("--homepath", str(grafana.home), "--config", str(paths.grafana_config))
         add("grafana", (*start, *options), "BAKEOFF_GRAFANA_PORT", ready="/api/health")
-    return [*found, *(_engine(settings, paths, cpus, engine) for engine in engines_here())]
+    return [*found, *(_engine(settings, paths, cpus, engine) for engine in engines)]
 
 
 def _prometheus(settings: Settings, paths: Paths, binary: Path) -> tuple[str, ...]:
@@ -121,27 +118,13 @@ def _prometheus(settings: Settings, paths: Paths, binary: Path) -> tuple[str, ..
     )
 
 
-def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: str) -> Program:
-    """Both engines get the same cores, context and number of sequences."""
-    port = engine_port(settings, engine)
-    url = f"{LOCAL}:{port}"
-    argv = [
-        *(str(paths.engine_python(engine)), "-m", f"stack.engines.{engine}.serve"),
-        *("--model", str(paths.hf_model if engine == "vllm" else paths.gguf)),
-        *("--served-name", SERVED_NAME),
-        *("--port", str(port)),
-        *("--cpus", format_cpus(cpus.engine)),
-        *("--context-tokens", str(settings.context_tokens)),
-        *("--parallel", str(settings.parallel_sequences)),
-        *("--state-dir", str(paths.state / "engines" / engine)),
-        *("--record", str(paths.launch_record(engine))),
-        *(("--eager",) if engine == "vllm" and settings.vllm_eager else ()),
-    ]
-    variable = f"BAKEOFF_{engine.upper()}_PORT"
+def _engine(settings: Settings, paths: Paths, cpus: CpuPlan, engine: StackEngine) -> Program:
+    argv = command(engine, settings, paths, cpus)
+    ports = ((engine.variable, engine.port),)
     return Program(
-        *(engine, tuple(argv), paths.log(engine), ((variable, port),), url, f"{url}/health"),
+        *(engine.name, argv, paths.log(engine.name), ports, engine.url, engine.health_url),
         engine=True,
-        temp=paths.temp(engine),
+        temp=paths.temp(engine.name),
     )
 
 
@@ -149,28 +132,27 @@ def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> Supe
     """What races and hosts have to know of the stack."""
     return SupervisorStack(
         key=stack_key(stack, settings, paths),
+        profile=settings.profile or "cpu",
         socket=paths.socket,
         urls={program.name: program.url for program in stack if program.url and not program.engine},
         engines={
-            seat.name: HostedEngine(
-                **seat.model_dump(exclude_none=True),
-                health_url=f"{seat.base_url}/health",
-                log=paths.log(seat.name),
-                launch_record=paths.launch_record(seat.name),
-                temp=paths.temp(seat.name),
-                start_limit_s=settings.engine_start_limit_s,
+            each.name: HostedEngine(
+                **each.seat.model_dump(exclude_none=True),
+                health_url=each.health_url,
+                log=paths.log(each.name),
+                launch_record=paths.launch_record(each.name),
+                temp=paths.temp(each.name),
+                start_limit_s=start_limit_s(settings),
+                port_variable=each.variable,
             )
-            for seat in seats(settings)
+            for each in lineup(settings)
         },
     )
 
 
 def seats(settings: Settings) -> list[Seat]:
     """The seats that Locust's form offers and races take."""
-    urls = {name: f"{LOCAL}:{engine_port(settings, name)}" for name in engines_here()}
-    return [
-        Seat(name=name, kind=name, base_url=url, model=SERVED_NAME, api="completions") for name, url in urls.items()
-    ]
+    return [engine.seat for engine in lineup(settings)]
 
 
 def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
@@ -216,6 +198,8 @@ def render_prometheus(settings: Settings, paths: Paths) -> dict[str, str]:
         seats(settings),
         client=f"127.0.0.1:{settings.locust_port}",
         engine_exporter=f"127.0.0.1:{settings.engine_exporter_port}",
+        gpu_exporter=f"127.0.0.1:{settings.gpu_exporter_port}" if on_gpu(settings) else None,
+        ksana_exporter=f"127.0.0.1:{settings.ksana_exporter_port}" if pushes_metrics(lineup(settings)) else None,
         prometheus=f"127.0.0.1:{settings.prometheus_port}",
     )
 

@@ -24,9 +24,11 @@ from stack.before import RUN_DISK_GB
 from stack.commands import need_disk, say
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
+from stack.gpu import check_gpu_model
 from stack.processes import strays
 from stack.processes.binaries import fetch_prometheus, find_grafana, find_prometheus
 from stack.processes.grafana_config import render_grafana
+from stack.processes.lineup import StackEngine, ksana_server, lineup, on_gpu, unavailable
 from stack.processes.ports import check_ports, free_ports, with_ports
 from stack.processes.programs import (
     Program,
@@ -40,37 +42,81 @@ from stack.processes.programs import (
 from stack.runtime import NO_ENGINE, TAKEN, WITHOUT, State
 from stack.scrape_config import write_prometheus_files
 
-FIRST_ENGINE = "llamacpp"
 READY_LIMIT_S = 60
+INSTEAD = "; or PROFILE=cpu for CPU engines and a model of their own"
 
 
 class ProcessRuntime:
     """The plain processes of one checkout."""
 
-    def __init__(self, checkout: Path, settings: Settings | None = None) -> None:
-        """`settings` stand in for those of the checkout and the environment."""
+    def __init__(self, checkout: Path, settings: Settings | None = None, *, profile: str = "") -> None:
+        """`settings` stand in for those of the checkout; `profile` is gpu or cpu, empty: that of what is up."""
         self.paths = Paths(checkout)
-        self._given = settings
+        self._given, self._profile = settings, profile
 
     @cached_property
     def settings(self) -> Settings:
         """The settings, or the defaults where they are wrong: `up` has refused those before."""
-        return self._given or load_settings_leniently(self.paths.checkout)
+        return self._with_profile(self._given or load_settings_leniently(self.paths.checkout))
+
+    def _with_profile(self, settings: Settings) -> Settings:
+        profile = self._profile
+        if not profile:
+            with contextlib.suppress(UserError):
+                profile = read_stack(self.paths.checkout).profile
+        return settings.model_copy(update={"profile": "gpu" if profile == "gpu" else "cpu"})
 
     def programs(self) -> list[Program]:
         """The programs this machine can run with these settings."""
-        prometheus = find_prometheus(self.settings, self.paths)
-        return programs(self.settings, self.paths, plan_cpus(available_cpus()), prometheus, find_grafana(self.settings))
+        return self._programs(find_prometheus(self.settings, self.paths))
+
+    def _programs(self, prometheus: Path | None) -> list[Program]:
+        # GPU engines leave most cores idle: a core for each worker, and one for Locust's master and monitoring.
+        cpus = plan_cpus(available_cpus(), traffic=self.settings.workers + 1 if on_gpu(self.settings) else 1)
+        return programs(self.settings, self.paths, cpus, prometheus, find_grafana(self.settings))
+
+    def can_set_up(self) -> Sequence[str]:
+        """The engines of the profile."""
+        return [engine.name for engine in lineup(self.settings)]
 
     def setup(self, engines: Sequence[str], *, verify: bool = False) -> None:
-        """Make the engines' environments and the model."""
-        setup.check_disk(self.paths, engines or [name for name in setup.ENGINES if setup.supported(name) is None])
-        for name in engines or setup.ENGINES:
-            if not engines and (reason := setup.supported(name)):
+        """Make or find the engines' environments and the model."""
+        if not on_gpu(self.settings):
+            setup.check_disk(self.paths, engines or [name for name in setup.ENGINES if setup.supported(name) is None])
+            for reason in unavailable(self.settings).values() if not engines else ():
                 say(reason)
-                continue
-            setup.ensure_engine(self.paths, name, verify=verify)
+        for name in engines or self.can_set_up():
+            self._ensure(name, verify=verify)
             say(f"{name}: ready")
+
+    def _ensure(self, name: str, *, verify: bool = False) -> None:
+        """Make or find all that an engine needs to start. Raises UserError if this machine cannot run it."""
+        engines = {engine.name: engine for engine in lineup(self.settings)}
+        if on_gpu(self.settings) and name in engines:
+            self._check_gpu_engine(engines[name])
+            if not engines[name].own:
+                setup.ensure_gpu_engine(self.settings, self.paths, name)
+        elif name not in engines or not engines[name].own:
+            # By name the CPU engines can be made ready whatever the profile is: tests take one.
+            if on_gpu(self.settings) and name not in setup.ENGINES:
+                hint = unavailable(self.settings).get(name)
+                raise UserError(
+                    f"unknown engine {name}: there are {', '.join(engines)}" + (f" ({hint})" if hint else "")
+                )
+            setup.ensure_engine(self.paths, name, verify=verify)
+
+    def _check_gpu_engine(self, engine: StackEngine) -> None:
+        """What is named has to be there. Raises UserError."""
+        if engine.own:
+            return
+        check_gpu_model(self.settings, engine.name, self.paths.checkout, INSTEAD)
+        if engine.name == "ksana":
+            folder = ksana_server(self.settings, self.paths.checkout)
+            if not (folder / "serving_server.py").is_file():
+                raise UserError(
+                    f"BAKEOFF_KSANA_HOME={self.settings.ksana_home}: there is no serving_server.py in {folder}: name "
+                    "KsanaLLM's checkout, built as its README says"
+                )
 
     def host(self) -> SupervisorHost:
         """The engine host of the running stack."""
@@ -93,17 +139,18 @@ class ProcessRuntime:
                 exit_code=TAKEN,
             )
         if not move_ports and self._running() is None:
-            prometheus = find_prometheus(self.settings, self.paths) or Path("prometheus")
-            grafana = find_grafana(self.settings)
-            stack = programs(self.settings, self.paths, plan_cpus(available_cpus()), prometheus, grafana)
+            stack = self._programs(find_prometheus(self.settings, self.paths) or Path("prometheus"))
             check_ports(stack, self.paths.state)
 
     def up(self, engine: str, serving: str | None, *, new: bool = False, move_ports: bool = False) -> list[str]:
         """Start what does not run yet, and one engine."""
+        engines = lineup(self.settings)
+        for each in engines if on_gpu(self.settings) else ():
+            self._check_gpu_engine(each)
         self.check(new=new, move_ports=move_ports)
-        name = "" if engine == NO_ENGINE else engine or FIRST_ENGINE
+        name = "" if engine == NO_ENGINE else engine or engines[0].name
         if name:
-            setup.ensure_engine(self.paths, name)
+            self._ensure(name)
         lacking = self._find_prometheus()
         host = self._running()
         moved = host.stack.moved_ports if host else self._move_ports() if move_ports else {}
@@ -111,7 +158,7 @@ class ProcessRuntime:
         stack = self.programs()
         has_grafana = any(program.name == "grafana" for program in stack)
         if has_grafana:
-            self.settings = with_ports(settings_with_password(self.paths.checkout), moved)
+            self.settings = with_ports(self._with_profile(settings_with_password(self.paths.checkout)), moved)
         else:
             without = WITHOUT["grafana"]
             lacking.append(f"Grafana is not here (put `grafana` on PATH or set GRAFANA_BIN): {without}.")
@@ -126,7 +173,7 @@ class ProcessRuntime:
         if serving is not None:
             declare_serving(self.paths.checkout, serving, host)
         if name:
-            say(f"{name}: starting (port {self.settings.ports()[f'BAKEOFF_{name.upper()}_PORT']})")
+            say(f"{name}: starting ({host.stack.engines[name].base_url})")
             began = time.monotonic()
             host.start(name, on_progress=lambda text: say(f"  {text}"))
             say(f"{name}: healthy after {time.monotonic() - began:.0f} s")
@@ -158,7 +205,7 @@ class ProcessRuntime:
             strays.end(left)
         check_ports(stack)
         private_folder(paths.stack)
-        for folder in {paths.socket.parent, *(paths.temp(engine).parent for engine in setup.ENGINES)}:
+        for folder in {paths.socket.parent, *(program.temp.parent for program in stack if program.temp)}:
             private_folder(folder)
         paths.logs.mkdir(parents=True, exist_ok=True)
         make_secret_file(paths.checkout / (self.settings.traffic_secret_file or paths.traffic_secret))
@@ -245,7 +292,7 @@ class ProcessRuntime:
             say(f"supervisord is gone: ending {len(left)} processes it left behind")
         survivors = strays.end(left)
         sweep(held)
-        for engine in setup.ENGINES:
+        for engine in {*setup.ENGINES, *(host.stack.engines if host else ())}:
             clear(paths.temp(engine))
         for path in (paths.socket, paths.supervisor_pid):
             path.unlink(missing_ok=True)
@@ -288,10 +335,9 @@ class ProcessRuntime:
             up_s = max(0, state["now"] - state["start"]) if alive else None
             urls = (program.url,) if program.url else ()
             found.append(State(program.name, word, str(state["pid"]) if alive else "", up_s, urls))
-        for name in setup.ENGINES:
-            if reason := setup.supported(name):
-                found.append(State(name, f"not here: {reason}", "", None, ()))
-        return found
+        known = [program.name for program in found]
+        missing = unavailable(self.settings).items()
+        return [*found, *(State(name, f"not here: {why}", "", None, ()) for name, why in missing if name not in known)]
 
     def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
         """Show a program's log with `tail`."""

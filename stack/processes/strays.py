@@ -2,7 +2,7 @@
 
 Every process of the stack inherits the variable `BAKEOFF_STACK` with the checkout's state folder, so that strays are
 found even after their supervisor was killed. vLLM's children write their titles over their environment; these are known
-by working below the state folder with code of an engine's environment loaded.
+by the launch record of their engine, or by working below the state folder with code of an engine's environment loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from loadgen.hosts.remains import kill, shared_memory, sweep
+from loadgen.hosts.remains import kill, launched, shared_memory, sweep
 
 MARK = "BAKEOFF_STACK"
 
@@ -24,17 +24,27 @@ def ours(state: Path) -> list[psutil.Process]:
     """The live processes of the stack whose state folder this is, never this process or those that started it."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
+    for record in (state / "stack").glob("launch-*.json"):
+        name = record.stem.removeprefix("launch-")
+        found |= {process.pid: process for process in launched(record, state / "engines" / name) if _lives(process)}
     for process in psutil.process_iter():
         try:
             if process.uids().real != os.getuid() or not (_is_marked(process, state) or _is_engine(process, state)):
                 continue
             # A process that gave up its environment is still found below one that kept it.
             for each in (process, *process.children(recursive=True)):
-                if each.status() != psutil.STATUS_ZOMBIE:
+                if _lives(each):
                     found[each.pid] = each
         except psutil.Error:
             continue
     return [process for pid, process in found.items() if pid not in own]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _is_marked(process: psutil.Process, state: Path) -> bool:

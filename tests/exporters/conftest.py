@@ -3,13 +3,14 @@ import dataclasses
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from loadgen.machine import unused_ports
 
 FAKE = Path(__file__).with_name("fake_engine.py")
 
@@ -71,6 +72,4 @@ def fake_engine():
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    return unused_ports(1)[0]

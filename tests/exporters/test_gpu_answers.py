@@ -51,6 +51,29 @@ def plain(found, gpu):
     return {key: value for key, value in found.items() if key[1] == gpu and key[0] not in FACTS}
 
 
+class Hangs(BaseException):
+    """A call that never returns, without the wait for it."""
+
+
+class Impatient(Patience):
+    """Patience that knows at once which call hangs."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.released = False
+
+    def ask(self, owner, what, call, limit_s=None):
+        key = (owner, what)
+        if key in self._late and not self.released:
+            raise Late
+        self._late.pop(key, None)
+        try:
+            return call()
+        except Hangs:
+            self._late[key] = None
+            raise Late from None
+
+
 def two_cards(**options):
     cards = FakeGpu(0), FakeGpu(1)
     for pid, card in enumerate(cards, 1):
@@ -70,40 +93,35 @@ def whole():
 
 
 def break_call(bench, function, answer):
-    """Let a call on card 0 answer so, from the first one on. Returns what ends a call that never returns."""
-    gpu, released = bench.nvml.gpus[0], threading.Event()
+    """Let a call on card 0 answer so, from the first one on."""
+    gpu = bench.nvml.gpus[0]
     if ERRORS[answer] is not None:
         gpu.faults[function] = ERRORS[answer]
         if function.endswith("_v2") and answer in ("not_supported", "no_symbol"):
             gpu.faults[function.removesuffix("_v2")] = ERRORS[answer]
-        return released
+        return
 
     ask = bench.nvml._ask
 
     def broken(name, asked):
         if name == function and asked is gpu:
             if answer == "never":
-                released.wait(30)
-            elif answer == "mismatch":
+                raise Hangs
+            if answer == "mismatch":
                 raise pynvml.NVMLLibraryMismatchError("newer than the driver")
-            else:
-                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid")
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid")
         return ask(name, asked)
 
     bench.nvml._ask = broken
-    return released
 
 
 @pytest.mark.parametrize("answer", ERRORS)
 @pytest.mark.parametrize("function", OF_CALL)
 def test_what_a_call_that_fails_may_touch(function, answer, whole):
-    bench = two_cards(limit_s=0.02 if answer == "never" else None)
-    released = break_call(bench, function, answer)
-    try:
-        bench.run(3)
-        found = bench.scrape()
-    finally:
-        released.set()
+    bench = two_cards(patience=Impatient())
+    break_call(bench, function, answer)
+    bench.run(2)
+    found = bench.scrape()
     assert plain(found, "1") == plain(whole, "1"), "the other card has nothing to do with it"
     assert found["up", "1"] == 1 and not [key for key in found if key[:2] == ("nvml_errors_total", "1")]
     lost = function == "nvmlDeviceGetHandleByIndex" or (
@@ -148,7 +166,7 @@ def test_nothing_impossible_is_shown(function, value, whole):
     bench = two_cards()
     bench.run(1.5)
     spoil(bench.nvml.gpus[0], function, value)
-    bench.run(10)
+    bench.run(3)
     found = bench.scrape()
     assert plain(found, "1") == plain(whole, "1")
     assert found["up", "0"] == 1
@@ -225,30 +243,29 @@ def test_a_number_of_gpus_that_cannot_be(caplog):
 
 
 def test_a_card_that_answers_nothing_is_down_and_holds_no_other_up():
-    bench = two_cards(limit_s=0.02)
+    patience = Impatient()
+    bench = two_cards(patience=patience)
     bench.run(2)
-    ask, released = bench.nvml._ask, threading.Event()
+    ask = bench.nvml._ask
 
     def hang(name, gpu):
-        if gpu is bench.nvml.gpus[0]:
-            released.wait(30)
+        if gpu is bench.nvml.gpus[0] and not patience.released:
+            raise Hangs
         return ask(name, gpu)
 
     bench.nvml._ask = hang
-    try:
-        bench.run(8)
-        found = bench.scrape()
-        assert found["up", "0"] == 0 and not plain(found, "0")
-        assert found["up", "1"] == 1 and ("power_watts", "1") in found
-        assert bench.nvml.calls.count("nvmlInit") == 1, "NVML is not closed around a call that is in it"
-    finally:
-        released.set()
+    bench.run(8)
+    found = bench.scrape()
+    assert found["up", "0"] == 0 and not plain(found, "0")
+    assert found["up", "1"] == 1 and ("power_watts", "1") in found
+    assert bench.nvml.calls.count("nvmlInit") == 1, "NVML is not closed around a call that is in it"
+    patience.released = True
     bench.run(3)
     assert bench.scrape()["up", "0"] == 1
 
 
 def test_patience():
-    patience, released, calls = Patience(0.02), threading.Event(), []
+    patience, released, calls = Patience(0.5), threading.Event(), []
     assert patience.ask("a", 1, lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
         patience.ask("a", 1, lambda: 1 / 0)

@@ -23,7 +23,7 @@ LOST, MISSING = pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NOT_SUPPORTED
 class Bench:
     """A monitor, its fake driver, and a clock that only we move."""
 
-    def __init__(self, *gpus, owners=None, window_s=2.0, limit_s=None):
+    def __init__(self, *gpus, owners=None, window_s=2.0, patience=None):
         self.nvml, self.now, self.cpu_cost = FakeNvml(*gpus), 100.0, 0.0
         self.cpu, self.samples = 0.0, 0
         owners = owners or {}
@@ -31,7 +31,7 @@ class Bench:
             Nvml(self.nvml),
             lambda pids: {pid: owners[pid] for pid in pids if pid in owners},
             window_s=window_s,
-            patience=Patience(limit_s),
+            patience=patience or Patience(None),
             clock=lambda: self.now,
             cpu_clock=self._cpu,
         )

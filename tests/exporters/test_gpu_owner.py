@@ -87,6 +87,16 @@ def test_by_the_tree_of_a_pid(child):
     }  # fmt: skip
 
 
+def test_by_its_launch_record_before_it_listens(child, tmp_path):
+    (one, below), (two, _) = child(), child()
+    now = psutil.Process(one).create_time()
+    for name, pid, moment in (("vllm", one, now), ("ksana", two, now - 3600), ("gone", 999_999_999, now)):
+        (tmp_path / f"launch-{name}.json").write_text(json.dumps({"pid": pid, "started_unix_s": moment}))
+    (tmp_path / "launch-torn.json").write_text("{")
+    owners = GpuOwners({}, {}, records=tmp_path)
+    assert ask(owners, below, two) == {below: "vllm", two: OTHER}, "a pid that another has taken over is nobody's"
+
+
 def test_the_nearest_of_two_trees_wins(child):
     outer, inner = child()
     assert ask(GpuOwners({"outer": outer, "inner": inner}, {}), outer, inner) == {outer: "outer", inner: "inner"}

@@ -18,6 +18,7 @@ import pytest
 from exporters.connections import Connections, Room
 from exporters.otlp_http import MAX_BODY, MAX_MEMBERS, RefusedError, read_push
 from exporters.otlp_size import MAX_VALUES, check_json, check_protobuf
+from loadgen.machine import unused_ports
 from tests.exporters.ksana_pushes import captured
 
 TOP = Path(__file__).resolve().parents[2]
@@ -164,9 +165,7 @@ def test_connections_that_have_ended_push_no_new_one_out(monkeypatch):
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory):
     """A KsanaLLM exporter under its container's limit of memory; yields its port and process."""
-    with socket.socket() as any_free:
-        any_free.bind(("127.0.0.1", 0))
-        port = any_free.getsockname()[1]
+    (port,) = unused_ports(1)
     limit = 256 << 20
     command = [sys.executable, "-m", "exporters.ksana", "--port", str(port)]
     with (tmp_path_factory.mktemp("exporter") / "log").open("wb") as log:

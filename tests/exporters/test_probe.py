@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from exporters.probe import EngineProbe, Identity, ProbeError
+from exporters.probe import TEXT_LIMIT, EngineProbe, Identity, ProbeError
 
 
 def ask(url, what, timeout=10.0):
@@ -81,17 +81,33 @@ def test_a_server_that_does_not_speak_http_or_hangs_up_is_an_error(reply):
         ({"max_model_len": "8192"}, None),
         ({"meta": None}, None),
         ({"meta": {"n_ctx": -1}}, None),
+        ({"max_model_len": 10**400}, None),
         ({}, None),
     ],
 )
 def test_a_context_is_a_number_of_tokens_or_unknown(entry, context):
-    async def models(_):
-        return web.json_response({"data": [{"id": "m", **entry}]})
+    assert identity_of({"data": [{"id": "m", **entry}]}) == Identity(None, "m", context)
+
+
+def test_what_an_engine_calls_itself_always_fits_a_label():
+    found = identity_of({"data": [{"id": "\ud800" + "m" * 9999}]}, {"version": "1\udfff"})
+    assert found == Identity("1?", "?" + "m" * (TEXT_LIMIT - 1))
+
+
+def identity_of(models, version=None):
+    """What is told of an engine that answers so."""
+
+    def answering(body):
+        async def answer(_):
+            return web.json_response(body)
+
+        return answer
 
     async def go():
         app = web.Application()
-        app.router.add_get("/v1/models", models)
+        for path, body in (("/v1/models", models), ("/version", version)):
+            app.router.add_get(path, answering(body))
         async with TestServer(app) as server, aiohttp.ClientSession() as session:
             return await EngineProbe(session, str(server.make_url("")).rstrip("/")).identity()
 
-    assert asyncio.run(go()) == Identity(None, "m", context)
+    return asyncio.run(go())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
-from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
+from loadgen.machine import clock_facts, git_facts, host_facts, package_versions, unused_ports
 
 
 def test_facts_of_this_machine():
@@ -47,3 +48,11 @@ def test_gpus_are_listed_where_there_are_any(tmp_path, monkeypatch):
     assert [gpu["uuid"] for gpu in host_facts()["gpus"]] == ["GPU-1", "GPU-2"]
     tool.write_text("#!/bin/sh\nexit 9\n")
     assert host_facts()["gpus"] == []
+
+
+def test_unused_ports_are_none_that_an_outgoing_connection_may_get():
+    ports = unused_ports(5)
+    assert len(set(ports)) == 5 and all(1024 < port < 32_768 for port in ports)
+    for port in ports:
+        with socket.socket() as own:
+            own.bind(("127.0.0.1", port))

@@ -7,9 +7,7 @@ counters themselves.
 import gzip
 import http.server
 import json
-import random
 import re
-import socket
 import subprocess
 import threading
 import time
@@ -21,6 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.endpoints.seats import Seat
+from loadgen.machine import unused_ports
 from stack.scrape_config import prometheus_files, write_prometheus_files
 from tests.loadgen.records import MS, record
 from tests.prometheus.conftest import CHECKOUT
@@ -130,19 +129,10 @@ def serve():
         server.server_close()
 
 
-def low_free_port():
-    """Below the range that outgoing connections take ports from."""
-    for port in random.sample(range(20000, 32000), 50):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise AssertionError("no free port")
-
-
 @pytest.fixture
 def query(prometheus_binary, serve, pages, tmp_path):
     """Ask a Prometheus that scrapes the pages."""
-    port = low_free_port()
+    (port,) = unused_ports(1)
     files = prometheus_files(
         CHECKOUT,
         [

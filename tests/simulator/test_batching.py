@@ -26,14 +26,15 @@ def play(
         while todo and arrivals[todo[0]][0] <= until:
             i = todo.pop(0)
             at, prompt, output = arrivals[i]
-            model.add(Sequence(prompt, output, at, owner=i))
+            ids = [7 * (i % 3), *range(prompt - 1)] if cfg.prefix_caching else []
+            model.add(Sequence(prompt, output, at, owner=i, ids=ids))
 
     while True:
         admit(now + late)
         step = model.step(now)
         if step is None:
-            if model.waiting:
-                now = max(now, model.waiting[0].arrived)
+            if model.policy.waiting:
+                now = max(now, model.policy.waiting[0].arrived)
                 continue
             if not todo:
                 return steps, tokens, model
@@ -42,9 +43,9 @@ def play(
         steps.append(step)
         for sequence in step.outputs:
             tokens[sequence.owner].append(step.end)
-        assert model.free_blocks >= 0
-        assert model.free_swap_blocks >= 0
-        assert len(model.running) <= cfg.max_num_seqs
+        assert model.policy.free_blocks >= 0
+        assert model.policy.free_swap_blocks >= 0
+        assert len(model.policy.running) <= cfg.max_num_seqs
         now = step.end
 
 
@@ -59,7 +60,10 @@ engines = st.builds(
     chunked_prefill=st.booleans(),
     block_tokens=st.integers(1, 16),
     kv_blocks=st.integers(160, 400),
+    policy=st.sampled_from(["vllm", "ksana"]),
     preemption=st.sampled_from(["recompute", "swap"]),
+    prefix_caching=st.booleans(),
+    split_fuse_tokens=st.sampled_from([0, 0, 3, 50]),
     swap_blocks=st.integers(0, 100),
 )
 
@@ -74,18 +78,19 @@ def test_every_request_gets_all_its_tokens_and_everything_is_freed(
         assert len(tokens[i]) == output
         assert tokens[i] == sorted(set(tokens[i]))
         assert tokens[i][0] > at
-    assert model.free_blocks == cfg.kv_blocks
-    assert model.free_swap_blocks == cfg.swap_blocks
-    assert not model.running
+    assert model.policy.free_blocks == cfg.kv_blocks
+    assert model.policy.free_swap_blocks == cfg.swap_blocks
+    assert not model.policy.running
     for before, after in itertools.pairwise(steps):
         assert after.start >= before.end
     for step in steps:
         length = step_ns(cfg, step.prefill_tokens, step.decode_sequences, step.context_tokens, step.swapped_blocks)
-        assert step.end - step.start == max(1, length)
+        assert step.end - step.start - step.plan.idle_ns == max(1, length)
         assert step.due == sorted(step.due)
-        if cfg.chunked_prefill:
-            assert step.prefill_tokens + step.decode_sequences <= cfg.max_num_batched_tokens
-    if not model.preemptions:
+        if cfg.policy == "ksana" or cfg.chunked_prefill:
+            alone = cfg.policy == "ksana" and len(step.plan.chosen) == 1
+            assert alone or step.prefill_tokens + step.decode_sequences <= cfg.max_num_batched_tokens
+    if not model.policy.preemptions and not cfg.prefix_caching:
         assert sum(step.prefill_tokens for step in steps) == sum(prompt for _, prompt, _ in load)
 
 
@@ -102,22 +107,29 @@ def test_first_come_first_served() -> None:
     assert firsts == sorted(firsts)
 
 
-@pytest.mark.parametrize("preemption", ["recompute", "swap"])
-def test_a_tight_kv_budget_preempts_the_last_admitted(preemption: str) -> None:
-    cfg = BatchingTiming(block_tokens=4, kv_blocks=20, preemption=preemption)
+def test_a_tight_kv_budget_preempts_the_last_admitted() -> None:
+    cfg = BatchingTiming(block_tokens=4, kv_blocks=20)
     model = BatchingModel(cfg)
     sequences = [Sequence(20, 40, 0) for _ in range(3)]
     for sequence in sequences:
         model.add(sequence)
-    now, sizes = 0, set()
+    now = 0
     while (step := model.step(now)) is not None:
         now = step.end
-        sizes.add((len(model.waiting) > 0, len(model.swapped) > 0))
-    assert model.preemptions > 0
+        assert not model.policy.swapped
+    assert model.policy.preemptions > 0
     assert sequences[0].preemptions == 0
     assert sequences[2].preemptions > 0
-    assert (preemption == "swap") == ((False, True) in sizes)
     assert all(sequence.generated == 40 for sequence in sequences)
+
+
+def test_planning_ahead_hides_planning() -> None:
+    plain, planned = BatchingTiming(base_ms=5), BatchingTiming(base_ms=5, plan_ms=3)
+    ahead = planned.model_copy(update={"plan_ahead": True})
+    steps = [step_ns(cfg, 0, 1, 0) for cfg in (plain, planned, ahead)]
+    assert [step - steps[0] for step in steps] == [0, 3_000_000, 0]
+    slow = ahead.model_copy(update={"plan_ms": 9})
+    assert step_ns(slow, 0, 1, 0) == 9_000_000
 
 
 def test_chunked_prefill_shares_steps_with_decodes() -> None:
@@ -161,7 +173,7 @@ def test_saturated_closed_loop_throughput_is_the_analytic_one(cfg: BatchingTimin
     batch = slots(cfg, prompt, output)
     assert batch in (cfg.max_num_seqs, 8)
     steps, tokens, model = play(cfg, [(0, prompt, output)] * (batch * 30))
-    assert model.preemptions == 0
+    assert model.policy.preemptions == 0
     # From the end of the first batch, so that nothing but the steady state counts.
     total = sum(len(times) for times in tokens.values()) / (steps[-1].end / S)
     assert total == pytest.approx(expected.output_tokens_per_s, rel=0.002)

@@ -101,6 +101,28 @@ def test_cached_tokens_take_no_prefill(timing):
         assert all(ms > 160 and cached == 0 for ms, cached in times(sim))
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(("policy", "again"), [("vllm", 384), ("ksana", 400)])
+def test_the_schedulers_own_index_tells_what_it_found(policy, again):
+    options = ("--timing", "batching", "--set", "batching.prefix_caching=true", "--set", "prefix_caching.tell=true")
+    ids = list(range(2, 402))
+    told = []
+    with running(*options, "--set", f"batching.policy={policy}") as sim:
+        for prompt in (ids, ids, [7, *ids[1:]]):
+            answer = sim.ask("POST", "/v1/completions", completion(prompt=prompt, max_tokens=2))
+            told.append(answer.events[-2]["usage"]["prompt_tokens_details"]["cached_tokens"])
+    assert told == [0, again, 0]
+
+
+@pytest.mark.integration
+def test_a_request_that_was_here_too_long_is_cut_off():
+    options = ("--timing", "batching", "--set", "batching.base_ms=20", "--set", "batching.time_limit_s=0.2")
+    with running(*options) as sim:
+        answer = sim.ask("POST", "/v1/completions", completion(max_tokens=200))
+        assert 0 < len(answer.content) < 50
+        assert len(sim.ask("POST", "/v1/completions", completion(max_tokens=2)).content) == 2
+
+
 def test_a_block_counts_with_all_before_it():
     cache = PrefixCache(block_tokens=4, blocks=100)
     assert cache.take(range(10)) == 0

@@ -9,6 +9,7 @@ from loadgen.errors import UserError
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, write_stack
 from stack import cli
 from stack.choice import Found
+from stack.gpu import Gpu
 from stack.processes.runtime import ProcessRuntime
 from stack.runtime import State
 
@@ -18,6 +19,9 @@ class Recorder:
 
     def __init__(self, name, calls):
         self.name, self.calls, self.fails = name, calls, False
+
+    def can_set_up(self):
+        return ["llamacpp", "vllm"]
 
     def setup(self, engines, *, verify=False):
         self.calls.append((self.name, "setup", list(engines)))
@@ -46,6 +50,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.delenv("BAKEOFF_RUNTIME", raising=False)
     monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
     monkeypatch.setattr(cli, "look_around", lambda: Found(no_docker=""))
+    monkeypatch.setattr(cli, "gpus_here", lambda: "no NVIDIA driver here")
     monkeypatch.setattr(cli, "open_runtime", lambda name, profile="cpu", offline=False: made[name])
     (tmp_path / ".bakeoff" / "stack").mkdir(parents=True)
     return tmp_path, made, calls
@@ -128,3 +133,23 @@ def test_a_run_that_there_is_not_is_called_a_run(place):
         error = run(command, "--runtime", "processes", "--run", "nosuch").exception
         assert str(error).startswith("There is no run 'nosuch'") and "scenario" not in str(error)
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engines", "model", "plan", "said"),
+    [
+        ("no NVIDIA driver here", ["llamacpp", "vllm"], "", "cpu smoke", ""),
+        ([Gpu(0, "GPU-0", "NVIDIA H200")], ["vllm"], "", "cpu smoke", "no model is named for the GPU's engines"),
+        ([Gpu(0, "GPU-0", "NVIDIA H200")], ["vllm"], "a/b", "gpu gpu-graphs", "vLLM without and with CUDA graphs"),
+        ([Gpu(0, "GPU-0", "NVIDIA H200")], ["vllm", "ksana"], "a/b", "gpu gpu-smoke", "races vllm and ksana"),
+    ],
+    ids=["no-gpu", "no-model", "one-engine", "two-engines"],
+)
+def test_a_demo_races_what_is_there(place, monkeypatch, gpus, engines, model, plan, said):
+    _, made, _ = place
+    monkeypatch.setattr(cli, "gpus_here", lambda: gpus)
+    monkeypatch.setenv("BAKEOFF_MODEL", model)
+    monkeypatch.setattr(made["processes"], "can_set_up", lambda: engines)
+    done = run("demo-plan")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == plan and said in done.stderr

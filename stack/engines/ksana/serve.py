@@ -1,6 +1,6 @@
-"""Start KsanaLLM in the image that holds it: the serving settings become its YAML. Runs with the image's Python.
+"""Start KsanaLLM: the serving settings become its YAML. Runs with the Python of the image, or machine, that has it.
 
-The folder three levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder), BAKEOFF_PORT (8080),
+The folder three levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder), BAKEOFF_ADDRESS, BAKEOFF_PORT (8080),
 BAKEOFF_METRICS_URL, BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD, BAKEOFF_STATE_DIR, BAKEOFF_KSANA_SERVER (where
 serving_server.py lies) and BAKEOFF_KSANA_MODEL_TYPES (model types that this build supports and we do not know of).
 """
@@ -16,7 +16,15 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from loadgen.engines.ksana import configuration, environment, model_dtype, to_yaml, translate
+from loadgen.engines.ksana import (
+    BLOCKS_VARIABLE,
+    WARM_UP_VARIABLE,
+    configuration,
+    environment,
+    model_dtype,
+    to_yaml,
+    translate,
+)
 from loadgen.engines.model_config import attention_config
 from loadgen.errors import UserError
 from stack.engines import launching
@@ -33,6 +41,8 @@ MODEL_TYPES = (
     *("internlmxcomposer2", "hunyuan", "mixtral", "deepseek_v2", "deepseek_v3", "kimi_k2", "minicpm"),
 )
 DTYPES = ("float16", "bfloat16")
+OWN_VARIABLES = ("DISABLE_WARMUP", WARM_UP_VARIABLE, BLOCKS_VARIABLE)
+"""Of KsanaLLM's own, those that change what is compared."""
 METRICS_VARIABLE = "BAKEOFF_METRICS_URL"
 METRICS_URL = "http://ksana-exporter:9103/v1/metrics"
 
@@ -55,7 +65,7 @@ def main() -> NoReturn:
     argv = [
         *(sys.executable, str(server)),
         *("--config_file", str(path)),
-        *("--host", "0.0.0.0"),  # noqa: S104 - the container's own network; compose publishes on loopback
+        *("--host", launching.read_address()),
         *("--port", str(launching.read_port(8080))),
     ]
     variables = {
@@ -73,10 +83,14 @@ def main() -> NoReturn:
         "model_config": attention_config(config),
         "packages": launching.versions(("ksana_llm", "torch", "transformers", "tokenizers")),
         "source_commit": commit_of(server.parent),
+        **launching.gpu_facts(),
     }
-    notes = (
+    notes: tuple[str, ...] = (
         "KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0, preempt_mode: 1), as vLLM has "
         "none: what it preempts is computed again. Nor is there a limit on its queue.",
+    )
+    notes += tuple(
+        f"KsanaLLM's environment has {name}={os.environ[name]}." for name in OWN_VARIABLES if name in os.environ
     )
     launch = launching.Launch(argv, variables, settings, facts, notes)
     launch.record(launching.record_place())
@@ -96,13 +110,13 @@ def find_server() -> Path:
         server = Path(named)
         server = server / SERVER if server.is_dir() else server
         if not server.is_file():
-            raise UserError(f"{SERVER_VARIABLE}={named}: there is no {SERVER} in this image.")
+            raise UserError(f"{SERVER_VARIABLE}={named}: there is no {SERVER}.")
     else:
         folders = places()
         found = [folder / SERVER for folder in folders if (folder / SERVER).is_file()]
         if not found:
             raise UserError(
-                f"This image holds no KsanaLLM: no {SERVER} in {', '.join(map(str, folders))}. Build one by upstream's "
+                f"There is no KsanaLLM here: no {SERVER} in {', '.join(map(str, folders))}. Build one by upstream's "
                 f"README and name it with KSANA_IMAGE; if it lies elsewhere, say where with {SERVER_VARIABLE}."
             )
         server = found[0]

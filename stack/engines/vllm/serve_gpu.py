@@ -1,7 +1,8 @@
-"""Start vLLM in its own image: the serving settings become its command line. Runs with the image's Python.
+"""Start vLLM on a GPU: the serving settings become its command line. Runs with the Python that has vLLM.
 
-The folder three levels up has to hold `loadgen/`. Reads BAKEOFF_MODEL (a folder or a hub name), BAKEOFF_SERVED_NAME,
-BAKEOFF_PORT (8000), BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token is read from a file.
+That is its image's, or the one of an environment. The folder three levels up has to hold `loadgen/`. Reads
+BAKEOFF_MODEL (a folder or a hub name), BAKEOFF_SERVED_NAME, BAKEOFF_ADDRESS, BAKEOFF_PORT (8000),
+BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token is read from a file.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 def main() -> NoReturn:
     """Check what has to be there, and become vLLM's API server."""
     if importlib.util.find_spec("vllm") is None:
-        raise UserError(f"This image holds no vLLM for {sys.executable}: set VLLM_IMAGE to one that does.")
+        raise UserError(
+            f"There is no vLLM for {sys.executable}: name an image that has it with VLLM_IMAGE, or without containers "
+            "a Python with BAKEOFF_VLLM_PYTHON."
+        )
     model = launching.need_model()
     # A hub's model is fetched by vLLM itself.
     config = launching.read_model(Path(model)) if is_folder_name(model) else {}
     settings = translate(launching.read_serving())
     served_name = os.environ.get("BAKEOFF_SERVED_NAME")
-    # The container's own network; compose publishes on loopback.
-    argv = api_server(model, served_name, "0.0.0.0", launching.read_port(8000), settings)  # noqa: S104
+    argv = api_server(model, served_name, launching.read_address(), launching.read_port(8000), settings)
     # vLLM is started as a module, which puts the working folder on its import path.
     cwd = launching.state_dir()
     facts = {
@@ -42,6 +45,7 @@ def main() -> NoReturn:
         "model_path": model,
         "model_config": attention_config(config),
         "packages": launching.versions(("vllm", "torch", "transformers", "tokenizers")),
+        **launching.gpu_facts(),
     }
     launch = launching.Launch(argv, ENVIRONMENT, settings, facts, secrets=hub_token())
     launch.record(launching.record_place())

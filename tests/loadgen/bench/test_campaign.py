@@ -20,6 +20,7 @@ from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
+from loadgen.hosts.variants import Setting, VariantHost
 from loadgen.runs import manifest as manifest_module
 from loadgen.runs.manifest import BlockFacts, EngineFacts, Manifest, ParityFact
 from loadgen.scenario.model import Scenario
@@ -196,6 +197,26 @@ def test_engines_that_are_kept_up_take_turns_cell_by_cell(tmp_path, monkeypatch)
     first = [("a", 1, "1"), ("b", 1, "1"), ("a", 2, "1"), ("b", 2, "1")]
     assert order == [*first, ("b", 1, "2"), ("a", 1, "2"), ("b", 2, "2"), ("a", 2, "2")]
     assert race.host.calls == [("start beside", "a"), ("start beside", "b"), ("stop", "a"), ("stop", "b")]
+
+
+def test_settings_of_one_engine_take_turns_under_their_own_names(tmp_path, monkeypatch):
+    race = Race(tmp_path, monkeypatch, repeats=2)
+    declared: list[str] = []
+    settings = {name: Setting("vllm", f'{{"seed": {seed}}}') for seed, name in enumerate("ab")}
+    seats = [Seat(name=name, base_url="http://vllm:8000", variant_of="vllm") for name in "ab"]
+    host = VariantHost(race.host, settings, declared.append)
+    campaign = Campaign(
+        race.scenario, seats, host, race.locust, race.folder, race.manifest, Listener(), race.clock.sleep
+    )
+    assert campaign.run()
+    assert [(request.engine, request.stack_name, request.block[0]) for request in race.locust.requests] == [
+        (name, "vllm", name) for name in "abba"
+    ]
+    assert race.host.calls == [(what, "vllm") for _ in "abba" for what in ("start", "stop")]
+    assert declared == [f'{{"seed": {seed}}}\n' for seed in (0, 1, 1, 0)]
+    kept = race.folder.load().manifest
+    assert [(facts.name, facts.seat) for facts in kept.engines] == [("a", "vllm"), ("b", "vllm")]
+    assert [(facts.engine, facts.start) for facts in kept.blocks] == [("a", 1), ("b", 1), ("b", 2), ("a", 2)]
 
 
 def starts(race: Race) -> list[tuple[str, int, int | None]]:

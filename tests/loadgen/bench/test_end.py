@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.client.verdict import ClientVerdict
 from loadgen.endpoints.seats import Seat
 from loadgen.runs.folder import RunFolder
+from loadgen.runs.resume import OWN_COMMAND
 from tests.loadgen.report.synthetic_run import SyntheticRun
 
 LIMITED = ClientVerdict(True, ("TTFT may be off by up to 8.1 ms",), 8.1, 1.0, 0.0, requests=5)
@@ -83,3 +85,9 @@ def test_the_command_that_goes_on_is_whole(tmp_path):
         f"bakeoff bench --resume '{folder.path}' --engine a=http://a,model=m,api=chat "
         "--engine b=http://b,model=m,api=chat --workers 2"
     )
+    seats = [Seat(name="a", base_url="http://a", metrics="http://x:9103/metrics")]
+    command = resume_command(RunFolder(Path("r")), seats, 1, "http://x:9102/metrics")
+    assert command == (
+        "bakeoff bench --resume r --engine a=http://a,metrics=http://x:9103/metrics --gpu-metrics http://x:9102/metrics"
+    )
+    assert OWN_COMMAND.fullmatch(command)

@@ -196,7 +196,7 @@ def test_one_engine_under_two_names(stack):
 def asking(serving):
     """A scenario with a serving block, as far as it matters here."""
     block = None if serving is None else Serving.model_validate(serving)
-    return types.SimpleNamespace(name="tiny", serving=block)
+    return types.SimpleNamespace(name="tiny", serving=block, variants={})
 
 
 def test_containers_that_serve_with_other_settings_are_stopped(tmp_path, engine, locust):
@@ -204,8 +204,70 @@ def test_containers_that_serve_with_other_settings_are_stopped(tmp_path, engine,
     engine["llamacpp"].run()
     running = stack.host.running()
     assert running == ["llamacpp"]
-    settle_serving(asking(None), stack)
+    settle_serving(asking(None), stack, [])
     assert stack.host.running() == running
-    settle_serving(asking({"dtype": "bfloat16", "seed": None}), stack)
+    assert settle_serving(asking({"dtype": "bfloat16", "seed": None}), stack, []) is stack.host
     assert stack.host.running() == []
     assert json.loads(serving_file(tmp_path).read_text()) == {"dtype": "bfloat16"}
+
+
+def of_variants(*engines, **more) -> Scenario:
+    return Scenario.model_validate({**scenario().model_dump(), "engines": list(engines), **more})
+
+
+LONG = {"name": "long", "engine": "vllm", "serving": {"max_batch_size": 9}}
+SHORT = {"name": "short", "engine": "vllm-cpu"}
+
+
+def test_settings_of_one_engine_are_seats_of_their_own(stack):
+    asked = of_variants("llamacpp", LONG, SHORT, serving={"seed": 3})
+    seats, notes = choose_seats(asked, stack)
+    assert [(seat.name, seat.variant_of, seat.stack_name) for seat in seats] == [
+        ("llamacpp", None, "llamacpp"),
+        ("long", "vllm-cpu", "vllm-cpu"),
+        ("short", "vllm-cpu", "vllm-cpu"),
+    ]
+    assert {seat.base_url for seat in seats[1:]} == {"http://vllm-cpu:8000"}
+    assert notes == [
+        "The scenario's vllm is vllm-cpu in this stack (containers, profile cpu).",
+        "llamacpp is llamacpp with max_batch_size: its own default.",
+        "long is vllm-cpu with max_batch_size: 9.",
+        "short is vllm-cpu with max_batch_size: its own default.",
+    ]
+
+
+def test_equal_settings_of_one_engine_are_told_as_such(stack):
+    _, notes = choose_seats(of_variants({"name": "a", "engine": "vllm-cpu"}, SHORT), stack)
+    assert notes == ["a is vllm-cpu, set up as the others.", "short is vllm-cpu, set up as the others."]
+
+
+@pytest.mark.parametrize(
+    ("engines", "more", "words"),
+    [
+        ([LONG, SHORT], {"between_blocks": "keep"}, "long and short are settings of one engine, vllm-cpu.*leave out"),
+        (["vllm-cpu", LONG], {"between_blocks": "keep"}, "vllm-cpu and long are settings of one engine"),
+        ([{"name": "llamacpp", "engine": "vllm"}], {}, "llamacpp is another engine of this stack.*another name"),
+        (["vllm", {"name": "vllm-cpu", "engine": "vllm"}], {}, "one engine twice"),
+        ([{"name": "x", "engine": "ksana"}], {}, "races ksana, and this stack .* has llamacpp, vllm-cpu"),
+    ],
+)
+def test_variants_that_cannot_be_raced(stack, engines, more, words):
+    with pytest.raises(UserError, match=words):
+        choose_seats(of_variants(*engines, **more), stack)
+
+
+def test_settings_of_different_engines_may_stay_up_together(stack):
+    seats, _ = choose_seats(of_variants("llamacpp", LONG, between_blocks="keep"), stack)
+    assert [seat.name for seat in seats] == ["llamacpp", "long"]
+
+
+def test_a_variant_is_started_with_its_own_block(tmp_path, engine, locust):
+    stack = open_stack(write(tmp_path, containers(locust.url)))
+    engine["vllm-cpu"].run()
+    asked = of_variants(LONG, SHORT, serving={"seed": 3})
+    seats, _ = choose_seats(asked, stack)
+    host = settle_serving(asked, stack, seats)
+    assert host.running() == [] and stack.host.running() == ["vllm-cpu"], "with settings that nobody knows"
+    assert not serving_file(tmp_path).exists()
+    host.stop("long")
+    assert stack.host.running() == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from loadgen.boards.model import Query
 from loadgen.boards.page import build_page
+from loadgen.machine import unused_ports
 from loadgen.monitoring.prometheus import Prometheus
 from tests.loadgen.boards.boards import board, panel
 from tests.loadgen.boards.test_page import Reader, figures
@@ -55,9 +55,7 @@ class Server:
     """A Prometheus of its own that can be killed and started again on its data."""
 
     def __init__(self, binary, folder, target_port) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        (self.port,) = unused_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         (folder / "prometheus.yml").write_text(
             "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.truth.capacity import Queue, first_tokens
+from benchmarks.truth.capacity import QUEUES, Queue, decided, first_tokens
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
@@ -293,3 +293,10 @@ def test_the_users_that_an_engine_can_take_are_found_exactly():
 
     result = run(search(start=4.0, whole=True), lambda load, _: seen(100 * (tpot(load) <= 31), 100))
     assert result.load == 10
+
+
+@pytest.mark.parametrize(("queue", "most"), [(QUEUES[0], 0.1), (QUEUES[2], 0.16)], ids=["D4", "D8"])
+def test_a_load_is_decided_to_hold_beyond_its_capacity_as_rarely_as_the_docs_tell(queue, most):
+    rng, truth, times = np.random.default_rng(3), queue.capacity(), 100
+    at, beyond = ([decided(queue, rng, factor * truth, 600) for _ in range(times)] for factor in (1.0, 1.1))
+    assert at.count("holds") <= most * times and beyond.count("holds") <= 0.03 * times

@@ -13,8 +13,9 @@ import psutil
 import pytest
 import requests
 
-from loadgen.distributed.locust_process import LOCUSTFILE, PARENT_VARIABLE, OwnLocust, _free_ports
+from loadgen.distributed.locust_process import LOCUSTFILE, PARENT_VARIABLE, OwnLocust
 from loadgen.endpoints.seats import Seat
+from loadgen.machine import unused_ports
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import TOP, alive, environment, wait_for
 from tests.loadgen.distributed.test_web_ui import FORM, Ui
@@ -27,7 +28,7 @@ LOCUST = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)]
 @contextlib.contextmanager
 def lone_master(tmp_path, **variables):
     """A master without workers; yields its process and URL."""
-    web, bind = _free_ports(2)
+    web, bind = unused_ports(2)
     command = [*LOCUST, "--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(bind)]
     command += ["--web-host", "127.0.0.1", "--web-port", str(web)]
     env = {**environment(), "BAKEOFF_RUNS_DIR": str(tmp_path / "runs"), **variables}

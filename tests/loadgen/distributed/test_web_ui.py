@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -16,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
+from loadgen.errors import UserError
+from loadgen.hosts.lock import engines_held
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
@@ -46,8 +49,8 @@ REQUEST = {
 class Ui:
     """The web UI of a Locust of our own."""
 
-    def __init__(self, url: str, runs_dir: Path, log: Path) -> None:
-        self.url, self.runs_dir, self.log = url, runs_dir, log
+    def __init__(self, url: str, runs_dir: Path, log: Path, engine_url: str = "") -> None:
+        self.url, self.runs_dir, self.log, self.engine_url = url, runs_dir, log, engine_url
 
     def get(self, path: str, **headers: str) -> requests.Response:
         return requests.get(self.url + path, headers=headers, timeout=60)
@@ -93,7 +96,7 @@ def ui(tmp_path_factory):
             ]
             down.kill()
             with OwnLocust(seats, runs, log) as client:
-                yield Ui(client.url, runs, log)
+                yield Ui(client.url, runs, log, a.url)
 
 
 @pytest.fixture(autouse=True)
@@ -299,6 +302,30 @@ def test_two_starts_at_once_make_one_test(ui):
     assert sorted(reply["success"] for reply in replies) == [False, False, False, True], replies
     assert ui.wait_until_stopped()["complete"]
     assert len(set(ui.runs_dir.glob("*")) - before) == 1
+
+
+def test_a_race_and_a_test_by_hand_keep_off_one_another(ui):
+    with engines_held([ui.engine_url], "A race (smoke)"):
+        refused = ui.swarm()
+    assert refused["success"] is False
+    assert "is in use: A race (smoke) runs since" in refused["message"]
+    ui.start(requests="400")
+    with (
+        pytest.raises(UserError, match=r"A test in the web UI \(a\) runs since .* Stop in the web UI"),
+        engines_held([ui.engine_url], "A race (smoke)"),
+    ):
+        pass
+    wait_for(lambda: ui.status()["state"] == "running", what="the end of spawning")  # Locust loses a worker else
+    ui.post("/stop")
+    ui.wait_until_stopped()
+    wait_for(lambda: free(ui.engine_url), what="the end of the test's hold")
+
+
+def free(url: str) -> bool:
+    """Whether nobody holds the engine."""
+    with contextlib.suppress(UserError), engines_held([url], "A race (smoke)"):
+        return True
+    return False
 
 
 def test_hopeless_test_stops_by_itself(ui):

@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -333,3 +336,24 @@ def test_run_against_an_endpoint_of_its_own_sort(kind, options):
         code, said = bakeoff("run", "--base-url", server.url, *options, *CELL)
     assert code in DONE, said
     assert f"{server.url} " in said.splitlines()[0], "what was found is told in a line"
+
+
+def test_a_server_that_stalls_is_told_as_waited_for(monkeypatch):
+    monkeypatch.setattr("loadgen.endpoints.seats.SLOW_S", 0.05)
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        asked = threading.Thread(target=lambda: silent.accept()[0].close() if told_soon(told) else None)
+        asked.start()
+        with pytest.raises(UserError):
+            seat_of("slow", url, {"model": "m"}, "slow").inspect(told.append)
+        asked.join()
+    assert told == [f"waiting for {url} to answer (120 s at most for an answer)"]
+
+
+def told_soon(told: list[str]) -> bool:
+    """Whether something is told within two seconds."""
+    end = time.monotonic() + 2
+    while not told and time.monotonic() < end:
+        time.sleep(0.01)
+    return bool(told)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from loadgen.endpoints.answers import Refused
 from loadgen.endpoints.asker import Asker
 from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.settle import settle
+from loadgen.engines.needs import Needs
+from loadgen.errors import UserError
 from tests.fault_server import FaultServer
+from tests.loadgen.endpoints.odd_server import Handler, served
 
 
 def asker(server, fault="normal", api="chat"):
@@ -103,3 +109,98 @@ def test_nobody_there():
     endpoint = Endpoint(name="a", kind="openai", base_url="http://127.0.0.1:9", model="m", api="chat")
     with pytest.raises(Refused):
         Asker(endpoint).ask("one", {})
+
+
+def keyed(url):
+    return Asker(Endpoint(name="a", kind="openai", base_url=url, model="m", api="chat", api_key="s3cret-key"))
+
+
+class Elsewhere(Handler):
+    """Sends a cookie with an answer, or all that is asked for to another server."""
+
+    other = ""
+
+    def end_headers(self):
+        if self.other:
+            self.send_header("Location", self.other + self.path)
+        self.send_header("Set-Cookie", "who=you; Path=/")
+        super().end_headers()
+
+
+def test_a_key_follows_no_redirect():
+    with served(Handler) as other, served(Elsewhere, other=other.url, refuse=lambda *_: (307, "")) as server:
+        asker = keyed(server.url)
+        for ask in (asker.ask, asker.stream):
+            with pytest.raises(
+                Refused, match=rf"^HTTP 307: redirected to {other.url}/v1/chat/completions, which"
+            ) as told:
+                ask("one", {"max_tokens": 2})
+            assert not told.value.by_status
+        assert len(server.seen) == 2 and not other.seen
+        asker.close()
+
+
+def test_nothing_of_the_environment_is_sent_and_no_cookie_is_kept(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Mine: secret-of-mine\nauthorization: of-mine")
+    with served(Elsewhere) as server:
+        asker = keyed(server.url)
+        asker.ask("one", {"max_tokens": 2})
+        asker.stream("one", {"max_tokens": 2})
+        asker.close()
+    for _, headers, _ in server.seen:
+        assert not [value for value in headers.values() if "mine" in value]
+        assert not {"openai-organization", "openai-project", "cookie"} & {name.lower() for name in headers}
+        assert {name.lower(): value for name, value in headers.items()}["authorization"] == "Bearer s3cret-key"
+
+
+def echo(where, headers, body):
+    return 400, json.dumps({"error": {"message": f"You sent {headers['Authorization']} and {headers['X-Tenant']}."}})
+
+
+def test_no_text_repeats_a_key_that_an_engine_echoes(monkeypatch):
+    monkeypatch.setenv("TENANT", 'ten"ant')
+    needs = Needs(headers=("X-Tenant=env:TENANT",))
+    with served(Handler, refuse=echo) as server:
+        endpoint = Endpoint("a", "openai", server.url, "m", "chat", api_key="s3cret-key", needs=needs)
+        asker = Asker(endpoint)
+        for ask in (asker.ask, asker.stream):
+            with pytest.raises(Refused, match=r"You sent … and …\.") as refused:
+                ask("one", {"max_tokens": 2})
+            assert "s3cret" not in str(refused.value)
+        asker.close()
+        with pytest.raises(UserError, match=r"You sent … and …\."):
+            endpoint.client().call("GET", "/v1/models")
+        assert "You sent … and …." in endpoint.client().post(endpoint.route(), endpoint.prompt("one"))[1]
+        with pytest.raises(UserError, match=r"You sent … and …\."):
+            settle(endpoint)
+
+
+class Odd(Handler):
+    """Answers all that is asked with one body, in the coding that is given."""
+
+    coding, text = "identity", ""
+
+    def do_GET(self):
+        self._whole(200, self.text)
+
+    def end_headers(self):
+        self.send_header("Content-Encoding", self.coding)
+        super().end_headers()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"coding": "gzip"}, r"compressed \(gzip\)"),
+        ({"text": "[" * 200_000}, "nested too deeply"),
+        ({"text": " " * 70_000}, "has no end"),
+    ],
+    ids=["coded", "deep", "large"],
+)
+def test_what_an_engine_tells_of_itself_is_bounded(given, why, monkeypatch):
+    monkeypatch.setattr("loadgen.endpoints.endpoint.MAX_WHOLE_ANSWER", 60_000 if why == "has no end" else 1 << 20)
+    with served(Odd, **given) as server, pytest.raises(UserError, match=why):
+        Endpoint("a", "openai", server.url, "m", "chat").client().call("GET", "/v1/models")

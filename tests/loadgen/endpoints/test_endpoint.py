@@ -109,6 +109,13 @@ def test_an_endpoint_is_asked_what_it_serves():
     assert all(headers["Authorization"] == "Bearer s3cret" for _, headers in web.seen)
 
 
+def test_what_utf_8_cannot_hold_in_an_endpoints_words_is_replaced():
+    entry = {"id": "\ud800x", "owned_by": "vllm"}
+    with serve({MODELS: listing(entry), "/version": (200, {"version": "1\udfff"})}) as web:
+        found = inspect_endpoint(web.url)
+    assert (found.model, found.version) == ("\ufffdx", "1\ufffd")
+
+
 def test_ksana_lists_its_models_elsewhere_and_takes_any_name():
     with serve({"/models": listing("/weights/Qwen")}) as web:
         found = inspect_endpoint(web.url, kind="ksana")

@@ -162,3 +162,12 @@ def test_a_client_limited_block_is_marked(tmp_path):
     told = export_run(run, "vllm", tmp_path / "out")
     assert "Limited by the load generator" in told.notes[0]
     assert json.loads(told.files[0].read_text())["bakeoff_client_limited"] == "yes"
+
+
+def test_peaks_take_no_memory_for_years_between_two_requests():
+    block = golden_block()
+    late = dataclasses.replace(block.records[-1], wall_offset_ns=block.records[-1].wall_offset_ns + 7 * 10**18)
+    apart = BlockData(block.facts, [*block.records[:-1], late], block.cut)
+    made = vllm_result(manifest(), apart, detailed=False, client_limited=False)
+    assert made["max_concurrent_requests"] == GOLDEN["max_concurrent_requests"] - 1
+    assert made["max_output_tokens_per_s"] > 0

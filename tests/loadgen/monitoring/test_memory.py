@@ -89,6 +89,25 @@ def test_a_missing_engine_is_named_and_asked_for_again(
     assert len(engine_memory(folder.path, run.manifest, prometheus.url).series) == 2
 
 
+def test_memory_of_one_engine_with_several_settings_is_told_apart_by_their_blocks(
+    prometheus: FakePrometheus, tmp_path: Path
+) -> None:
+    run = SyntheticRun(engines=["graphs", "eager"], prompts=(64,), concurrencies=(1,), requests=4, repeats=2).add_all()
+    for facts in run.manifest.engines:
+        facts.launch["seat"] = "vllm"
+    start, end = run.manifest.span()
+    values = [[start + second, "7"] for second in range(int(end - start) + 1)]
+    body = {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": values}]}}
+    prometheus.answer = lambda _: (200, json.dumps(body).encode())
+    memory = engine_memory(tmp_path, run.manifest, prometheus.url)
+    assert all('engine="vllm"' in query["query"] for query in prometheus.asked)
+    found = {series.engine: {at for at, _ in series.samples} for series in memory.series}
+    assert set(found) == {"graphs", "eager"} and not found["graphs"] & found["eager"]
+    for block in run.manifest.blocks:
+        assert block.ended_at is not None
+        assert any(block.started_at <= at <= block.ended_at for at in found[block.engine])
+
+
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [

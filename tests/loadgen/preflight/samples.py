@@ -18,7 +18,9 @@ def answer(text: str, logprob: float | None = None) -> Answer:
 
 
 def stream(tokens: int, **fields: Any) -> StreamAnswer:
-    made = StreamAnswer(" x" * tokens, tokens, tokens, "event of its own", None)
+    made = StreamAnswer(
+        " x" * tokens, tokens, tokens, "event of its own", None, tuple(float(10 * i) for i in range(tokens))
+    )
     return dataclasses.replace(made, **fields)
 
 

@@ -223,6 +223,31 @@ def test_prefix_caching_is_held_to_each_other_and_to_the_scenario(a, b, declared
     assert found["prefix-caching"].verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "verdict", "words"),
+    [
+        (ON, OFF, "noted", ""),
+        (OFF, ON, "blocking", "it is off at a"),
+        (ON, ON, "blocking", "it is on at b"),
+        (None, OFF, "unknown", "could not tell"),
+    ],
+)
+def test_prefix_caching_that_is_set_apart_is_held_to_each_engines_own_setting(a, b, verdict, words):
+    samples = [dataclasses.replace(SAMPLE, prefix=a), other(prefix=b)]
+    needs = Needs(prefix_caching=True, own={"b": {"prefix_caching": False}})
+    found = {fact.name: fact for fact in compare(samples, needs)}["prefix-caching"]
+    assert found.verdict == verdict and "on purpose" in found.detail
+    assert words in found.advice
+
+
+@pytest.mark.parametrize(("tokens", "verdict"), [(8192, "noted"), (4096, "noted")])
+def test_a_cache_whose_size_is_set_apart_is_told(tokens, verdict):
+    samples = [dataclasses.replace(SAMPLE, kv_cache_tokens=4096), other(kv_cache_tokens=tokens)]
+    needs = Needs(kv_cache_tokens=4096, own={"b": {"kv_cache_tokens": 8192}})
+    found = {fact.name: fact for fact in compare(samples, needs)}["kv-cache"]
+    assert found.verdict == verdict and "on purpose" in found.detail
+
+
 def test_a_third_engine_is_compared_with_the_first():
     third = dataclasses.replace(SAMPLE, engine="c", prompt_tokens=counts(lambda n: n))
     found = differing(other(), third)

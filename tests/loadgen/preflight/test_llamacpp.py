@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,6 +15,7 @@ import pytest
 
 from loadgen.endpoints.endpoint import inspect_endpoint
 from loadgen.endpoints.tokens import count_tokens, make_recipe
+from loadgen.machine import unused_ports
 from loadgen.preflight import prefix_cache, sampling
 from loadgen.preflight.compare import compare
 from loadgen.preflight.finding import Needs
@@ -37,9 +37,7 @@ pytestmark = [
 @contextlib.contextmanager
 def llama(folder: Path, **serving: bool) -> Iterator[str]:
     """A server on a free port; yields its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = unused_ports(1)
     folder.mkdir()
     argv = [str(PATHS.engine_python("llamacpp")), "-m", "stack.engines.llamacpp.serve", "--model", str(PATHS.gguf)]
     argv += ["--served-name", "gemma", "--port", str(port)]

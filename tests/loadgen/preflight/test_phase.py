@@ -77,7 +77,7 @@ def test_what_is_raced_first_is_asked_last_and_left_running(monkeypatch):
     assert next(list(fact.values) for fact in stage.kept) == ["a", "b"], "told in the order of the seats"
     assert all(fact.equal for fact in stage.kept)
     assert len(stage.nonces) == 1, "all engines get the same prompts"
-    assert stage.messages == ["Preflight: 20 checks equal"]
+    assert stage.messages == ["Preflight: 21 checks equal"]
 
 
 def test_each_step_is_told_with_the_longest_that_it_may_take(monkeypatch):
@@ -172,3 +172,6 @@ def test_needs_are_the_scenarios():
     assert needs_of(Scenario.model_validate(fields)) == Needs(10, None), "longer cells are left out of the race"
     with_cache = Scenario.model_validate({**fields, "serving": {"prefix_caching": False}})
     assert needs_of(with_cache) == Needs(10, False)
+    variant = {"name": "b", "engine": "vllm", "serving": {"prefix_caching": True}}
+    apart = Scenario.model_validate({**fields, "serving": {"prefix_caching": False}, "engines": ["vllm", variant]})
+    assert needs_of(apart) == Needs(10, False, own={"b": {"prefix_caching": True}})

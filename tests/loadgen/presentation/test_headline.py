@@ -30,7 +30,7 @@ def test_a_winner_is_named_with_metric_share_interval_and_cells():
     assert found.sentence == "vllm is faster: TPOT mean by 10.0% [95% interval 9.9% to 10.2%] over 1 cell."
     assert found.facts[0] == "TTFT p50: no difference (0.0% ±0.1)."
     assert found.facts[1] == "output throughput: vllm by 10.0% [10.0%, 10.0%]."
-    assert found.facts[2] == "It is true of these two processes: no engine was started afresh."
+    assert found.facts[2] == "This holds for these two processes only: no engine was restarted."
     assert (found.verdict, found.winner) == ("a", "vllm")
 
 

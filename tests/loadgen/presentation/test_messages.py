@@ -17,7 +17,7 @@ from loadgen.bench.race import ALL_UP, NOT_APPLIED
 from loadgen.client import floor
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.gate.why import why_nothing
-from loadgen.message import Message, as_data, of_data, say
+from loadgen.message import Message, as_data, joined, of_data, say
 from loadgen.preflight.compare import compare, summary_line
 from loadgen.preflight.finding import Needs
 from loadgen.preflight.questions import LENGTHS
@@ -189,5 +189,7 @@ def test_what_is_no_message_is_refused(data: object) -> None:
 
 def test_a_message_that_was_edited_by_hand_is_shown_as_far_as_it_can_be() -> None:
     assert of_data({"code": "{a} of {b}", "values": {"a": 3}}) == "3 of {b}"
+    many = joined("{a}, {b}", ["engine on a machine"] * 64)
+    assert of_data(json.loads(json.dumps(as_data(many)))) == many
     assert of_data({"code": "{a.__class__} {b!r:>999999999}", "values": "?"}) == "{a.__class__} {b!r:>999999999}"
     assert of_data({"code": "{count} block", "many": "{count} blocks", "values": {"count": "?"}}) == "? block"

@@ -115,3 +115,5 @@ def test_exports_tell_of_batches(run: RunFolder) -> None:
     other = llm_d_report(data.manifest, block, client_limited=False)
     assert other["scenario"]["load"]["standardized"]["concurrency"] == BATCH
     assert other["results"]["observability"]["bakeoff_batches"]["latency_ms"]["count"] == 8
+    rate = other["results"]["request_performance"]["aggregate"]["throughput"]["request_rate"]["mean"]
+    assert rate * float(other["run"]["time"]["duration"][2:-1]) == pytest.approx(8 * BATCH)

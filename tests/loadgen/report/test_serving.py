@@ -11,6 +11,7 @@ import pytest
 from loadgen.engines import ksana, vllm
 from loadgen.engines.serving import SETTINGS, block_facts
 from loadgen.report import ReportPaths, write_report
+from loadgen.runs.manifest import ParityFact
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import SyntheticRun
 
@@ -70,3 +71,37 @@ def test_without_a_block_there_is_no_table(tmp_path):
         paths = report(tmp_path / str(number), asked, {})  # type: ignore[arg-type]
         assert "Serving settings" not in paths.html.read_text()
         assert "Serving settings" not in paths.markdown.read_text()
+
+
+def test_what_the_scenario_sets_apart_is_the_question_and_no_unfairness(tmp_path):
+    run = SyntheticRun(engines=["cached", "eager"], concurrencies=(1,), prompts=(512,), requests=5)
+    run.manifest.scenario |= {
+        "serving": {"cuda_graphs": True, "prefix_caching": True, "seed": 3},
+        "variants": {
+            "cached": {"engine": "vllm", "serving": {}},
+            "eager": {"engine": "vllm", "serving": {"cuda_graphs": False, "prefix_caching": False}},
+        },
+    }
+    run.manifest.parity = [
+        ParityFact(
+            check=name, name=name, equal=False, detail="d", values={"cached": "a", "eager": "b"}, verdict="noted"
+        )
+        for name in ("prefix-caching", "usage")
+    ]
+    for facts in run.manifest.engines:
+        asked = {"cuda_graphs": facts.name == "cached", "prefix_caching": facts.name == "cached", "seed": 3}
+        facts.launch |= {"seat": "vllm", "serving": block_facts(vllm.translate(asked))}
+    paths = write_report(run.add_all().write(tmp_path), prometheus_url=None)
+    document = json.loads(paths.summary.read_text())
+    rows = {row["setting"]: row for row in document["serving"]}
+    assert list(rows)[:3] == ["prefix_caching", "cuda_graphs", "seed"]
+    assert [row["question"] for row in rows.values()] == [True, True] + [False] * (len(rows) - 2)
+    graphs = rows["cuda_graphs"]
+    assert (graphs["asked"], graphs["same"]) == ("cached: true, eager: false", None)
+    assert "cudagraph_mode" in graphs["values"]["eager"]["told"]
+    assert rows["seed"]["same"] is True
+    fairness = {row["check"]: row for row in document["fairness"]}
+    assert fairness["prefix-caching"]["equal"] is None and "on purpose" in fairness["prefix-caching"]["detail"]
+    assert fairness["usage"]["equal"] is False
+    for text in (paths.html.read_text(), paths.markdown.read_text()):
+        assert "A/B" in text and "serving setting cuda" not in text

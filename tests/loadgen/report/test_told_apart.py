@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 
 from loadgen.client.verdict import ClientVerdict
-from loadgen.report import write_report
+from loadgen.presentation.language import CHINESE
+from loadgen.report import report_data, write_report
+from loadgen.report.headline import notices
 from loadgen.runs.manifest import ParityFact
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import SyntheticRun
@@ -95,3 +97,11 @@ def test_one_repeat_that_is_left_is_told_with_what_took_the_others(tmp_path: Pat
     text = check(paths.html.read_text(encoding="utf-8")).text
     assert "4 blocks, 3 in the figures; 5 attempts" in text or "4 blocks, 4 in the figures; 5 attempts" in text
     assert "it was interrupted" not in text and "repeats: 4" not in text
+
+
+def test_who_interrupted_a_block_is_told_in_chinese_of_older_runs_too(tmp_path: Path) -> None:
+    run = SyntheticRun(requests=4)
+    run.add_block("llamacpp", run.cells[0], status="interrupted", reason="interrupted by the user", stop_after=0)
+    run.end("interrupted")
+    told = [CHINESE.shown(notice.text) for notice in notices(report_data(run.write(tmp_path), prometheus_url=None))]
+    assert any("被用户中断" in text for text in told) and not any("by the user" in text for text in told)

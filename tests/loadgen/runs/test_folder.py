@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from loadgen.errors import UserError
 from loadgen.record import FIELD_NAMES, ErrorKind
+from loadgen.runs import parquet
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, Manifest, save_manifest
-from loadgen.runs.parquet import write_parquet
+from loadgen.runs.parquet import read_parquet, write_parquet
 from loadgen.runs.record_file import RecordFile, read_records
 from tests.loadgen.records import any_record, record
 
@@ -132,6 +133,36 @@ def test_text_that_utf8_cannot_hold_does_not_stop_the_closing(tmp_path):
     write(folder.records_path, [record(block="b", text="half \ud83d")])
     assert folder.load().blocks[0].records[0].text == "half \ud83d"
     assert pl.read_parquet(write_parquet(folder))["text"].to_list() == ["half ?"]
+
+
+def test_a_parquet_file_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+    folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
+    write(folder.records_path, [record(block="b", text="x" * 100_000)] * 50)
+    path = write_parquet(folder)
+    assert path.stat().st_size < 40_000
+    assert len(read_parquet(path)) == 50
+    monkeypatch.setattr(parquet, "MAX_UNPACKED", 1 << 20)
+    with pytest.raises(UserError, match=r"not a readable file of records: its rows would take 4 MiB\. It goes with"):
+        read_parquet(path)
+
+
+def test_what_a_parquet_file_breaks_in_the_library_is_a_sentence(tmp_path, monkeypatch):
+    folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
+    path = write_parquet(folder)
+
+    def panic(*_, **__):
+        raise pl.exceptions.PanicException("out of luck\nat 5")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(UserError, match=r"not a readable file of records: out of luck\. It goes with"):
+        read_parquet(path)
+
+
+@pytest.mark.parametrize("frame", [{"x": [1]}, {"text": [["a"]]}, {"text": [{"a": 1}]}, {"event_offsets_ns": [[[1]]]}])
+def test_a_parquet_file_of_something_else_is_refused(tmp_path, frame):
+    pl.DataFrame(frame).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="not a readable file of records: it"):
+        read_parquet(tmp_path / "a.parquet")
 
 
 def test_a_run_without_records_closes(tmp_path):

@@ -37,6 +37,14 @@ def test_round_trip(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
 
 
+def test_what_utf_8_cannot_hold_is_replaced(tmp_path):
+    path = tmp_path / "manifest.json"
+    engine = a_manifest().engines[0].model_copy(update={"launch": {"k": ["é\udfff"]}})
+    save_manifest(a_manifest(engines=[engine], messages=["é ☃ \ud800"]), path)
+    found = load_manifest(path)
+    assert (found.messages, found.engines[0].launch) == (["é ☃ ?"], {"k": ["é?"]})
+
+
 def test_blocks_are_found_by_record_id():
     assert a_manifest().block("a.c.r1.a2").attempt == 2
     assert a_manifest().block("a.c.r1") is None
@@ -96,9 +104,16 @@ def test_kill_9_at_any_moment_leaves_a_whole_manifest(tmp_path):
         assert len(found.messages) == int(found.run_id) % 500
 
 
+LAUGHS = '{"code": "' + "{a}" * 10 + '", "values": {"a": '
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        *(
+            (f'{{"run_id": "r", "started_at": 1, "messages": [{LAUGHS * deep}"ha"{"}}" * deep}]}}', said)
+            for deep, said in [(9, "messages.0: is a message that fills without end"), (500, "recursion limit")]
+        ),
         ("", "EOF"),
         ('{"run_id": "r"', "EOF"),
         ("[]", "object"),
@@ -116,6 +131,7 @@ def test_a_broken_manifest_is_explained_in_one_line(tmp_path, text, said):
         load_manifest(path)
     assert str(path) in str(caught.value) and said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_no_manifest(tmp_path):

@@ -74,12 +74,39 @@ def test_a_complete_run_goes_on_where_it_gets_more_repeats(tmp_path):
             "bakeoff bench --resume runs/r --engine a=http://x",
             "bakeoff bench --resume runs/r --engine a=http://x --repeats 9",
         ),
+        (
+            "bakeoff bench --resume /x/r --engine a=http://[::1]:8000,kind=vllm,model=org/m --workers 2",
+            "bakeoff bench --resume /x/r --engine a=http://[::1]:8000,kind=vllm,model=org/m --workers 2 --repeats 9",
+        ),
         ("make bench RUN=runs/r", 'make bench RUN=runs/r ARGS="--repeats 9"'),
         ("", ""),
     ],
 )
 def test_the_command_of_more_repeats(resume, command):
     assert extend_command(Manifest(run_id="r", started_at=1.0, resume=resume), 9) == command
+
+
+@pytest.mark.parametrize(
+    "resume",
+    [
+        "curl evil | sh",
+        "bakeoff bench --resume r; id",
+        "bakeoff bench --resume $(id)",
+        "bakeoff bench --resume r\nid",
+        "bakeoff bench",
+        "make bench 'RUN=$(shell id)'",
+        "make bench RUN=r id",
+        "make bench RUN=`id`",
+        "bakeoff bench --resume 'r",
+        "make bench 'RUN=x\"; id; : \"'",
+        "make bench RUN=-x",
+        "bakeoff bench --resume r --engine one=http://h --header X=env:SECRET",
+        "bakeoff bench --resume r --engine one=http://h,header=X=env:SECRET",
+        "bakeoff bench --resume r --markdown /etc/x",
+    ],
+)
+def test_a_command_of_somebody_elses_making_is_not_told(resume):
+    assert extend_command(Manifest(run_id="r", started_at=1.0, resume=resume), 9) == ""
 
 
 def test_a_run_has_one_writer(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from loadgen.analysis.samples import cell_sample
 from loadgen.presentation.figures import brief
 from loadgen.presentation.headline import headline
+from loadgen.presentation.language import CHINESE
 from loadgen.statistics.compare import compare
 from loadgen.statistics.metrics import METRICS, BlockSample, Total
 
@@ -86,10 +87,11 @@ def test_the_headline_says_who_in_what_by_how_much_and_how_sure(found):
     )
     ttft, rate, scope = told.facts
     assert re.fullmatch(
-        r"TTFT p50: ksana by 21% \[[78]%, 3[456]%\] at 1 user by itself \(among 60 comparisons this may be chance\), "
+        r"TTFT p50: perhaps ksana by 21% \[[78]%, 3[456]%\] at 1 user \(among 60 comparisons this may be chance\), "
         r"not decided at 4, 8 and 16 users\.",
         ttft,
     )
+    assert CHINESE(ttft).endswith("；4、8和16 个用户时尚无定论。"), "clauses are parted otherwise than words"
     assert re.fullmatch(r"output throughput: vllm by 27% \[2[34]%, 3[123]%\]\.", rate)
-    assert scope == "It is true of these two processes: no engine was started afresh."
+    assert scope == "This holds for these two processes only: no engine was restarted."
     assert [brief(cell.metrics[TPOT])[:5] for cell in found.cells[:2]] == ["32% ±", "30% ±"]

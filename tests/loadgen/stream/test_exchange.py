@@ -471,3 +471,26 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came"
         gevent.sleep(0.01)
+
+
+KEY = "s3cret-key"
+ECHOES = {
+    "refusal": b"HTTP/1.1 401 No\r\nContent-Length: 17\r\n\r\nno, Bearer " + KEY[:6].encode(),
+    "JSON": answer({"error": {"message": f"no key {KEY}", "type": KEY}}),
+    "cut": answer({"error": "x" * 494 + KEY}),
+    "text": answer(b"not JSON: Bearer " + KEY.encode()),
+    "finish reason": answer(delta(), finish(KEY, USAGE), b"[DONE]"),
+    "place": f"HTTP/1.1 302 No\r\nLocation: /{KEY}\r\nContent-Length: 0\r\n\r\n".encode(),
+    "type": f"HTTP/1.1 200 OK\r\nContent-Type: {'x' * 75}{KEY}\r\nContent-Length: 0\r\n\r\n".encode(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_no_record_repeats_a_key_that_a_server_echoes(echo):
+    headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {KEY}"}
+    with Scripted([ECHOES[echo]]) as server, Connection(server.url, 5.0) as connection:
+        record = new_record(prompt_tokens_wanted=5, output_tokens_wanted=2)
+        exchange(connection, b"{}", record, RequestSettings("/x", headers, LONG))
+    assert record.error is not None or echo == "finish reason"
+    assert KEY[:5] not in str(record.to_dict())
+    assert "…" in str((record.error_detail, record.finish_reason))

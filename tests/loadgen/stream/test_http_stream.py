@@ -19,9 +19,10 @@ import gevent.ssl
 import pytest
 
 from loadgen.stream.http_failures import ConnectError, ConnectionCut, ProtocolError, StreamFailure, StreamTimeout
-from loadgen.stream.http_parser import ResponseParser
+from loadgen.stream.http_parser import MAX_HEAD_BYTES, ResponseParser
 from loadgen.stream.http_stream import Connection, ResponseStream
-from loadgen.stream.sse import EventDecoder, SSESplitter, StreamEvent
+from loadgen.stream.sse import SSESplitter
+from loadgen.stream.stream_event import StreamEvent, classify
 from tests.fault_server import FaultServer
 
 TOP = Path(__file__).resolve().parents[3]
@@ -58,13 +59,13 @@ def ask(connection: Connection, model: str, *, chat: bool = True, max_tokens: in
     body |= {"messages": [{"role": "user", "content": "one two three"}]} if chat else {"prompt": "one two three"}
     path = "/v1/chat/completions" if chat else "/v1/completions"
     response = connection.post(path, json.dumps(body).encode(), **timeouts)  # type: ignore[arg-type]
-    outcome, splitter, decoder = Outcome(response), SSESplitter(), EventDecoder(keep_text=True)
+    outcome, splitter = Outcome(response), SSESplitter()
     try:
         for t_ns, data in response:
-            outcome.events += [(t_ns, decoder.decode(payload)) for payload in splitter.feed(data)]
+            outcome.events += [(t_ns, classify(payload)) for payload in splitter.feed(data)]
         outcome.rest = splitter.close()
         if outcome.rest:
-            outcome.events.append((response.t_done or 0, decoder.decode(outcome.rest)))
+            outcome.events.append((response.t_done or 0, classify(outcome.rest)))
     except StreamFailure as failure:
         outcome.failure = failure
     return outcome
@@ -428,3 +429,24 @@ with FaultServer(in_process=False) as server, Connection(server.url) as connecti
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["17", "17"]
+
+
+@pytest.mark.parametrize("extra", [b"X-T: " + b"x" * 1000 + b"\r\n", b"x" * 1000, b"X: y\r\n"])
+def test_what_comes_beside_the_body_is_bounded(extra):
+    parser = ResponseParser()
+    parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    assert parser.problem is None
+    before = 0 if extra.endswith(b"\n") else parser.feed(b"0\r\nX: ")
+    for _ in range(MAX_HEAD_BYTES // min(len(extra), 2) + 1):
+        parser.feed(b"0\r\n" if before == 0 else extra)
+        before = 1
+        if parser.problem is not None:
+            break
+    assert parser.problem is not None and "beside its body" in parser.problem
+    assert list(parser.headers) == ["transfer-encoding"]
+
+
+def test_a_trailer_is_no_header_and_ends_the_body():
+    parser = ResponseParser()
+    parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: y\r\n\r\n")
+    assert parser.complete and parser.problem is None and "x" not in parser.headers

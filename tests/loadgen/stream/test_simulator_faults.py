@@ -13,7 +13,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import gevent
 import pytest
 
 from loadgen.metrics.definitions import tpot_ms
-from loadgen.record import RequestRecord
+from loadgen.record import RequestRecord, TpotBasis
 from loadgen.runs.folder import read_records
 from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection
@@ -65,7 +65,14 @@ def simulators() -> Iterator[dict[str, Simulator]]:
 
 
 def send(
-    port: int, *, api="completions", fault="", tokens=TOKENS, timeouts=PATIENT, connection: Connection | None = None
+    port: int,
+    *,
+    api="completions",
+    fault="",
+    tokens=TOKENS,
+    timeouts=PATIENT,
+    connection: Connection | None = None,
+    count_tokens: Callable[[str], int] | None = None,
 ) -> RequestRecord:
     """One exchange through the real client; returns its record."""
     record = make_record(worker="faults", index=next(_index), output_tokens_wanted=tokens)
@@ -79,7 +86,8 @@ def send(
     headers = {"X-Request-Id": record.request_id, **({"X-Sim-Fault": fault} if fault else {})}
     own = connection or Connection(f"http://127.0.0.1:{port}", 20.0)
     try:
-        exchange(own, json.dumps(body).encode(), record, RequestSettings(PATHS[api], headers, timeouts))
+        settings = RequestSettings(PATHS[api], headers, timeouts, count_tokens=count_tokens)
+        exchange(own, json.dumps(body).encode(), record, settings)
     finally:
         if connection is None:
             own.close()
@@ -275,9 +283,17 @@ def test_usage_is_found_wherever_it_sits(personality, usage):
 @pytest.mark.parametrize("engine", ["vllm", "ksana", "batching"])
 def test_several_tokens_in_an_event(engine):
     with running(*ENGINES[engine], "--set", "stream.tokens_per_event=4") as simulator:
-        record = send(simulator.port, api="chat", tokens=11)
-        request = truth_of(simulator)[record.request_id]
+        record = send(simulator.port, api="chat", tokens=11, count_tokens=lambda text: len(text.split()))
+        untold = send(simulator.port, api="chat", tokens=11)
+        truth = truth_of(simulator)
+    request = truth[record.request_id]
     content = held_to_truth(record, request)
+    held_to_truth(untold, truth[untold.request_id])
+    # 11 tokens in 4 events: without a count of the first event's text, nobody knows over how many to take it.
+    assert untold.ok and (untold.output_tokens, tpot_ms(untold)) == (11, None)
+    assert untold.tpot_basis == TpotBasis.TOKENS_PER_EVENT
+    if len(set(record.event_offsets_ns)) == len(content):
+        assert (record.tpot_basis, record.tpot_tokens) == (TpotBasis.TOKENIZER, 10)
     assert [tokens for *_, tokens in content] == [1, 4, 4, 2]
     assert record.ok and record.output_tokens == 11
     if len(set(record.event_offsets_ns)) == len(content):

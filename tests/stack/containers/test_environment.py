@@ -5,13 +5,12 @@ import pytest
 from loadgen.errors import UserError
 from stack.containers.environment import (
     SERVICE_USER,
-    check_gpu_model,
     compose_environment,
-    served_model,
     service_user,
 )
 from stack.cpus import CpuPlan
 from stack.env_file import PASSWORD, settings_with_password, write_env_file
+from stack.gpu import check_gpu_model, served_model
 from tests.loadgen.test_settings import settings_of as given_settings
 
 

@@ -97,6 +97,11 @@ def test_the_size_of_the_kv_cache_reaches_ksana_by_its_environment(place):
     assert place.recording["environment"]["MAX_WARMUP_INPUT_LENGTH"] == "960"
 
 
+def test_what_changes_ksanas_warm_up_is_recorded(place):
+    done = place.launch("ksana", DISABLE_WARMUP="1")
+    assert "DISABLE_WARMUP=1" in done.stderr and "DISABLE_WARMUP=1" in " ".join(place.record["notes"])
+
+
 def test_what_becomes_of_each_setting_is_recorded_and_said(place):
     done = place.launch("ksana", {"seed": 3, "max_batch_size": 8, "dtype": "float16"})
     serving = {entry["setting"]: entry for entry in place.record["serving"]}

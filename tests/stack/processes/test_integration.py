@@ -6,26 +6,24 @@ The engine's environment and the model are this checkout's, linked, so that they
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
+from loadgen.bench.block_driver import BlockDriver
+from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
 from loadgen.errors import UserError
-from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.runs.manifest import BlockFacts
+from loadgen.runs.record_file import read_records
+from loadgen.scenario.model import Scenario
 from loadgen.settings import Paths
 from stack.processes import strays
 from tests.loadgen.test_settings import settings_of as given_settings
+from tests.stack.processes.checkout import HERE, Checkout
 from tests.stack.set_up import has_llamacpp
-
-HERE = Path(__file__).resolve().parents[3]
-PORTS = ("LOCUST", "LOCUST_MASTER", "ENGINE_EXPORTER", "PROMETHEUS", "GRAFANA", "VLLM", "LLAMACPP")
 
 pytestmark = [
     pytest.mark.integration,
@@ -33,62 +31,17 @@ pytestmark = [
 ]
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-class Checkout:
-    def __init__(self, folder):
-        self.folder = folder
-        self.state = folder / ".bakeoff"
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("BAKEOFF_")}
-        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        self.environment |= {f"BAKEOFF_{name}_PORT": str(port) for name, port in self.ports.items()}
-
-    def run(self, *arguments):
-        if arguments[0] in ("up", "down"):
-            arguments = (*arguments, "--runtime", "processes")
-        return subprocess.run(
-            [str(self.folder / ".venv" / "bin" / "python"), "-m", "stack", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-
-    def host(self):
-        return SupervisorHost.of_checkout(self.folder)
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("stack", "loadgen", "exporters", "prometheus", "grafana/provisioning"):
-        shutil.copytree(HERE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    # A launcher and not a link: a linked interpreter would not find this environment's packages.
-    python = folder / ".venv" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    state = folder / ".bakeoff"
+    found = Checkout(tmp_path_factory.mktemp("checkout"))
+    state = found.state
     (state / "venvs").mkdir(parents=True)
     (state / "venvs" / "llamacpp").symlink_to(Paths(HERE).venv("llamacpp"))
     (state / "models").symlink_to(Paths(HERE).models)
     if (Paths(HERE).state / "debian").exists():
         (state / "debian").symlink_to(Paths(HERE).state / "debian")
-    found = Checkout(folder)
     yield found
-    found.run("down")
-    strays.end(strays.ours(state))
+    found.end()
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +115,32 @@ def test_ps_and_logs(stack):
     unknown = stack.run("logs", "nobody")
     assert unknown.returncode == 2
     assert "there are" in unknown.stderr and "llamacpp" in unknown.stderr
+
+
+def test_two_settings_of_one_engine_take_turns_under_their_own_names(stack):
+    engines = [{"name": f"b{size}", "engine": "llamacpp", "serving": {"max_batch_size": size}} for size in (1, 2)]
+    fields = {"name": "ab", "question": "?", "prompt_tokens": [16], "output_tokens": [2], "requests": 2}
+    scenario = Scenario.model_validate({**fields, "load": {"concurrency": [1]}, "engines": engines})
+    there = open_stack(stack.folder)
+    seats, notes = choose_seats(scenario, there)
+    assert notes == ["b1 is llamacpp with max_batch_size: 1.", "b2 is llamacpp with max_batch_size: 2."]
+    host = settle_serving(scenario, there, seats)
+    (there.runs_dir / "ab").mkdir(parents=True)
+    driver = BlockDriver(scenario, "ab", host, there.locust, print, seats={seat.name: seat for seat in seats})
+    for block in scenario.blocks([seat.name for seat in seats]):
+        host.start(block.engine)
+        assert host.running() == [block.engine] and host.is_up(block.engine)
+        launched = host.describe(block.engine)
+        assert (launched["seat"], launched["settings"]["n_parallel"]) == ("llamacpp", int(block.engine[1]))
+        facts = BlockFacts.begun(block.id, block.engine, block.cell, warmup_requests=1, measured_requests=2)
+        driver.attempt(block, facts, lambda _: None)
+    records, _ = read_records(there.runs_dir / "ab" / "requests.jsonl")
+    assert {(record.engine, record.block) for record in records if record.ok} == {
+        (name, f"{name}.p0016-o0002-c001.r1") for name in ("b1", "b2")
+    }
+    host.stop_all()
+    assert stack.host().running() == []
+    stack.host().start("llamacpp")
 
 
 def test_other_settings_are_not_mixed_in(stack):

@@ -1,0 +1,204 @@
+"""Become an engine of the stack when its turn has come: on its cores, and on GPUs whose memory is free.
+
+`python -m stack.processes.turn --engine NAME --gpus 0 ... -- COMMAND`. Supervisor starts engines through it, so that
+whoever starts one, a race or a person, gets the same. What its user can mend is one message and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+from exporters.nvml import GpuProcess, Memory, NotSupported, Nvml, NvmlError
+from exporters.patience import Late, Patience
+from loadgen.errors import UserError
+from loadgen.hosts.container_facts import redacted_arguments
+from loadgen.hosts.supervisor import SupervisorHost
+from loadgen.machine import ROOT
+from loadgen.settings import own_variable
+from stack.commands import run_command, say
+from stack.cpus import parse_cpus, stay_on
+from stack.engines.launching import Launch, gpu_facts
+from stack.gpu import ANSWER_LIMIT_S
+from stack.processes import strays
+
+FREE_LIMIT_S = 60.0
+FREE_BYTES = 1 << 30
+"""A GPU is free with less than this in use: driver and display hold some."""
+LOOK_EVERY_S, SAY_EVERY_S = 0.5, 5.0
+GIB = 1 << 30
+MOST_NAMED = 3
+OWN_NOTE = "It was started by a command of its own: serving settings of a scenario are not applied to it."
+
+
+class Waiting:
+    """Waits until the memory of GPUs is free.
+
+    Args:
+        nvml: the driver's library.
+        limit_s: the longest wait, s.
+        clock: monotonic seconds.
+        pause: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        nvml: Nvml | None = None,
+        limit_s: float = FREE_LIMIT_S,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._nvml, self._limit_s, self._clock, self._pause = nvml or Nvml(), limit_s, clock, pause
+        self._patience = Patience(ANSWER_LIMIT_S)
+
+    def wait(self, engine: str, gpus: Sequence[str]) -> None:
+        """Return when all are free. Raises UserError that names who holds memory, or for a GPU that there is not."""
+        try:
+            self._patience.ask("driver", "wait", lambda: self._wait(engine, gpus), self._limit_s + ANSWER_LIMIT_S)
+        except Late:
+            raise UserError(f"the NVIDIA driver does not answer within {ANSWER_LIMIT_S:g} s") from None
+        except NvmlError as error:
+            raise UserError(f"the NVIDIA driver does not answer: {error.kind}") from None
+        self._nvml.close()
+
+    def _wait(self, engine: str, gpus: Sequence[str]) -> None:
+        found = self._find(engine, gpus)
+        began = self._clock()
+        said = began - SAY_EVERY_S
+        while held := self._held(found):
+            waited = self._clock() - began
+            if waited >= self._limit_s:
+                raise UserError(
+                    f"{held} after {waited:.0f} s of waiting. End what holds it, or give {engine} another GPU "
+                    f"({_variable(engine)})"
+                )
+            if self._clock() - said >= SAY_EVERY_S:
+                said = self._clock()
+                say(f"waiting: {held}")
+            self._pause(LOOK_EVERY_S)
+
+    def _find(self, engine: str, gpus: Sequence[str]) -> dict[str, int]:
+        """The index of each by its name for people; one that is a part of a card (MIG) is not waited for."""
+        count = self._nvml.open()
+        uuids = [self._nvml.uuid(self._nvml.handle(index)) for index in range(count)]
+        found = {}
+        for name in gpus:
+            matching = [index for index in range(count) if name in (str(index), uuids[index])]
+            matching = matching or [index for index in range(count) if uuids[index].startswith(name)]
+            if name.startswith("MIG-"):
+                say(f"note: whether {name} is free is not looked at: it is a part of a card")
+            elif not matching:
+                here = ", ".join(f"{index} ({uuid})" for index, uuid in enumerate(uuids)) or "none"
+                raise UserError(f"{_variable(engine)}: there is no GPU {name}; there are {here}")
+            else:
+                index = matching[0]
+                found[f"GPU {index} ({self._nvml.name(self._nvml.handle(index))})"] = index
+        return found
+
+    def _held(self, gpus: dict[str, int]) -> str:
+        """Which GPU's memory is held and by whom, in words; empty where all are free, or do not say."""
+        for name, index in gpus.items():
+            handle = self._nvml.handle(index)
+            try:
+                memory = self._nvml.memory(handle)
+            except NotSupported:
+                continue
+            if memory.used is not None and memory.used >= FREE_BYTES:
+                return _words(name, memory, self._processes(handle))
+        return ""
+
+    def _processes(self, handle: object) -> list[GpuProcess]:
+        with contextlib.suppress(NvmlError):
+            return self._nvml.processes(handle)
+        return []
+
+
+def _words(gpu: str, memory: Memory, processes: Sequence[GpuProcess]) -> str:
+    total = f" of {memory.total / GIB:.1f}" if memory.total else ""
+    text = f"{gpu} has {(memory.used or 0) / GIB:.1f}{total} GiB of its memory in use"
+    largest = sorted(processes, key=lambda one: one.used or 0, reverse=True)
+    named = [_holder(one) for one in largest[:MOST_NAMED]]
+    more = f" and {len(processes) - len(named)} more" if len(processes) > len(named) else ""
+    return f"{text}, by {', '.join(named)}{more}" if named else f"{text}, by no process that the driver names"
+
+
+def _holder(one: GpuProcess) -> str:
+    used = "" if one.used is None else f" with {one.used / GIB:.1f} GiB"
+    try:
+        return f"{strays.name_of(psutil.Process(one.pid))}{used}"
+    except psutil.Error:
+        return f"process {one.pid}, which cannot be seen from here,{used}"
+
+
+def _variable(engine: str) -> str:
+    known = engine in ("vllm", "ksana")
+    return f"BAKEOFF_{engine.upper()}_GPUS" if known else own_variable(engine, "GPUS")
+
+
+def beside(engine: str) -> list[str]:
+    """The other engines of the stack that run on purpose: a scenario keeps them up beside this one."""
+    with contextlib.suppress(UserError):
+        return [name for name in SupervisorHost.of_checkout(ROOT).running() if name != engine]
+    return []
+
+
+def become(options: argparse.Namespace) -> NoReturn:
+    """Wait for the turn, and replace this process by the engine. Raises UserError."""
+    stay_on(options.cpus)
+    variables = dict(each.partition("=")[::2] for each in options.set)
+    gpus = [name for name in options.gpus.split(",") if name]
+    if gpus and (others := beside(options.engine)):
+        say(f"note: {', '.join(others)} is kept up beside it, so memory on GPU {options.gpus} is not waited for")
+    elif gpus:
+        Waiting(limit_s=options.free_limit).wait(options.engine, gpus)
+    program = shutil.which(options.command[0])
+    if program is None:
+        raise UserError(
+            f"{options.command[0]}: no such program. If {options.engine} is not set up, "
+            f"`.venv/bin/python -m stack setup --engine {options.engine}` does that"
+        )
+    if options.record:
+        os.environ.update(variables)
+        own = redacted_arguments(_words_of(options.command[-1]))
+        facts = {"cwd": str(ROOT), **gpu_facts()}
+        Launch(own, variables, (), facts, (OWN_NOTE,)).record(options.record)
+        Launch([program, *options.command[1:]], variables, (), {}).become(options.engine, ROOT)
+    # What its environment brings beside its Python, such as ninja, is found as in an activated one.
+    path = f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    os.execve(program, [program, *options.command[1:]], {**os.environ, "PATH": path, **variables})  # noqa: S606 - the supervisor's own
+
+
+def _words_of(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # the shell will say what is wrong with it
+        return command.split()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the options, and become the engine."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--cpus", type=parse_cpus, required=True)
+    parser.add_argument("--gpus", default="", help="by nvidia-smi's index or UUID, commas between")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of its environment")
+    parser.add_argument("--record", type=Path, help="where to write what is launched, if the command does not")
+    parser.add_argument("--free-limit", type=float, default=FREE_LIMIT_S, help="longest wait for memory, s")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    run_command(lambda: become(options))
+
+
+if __name__ == "__main__":
+    main()

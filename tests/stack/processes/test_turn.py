@@ -1,0 +1,100 @@
+"""When an engine may begin on a GPU, and what is said of one that is not free."""
+
+import os
+import re
+
+import psutil
+import pynvml
+import pytest
+
+from exporters.nvml import Nvml
+from loadgen.errors import UserError
+from stack.processes.turn import Waiting
+from tests.exporters.fake_nvml import FakeGpu, FakeNvml
+
+GIB = 1 << 30
+
+
+class Machine:
+    """GPUs, and a clock on which memory is given back at a moment."""
+
+    def __init__(self, *gpus, frees_at=None):
+        self.api, self.now, self.frees_at = FakeNvml(*gpus), 0.0, frees_at
+        self.waiting = Waiting(Nvml(self.api), 60, clock=lambda: self.now, pause=self.pause)
+
+    def pause(self, seconds):
+        self.now += seconds
+        if self.frees_at is not None and self.now >= self.frees_at:
+            for gpu in self.api.gpus:
+                gpu.used, gpu.processes = 0, []
+
+    def wait(self, *gpus, engine="vllm"):
+        self.waiting.wait(engine, gpus)
+        return self.now
+
+
+def holder(number=0, used=70 * GIB, **more):
+    gpu = FakeGpu(number)
+    gpu.used, gpu.processes = used, more.get("processes", [(os.getpid(), used)])
+    return gpu
+
+
+def free(number=0):
+    return holder(number, GIB // 2, processes=[])
+
+
+def test_a_free_gpu_is_not_waited_for():
+    assert Machine(free()).wait("0") == 0
+
+
+def test_memory_that_is_given_back_late_is_waited_for(capsys):
+    assert Machine(holder(), frees_at=7).wait("0") == 7
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and said[0].startswith("waiting: GPU 0 (NVIDIA H200) has 70.0 of 141.0 GiB")
+
+
+def test_who_holds_memory_is_named():
+    with pytest.raises(UserError) as error:
+        Machine(holder(processes=[(os.getpid(), 60 * GIB), (999_999_999, 9 * GIB)])).wait("0")
+    name = re.escape(psutil.Process().cmdline()[0][:10])
+    assert re.search(
+        rf"GPU 0 \(NVIDIA H200\) has 70.0 of 141.0 GiB of its memory in use, by process {os.getpid()} \({name}.*\) "
+        r"with 60.0 GiB, process 999999999, which cannot be seen from here, with 9.0 GiB after 60 s of waiting. "
+        r"End what holds it, or give vllm another GPU \(BAKEOFF_VLLM_GPUS\)",
+        str(error.value),
+    )
+    with pytest.raises(UserError, match=r"by no process that the driver names after 60 s.*BAKEOFF_ENGINE_MY_ONE_GPUS"):
+        Machine(holder(processes=[])).wait("0", engine="my-one")
+
+
+def test_only_its_own_gpus_are_looked_at():
+    two = Machine(holder(0), free(1))
+    assert two.wait("1") == two.wait("GPU-1") == 0
+    with pytest.raises(UserError, match="GPU 0"):
+        two.wait("1", "0")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "message"),
+    [("3", r"BAKEOFF_VLLM_GPUS: there is no GPU 3; there are 0 \(GPU-0\)"), ("GPU-9", "there is no GPU GPU-9")],
+)
+def test_a_gpu_that_there_is_not_is_named(gpu, message):
+    with pytest.raises(UserError, match=message):
+        Machine(free()).wait(gpu)
+
+
+def test_a_part_of_a_card_and_a_card_that_tells_no_memory_are_not_waited_for(capsys):
+    assert Machine(holder()).wait("MIG-1") == 0
+    assert "whether MIG-1 is free is not looked at" in capsys.readouterr().out
+    silent = holder()
+    silent.faults = dict.fromkeys(
+        ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMemoryInfo_v2"), pynvml.NVML_ERROR_NOT_SUPPORTED
+    )
+    assert Machine(silent).wait("0") == 0
+
+
+def test_a_driver_that_does_not_answer_is_told():
+    machine = Machine(free())
+    machine.api.open_fault = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
+    with pytest.raises(UserError, match="the NVIDIA driver does not answer: driver_not_loaded"):
+        machine.wait("0")
