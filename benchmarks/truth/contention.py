@@ -129,7 +129,7 @@ def main() -> None:
                 void[kind] += reading.void
                 if out is not None:
                     told = [str(words(finding)) for finding in reading.findings]
-                    line = {"block": number, "kind": kind, "level": reading.level, "findings": told}
+                    line = {"block": number, "kind": kind, "findings": told}
                     print(json.dumps(line), file=out, flush=True)
     print("| planted | blocks | marked | of these decide nothing | 95% interval of the share marked |")
     print("| --- | --- | --- | --- | --- |")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 
 from loadgen.contention.reading import Contention
 from loadgen.contention.watch import Watch
@@ -25,7 +26,8 @@ class MachineWatch:
 
     def begin(self, engine: str) -> None:
         """A block of this engine begins."""
-        self._watch = Watch(self._pids(engine), self._clients(), [os.getpid()])
+        stack = [os.getpid(), *_known(self._host.stack_pids)]
+        self._watch = Watch(_known(lambda: self._host.pids(engine)), _known(self._locust.pids), stack)
 
     def look(self, facts: BlockFacts) -> None:
         """To be called a few times a second while it runs."""
@@ -40,18 +42,13 @@ class MachineWatch:
         facts.contention = self._watch.reading(gpus)
         self._tell(facts, facts.contention)
 
-    def _pids(self, engine: str) -> list[int]:
-        try:
-            return self._host.pids(engine)
-        except UserError:  # the block itself will tell
-            return []
-
-    def _clients(self) -> list[int]:
-        try:
-            return self._locust.pids()
-        except UserError:
-            return []
-
     def _tell(self, facts: BlockFacts, reading: Contention) -> None:
         with contextlib.suppress(LocustGone):  # it is in the manifest, and whoever asks next finds out
             self._locust.tell_contention(self._run_id, facts.record_id, reading)
+
+
+def _known(pids: Callable[[], list[int]]) -> list[int]:
+    try:
+        return pids()
+    except UserError:  # the block itself will tell
+        return []

@@ -82,8 +82,3 @@ class Contention:
     def void(self) -> bool:
         """Whether the block decides nothing for it."""
         return any(finding.voids for finding in self.findings)
-
-    @property
-    def level(self) -> Literal["quiet", "marked", "void"]:
-        """How bad it was."""
-        return "void" if self.void else "marked" if self.findings else "quiet"

@@ -3,7 +3,6 @@ in words. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from loadgen.contention.reading import Contention, Finding, Gpu, Kind, Side, SideName
@@ -22,10 +21,9 @@ MARKS: Mapping[Kind, float] = {
     "gpu_shared": 0,
 }
 """A block is marked where a figure is beyond this."""
-VOIDS: Mapping[Kind, float] = {"kept": 0.20, "steal": 0.20, "memory": 0.20}
-"""A block decides nothing where one is beyond this. CPU that others took does so only where it was wanted: `kept`."""
 STOPPED_VOIDS = 0.02
-"""Of the block's time."""
+"""A block decides nothing where a process was stopped for more than this share of its time. Nothing else voids a block:
+what others take makes blocks scatter, which the intervals hold, and is told."""
 USUAL_CLOCKS = ("idle", "application_clocks", "display_clocks", "power_cap")
 """Reasons for lower clocks that are the card's usual way to work: with a full load, its power limit too."""
 MOST_NAMES = 2
@@ -47,7 +45,7 @@ def _of_side(name: SideName, side: Side | None, seconds: float) -> list[Finding]
     if side is None:
         return []
     found = [
-        *_beyond("stopped", name, side.stopped_s, voids=STOPPED_VOIDS * seconds),
+        *_beyond("stopped", name, side.stopped_s, voids=side.stopped_s > STOPPED_VOIDS * seconds),
         *_beyond("kept", name, side.kept_share),
         *_beyond("others", name, side.others_share),
         *_beyond("steal", name, side.steal_share),
@@ -59,10 +57,10 @@ def _of_side(name: SideName, side: Side | None, seconds: float) -> list[Finding]
     return found
 
 
-def _beyond(kind: Kind, side: SideName, value: float | None, voids: float | None = None) -> list[Finding]:
+def _beyond(kind: Kind, side: SideName, value: float | None, *, voids: bool = False) -> list[Finding]:
     if value is None or not value > MARKS[kind]:
         return []
-    return [Finding(kind, side, value, voids=value > (VOIDS.get(kind, math.inf) if voids is None else voids))]
+    return [Finding(kind, side, value, voids)]
 
 
 WORDS: Mapping[tuple[Kind, SideName], str] = {

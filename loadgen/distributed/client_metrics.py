@@ -35,7 +35,6 @@ HISTOGRAMS = {
     "e2e": "End-to-end latency, from the first byte sent to the last content event.",
 }
 
-LEVELS = ("marked", "void")
 SIDES = ("engine", "client")
 SHARES = ("own", "others", "waiting", "kept", "steal", "throttled")
 GAUGES = {
@@ -154,9 +153,9 @@ class ClientMetrics(Collector):
 
     def _collect_contention(self) -> Iterable[Metric]:
         engine, cell, reading = self.contention or ("", "", None)
-        levels = [((engine, cell, name), float(reading.level == name)) for name in LEVELS] if reading else []
+        shared = [((engine, cell), float(bool(reading.findings)))] if reading else []
         text = "Whether something else on the machine disturbs the block that runs or ran last."
-        yield _family(GaugeMetricFamily, "contention", text, ("engine", "cell", "level"), levels)
+        yield _family(GaugeMetricFamily, "contention", text, ("engine", "cell"), shared)
         shares = [
             ((engine, cell, side, kind), value)
             for side in SIDES

@@ -144,10 +144,16 @@ class DockerHost:
 
     def locust_pids(self) -> list[int]:
         """Likewise of Locust's containers, the master's and the workers'."""
+        return [pid for container in self._all() if _service(container) in LOCUST for pid in _pids(container)]
+
+    def stack_pids(self) -> list[int]:
+        """Likewise of all containers of the project."""
+        return [pid for container in self._all() for pid in _pids(container)]
+
+    def _all(self) -> list[Container]:
         labels = [f"{PROJECT_LABEL}={self.project}", f"{ONE_OFF_LABEL}=False"]
         with explained():
-            found = self._client.containers.list(ignore_removed=True, filters={"label": labels})
-        return [pid for container in found if _service(container) in LOCUST for pid in _pids(container)]
+            return self._client.containers.list(ignore_removed=True, filters={"label": labels})
 
     def describe(self, name: str) -> dict[str, Any]:
         """Image, command line, environment, mounts, limits and GPUs of the container, and its launcher's record."""

@@ -72,6 +72,10 @@ class ExternalHost:
                         found.add(each.pid)
         return sorted(found)
 
+    def stack_pids(self) -> list[int]:
+        """None: there is no stack."""
+        return []
+
     def describe(self, name: str) -> dict[str, Any]:
         """What the endpoint tells of itself."""
         url = self._url(name)

@@ -106,6 +106,10 @@ class SupervisorHost:
         programs = self._call("getAllProcessInfo")
         return [int(each["pid"]) for each in programs if each["name"].startswith("locust-") and each["pid"]]
 
+    def stack_pids(self) -> list[int]:
+        """Supervisor, whose children all others are."""
+        return [int(self._call("getPID"))]
+
     def describe(self, name: str) -> dict[str, Any]:
         """The launch record the engine's launcher wrote, and the pid and endpoint it has now."""
         engine = self._engine(name)

@@ -166,7 +166,7 @@ class BlockFacts(Lenient):
     @property
     def contended(self) -> bool:
         """Whether something else is known to have disturbed it, so that it is marked or decides nothing."""
-        return self.contention is not None and self.contention.level != "quiet"
+        return self.contention is not None and bool(self.contention.findings)
 
 
 class Session(Lenient):

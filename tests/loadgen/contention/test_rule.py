@@ -17,9 +17,9 @@ def side(**known) -> Side:
     [
         ("others", {"others_share": 0.9}, False),
         ("kept", {"kept_share": 0.1}, False),
-        ("kept", {"kept_share": 0.3}, True),
+        ("kept", {"kept_share": 0.3}, False),
         ("steal", {"steal_share": 0.06}, False),
-        ("steal", {"steal_share": 0.3}, True),
+        ("steal", {"steal_share": 0.3}, False),
         ("throttled", {"throttled_share": 0.5}, False),
         ("stopped", {"stopped_s": 0.1}, False),
         ("stopped", {"stopped_s": 1.0}, True),
