@@ -111,6 +111,9 @@ class FakeHost:
     def is_up(self, name: str) -> bool:
         return name not in self.dead
 
+    def stack_pids(self) -> list[int]:
+        return []
+
     def pids(self, name: str) -> list[int]:
         return []
 
