@@ -77,9 +77,9 @@ MACHINE = Row(
             "percentunit",
             (
                 chosen(
-                    f'max by (engine, side, kind) (bakeoff_client_contention_ratio{{{ENGINE},cell=~"$cell",'
+                    f'max by (side, kind) (bakeoff_client_contention_ratio{{{ENGINE},cell=~"$cell",'
                     'kind=~"others|kept|steal"} and on (engine, cell) bakeoff_client_block_info)',
-                    "{{engine}}: {{side}}, {{kind}}",
+                    "{{side}}: {{kind}}",
                 ),
             ),
             NOT_WATCHED,
