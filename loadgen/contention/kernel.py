@@ -43,6 +43,8 @@ class Process:
     """Ticks, those of children that were waited for included."""
     started: int
     """Ticks after boot: with the pid it names a process for good."""
+    alone: int = 0
+    """Ticks of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def parse_process(text: str) -> Process:
     fields = after.split()
     if not bracket or not opened or len(fields) < 20:
         raise ValueError("not a process")
-    return Process(name, fields[0], int(fields[1]), sum(map(int, fields[11:15])), int(fields[19]))
+    ticks = [int(field) for field in fields[11:15]]
+    return Process(name, fields[0], int(fields[1]), sum(ticks), int(fields[19]), sum(ticks[:2]))
 
 
 def parse_schedule(text: str) -> tuple[int, int]:

@@ -213,7 +213,8 @@ def _busiest(begin: _Moment, end: _Moment, seconds: float) -> tuple[tuple[str, f
             continue
         former = begin.processes.get(pid)
         same = former is not None and former.started == process.started
-        ticks = process.cpu - (former.cpu if former is not None and same else 0)
+        # Of their own: a child that has ended would bring what it used before the block too.
+        ticks = process.alone - (former.alone if former is not None and same else 0)
         used[process.name] = used.get(process.name, 0) + max(0, ticks)
     found: Iterable[tuple[str, int]] = sorted(used.items(), key=lambda item: -item[1])[:MOST_BUSIEST]
     return tuple((name, ticks / TICKS_PER_S / seconds) for name, ticks in found if ticks)

@@ -32,7 +32,7 @@ def test_a_core_is_busy_in_processes_only(ticks, core):
 @given(name=st.text(st.characters(exclude_characters="\n\r", codec="utf-8"), max_size=15), ticks=NUMBERS)
 def test_a_process_may_be_called_anything(name, ticks):
     line = f"7 ({name}) S 3 " + " ".join(["0"] * 9 + [str(ticks), "1", "2", "3", "20", "0", "1", "0", "99", "0"])
-    assert module.parse_process(line) == Process(name, "S", 3, ticks + 6, 99)
+    assert module.parse_process(line) == Process(name, "S", 3, ticks + 6, 99, ticks + 1)
 
 
 @given(some=NUMBERS, full=NUMBERS)

@@ -37,8 +37,9 @@ class MadeUp(Kernel):
     def processes(self):
         parents = {CHILD: ENGINE}
         return {
-            pid: Process(f"p{pid}", "S", parents.get(pid, 1), round(TICKS_PER_S * cpu), 5)
+            pid: Process(f"p{pid}", "S", parents.get(pid, 1), ticks, 5, ticks)
             for pid, cpu in self.cpu.items()
+            for ticks in [round(TICKS_PER_S * cpu)]
         }
 
     def process(self, pid):
