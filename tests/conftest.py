@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from loadgen.machine import MAKES_OWN_MARK
@@ -13,7 +14,9 @@ os.environ.pop(MAKES_OWN_MARK, None)
 # A suite that was started in the background ignores SIGINT, and so would everything that it starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
+# How long an example took says nothing on a machine with others at work.
+settings.register_profile("any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 REAL_ENGINE = (
     "boards",

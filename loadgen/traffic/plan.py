@@ -127,6 +127,10 @@ class BlockPlan(BlockRequest):
             return self.trace.prompt_tokens[number], self.trace.output_tokens[number]
         return self.cell.prompt_tokens, self.cell.output_tokens
 
+    def prompt_number(self, number: int) -> int:
+        """The prompt of an open loop's arrival: its own, but where the trace says which."""
+        return self.trace.prompts[number] if self.trace is not None and self.trace.prompts else number
+
     @property
     def prompt_span(self) -> tuple[int, int]:
         """Tokens of its shortest and its longest prompt."""
@@ -149,6 +153,7 @@ class BlockPlan(BlockRequest):
             shortest=shortest,
             seed=self.seed,
             shared_prefix_tokens=self.shared_prefix_tokens,
+            prefix_tokens=self.cell.prefixes.tokens if self.cell.prefixes is not None else 0,
         )
 
     def request_fields_json(self, output_tokens: int) -> str:

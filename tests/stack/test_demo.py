@@ -13,8 +13,8 @@ from stack.runtime import TAKEN
 HERE = Path(__file__).resolve().parents[2]
 FAKE = """#!/bin/sh
 # One line for each command; a command's exit status, or a pipe that it waits for, is what a file of its name holds.
-[ "$3" != demo-plan ] || { echo "cpu smoke"; exit; }
-echo "$@" >>said
+[ "$3" != demo-plan ] || { cat plan 2>/dev/null || echo "cpu smoke"; exit; }
+echo "$@" "$BAKEOFF_ENGINES" >>said
 [ ! -p "wait-$3" ] || cat "wait-$3" >/dev/null
 [ ! -e "status-$3" ] || exit "$(cat "status-$3")"
 """
@@ -49,6 +49,16 @@ def test_a_demo_takes_down_what_it_started(clone):
     said, _ = demo.communicate(timeout=20)
     assert demo.returncode == 0 and "done in 0 min" in said
     assert steps(clone) == ["check", "setup", "up", "bench", "report", "down"]
+
+
+def test_a_demo_races_the_engines_of_its_plan_only(clone, monkeypatch):
+    monkeypatch.setenv("BAKEOFF_ENGINES", "mine")
+    (clone / "plan").write_text("gpu gpu-smoke vllm,ksana")
+    demo = begin(clone)
+    demo.communicate(timeout=20)
+    said = (clone / "said").read_text(encoding="utf-8").splitlines()
+    assert said[0] == "-m stack check --runtime processes --profile gpu --new --free-ports vllm,ksana"
+    assert said[3].startswith("-m loadgen bench gpu-smoke ") and said[3].endswith(" vllm,ksana")
 
 
 @pytest.mark.parametrize(
