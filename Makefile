@@ -7,11 +7,20 @@ SCENARIO ?= smoke
 S ?= locust-master
 RUN ?=
 ARGS ?=
+BUNDLE ?=
+PART_MB ?=
 # Tests wait more than they compute. A file's tests share servers and stay together.
 TEST_JOBS ?= 2
 # The Python that measures attention on a GPU needs torch, which .venv has not.
 TORCH_PYTHON ?= python3
 export BAKEOFF_WORKERS := $(or $(WORKERS),$(BAKEOFF_WORKERS))
+
+# Where the files of set-up come from in place of a network. `make bundle` makes that folder, and needs a network.
+ifeq ($(filter bundle,$(MAKECMDGOALS)),)
+export BAKEOFF_BUNDLE := $(or $(BUNDLE),$(BAKEOFF_BUNDLE))
+else
+unexport BAKEOFF_BUNDLE
+endif
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -27,7 +36,7 @@ RACED := $(if $(RUN),--run "$(RUN)",--scenario "$(SCENARIO)")
 # The steps of one target follow one another, and targets share the one stack: nothing to gain from -j.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-engines look-demo demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
+.PHONY: help setup bundle setup-engines look-demo demo up down ps logs bench report dashboards calibrate bench-client boards docs words \
         test test-docker coverage kernels attention attention-page pin lint sbom licences dist lock clean
 
 help: ## List the targets
@@ -36,10 +45,17 @@ help: ## List the targets
 	@echo 'Variables: ENGINE=NAME|none, RUNTIME=docker|processes, PROFILE=gpu|cpu|sim, WORKERS=1 (up),'
 	@echo '           S=PROGRAM (logs), SCENARIO=smoke (bench, up),'
 	@echo '           RUN=RUN-ID (report, dashboards, bench), PYTHON=python3 (setup), TORCH_PYTHON=python3'
-	@echo '           (attention), ARGS="..." (options of up, bench, dashboards, calibrate, bench-client, kernels,'
-	@echo '           test; try ARGS=--help). Ports: .env.example'
+	@echo '           (attention), BUNDLE=FOLDER (in place of a network), PART_MB=58 (bundle), ARGS="..." (options of'
+	@echo '           up, bench, bundle, dashboards, calibrate, bench-client, kernels, test; try ARGS=--help).'
+	@echo '           Ports: .env.example'
 
-setup: $(STAMP) ## Make .venv from requirements.lock; engines are set up by what needs them
+setup: $(STAMP) ## Make .venv from requirements.lock; engines follow when needed, with BUNDLE=folder at once
+ifneq ($(or $(BUNDLE),$(BAKEOFF_BUNDLE)),)
+	@$(STACK) setup-bundle
+endif
+
+bundle: $(STAMP) ## Make a folder of all that set-up fetches, for no network (BUNDLE=folder PART_MB=58)
+	@$(STACK) bundle $(if $(PART_MB),--part-mb "$(PART_MB)") $(ARGS) "$(or $(BUNDLE),bundle)"
 
 # What the first command of a clone needs, looked at before anything is made.
 define looked_at
@@ -113,14 +129,14 @@ docs: $(STAMP) ## Write docs/cli.md, the command-line reference, from --help
 
 test: $(STAMP) ## Run all tests, those with real engines included (ARGS="-k name")
 	@$(STACK) setup --runtime processes --engine llamacpp
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n $(TEST_JOBS) $(ARGS)
 
 test-docker: $(STAMP) ## Run the tests in containers; as root on Debian, installs what they need
 	@$(PY) -m pytest -m docker --timeout 900 $(ARGS)
 
 coverage: $(STAMP) ## Run the tests and print the share of lines that they ran, package by package (ARGS=...)
 	@$(STACK) setup --runtime processes --engine llamacpp
-	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadgroup --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
+	@$(PY) -m pytest -n $(TEST_JOBS) --cov --cov-report= $(ARGS); status=$$?; $(PY) -m tests.coverage_table; exit $$status
 
 kernels: $(STAMP) ## Compile the CUDA sources, without a GPU too; installs nvcc from wheels where there is none
 	@$(PY) -m kernels.compiler --install $(ARGS)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from stack import sources
 from stack.commands import need_disk, run_command, say
 from stack.engines.vllm.serve import missing_for_compile
 
@@ -17,6 +18,7 @@ OWN_DISK_GB = 1.5
 ENGINE_DISK_GB = {"llamacpp": 2.0, "vllm": 8.0}
 RUN_DISK_GB = 1.0
 DEMO_MEMORY_GB = 12
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def lacking_gb(checkout: Path, engines: Iterable[str]) -> float:
@@ -47,10 +49,14 @@ def warnings(memory: float, missing: list[str]) -> list[str]:
 
 
 def look(checkout: Path, what: str) -> None:
-    """Look at write access, disk, memory and compiler. Raises UserError where it cannot work."""
+    """Look at the bundle, write access, disk, memory and compiler. Raises UserError where it cannot work."""
     own = 0.0 if (checkout / ".venv" / "bakeoff.stamp").exists() else OWN_DISK_GB
-    if what != "demo":
-        need_disk(checkout / ".bakeoff", own, "setting up Bakeoff")
+    if source := sources.bundle():
+        source.check()
+        own += source.manifest.bytes / 1e9 if own and source.manifest.parts else 0.0
+    if what != "demo" or NVIDIA_DRIVER.exists():
+        # Which engines a demo races on a GPU is known later; what makes them looks for their disk.
+        need_disk(checkout / ".bakeoff", own + (RUN_DISK_GB if what == "demo" else 0.0), "setting up Bakeoff")
         return
     lacking = lacking_gb(checkout, ENGINE_DISK_GB)
     need_disk(checkout / ".bakeoff", own + (lacking or RUN_DISK_GB), "the demo")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,7 @@ from stack.choice import Choice, Found, check_runtime, choose
 from stack.commands import alone, run_command, say
 from stack.gpu import gpus_here, in_words
 from stack.runtime import NO_ENGINE, Runtime, State
-from stack.setup import no_gpu_engine
+from stack.setup import ENGINES, no_gpu_engine, supported
 
 app = typer.Typer(
     help="The stack: engines, Locust, exporters, Prometheus and Grafana, as containers or as plain processes.",
@@ -154,6 +156,41 @@ def setup(
 
 
 @app.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
+    part_mb: Annotated[int, typer.Option(min=0, help="Cut into parts of this many MB (10^6 bytes); 0: files.")] = 0,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="llamacpp, vllm or vllm-gpu (repeatable); default: the CPU's two.")
+    ] = None,
+    python: Annotated[str, typer.Option(help="Whom it is for, such as 3.12; default: this Python.")] = "",
+    platform: Annotated[str, typer.Option(help="linux-x86_64 or linux-aarch64; default: this machine's.")] = "",
+    glibc: Annotated[str, typer.Option(help="The oldest glibc it must work with, such as 2.28.")] = "",
+) -> None:
+    """Fetch all that set-up would fetch into a folder, for a machine without a network."""
+    from stack.bundle.make import make, order
+
+    asked, began = order(python, platform, glibc, engine or [], part_mb), time.monotonic()
+    made = make(CHECKOUT, folder.expanduser().absolute(), asked)
+    shape = f"{len(made.parts)} parts of {part_mb} MB" if made.parts else f"{len(made.files)} files"
+    target = f"Python {made.target.python} on {made.target.platform}"
+    target += f" with glibc {made.glibc} or newer" if made.glibc else ""
+    took = f"{time.monotonic() - began:.0f} s"
+    say(f"bundle: {made.bytes / 1e6:.0f} MB in {shape}, for {target}; {took}. There: make setup BUNDLE={folder}")
+
+
+@app.command("setup-bundle", hidden=True)
+def setup_bundle() -> None:
+    """Set up all that the bundle holds, so that it is not needed afterwards."""
+    from stack.bundle.everything import set_up_all
+    from stack.sources import bundle as given
+
+    if (source := given()) is not None:
+        with alone(Paths(CHECKOUT).state):
+            set_up_all(Paths(CHECKOUT), source)
+        say("set up from the bundle, which is not needed any more")
+
+
+@app.command()
 def up(
     engine: Annotated[str, typer.Option(help="Engine to start, or `none`; default: the usual one.")] = "",
     scenario: Annotated[str, typer.Option(help="Set the engines up as this scenario's serving block says.")] = "",
@@ -204,20 +241,40 @@ def down(
 
 @app.command("demo-plan", hidden=True)
 def demo_plan() -> None:
-    """Print the profile and the scenario of a demo, and say on stderr what it races and why."""
+    """Print profile, scenario and engines (none: all) of a demo, and say on stderr what it races and why."""
     choice = decide("processes")
-    settings = load_settings(CHECKOUT).model_copy(update={"profile": choice.profile})
-    if choice.profile == "gpu" and not (settings.model or settings.model_dir or settings.own_engines):
-        why = "no model is named for the GPU's engines (BAKEOFF_MODEL_DIR, BAKEOFF_MODEL)"
-        typer.echo(f"demo: {why}, so the CPU's are raced", err=True)
-        choice = dataclasses.replace(choice, profile="cpu")
     if choice.profile != "gpu":
         typer.echo("cpu smoke")
         return
-    engines = list(open_runtime("processes", "gpu").can_set_up())
+    settings = load_settings(CHECKOUT)
+    own = {engine.name for engine in settings.own_engines}
+    race = demo_on_gpu(open_runtime("processes", "gpu").can_set_up(), own, bool(settings.model or settings.model_dir))
+    if isinstance(race, str):
+        typer.echo(f"demo: {race}, so the CPU's are raced", err=True)
+        typer.echo(f"cpu smoke {','.join(name for name in ENGINES if supported(name) is None and name not in own)}")
+        return
+    scenario, engines = race
     raced = " and ".join(engines) if engines[1:] else "vLLM without and with CUDA graphs (it is the only engine here)"
     typer.echo(f"demo: {choice.reason}: races {raced}", err=True)
-    typer.echo("gpu gpu-smoke" if engines[1:] else "gpu gpu-graphs")
+    typer.echo(f"gpu {scenario} {','.join(engines)}")
+
+
+def demo_on_gpu(engines: Sequence[str], own: Set[str], has_model: bool) -> tuple[str, list[str]] | str:
+    """The scenario of a demo on GPUs and its engines, or why there is none.
+
+    Args:
+        engines: those of the profile.
+        own: of these, those that a command of the user's own starts.
+        has_model: whether a model is named, which all others need.
+    """
+    ready = [name for name in engines if has_model or name in own]
+    if not ready:
+        return "no model is named for the GPU's engines (BAKEOFF_MODEL_DIR, BAKEOFF_MODEL)"
+    if ready[1:]:
+        return "gpu-smoke", ready
+    if ready == ["vllm"] and not own:
+        return "gpu-graphs", ready
+    return f"{ready[0]} is the only engine on the GPU here, and a race takes two that are set up unlike one another"
 
 
 @app.command()

@@ -31,7 +31,8 @@ trap 'exit 143' TERM
 
 # The GPU's engines where it has some, else the CPU's.
 plan=$(step stack demo-plan) || exit
-read -r profile scenario <<<"$plan"
+read -r profile scenario engines <<<"$plan"
+[ -z "$engines" ] || export BAKEOFF_ENGINES="$engines"
 own=(--runtime processes --profile "$profile")
 step stack check "${own[@]}" --new --free-ports || exit 2
 step stack setup "${own[@]}" || exit

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+from stack import sources
+from stack.bundle.manifest import OWN
 from stack.commands import failure, run_command, run_logged, say
-
-PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--require-hashes")
 
 
 def make(checkout: Path) -> None:
@@ -26,9 +26,10 @@ def make(checkout: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if not run_logged([sys.executable, "-m", "venv", str(folder)], what="venv", log=log):
         raise failure("Making .venv", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
-    install = [str(folder / "bin" / "python"), *PIP, "-r", str(checkout / "requirements.lock")]
-    if not run_logged(install, what="fetching and installing packages", log=log):
-        raise failure("Making .venv", log, "If it is the network, try again.")
+    python, lock = folder / "bin" / "python", checkout / "requirements.lock"
+    packages = ("--require-hashes", "-r", str(lock))
+    if not sources.install(python, packages, name=OWN, lock=lock, what="fetching and installing packages", log=log):
+        raise failure("Making .venv", log, sources.advice())
     say(f"Bakeoff: .venv made in {time.monotonic() - began:.0f} s")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from loadgen.errors import UserError
 from loadgen.settings import Paths, Settings
+from stack import sources
 from stack.before import ENGINE_DISK_GB, lacking_gb
 from stack.commands import failure, is_linux, need_disk, run_logged, say
 from stack.engines.stamps import expected_hf, is_intact, sha256_of, stamp_path, write_stamp
@@ -44,7 +45,6 @@ _ASSEMBLE = (
 )
 BASE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 """The interpreter below our own environment, so that others do not hang on `.venv`."""
-NETWORK_ADVICE = "If it is the network, try again: what was done is kept."
 
 
 def _has_vllm_wheels() -> bool:
@@ -74,7 +74,8 @@ def no_gpu_engine(settings: Settings) -> str:
     )
 
 
-def _lock(paths: Paths, engine: str) -> Path:
+def lock_of(paths: Paths, engine: str) -> Path:
+    """The lock file of an environment."""
     if engine == VLLM_GPU:
         return paths.checkout / "stack" / "engines" / "vllm" / "requirements-gpu.lock"
     if engine == ANNOTATOR:
@@ -84,7 +85,7 @@ def _lock(paths: Paths, engine: str) -> Path:
 
 def ensure_venv(paths: Paths, engine: str) -> None:
     """Make an engine's environment, unless it is there. Raises UserError with the end of pip's output."""
-    lock = _lock(paths, engine)
+    lock = lock_of(paths, engine)
     make_venv(
         paths.venv(engine),
         f"{lock.read_text(encoding='utf-8')}\n{TORCH}\n{sys.version_info[:3]}",
@@ -93,6 +94,7 @@ def ensure_venv(paths: Paths, engine: str) -> None:
         log=paths.logs / f"setup-{engine}.log",
         gigabytes=SETUP_DISK_GB[engine],
         torch=engine == "vllm",
+        lock=lock,
     )
 
 
@@ -118,6 +120,7 @@ def make_venv(
     log: Path,
     gigabytes: float,
     torch: bool = False,
+    lock: Path | None = None,
     python: str = BASE_PYTHON,
 ) -> None:
     """Make a Python environment, unless it is there, complete, and of the same making.
@@ -130,6 +133,7 @@ def make_venv(
         log: where the output of the commands goes.
         gigabytes: disk that it takes.
         torch: whether torch's CPU build is installed first.
+        lock: the lock file among `packages`; a bundle can supply no other environment.
         python: the interpreter that it is made with.
 
     Raises:
@@ -147,28 +151,37 @@ def make_venv(
         shutil.rmtree(folder, ignore_errors=True)
         if not run_logged([python, "-m", "venv", str(folder)], what="venv", log=log):
             raise failure("Making a Python environment", log, "On Debian and Ubuntu: sudo apt install python3-venv.")
-        pip = [str(own), "-m", "pip", "install", "--disable-pip-version-check"]
         if torch:
-            install_torch([*pip, "--no-deps"], log)
-        if not run_logged([*pip, *packages], what=f"installing {title}", log=log):
-            raise failure(f"Installing {title}", log, NETWORK_ADVICE)
+            install_torch(own, folder.name, log)
+        if not sources.install(own, packages, name=folder.name, lock=lock, what=f"installing {title}", log=log):
+            raise failure(f"Installing {title}", log, sources.advice())
         stamp.write_text(key + "\n", encoding="utf-8")
         say(f"{title}: environment made in {time.monotonic() - began:.0f} s")
 
 
-def install_torch(pip: list[str], log: Path) -> None:
+def torch_requirement() -> tuple[str, ...]:
+    """Torch's CPU build for pip: by its hash where that is known; for other Pythons and processors it is not."""
+    locked = (sys.version_info[:2], platform.machine()) == TORCH_LOCKED
+    return ("--require-hashes", "-r", str(TORCH_LOCK)) if locked else (TORCH,)
+
+
+def install_torch(python: Path, name: str, log: Path) -> None:
     """Install torch's CPU build from pip's configured sources, else from PyTorch's own CPU index.
 
-    Its own needs are in the lock. The sources come first because a mirror may be all that a machine can reach. By its
-    hash where that is known: for other Pythons and processors it is not.
+    Its own needs are in the lock. The sources come first because a mirror may be all that a machine can reach.
     """
-    locked = (sys.version_info[:2], platform.machine()) == TORCH_LOCKED
-    torch = ("--require-hashes", "-r", str(TORCH_LOCK)) if locked else (TORCH,)
-    if run_logged([*pip, *torch], what="installing torch", log=log):
+
+    def install(index: str = "") -> bool:
+        packages = ("--no-deps", *torch_requirement())
+        return sources.install(python, packages, name=name, lock=None, what="installing torch", log=log, index=index)
+
+    if install():
         return
+    if sources.bundle() is not None:
+        raise failure("Installing torch's CPU build", log, sources.advice())
     say("  torch's CPU build is not in pip's configured sources: asking PyTorch's index")
-    if not run_logged([*pip, "--index-url", TORCH_INDEX, *torch], what="installing torch", log=log):
-        advice = f"{TORCH} must come from pip's configured sources or from {TORCH_INDEX}. {NETWORK_ADVICE}"
+    if not install(TORCH_INDEX):
+        advice = f"{TORCH} must come from pip's configured sources or from {TORCH_INDEX}. {sources.advice()}"
         raise failure("Installing torch's CPU build", log, advice)
 
 

@@ -32,6 +32,7 @@ from loadgen.runs.parquet import write_parquet
 from loadgen.runs.resume import same_engine
 from loadgen.scenario.context_limit import limit_context
 from loadgen.scenario.model import Block, Scenario
+from loadgen.scenario.script import script_trace
 from loadgen.scenario.trace import keep_trace
 
 ATTEMPTS = 2
@@ -64,7 +65,9 @@ class Campaign:
         self.manifest = manifest
         self.listener = listener
         self._sleep = sleep
-        self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep, self.seats)
+        self._driver = BlockDriver(
+            scenario, manifest.run_id, host, locust, self._note, sleep, self.seats, manifest.prometheus_url
+        )
         self._preflight = preflight
         self._answers = answers
         self._watch = watch
@@ -416,7 +419,8 @@ def make_folder(scenario: Scenario, manifest: Manifest, runs_dir: Path) -> RunFo
     manifest.scenario = scenario.model_dump(mode="json")
     folder = RunFolder.create(runs_dir, manifest)
     if scenario.load.trace is not None:
-        note = keep_trace(scenario.load.trace, folder.path).note
-        if note:
+        script = scenario.load.script
+        trace = keep_trace(scenario.load.trace, folder.path, script_trace(script) if script else None)
+        if note := "" if script else trace.note:
             manifest.messages.append(say("The trace {file}: {note}.", file=scenario.load.trace.file, note=note))
     return folder

@@ -15,7 +15,7 @@ from loadgen.scenario.serving import asked_of
 
 Level = Literal["refuse", "warn", "info"]
 HOST = ("cpu", "cpus_usable", "memory_bytes", "os", "python")
-SHAPE = ("step", "trace", "conversation")
+SHAPE = ("step", "trace", "conversation", "prefixes")
 """Keys of a scenario, or of its load, that make another load of the same cell."""
 SCENARIO = ("slo", "seed", "requests", "warmup_requests", "repeats", "between_blocks", "timeouts")
 NOT_SETTINGS = frozenset(

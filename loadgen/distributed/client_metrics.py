@@ -13,8 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from loadgen.client.health import GRID_FACTOR, NS_PER_MS, LagHistogram, schedule_lag_ns
+from loadgen.contention.reading import Contention
 from loadgen.distributed.messages import Pulse
-from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import NO_TPOT, carries_none, e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import itl_ms
 from loadgen.record import RequestRecord
 from loadgen.traffic.plan import BlockPlan
@@ -34,6 +35,8 @@ HISTOGRAMS = {
     "e2e": "End-to-end latency, from the first byte sent to the last content event.",
 }
 
+SIDES = ("engine", "client")
+SHARES = ("own", "others", "waiting", "kept", "steal", "throttled")
 GAUGES = {
     "users": "Simulated users.",
     "in_flight": "Requests that were sent and have not ended.",
@@ -65,10 +68,13 @@ class ClientMetrics(Collector):
         self._histograms: dict[Key, dict[str, LagHistogram]] = {}
         self._requests: dict[Key, dict[str, int]] = {}
         self._tokens: dict[Key, tuple[int, int]] = {}
+        self._without_tpot: dict[Key, dict[str, int]] = {}
         self._workers: dict[str, WorkerFigures] = {}
         self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.limited: tuple[str, str, bool] | None = None
         """Engine and cell of the block that runs or ran last, and whether the load generator was its limit."""
+        self.contention: tuple[str, str, Contention] | None = None
+        """Engine and cell of the block that a campaign told of last, and what else the machine did."""
         self.block: dict[str, str] | None = None
         """Labels of the block that runs now."""
 
@@ -80,6 +86,7 @@ class ClientMetrics(Collector):
         key = self._bounded((engine, plan.endpoint.model, plan.scenario, cell))
         self._requests.setdefault(key, {}).setdefault("ok", 0)
         self._tokens.setdefault(key, (0, 0))
+        self._without_of(key)
         self._histograms_of(key)
 
     def _bounded(self, key: Key) -> Key:
@@ -88,6 +95,9 @@ class ClientMetrics(Collector):
 
     def _histograms_of(self, key: Key) -> dict[str, LagHistogram]:
         return self._histograms.setdefault(key, {name: LagHistogram(GRID_NS) for name in HISTOGRAMS})
+
+    def _without_of(self, key: Key) -> dict[str, int]:
+        return self._without_tpot.setdefault(key, dict.fromkeys(map(str, NO_TPOT), 0))
 
     def observe(self, record: RequestRecord, scenario: str) -> None:
         """Count one request of any phase. Requests that the load generator ended itself are counted as aborted only."""
@@ -104,6 +114,8 @@ class ClientMetrics(Collector):
         self._tokens[key] = (prompt + (record.prompt_tokens or 0), output + (record.output_tokens or 0))
         if not record.ok:
             return
+        if carries_none(record):
+            self._without_of(key)[str(record.tpot_basis)] += 1
         histograms = self._histograms_of(key)
         for name, value in (("ttft", ttft_ms(record)), ("tpot", tpot_ms(record)), ("e2e", e2e_ms(record))):
             if value is not None:
@@ -132,6 +144,9 @@ class ClientMetrics(Collector):
         outcomes = (((*key, what), count) for key, own in self._requests.items() for what, count in own.items())
         text = "Requests by outcome: ok, aborted or an error kind."
         yield _family(CounterMetricFamily, "requests", text, (*LABELS, "outcome"), outcomes)
+        reasons = (((*key, why), count) for key, own in self._without_tpot.items() for why, count in own.items())
+        text = "Requests that succeeded and have no TPOT because of how their answer was streamed, by the reason."
+        yield _family(CounterMetricFamily, "without_tpot", text, (*LABELS, "reason"), reasons)
         for place, name in enumerate(("prompt", "output")):
             tokens = ((key, own[place]) for key, own in self._tokens.items())
             text = f"{name.capitalize()} tokens as the server counted them."
@@ -142,8 +157,24 @@ class ClientMetrics(Collector):
         text = "Whether the load generator is the limit of the block that runs or ran last."
         limited = [(self.limited[:2], float(self.limited[2]))] if self.limited is not None else []
         yield _family(GaugeMetricFamily, "limited", text, ("engine", "cell"), limited)
+        yield from self._collect_contention()
         now = [(tuple(self.block[label] for label in BLOCK_LABELS), 1.0)] if self.block is not None else []
         yield _family(GaugeMetricFamily, "block_info", "The block that runs now.", BLOCK_LABELS, now)
+
+    def _collect_contention(self) -> Iterable[Metric]:
+        engine, cell, reading = self.contention or ("", "", None)
+        shared = [((engine, cell), float(bool(reading.findings)))] if reading else []
+        text = "Whether something else on the machine disturbs the block that runs or ran last."
+        yield _family(GaugeMetricFamily, "contention", text, ("engine", "cell"), shared)
+        shares = [
+            ((engine, cell, side, kind), value)
+            for side in SIDES
+            if reading is not None and (found := getattr(reading, side)) is not None
+            for kind in SHARES
+            if (value := getattr(found, f"{kind}_share")) is not None
+        ]
+        text = "What became of the time of a side's cores, and of its processes, in that block."
+        yield _family(GaugeMetricFamily, "contention_ratio", text, ("engine", "cell", "side", "kind"), shares)
 
     def _collect_workers(self) -> Iterable[Metric]:
         workers = self._workers.items()

@@ -50,11 +50,13 @@ class PromptFactory:
         prompt_tokens: int,
         seed: str,
         shared_prefix_tokens: int = 0,
+        prefix_tokens: int = 0,
         shortest: int | None = None,
     ) -> None:
         """Prepare prompts of `prompt_tokens` tokens, of which the first `shared_prefix_tokens` pieces are the same.
 
-        Of a cell whose prompts differ in length that is the longest one, and `shortest` the shortest.
+        Of a cell whose prompts differ in length that is the longest one, and `shortest` the shortest. `prefix_tokens`
+        are those of each prefix that `prompt` can be asked for.
 
         Raises:
             UserError: the recipe cannot make a prompt so short, or has too few pieces.
@@ -69,6 +71,7 @@ class PromptFactory:
         head = recipe.head_ids if recipe.mode == "ids" and least_wanted > len(recipe.head_ids) else ()
         around = len(head) if recipe.mode == "ids" else recipe.overhead
         self._longest = prompt_tokens
+        self._prefix_tokens = prefix_tokens
         self._own = prompt_tokens - around - shared_prefix_tokens
         if least_wanted - around - shared_prefix_tokens < 1:
             least = around + shared_prefix_tokens + 1
@@ -95,24 +98,38 @@ class PromptFactory:
             self._starts.append(self._starts[-1] + len(piece) + 1)
         self._span = len(self._starts) - 1 - max(self._own - 2, 0)
 
-    def prompt(self, number: int, prompt_tokens: int | None = None) -> str:
+    def prompt(self, number: int, prompt_tokens: int | None = None, prefix: int | None = None) -> str:
         """Return prompt `number` as JSON text: an array of ids, or a string.
 
         Of `prompt_tokens` tokens where they are given; a shorter one is the beginning of the longer ones of its number.
+        All with the same `prefix` open with the same tokens, which no other prompt opens with; what follows is their
+        own. Where that prefix leaves no room they are equal.
 
         With p the largest prime not above the number of pieces: any p numbers in a row, or at a stride that p does
         not divide, differ in their first own token, and p * p of them within their first two.
         """
-        firsts = self._firsts
         length = self._own if prompt_tokens is None else self._own - (self._longest - prompt_tokens)
+        parts = []
+        if prefix is not None:
+            # The beginning of a prompt whose number no request has.
+            parts.append(self._text(-1 - prefix, min(self._prefix_tokens, length)))
+            length -= self._prefix_tokens
+        if length > 0:
+            parts.append(self._text(number, length))
+        body = self._opening + self._separator.join(parts)
+        return f"[{body}]" if self._recipe.mode == "ids" else f'"{body}"'
+
+    def _text(self, number: int, length: int) -> str:
+        """The first `length` pieces of a number's own text."""
+        firsts = self._firsts
         own = [firsts[number % len(firsts)], firsts[(number // len(firsts)) % len(firsts)]][:length]
-        body = self._opening + self._separator.join(own)
+        text = self._separator.join(own)
         rest = length - len(own)
         if rest:
             # A multiplier coprime to the range spreads the starts over the stock.
             start = (number * 7919) % self._span
-            body += self._separator + self._stock[self._starts[start] : self._starts[start + rest] - 1]
-        return f"[{body}]" if self._recipe.mode == "ids" else f'"{body}"'
+            text += self._separator + self._stock[self._starts[start] : self._starts[start + rest] - 1]
+        return text
 
 
 def _largest_prime(limit: int) -> int:

@@ -104,7 +104,7 @@ def in_common(cell_id: str, engine: str, manifest: Manifest, scenario: Scenario 
     It is the shared prefix and what the endpoint puts around every prompt (its chat template).
     """
     cell = read_cell(cell_id)
-    if cell is None or cell.conversation is not None or cell.trace:
+    if cell is None or cell.conversation is not None or cell.prefixes is not None or cell.trace:
         return None
     shared = scenario.shared_tokens(cell) if scenario is not None else cell.shared_tokens
     facts = next((facts for facts in manifest.engines if facts.name == engine), None)

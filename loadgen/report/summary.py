@@ -18,7 +18,7 @@ from loadgen.report.cost import Costs, Money, SavingRow
 from loadgen.report.data import ReportData
 from loadgen.report.engine_says import EngineRow
 from loadgen.report.headline import basis, headline, notices, tiles
-from loadgen.scenario.shapes import Conversation, Step
+from loadgen.scenario.shapes import Conversation, Prefixes, Step
 
 SCHEMA_VERSION = 3
 
@@ -172,13 +172,14 @@ def _cell(data: ReportData, view: CellView) -> dict[str, Any]:
         "shared_prefix": view.cell.shared_percent / 100 if view.cell else None,
         "step": _plain(view.cell.step if view.cell else None),
         "conversation": _plain(view.cell.conversation if view.cell else None),
+        "prefixes": _plain(view.cell.prefixes if view.cell else None),
         "trace": view.cell.trace or None if view.cell else None,
         "engines": {engine: _entry(entry) for engine, entry in view.engines.items()},
         "ratios": {other: {"to": base, **view.ratios(base, other)} for other in data.engines[1:]} if base else {},
     }
 
 
-def _plain(extra: Step | Conversation | None) -> dict[str, Any] | None:
+def _plain(extra: Step | Conversation | Prefixes | None) -> dict[str, Any] | None:
     return extra.model_dump() if extra is not None else None
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from loadgen.scenario.shapes import Conversation, Step, parse_conversation, parse_step
+from loadgen.scenario.shapes import Conversation, Prefixes, Step, parse_conversation, parse_prefixes, parse_step
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Cell:
     conversation: Conversation | None = None
     trace: str = ""
     """Digest of the trace that is replayed."""
+    prefixes: Prefixes | None = None
 
     @property
     def open_loop(self) -> bool:
@@ -65,7 +66,7 @@ class Cell:
     def extra_texts(self) -> list[str]:
         """What it has beyond lengths and load, in words."""
         texts = [f"{self.shared_percent}% shared prefix"] if self.shared_percent else []
-        texts += [extra.text for extra in (self.step, self.conversation) if extra is not None]
+        texts += [extra.text for extra in (self.step, self.conversation, self.prefixes) if extra is not None]
         return [*texts, f"trace {self.trace}"] if self.trace else texts
 
     @property
@@ -96,7 +97,7 @@ class Cell:
     def extras(self) -> str:
         """What stands in the id behind lengths and load, such as `-s50`; empty for a plain cell."""
         parts = [f"s{self.shared_percent}"] if self.shared_percent else []
-        parts += [extra.id for extra in (self.step, self.conversation) if extra is not None]
+        parts += [extra.id for extra in (self.step, self.conversation, self.prefixes) if extra is not None]
         parts += [f"t{self.trace}"] if self.trace else []
         return "".join(f"-{part}" for part in parts)
 
@@ -160,6 +161,8 @@ def _extras(rest: str) -> dict[str, Any]:
             found["step"] = step
         elif (conversation := parse_conversation(part)) is not None:
             found["conversation"] = conversation
+        elif (prefixes := parse_prefixes(part)) is not None:
+            found["prefixes"] = prefixes
         else:
             raise ValueError(part)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -190,6 +190,8 @@ def _read_trace(path: Path, document: Any) -> None:
     """Put what is known of a trace in the place of its file's name, and what follows from it. Raises UserError."""
     load = document.get("load")
     given = load.get("trace") if isinstance(load, dict) else None
+    if isinstance(load, dict) and load.get("script") and given is None:
+        _no_lengths(path, document, ("prompt_tokens", "output_tokens"), "script")
     if not isinstance(load, dict) or given is None:
         return
     named = {"file": given} if isinstance(given, str) else given
@@ -201,12 +203,18 @@ def _read_trace(path: Path, document: Any) -> None:
     file, rebase = path.parent / named["file"], named.get("rebase") is True
     facts = read_trace(file, rebase=rebase).facts(str(file.resolve()), rebase=rebase)
     load["trace"] = facts.model_dump()
-    for key, mean in (("prompt_tokens", facts.prompt_tokens), ("output_tokens", facts.output_tokens)):
-        if mean is not None and key in document:
-            line = _line_of(document, [key]) + 1
-            raise UserError(f"{path}:{line}: `{key}`: the trace gives the lengths itself: leave it out")
-        if mean is not None:
-            document[key] = [mean]
+    means = {"prompt_tokens": facts.prompt_tokens, "output_tokens": facts.output_tokens}
+    known = {key: [mean] for key, mean in means.items() if mean is not None}
+    _no_lengths(path, document, known, "trace")
+    document.update(known)
     warmup = document.get("warmup_requests", OPEN_LOOP_WARMUP)
     if "requests" not in document and isinstance(warmup, int):
         document["requests"] = max(1, facts.requests - warmup)
+
+
+def _no_lengths(path: Path, document: Any, keys: Iterable[str], kind: str) -> None:
+    """Raise UserError where a file gives lengths beside what gives them itself."""
+    for key in keys:
+        if key in document:
+            line = _line_of(document, [key]) + 1
+            raise UserError(f"{path}:{line}: `{key}`: the {kind} gives the lengths itself: leave it out")

@@ -14,9 +14,10 @@ from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.cost import Cost
+from loadgen.scenario.load import ONE_KIND, Load, scripted
 from loadgen.scenario.quality import Quality
 from loadgen.scenario.serving import Serving, Variant, settings_apart
-from loadgen.scenario.shapes import MOST, Conversation, Positive, Step, TraceFacts
+from loadgen.scenario.shapes import MOST, Conversation, Positive, Prefixes
 from loadgen.scenario.threshold import OF_BATCHES, parse_threshold
 from loadgen.stream.timeouts import Timeouts
 from loadgen.validation import Name, Strict
@@ -27,40 +28,6 @@ OPEN_LOOP_WARMUP = 10
 MAX_BLOCKS = 5000
 """Of each engine: at ten seconds a block, more than half a day."""
 Tokens = Annotated[int, Field(ge=1, le=MOST)]
-
-
-class Load(Strict):
-    """How requests are offered: `concurrency` for a closed loop, `batch`, or `rate` or a `trace` for an open loop.
-
-    Closed loop: each user sends its next request when its last one ended. Batch: so many requests are sent at the same
-    instant, and the next as many when all have ended. Open loop: requests are sent at `rate` a second, or as the trace
-    has it, on an absolute schedule, whatever became of the earlier ones.
-    """
-
-    concurrency: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(default_factory=list)
-    batch: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
-        default_factory=list, description="requests sent at the same instant, the next when all have ended"
-    )
-    rate: list[Annotated[float, Field(gt=0, le=100_000)]] = Field(default_factory=list)
-    arrival: Literal["poisson", "constant"] = "poisson"
-    step: Step | None = Field(default=None, description="a burst: for a time the rate is another")
-    trace: TraceFacts | None = Field(default=None, description="a .jsonl file, relative to the scenario's")
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if bool(self.concurrency) + bool(self.batch) + bool(self.rate) + (self.trace is not None) > 1:
-            raise ValueError(ONE_KIND)
-        if self.step is not None and not self.rate:
-            raise ValueError("`step` goes with a `rate`")
-        return self
-
-    @property
-    def kinds(self) -> int:
-        """How many kinds of load are given, 0 or 1."""
-        return int(bool(self.concurrency or self.batch or self.rate or self.trace))
-
-
-ONE_KIND = "give either `concurrency` (closed loop) or `rate` (open loop), send in a `batch`, or replay a `trace`"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,13 +82,14 @@ class Scenario(Strict):
         default=None,
         ge=0,
         description="requests of each user before the window opens (default 1, or a conversation's turns); in an open "
-        "loop, of all (default 10); of a batch load, whole batches (default 1)",
+        "loop, of all (default 10, of a script 0); of a batch load, whole batches (default 1)",
     )
     shared_prefix_tokens: int = Field(default=0, ge=0)
     shared_prefix: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=list, description="shares of each prompt that all prompts have in common, each a cell"
     )
     conversation: Conversation | None = Field(default=None, description="users chat, and the history grows")
+    prefixes: Prefixes | None = Field(default=None, description="prompts open with prefixes that come again")
     slo: Slo | None = Field(default=None, description="what goodput is counted by")
     margin: float = Field(default=0.02, ge=0, lt=1, description="differences up to this share do not matter")
     max_error_share: float = Field(default=0.01, ge=0, le=1, description="a block with more failed requests is invalid")
@@ -129,6 +97,12 @@ class Scenario(Strict):
         default=False,
         description="an answer shorter than asked for is no error; what depends on length is then not compared between "
         "engines whose answers differ in it",
+    )
+    reasoning_end: str | None = Field(
+        default=None,
+        min_length=1,
+        description="what ends the reasoning inside answers' text, such as `</think>`: the time to the first answer "
+        "token then counts from what follows it; TTFT does not change",
     )
     find_capacity: FindCapacity | None = Field(
         default=None, description="in place of a load: search the highest at which the SLO holds"
@@ -177,6 +151,20 @@ class Scenario(Strict):
             else:
                 names.append(engine)
         return {**given, "engines": names, "endpoints": placed, "variants": variants}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lengths_of_script(cls, given: Any) -> Any:
+        """A script gives the lengths and the number of requests itself."""
+        load = given.get("load") if isinstance(given, dict) else None
+        if not isinstance(load, dict) or not load.get("script"):
+            return given
+        known = {"prompt_tokens": [1], "output_tokens": [1], "requests": 1}
+        if (trace := scripted(load["script"])) is not None:
+            facts, warmup = trace.facts(""), given.get("warmup_requests") or 0
+            known = {"prompt_tokens": [facts.prompt_tokens], "output_tokens": [facts.output_tokens]}
+            known["requests"] = max(1, facts.requests - warmup) if isinstance(warmup, int) else 1
+        return {**known, **given}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -229,6 +217,13 @@ class Scenario(Strict):
 
     def _check_shapes(self) -> None:
         step, trace = self.load.step, self.load.trace
+        if self.prefixes is not None and (
+            self.conversation or trace or self.shared_prefix or self.shared_prefix_tokens or self.find_capacity
+        ):
+            raise ValueError(
+                "`prefixes` goes with `concurrency`, `batch` or `rate`, and with no `conversation`, `trace`, `script`, "
+                "`find_capacity` or shared prefix"
+            )
         for rate in self.load.rate:
             least = step.arrivals_until_end(rate) - self.warmup if step is not None else 0
             if self.requests < least:
@@ -241,7 +236,10 @@ class Scenario(Strict):
         if trace is None:
             return
         if len(self.prompt_tokens) > 1 or len(self.output_tokens) > 1 or self.shared_prefix:
-            raise ValueError("`load.trace` is one cell: give one prompt length, one output length, no `shared_prefix`")
+            kind = "script" if self.load.script else "trace"
+            raise ValueError(
+                f"`load.{kind}` is one cell: give one prompt length, one output length, no `shared_prefix`"
+            )
         if self.requests + self.warmup > trace.requests:
             raise ValueError(
                 f"`requests` ({self.requests}) and warm-up ({self.warmup}) are more than the {trace.requests} arrivals "
@@ -306,6 +304,7 @@ class Scenario(Strict):
                 shared_percent=round(share * 100),
                 step=load.step,
                 conversation=self.conversation,
+                prefixes=self.prefixes,
                 trace=trace.digest if trace is not None else "",
             )
             for prompt in self.prompt_tokens
@@ -362,6 +361,8 @@ class Scenario(Strict):
         """Warm-up requests: of each user in a closed loop, in all in an open one."""
         if self.warmup_requests is not None:
             return self.warmup_requests
+        if self.load.script:
+            return 0
         searched = self.find_capacity is not None and self.find_capacity.of == "rate"
         if self.load.rate or self.load.trace is not None or searched:
             return OPEN_LOOP_WARMUP

@@ -1,13 +1,14 @@
-"""Shapes of traffic beyond a plain load: a step in the arrival rate, conversations, and a recorded trace."""
+"""Shapes of traffic beyond a plain load: a step in the arrival rate, conversations, prefixes, and a recorded trace."""
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from loadgen.message import say
+from loadgen.message import mark, say
 from loadgen.validation import Strict
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -115,6 +116,83 @@ class Conversation(Strict):
         return self.prompt_tokens(first, output_tokens, self.turns - 1)
 
 
+class Prefixes(Strict):
+    """Prompts open with one of several prefixes, each visited again and again in a stated order.
+
+    What follows the prefix is each request's own; a prefix as long as the prompt makes the visits equal prompts. When
+    all visits are done, it begins anew with prefixes that were never seen.
+    """
+
+    count: Annotated[int, Field(ge=1, le=100_000)]
+    tokens: Annotated[int, Field(ge=1, le=MOST)] = Field(
+        description="of each prefix; as many as the prompt has, or more: the whole prompt"
+    )
+    visits: Annotated[int, Field(ge=1, le=1000)] = Field(default=3, description="how often each prefix is sent")
+    order: Literal["circle", "row", "drift"] = Field(
+        default="circle",
+        description="circle: all by turns, then all again; row: one after another, each as often as it is visited; "
+        "drift: prefix i at steps i, i + `apart`, i + 2 `apart` ...",
+    )
+    apart: Annotated[int, Field(ge=1, le=100_000)] | None = Field(default=None, description="of `drift`, steps (4)")
+    fill: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=0, description="prompts without a prefix that come first, so that the cache is full"
+    )
+
+    @model_validator(mode="after")
+    def _apart_of_drift(self) -> Self:
+        if self.apart is not None and self.order != "drift":
+            raise ValueError("`apart` goes with `order: drift`")
+        if self.count * self.visits > 1_000_000:
+            raise ValueError("`count` times `visits` are more than a million: give fewer")
+        return self
+
+    @property
+    def round(self) -> int:
+        """Requests until it begins anew."""
+        return self.fill + self.count * self.visits
+
+    def which(self, number: int) -> int | None:
+        """The prefix that request `number`, from 0, opens with; None for one without."""
+        done, at = divmod(number, self.round)
+        at -= self.fill
+        if at < 0:
+            return None
+        if self.order == "drift":
+            place = _drifting(self.count, self.visits, self.apart or APART)[at]
+        else:
+            place = at % self.count if self.order == "circle" else at // self.visits
+        return done * self.count + place
+
+    @property
+    def id(self) -> str:
+        """As a cell's id has it, such as `x29p1008v3c` or `x36p1008v3d4f110`: the last letter is that of the order."""
+        apart = str(self.apart or APART) if self.order == "drift" else ""
+        fill = f"f{self.fill}" if self.fill else ""
+        return f"x{self.count}p{self.tokens}v{self.visits}{self.order[0]}{apart}{fill}"
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        sentence = {
+            "circle": mark("{count} prefixes of {tokens} tokens in a circle"),
+            "row": mark("{count} prefixes of {tokens} tokens, each {visits} times in a row"),
+            "drift": mark("{count} prefixes of {tokens} tokens that drift"),
+        }[self.order]
+        return say(sentence, count=self.count, tokens=self.tokens, visits=self.visits)
+
+
+APART = 4
+"""Steps between two visits of a prefix that drifts, where none are given."""
+
+
+@functools.lru_cache(maxsize=8)
+def _drifting(count: int, visits: int, apart: int) -> tuple[int, ...]:
+    """Prefixes in the order of their visits: at each step the new one, then those before it that are due again."""
+    last = count + apart * (visits - 1)
+    due = ((step - apart * visit) for step in range(last) for visit in range(visits))
+    return tuple(prefix for prefix in due if 0 <= prefix < count)
+
+
 class TraceFacts(Strict):
     """What a scenario holds of a trace; the arrivals themselves are kept in the run folder."""
 
@@ -130,6 +208,23 @@ class TraceFacts(Strict):
     output_tokens: Positive | None = None
     longest: Positive | None = None
     """Most tokens of a prompt and its output together."""
+
+
+def parse_prefixes(text: str) -> Prefixes | None:
+    """Read prefixes from their id; None when it is none. Raises ValueError when it cannot be one."""
+    found = re.fullmatch(r"x([0-9]{1,6})p([0-9]{1,8})v([0-9]{1,4})(?:(c)|(r)|d([0-9]{1,6}))(?:f([0-9]{1,6}))?", text)
+    if found is None:
+        return None
+    order: Literal["circle", "row", "drift"] = "circle" if found[4] else "row" if found[5] else "drift"
+    apart = int(found[6]) if found[6] else None
+    return Prefixes(
+        count=int(found[1]),
+        tokens=int(found[2]),
+        visits=int(found[3]),
+        order=order,
+        apart=apart,
+        fill=int(found[7] or 0),
+    )
 
 
 def parse_step(text: str) -> Step | None:

@@ -59,6 +59,7 @@ class Traffic:
             keep_text=plan.keep_text,
             sends_all=endpoint.kind != GENERIC,
             count_tokens=ModelTokenizer(endpoint.tokenizer).count if endpoint.tokenizer else None,
+            reasoning_end=endpoint.needs.reasoning_end or plan.reasoning_end,
             allow_short_output=plan.allow_short_output,
         )
         self._fields_json = plan.request_fields_json(plan.cell.output_tokens)
@@ -72,11 +73,16 @@ class Traffic:
         return user * len(self.plan.workers) + self.seat
 
     def next_prompt(self) -> str:
-        """JSON text of a prompt that no other request of the block has.
+        """JSON text of the next prompt, which no other request of the block has unless `prefixes` make them equal.
 
         The workers deal the numbers out by their seats, so that a block has the same prompts whoever they are.
         """
-        return self.factory.prompt(next(self._prompts))
+        return self.prompt(next(self._prompts))
+
+    def prompt(self, number: int, tokens: int | None = None) -> str:
+        """JSON text of the block's prompt `number`, with its prefix where the cell has such."""
+        prefixes = self.plan.cell.prefixes
+        return self.factory.prompt(number, tokens, prefixes.which(number) if prefixes is not None else None)
 
     def new_connection(self) -> Connection:
         """A connection to the block's endpoint, not open yet."""
@@ -165,9 +171,8 @@ class Traffic:
         def send(connection: Connection, number: int, due: int) -> None:
             # The arrival's own number picks the prompt, so that both engines meet the same one at the same moment.
             lengths = plan.lengths(number)
-            self.send_one(
-                connection, self.factory.prompt(number, lengths[0]), user=0, index=number, lengths=lengths, due=due
-            )
+            prompt = self.prompt(plan.prompt_number(number), lengths[0])
+            self.send_one(connection, prompt, user=0, index=number, lengths=lengths, due=due)
 
         arrivals = share_of_worker(offsets, self.seat, len(plan.workers))
         return Dispatcher(arrivals, start_ns, ConnectionStock(self.new_connection), send)
@@ -183,7 +188,7 @@ class Traffic:
             return None
 
         def send(connection: Connection, number: int, place: int, gate: Gate) -> bool:
-            prompt = self.factory.prompt(number * batch + place)
+            prompt = self.prompt(number * batch + place)
             lengths = (plan.cell.prompt_tokens, plan.cell.output_tokens)
             return self.send_one(connection, prompt, user=place, index=number, lengths=lengths, gate=gate).ok
 

@@ -54,6 +54,8 @@ class BlockRequest(BaseModel):
     timeouts: Timeouts = Timeouts()
     allow_short_output: bool = False
     """Whether an answer shorter than asked for is no error."""
+    reasoning_end: str | None = None
+    """What ends the reasoning inside answers' text, where the endpoint has no such tag of its own."""
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -127,6 +129,10 @@ class BlockPlan(BlockRequest):
             return self.trace.prompt_tokens[number], self.trace.output_tokens[number]
         return self.cell.prompt_tokens, self.cell.output_tokens
 
+    def prompt_number(self, number: int) -> int:
+        """The prompt of an open loop's arrival: its own, but where the trace says which."""
+        return self.trace.prompts[number] if self.trace is not None and self.trace.prompts else number
+
     @property
     def prompt_span(self) -> tuple[int, int]:
         """Tokens of its shortest and its longest prompt."""
@@ -149,6 +155,7 @@ class BlockPlan(BlockRequest):
             shortest=shortest,
             seed=self.seed,
             shared_prefix_tokens=self.shared_prefix_tokens,
+            prefix_tokens=self.cell.prefixes.tokens if self.cell.prefixes is not None else 0,
         )
 
     def request_fields_json(self, output_tokens: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loadgen.errors import UserError
 from loadgen.settings import Paths, Settings
+from stack import sources
 from stack.commands import say
 
 PROMETHEUS_DOWNLOAD = "https://prometheus.io/download/"
@@ -52,7 +53,10 @@ def fetch_prometheus(paths: Paths) -> str | None:
 
     Returns why that was not possible, or None once it is there.
     """
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+    given = sources.prometheus_package()
+    if given is None and sources.bundle() is not None:
+        return "The bundle holds none: put it on PATH, or set PROMETHEUS_BIN to it."
+    if not (shutil.which("dpkg-deb") and (given or shutil.which("apt-get"))):
         return (
             f"Get it from {PROMETHEUS_DOWNLOAD} (on macOS: brew install prometheus) and put it on PATH, "
             "or set PROMETHEUS_BIN to it."
@@ -61,19 +65,29 @@ def fetch_prometheus(paths: Paths) -> str | None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.state, prefix="apt-") as work:
         say("Prometheus: unpacking Debian's package into .bakeoff/")
-        download = _quietly(["apt-get", *APT_LIMITS, "download", "prometheus"], Path(work))
-        packages = list(Path(work).glob("prometheus_*.deb"))
-        if download is not None or not packages:
-            return (
-                f"apt-get download prometheus failed ({download or 'no package came'}): "
-                f"run `sudo apt-get update` and try again, or get it from {PROMETHEUS_DOWNLOAD} and set PROMETHEUS_BIN."
-            )
+        package = given or download_prometheus(Path(work))
+        if isinstance(package, str):
+            return package
         unpacked = Path(work) / "tree"
-        if (failed := _quietly(["dpkg-deb", "-x", str(packages[0]), str(unpacked)], Path(work))) is not None:
-            return f"unpacking {packages[0].name} failed ({failed})."
+        if (failed := _quietly(["dpkg-deb", "-x", str(package), str(unpacked)], Path(work))) is not None:
+            return f"unpacking {package.name} failed ({failed})."
         shutil.rmtree(target, ignore_errors=True)
         unpacked.rename(target)
     return None if _unpacked(paths).is_file() else "Debian's package holds no Prometheus."
+
+
+def download_prometheus(folder: Path) -> Path | str:
+    """Fetch Debian's package into a folder; returns why that was not possible in its place."""
+    if not shutil.which("apt-get"):
+        return "there is no apt-get here"
+    failed = _quietly(["apt-get", *APT_LIMITS, "download", "prometheus"], folder)
+    packages = list(folder.glob("prometheus_*.deb"))
+    if failed is None and packages:
+        return packages[0]
+    return (
+        f"apt-get download prometheus failed ({failed or 'no package came'}): "
+        f"run `sudo apt-get update` and try again, or get it from {PROMETHEUS_DOWNLOAD} and set PROMETHEUS_BIN."
+    )
 
 
 def _quietly(command: list[str], cwd: Path) -> str | None:

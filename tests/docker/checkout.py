@@ -102,7 +102,7 @@ class Checkout:
 
     def get(self, port: str, path: str, **parameters: str) -> Any:
         """What a published port answers, as JSON."""
-        return requests.get(self.url(port, path), parameters, timeout=10).json()
+        return requests.get(self.url(port, path), parameters, timeout=60).json()
 
     def query(self, expression: str) -> dict[str, float]:
         """A PromQL query's values by the values of their labels, joined with commas in the labels' order."""

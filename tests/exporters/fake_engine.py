@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 MIB = 1 << 20
 held: list[mmap.mmap] = []
 hanging = threading.Event()
+asked = threading.Event()
+"""Whether somebody waits for an engine that hangs."""
 
 
 def hold(mib: int) -> mmap.mmap:
@@ -89,7 +91,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case "/control/hang":
                 hanging.set()
                 return self.answer({})
+            case "/control/asked":
+                asked.wait()
+                return self.answer({})
         if hanging.is_set():
+            asked.set()
             time.sleep(3600)
         self.engine(url.path)
 

@@ -113,7 +113,7 @@ class Exporter:
 
     def get(self, path, accept="text/plain"):
         request = urllib.request.Request(self.url + path, headers={"Accept": accept})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.read().decode(), answer.headers["Content-Type"]
 
     def samples(self):
@@ -126,7 +126,7 @@ class Exporter:
                 values[sample.name, sample.labels.get("engine"), sample.labels.get("kind")] = sample.value
         return values, infos
 
-    def until(self, true, seconds=30):
+    def until(self, true, seconds=120):
         end = time.monotonic() + seconds
         while True:
             values, infos = self.samples()
@@ -137,7 +137,7 @@ class Exporter:
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        _, log = self.process.communicate(timeout=30)
+        _, log = self.process.communicate(timeout=120)
         return self.process.returncode, self.began + log
 
 
@@ -163,7 +163,13 @@ def test_the_life_of_two_engines_as_scraped(fake_engine, exporter, free_port):
     watch = exporter(
         "--engine", f"good={good.url}/v1", "--engine", f"none=http://127.0.0.1:{free_port}", "--interval", "0.2"
     )
-    values, infos = watch.until(lambda v, i: "good" in i and ("bakeoff_engine_memory_bytes", "good", "pss") in v)
+    values, infos = watch.until(
+        lambda v, i: (
+            "good" in i
+            and v["bakeoff_engine_ready", "good", None] == 1
+            and ("bakeoff_engine_memory_bytes", "good", "pss") in v
+        )
+    )
     assert infos == {"good": ("0.32.0", "gemma")}
     for name in ("reachable", "up", "ready"):
         assert values[f"bakeoff_engine_{name}", "good", None] == 1
@@ -212,16 +218,16 @@ def test_the_life_of_two_engines_as_scraped(fake_engine, exporter, free_port):
 @pytest.mark.integration
 def test_a_scrape_never_waits_for_an_engine_that_hangs(fake_engine, exporter):
     fake = fake_engine()
-    watch = exporter("--engine", f"x={fake.url}", "--interval", "0.1", "--timeout", "20")
+    watch = exporter("--engine", f"x={fake.url}", "--interval", "0.1", "--timeout", "600")
     watch.until(lambda v, i: v["bakeoff_engine_up", "x", None] == 1)
     fake.control("hang")
-    time.sleep(0.3)  # a probe is under way now, and stays so for 20 s
+    fake.control("asked")  # a probe is under way now, and stays so for 600 s
     took = []
     for _ in range(10):
         began = time.monotonic()
         watch.samples()
         took.append(time.monotonic() - began)
-    assert max(took) < 5, "a scrape waited for the engine"
+    assert max(took) < 60, "a scrape waited for the engine"
     assert watch.stop(signal.SIGINT)[0] == 0, "stopping does not wait for it either"
 
 
@@ -229,14 +235,17 @@ def test_a_scrape_never_waits_for_an_engine_that_hangs(fake_engine, exporter):
 def test_a_hanging_engine_is_down_counted_and_logged_once(fake_engine, exporter):
     fake = fake_engine()
     watch = exporter("--engine", f"x={fake.url}", "--interval", "0.1", "--timeout", "1.5")
-    watch.until(lambda v, i: v["bakeoff_engine_up", "x", None] == 1)
+    watch.until(lambda v, i: v["bakeoff_engine_ready", "x", None] == 1)
     fake.control("hang")
-    values, _ = watch.until(lambda v, i: v["bakeoff_engine_scrape_errors_total", "x", None] >= 3)
-    assert values["bakeoff_engine_up", "x", None] == 0
-    assert values["bakeoff_engine_reachable", "x", None] == 1, "it still accepts connections"
+    errors = ("bakeoff_engine_scrape_errors_total", "x", None)
+    before = watch.samples()[0][errors]  # a busy machine has outages of its own
+    watch.until(lambda v, i: v[errors] >= before + 3 and v["bakeoff_engine_up", "x", None] == 0)
+    watch.until(lambda v, i: v["bakeoff_engine_reachable", "x", None] == 1)  # it still accepts connections
     code, log = watch.stop()
     assert code == 0
-    assert log.count("event=probe_failed") == 1
+    *_, outage = log.split("event=engine_up")
+    assert outage.count("event=engine_down") == 1
+    assert len(re.findall(r"event=probe_failed .*GET /health", outage)) == 1
 
 
 @pytest.mark.integration
@@ -307,7 +316,7 @@ def test_what_is_no_http_is_a_short_warning_once(fake_engine, exporter):
         b"GET /" + b"x" * 20_000,
         b"\x16\x03\x01\x02\x00\r\n\r\n",
     ]:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
             connection.sendall(request)
             assert connection.recv(1 << 16).startswith(b"HTTP/1.")
     watch.samples()

@@ -265,18 +265,19 @@ def test_a_card_that_answers_nothing_is_down_and_holds_no_other_up():
 
 
 def test_patience():
-    patience, released, calls = Patience(0.5), threading.Event(), []
+    patience, released, begun, calls = Patience(60), threading.Event(), threading.Event(), []
     assert patience.ask("a", 1, lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
         patience.ask("a", 1, lambda: 1 / 0)
     with pytest.raises(Late):
-        patience.ask("a", 1, lambda: calls.append(1) or released.wait(30))
+        patience.ask("a", 1, lambda: calls.append(1) or begun.set() or released.wait(), limit_s=0.1)
+    assert begun.wait(60)
     with pytest.raises(Late):
         patience.ask("a", 1, lambda: calls.append(2))
     assert patience.ask("b", 1, lambda: 6) == 6
     assert not patience.all_returned and calls == [1]
     released.set()
-    for _ in range(500):
+    for _ in range(6000):
         if patience.all_returned:
             break
         threading.Event().wait(0.01)

@@ -82,23 +82,23 @@ def test_without_a_driver_it_serves_and_stays(number):
     )
     try:
         log = ""
-        while not (match := re.search(r" event=listening .* port=(\d+)", log)):
+        while not ((match := re.search(r" event=listening .* port=(\d+)", log)) and "event=no_gpu" in log):
             line = process.stderr.readline()
             assert line, log
             log += line
         url = f"http://127.0.0.1:{match[1]}"
         for accept in ("text/plain", "application/openmetrics-text"):
             request = urllib.request.Request(f"{url}/metrics", headers={"Accept": accept})
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 text = answer.read().decode()
             assert "\nbakeoff_gpu_devices 0.0\n" in text
             assert not re.search(r"^bakeoff_gpu_(?!devices)", text, re.M), "absent, never zero"
         assert "process_cpu_seconds" in {family.name for family in parse_openmetrics(text)}
         for path, expected in (("/healthz", "ok\n"), ("/", "GPU exporter")):
-            with urllib.request.urlopen(url + path, timeout=30) as answer:
+            with urllib.request.urlopen(url + path, timeout=120) as answer:
                 assert expected in answer.read().decode()
         process.send_signal(number)
-        _, rest = process.communicate(timeout=30)
+        _, rest = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()
@@ -126,7 +126,7 @@ def test_a_container_file_that_is_missing_is_said_once(tmp_path, capsys):
             assert line, "it ended and did not say"
         assert "level=warning" in line and str(path) in line
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=30)
+        _, rest = process.communicate(timeout=120)
     finally:
         process.kill()
         process.communicate()

@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestServer
 from exporters.probe import TEXT_LIMIT, EngineProbe, Identity, ProbeError
 
 
-def ask(url, what, timeout=10.0):
+def ask(url, what, **limits):
     async def go():
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(**{"total": 120, **limits})) as session:
             return await getattr(EngineProbe(session, url), what)()
 
     return asyncio.run(go())
@@ -47,7 +47,7 @@ def test_a_hanging_engine_is_an_error_within_the_timeout(fake_engine):
     fake = fake_engine()
     fake.control("hang")
     with pytest.raises(ProbeError, match="/health: no answer in time"):
-        ask(fake.url, "healthy", timeout=0.3)
+        ask(fake.url, "healthy", sock_read=0.3)
 
 
 def test_an_endless_answer_is_an_error(fake_engine):

@@ -11,10 +11,18 @@ def plenty(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("what", "free_gb", "is_enough"),
-    [("setup", 1.0, False), ("setup", 3.0, True), ("demo", 3.0, False), ("demo", 12.0, True)],
+    ("what", "has_gpu", "free_gb", "is_enough"),
+    [
+        ("setup", False, 1.0, False),
+        ("setup", False, 3.0, True),
+        ("demo", False, 3.0, False),
+        ("demo", False, 12.0, True),
+        ("demo", True, 2.0, False),
+        ("demo", True, 3.0, True),
+    ],
 )
-def test_disk_is_looked_at_before_the_first_download(tmp_path, monkeypatch, plenty, what, free_gb, is_enough):
+def test_disk_is_looked_at_before_the_first_download(tmp_path, monkeypatch, plenty, what, has_gpu, free_gb, is_enough):
+    monkeypatch.setattr(before, "NVIDIA_DRIVER", tmp_path if has_gpu else tmp_path / "no driver")
     usage = type("Usage", (), {"free": free_gb * 1e9})
     monkeypatch.setattr(commands.shutil, "disk_usage", lambda _: usage)
     if is_enough:

@@ -135,20 +135,31 @@ def test_a_run_that_there_is_not_is_called_a_run(place):
     assert not calls
 
 
+H200 = [Gpu(0, "GPU-0", "NVIDIA H200")]
+
+
 @pytest.mark.parametrize(
-    ("gpus", "engines", "model", "plan", "said"),
+    ("gpus", "engines", "own", "model", "plan", "said"),
     [
-        ("no NVIDIA driver here", ["llamacpp", "vllm"], "", "cpu smoke", ""),
-        ([Gpu(0, "GPU-0", "NVIDIA H200")], ["vllm"], "", "cpu smoke", "no model is named for the GPU's engines"),
-        ([Gpu(0, "GPU-0", "NVIDIA H200")], ["vllm"], "a/b", "gpu gpu-graphs", "vLLM without and with CUDA graphs"),
-        ([Gpu(0, "GPU-0", "NVIDIA H200")], ["vllm", "ksana"], "a/b", "gpu gpu-smoke", "races vllm and ksana"),
+        ("no NVIDIA driver here", ["llamacpp", "vllm"], "", "", "cpu smoke", ""),
+        (H200, ["vllm"], "", "", "cpu smoke llamacpp,vllm", "no model is named for the GPU's engines"),
+        (H200, ["vllm"], "", "a/b", "gpu gpu-graphs vllm", "vLLM without and with CUDA graphs"),
+        (H200, ["vllm", "ksana"], "", "a/b", "gpu gpu-smoke vllm,ksana", "races vllm and ksana"),
+        (H200, ["mine"], "MINE", "a/b", "cpu smoke llamacpp,vllm", "mine is the only engine on the GPU here"),
+        (H200, ["vllm", "mine"], "MINE", "", "cpu smoke llamacpp,vllm", "mine is the only engine on the GPU here"),
+        (H200, ["vllm", "mine"], "MINE", "a/b", "gpu gpu-smoke vllm,mine", "races vllm and mine"),
+        (H200, ["vllm"], "VLLM", "a/b", "cpu smoke llamacpp", "vllm is the only engine on the GPU here"),
+        (H200, ["ksana"], "", "a/b", "cpu smoke llamacpp,vllm", "ksana is the only engine on the GPU here"),
     ],
-    ids=["no-gpu", "no-model", "one-engine", "two-engines"],
+    ids=["no-gpu", "no-model", "vllm", "two", "own", "own-no-model", "own-and-vllm", "own-vllm", "ksana"],
 )
-def test_a_demo_races_what_is_there(place, monkeypatch, gpus, engines, model, plan, said):
+def test_a_demo_races_what_is_there(place, monkeypatch, gpus, engines, own, model, plan, said):
     _, made, _ = place
     monkeypatch.setattr(cli, "gpus_here", lambda: gpus)
+    monkeypatch.setattr(cli, "supported", lambda _: None)
     monkeypatch.setenv("BAKEOFF_MODEL", model)
+    for part, value in {"COMMAND": "serve", "KIND": "vllm", "PORT": "8105"}.items() if own else ():
+        monkeypatch.setenv(f"BAKEOFF_ENGINE_{own}_{part}", value)
     monkeypatch.setattr(made["processes"], "can_set_up", lambda: engines)
     done = run("demo-plan")
     assert done.exit_code == 0, done.output

@@ -24,6 +24,7 @@ def test_two_commands_that_need_one_environment_make_it_once(tmp_path, monkeypat
         return True
 
     monkeypatch.setattr(setup, "run_logged", run)
+    monkeypatch.setattr(setup.sources, "run_logged", run)
     both = [threading.Thread(target=setup.ensure_venv, args=(paths, setup.ANNOTATOR)) for _ in range(2)]
     both[0].start()
     assert first_is_in.wait(60)

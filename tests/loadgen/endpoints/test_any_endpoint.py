@@ -287,7 +287,7 @@ def test_each_engine_may_have_settings_of_its_own(monkeypatch):
 
 def bakeoff(*arguments, **environment):
     command = [sys.executable, "-m", "loadgen", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, **environment})
     return done.returncode, done.stdout + done.stderr
 
 
@@ -321,6 +321,7 @@ def test_run_behind_a_buffering_tls_proxy_with_a_key_and_a_deployment(tmp_path, 
     assert code in DONE, said
     assert "model x" in said, "a deployment's name is the model's, where nothing else is said"
     assert "s3cret" not in said + record.read_text() + result.read_text()
+    assert json.loads(result.read_text())["tpot_ms"]["mean"] is None and "as from a proxy that buffers them" in said
     assert all(where == f"{path}/chat/completions?api-version=1" for where, _, _ in server.seen)
     # The request after the last one that was asked for is broken off.
     assert [json.loads(line)["output_tokens"] for line in record.read_text().splitlines()[:2]] == [4, 4]
@@ -352,8 +353,8 @@ def test_a_server_that_stalls_is_told_as_waited_for(monkeypatch):
 
 
 def told_soon(told: list[str]) -> bool:
-    """Whether something is told within two seconds."""
-    end = time.monotonic() + 2
+    """Whether something is told within a minute."""
+    end = time.monotonic() + 60
     while not told and time.monotonic() < end:
         time.sleep(0.01)
     return bool(told)

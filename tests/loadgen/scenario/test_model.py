@@ -16,7 +16,8 @@ from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.context_limit import limit_context
 from loadgen.scenario.file import load_scenario, shipped_scenarios
 from loadgen.scenario.model import Block, Cell, Load, Scenario
-from loadgen.scenario.shapes import Conversation, Step
+from loadgen.scenario.script import Part
+from loadgen.scenario.shapes import Conversation, Prefixes, Step
 from loadgen.stream.timeouts import Timeouts
 from tests.loadgen.bench.races import TOP
 
@@ -460,7 +461,7 @@ def test_a_trace_without_lengths_takes_those_of_the_scenario(write, tmp_path):
 
 def test_every_key_is_documented():
     documented = re.findall(r"`(\w+)`", (TOP / "docs" / "scenarios.md").read_text(encoding="utf-8"))
-    nested = (Scenario, Load, Timeouts, Slo, FindCapacity, Conversation, Step)
+    nested = (Scenario, Load, Timeouts, Slo, FindCapacity, Conversation, Prefixes, Part, Step)
     keys = {field.alias or name for model in nested for name, field in model.model_fields.items()}
     assert keys <= set(documented), keys - set(documented)
 

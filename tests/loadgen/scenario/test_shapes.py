@@ -17,7 +17,7 @@ from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.errors import UserError
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.file import load_scenario
-from loadgen.scenario.shapes import Conversation, Step
+from loadgen.scenario.shapes import Conversation, Prefixes, Step
 from loadgen.scenario.trace import MAX_ARRIVALS, Trace, keep_trace, read_trace, write_trace
 from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.traffic.plan import BlockPlan
@@ -32,13 +32,21 @@ conversations = st.builds(
     think_s=st.just(0.0) | number,
     think=st.sampled_from(["exponential", "fixed"]),
 )
+prefixes = st.builds(
+    lambda drift, **keys: Prefixes(**keys, order="drift" if drift else "circle", apart=drift),
+    drift=st.none() | st.integers(1, 100_000),
+    count=st.integers(1, 1000),
+    tokens=st.integers(1, 10**7),
+    visits=st.integers(1, 1000),
+    fill=st.integers(0, 100_000),
+) | st.builds(Prefixes, count=st.integers(1, 1000), tokens=st.integers(1, 10**7), order=st.just("row"))
 lengths = st.integers(1, 10**8)
 loads = st.tuples(st.integers(1, 10**6), st.just(0.0)) | st.tuples(st.just(0), st.floats(1e-6, 1e5))
 cells = st.builds(
-    lambda prompt, output, load, percent, step, chat, trace: Cell(
-        prompt, output, *load, shared_percent=percent, step=step, conversation=chat, trace=trace
+    lambda prompt, output, load, percent, step, chat, again, trace: Cell(
+        prompt, output, *load, shared_percent=percent, step=step, conversation=chat, prefixes=again, trace=trace
     ),
-    *(lengths, lengths, loads, st.integers(0, 99), st.none() | steps, st.none() | conversations),
+    *(lengths, lengths, loads, st.integers(0, 99), st.none() | steps, st.none() | conversations, st.none() | prefixes),
     st.just("") | st.text("0123456789abcdef", min_size=8, max_size=8),
 )
 
@@ -64,6 +72,7 @@ def test_a_plan_carries_its_cell(cell):
         *("p0512-o0128-c004-s0", "p0512-o0128-c004-s100", "p0512-o0128-c004-s05", "p0512-o0128-c004-s50-s50"),
         *("p0512-o0128-r4-b20f10x3-s50", "p0512-o0128-r4-b20.0f10x3", "p0512-o0128-r4-b20f0x3", "p0512-o0128-r1.2.3"),
         *("p0512-o0128-c004-k1m2w0e", "p0512-o0128-c004-k2m2w0x", "p0512-o0128-c004-tabc", "p0512-o0128-c004x-s50"),
+        *("p0512-o0128-c004-x3p64v0c", "p0512-o0128-c004-x3p64v2d4f0", "p0512-o0128-c004-x3p64v2"),
     ],
 )
 def test_what_is_no_cell_id(text):

@@ -71,6 +71,13 @@ def ask(connection: Connection, model: str, *, chat: bool = True, max_tokens: in
     return outcome
 
 
+def until_closed_by_server(connection: Connection) -> None:
+    end = time.monotonic() + 60
+    while not connection._socket.is_stale():  # type: ignore[union-attr]
+        assert time.monotonic() < end, "it was never closed"
+        gevent.sleep(0.01)
+
+
 WHOLE = [
     "m",
     "fault:normal?send=bytes",
@@ -118,7 +125,8 @@ def test_every_dress_of_a_proper_stream(server: FaultServer, model: str, style: 
             assert outcome.content[-1] <= (response.t_done or 0)
             times = [t for t, _ in outcome.events]
             assert times == sorted(times)
-            gevent.sleep(0.1 if "close=2" in model else 0)
+            if "close=2" in model:
+                until_closed_by_server(connection)
 
 
 def test_tool_calls_and_captured_streams(server: FaultServer) -> None:
@@ -147,7 +155,8 @@ def test_a_fault_in_mid_stream_keeps_what_was_timed(
     if framing == "length" and "bad_chunk" in model:
         pytest.skip("no chunks to be bad")
     with Connection(server.url) as connection:
-        outcome = ask(connection, f"{model}&gap_ms=20&framing={framing}", stall_timeout_s=1.0)
+        limit_s = 4.0 if kind == "stall_timeout" else 60.0
+        outcome = ask(connection, f"{model}&gap_ms=20&framing={framing}", stall_timeout_s=limit_s)
         assert type(outcome.failure) is error
         assert outcome.failure.kind == kind
         assert len(outcome.content) == 3
@@ -159,22 +168,22 @@ def test_a_fault_in_mid_stream_keeps_what_was_timed(
 
 def test_total_timeout_ends_a_stream_that_never_stalls(server: FaultServer) -> None:
     with Connection(server.url) as connection:
-        outcome = ask(connection, "fault:normal?gap_ms=50", max_tokens=400, stall_timeout_s=5.0, total_timeout_s=0.5)
+        outcome = ask(connection, "fault:normal?gap_ms=300", max_tokens=400, stall_timeout_s=60, total_timeout_s=4)
         assert isinstance(outcome.failure, StreamTimeout)
         assert outcome.failure.kind == "total_timeout"
         assert 2 <= len(outcome.content) < 400
         spent = ((outcome.response.t_done or 0) - outcome.response.t_send) / 1e9
-        assert spent >= 0.5
+        assert spent >= 4
 
 
 def test_a_process_that_was_too_busy_to_read_is_no_stall(server: FaultServer) -> None:
     with Connection(server.url) as connection:
-        body = json.dumps({"model": "fault:normal?gap_ms=30", "stream": True, "max_tokens": 40}).encode()
-        response = connection.post("/v1/completions", body, stall_timeout_s=0.5)
+        body = json.dumps({"model": "fault:normal?gap_ms=150", "stream": True, "max_tokens": 40}).encode()
+        response = connection.post("/v1/completions", body, stall_timeout_s=4)
         greenlet = gevent.spawn(lambda: [t_ns for t_ns, _ in response])
         gevent.sleep(0.2)
-        time.sleep(0.8)  # blocks the loop for longer than the stall timeout, while bytes keep coming
-        assert len(greenlet.get(timeout=30)) >= 10
+        time.sleep(4.2)  # blocks the loop for longer than the stall timeout, while bytes keep coming
+        assert len(greenlet.get(timeout=60)) >= 10
 
 
 def test_slow_head(server: FaultServer) -> None:
@@ -239,7 +248,7 @@ def test_keep_alive_is_used_and_a_stale_connection_is_reopened_before_timing(ser
             assert ask(connection, "m").failure is None
         assert connection.opened == 1
         assert ask(connection, "fault:normal?close=2").failure is None  # closes without having said so
-        gevent.sleep(0.3)
+        until_closed_by_server(connection)
         assert connection.is_open
         outcome = ask(connection, "m")
         assert outcome.failure is None
@@ -264,15 +273,14 @@ def test_an_abandoned_response_costs_the_connection_but_no_more(server: FaultSer
 
 
 def test_times_agree_with_the_servers_own() -> None:
-    """Arrival is never before the server wrote, and a known gap is seen as it is (medians: slow machines)."""
+    """Arrival is never before the server wrote, and mostly before it wrote the next; a known gap is seen as it is."""
     with FaultServer() as server, Connection(server.url) as connection:
         outcome = ask(connection, "fault:normal?ttft_ms=60&gap_ms=15", max_tokens=20)
         truth = server.served[0]
         assert outcome.response.t_send <= truth.t_read
         assert len(truth.t_content) == len(outcome.content) == 20
-        late = sorted(seen - wrote for seen, wrote in zip(outcome.content, truth.t_content, strict=True))
-        assert late[0] >= 0
-        assert late[10] < 10e6
+        assert all(wrote <= seen for seen, wrote in zip(outcome.content, truth.t_content, strict=True))
+        assert sum(seen < later for seen, later in zip(outcome.content, truth.t_content[1:], strict=False)) >= 10
         assert outcome.content[0] - outcome.response.t_send >= 60e6
         assert outcome.content[-1] - outcome.content[0] >= 18 * 15e6
 
@@ -282,11 +290,14 @@ def test_streams_run_side_by_side(server: FaultServer) -> None:
         with Connection(server.url) as connection:
             return ask(connection, "fault:normal?gap_ms=20&ttft_ms=300", max_tokens=10)
 
-    started = time.monotonic()
     greenlets = [gevent.spawn(one) for _ in range(20)]
     gevent.joinall(greenlets, raise_error=True)
     assert all(greenlet.value.failure is None for greenlet in greenlets)
-    assert time.monotonic() - started < 20 * 0.48
+    responses = [greenlet.value.response for greenlet in greenlets]
+    whole = max(r.t_done or 0 for r in responses) - min(r.t_send for r in responses)
+    assert sum((r.t_done or 0) - r.t_send for r in responses) > 2 * whole, (
+        "one after the other, it is the whole at most"
+    )
 
 
 def test_connect_errors() -> None:
@@ -307,6 +318,8 @@ def test_connect_timeout_and_foreign_timeouts() -> None:
         connection = Connection(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout_s=0.2)
         with pytest.raises(ConnectError, match="within"):
             connection.open()
+        assert not connection.is_open
+        connection = Connection(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout_s=60)
         with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
             connection.open()
         assert not connection.is_open
@@ -404,7 +417,7 @@ def test_tls_is_verified_and_streams(certificate: tuple[Path, Path], monkeypatch
             for model in ("m", "fault:normal?send=merged"):
                 assert ask(connection, model, max_tokens=500).text.endswith(" tok499")
             assert connection.opened == 1
-            stalled = ask(connection, "fault:stall", stall_timeout_s=0.3)
+            stalled = ask(connection, "fault:stall", stall_timeout_s=4)
             assert stalled.failure is not None
             assert stalled.failure.kind == "stall_timeout"
             assert len(stalled.content) == 2
@@ -412,7 +425,7 @@ def test_tls_is_verified_and_streams(certificate: tuple[Path, Path], monkeypatch
             assert cut.failure is not None
             assert cut.failure.kind == "connection_cut"
             ask(connection, "fault:normal?close=2")
-            gevent.sleep(0.3)
+            until_closed_by_server(connection)
             assert ask(connection, "m").failure is None
 
 

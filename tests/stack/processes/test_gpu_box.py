@@ -137,11 +137,11 @@ def test_what_is_not_there_is_one_message(environ, message, tmp_path, monkeypatc
 
 
 def metrics(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
         return answer.read().decode()
 
 
-def wait_for(condition, limit_s=60.0):
+def wait_for(condition, limit_s=300.0):
     limit = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < limit, f"not within {limit_s:g} s"
