@@ -53,6 +53,7 @@ def test_vllm_is_asked_before_each_block_where_this_machine_reaches_it(server, m
     [
         ("vllm", 404, 2, "HTTP 404): blocks rely on salted prompts. It has that route where it is started with VLLM_"),
         ("vllm", 500, 2, "a does not empty its prefix cache (POST /reset_prefix_cache: HTTP 500)"),
+        ("sglang", 400, 2, "a does not empty its prefix cache (POST /flush_cache: HTTP 400)"),
         ("ksana", 200, 0, "a has no route that empties its prefix cache"),
         ("openai", 200, 0, "a has no route that empties its prefix cache"),
     ],
