@@ -64,6 +64,7 @@ def _forms() -> list[list[bytes]]:
     """Payloads of streams as servers send them."""
     deltas: list[dict[str, Any]] = [
         {"content": " tok"},
+        {"content": "</think>"},
         {"reasoning_content": " hm"},
         {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
         {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]},
@@ -71,8 +72,12 @@ def _forms() -> list[list[bytes]]:
     made = [[_chunk({"delta": delta, "finish_reason": None})] * 4 + [FINISH, b"[DONE]"] for delta in deltas]
     text = json.dumps({"choices": [{"index": 0, "text": " tok", "finish_reason": None}]}).encode()
     made.append([text] * 4 + [FINISH, b"[DONE]"])
-    for file in sorted(DATA.glob("*-stream.sse")):
-        lines = [line[6:] for line in file.read_bytes().splitlines() if line.startswith(b"data: ")]
+    captured = [file.read_bytes() for file in sorted(DATA.glob("*-stream.sse"))]
+    for file in sorted((DATA / "streams").glob("*.jsonl")):
+        reads = [json.loads(line) for line in file.read_text("utf-8").splitlines()[1:]]
+        captured.append("".join(text for _, text in reads).encode())
+    for data in captured:
+        lines = [line[6:] for line in data.split(b"\n") if line.startswith(b"data: ")]
         made.append([*lines[:6], *lines[-3:]])
     return made
 
@@ -171,12 +176,13 @@ def records(count: int, seed: int) -> Iterator[RequestRecord]:
     chance, forms = random.Random(seed), _forms()
     plain = RequestSettings("/x", {}, TIMEOUTS)
     kept = RequestSettings("/x", {}, TIMEOUTS, count_tokens=lambda text: len(text.encode()))
+    tagged = RequestSettings("/x", {}, TIMEOUTS, reasoning_end="</think>")
     names = dict.fromkeys(("run_id", "block", "engine", "model", "cell", "api", "worker"), "x")
     numbers = dict.fromkeys(("user", "index", "t_intended", "t_send", "t_done", "wall_offset_ns"), 0)
     for number in range(count):
         record = RequestRecord(**names, **numbers, prompt_tokens_wanted=5, output_tokens_wanted=4)  # type: ignore[arg-type]
         line: Any = Line(mutated(forms, chance))
-        exchange(line, b"{}", record, kept if number % 4 == 0 else plain)
+        exchange(line, b"{}", record, (kept, plain, tagged, plain)[number % 4])
         yield record
 
 

@@ -19,6 +19,11 @@ MIN_SECRET_CHARS = 4
 """A header's shorter value is no secret, and stands in texts by chance."""
 
 
+def end_code(*, failed: bool, limited: bool) -> int:
+    """The exit code of `run` and `bench` that came to their end: whether a request failed, and who was the limit."""
+    return NOT_WHOLE if failed else CLIENT_LIMITED if limited else OK
+
+
 class UserError(Exception):
     """Something the user can mend. Its text says what is wrong, where, and what to do.
 

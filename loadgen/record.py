@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import re
 from array import array
-from collections.abc import Iterable, Mapping, MutableSequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from typing import Any, Literal, Self
 
 Phase = Literal["warmup", "measure", "drain"]
@@ -85,6 +85,16 @@ def http_kind(status: int | None) -> str:
 
 REJECTIONS = {http_kind(status): status for status in (429, 503)}
 """Error kinds of requests that an engine turned away because it had enough to do, and their status."""
+
+
+TOGETHER_NS = 1_000_000
+TOGETHER_SHARE = 0.1
+"""Events arrive together that are less than both apart; the share is of the mean gap."""
+
+
+def together_ns(offsets: Sequence[int]) -> int:
+    """Less than so many ns apart, two of an answer's events (of two or more) arrive together."""
+    return int(min(TOGETHER_NS, TOGETHER_SHARE * (offsets[-1] - offsets[0]) / (len(offsets) - 1)))
 
 
 def int64s(values: Iterable[int] = ()) -> array[int]:

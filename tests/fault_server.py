@@ -184,6 +184,7 @@ class Answer:
     def send_events(self, wire: list[tuple[bytes, bool]], chunked: bool) -> None:
         options, sent = self.options, 0
         due = self.served.t_read + int(options.ttft_ms * 1e6)
+        held = b""
         for data, content in wire:
             if content:
                 if sent == options.after:
@@ -192,7 +193,10 @@ class Answer:
                 due += int(options.gap_ms * 1e6)
                 sent += 1
                 self.served.t_content.append(time.monotonic_ns())
-            self.write(f"{len(data):x}\r\n".encode() + data + b"\r\n" if chunked else data)
+            held += f"{len(data):x}\r\n".encode() + data + b"\r\n" if chunked else data
+            if not content or sent % options.clump == 0:
+                self.write(held)
+                held = b""
         if sent <= options.after:
             self.strike(chunked)
 

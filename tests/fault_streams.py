@@ -49,6 +49,7 @@ class Options:
     status: int = 500
     name: str = "vllm-0.24.0-chat-stream.sse"
     tokens_per_event: int = 1
+    clump: int = 1  # hand on so many content events at a time, as a proxy does that buffers
     done: int = 1  # 0: no [DONE]
     blank: int = 1  # 0: the last event lacks its blank line
     comments: int = 0

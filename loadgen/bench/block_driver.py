@@ -81,6 +81,7 @@ class BlockDriver:
                 seed=f"{self._scenario.seed}/{cell.id}/{block.repeat}",
                 timeouts=self._scenario.timeouts,
                 allow_short_output=self._scenario.allow_short_output,
+                reasoning_end=self._scenario.reasoning_end,
             )
         )
         watch = BlockWatch(self._scenario, block, self._host)

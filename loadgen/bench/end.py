@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from loadgen.endpoints.seats import Seat
-from loadgen.errors import CLIENT_LIMITED, NOT_WHOLE, OK, UserError
+from loadgen.errors import UserError, end_code
 from loadgen.machine import by_make
 from loadgen.report import ReportData, report_data, terminal_table
 from loadgen.runs.folder import RunFolder
@@ -31,7 +31,7 @@ def show_whole(folder: RunFolder, prometheus: str | None, whole: bool, console: 
         console.print(text, style="bold red", soft_wrap=True)
     console.print(f"Records: {folder.path}", soft_wrap=True, highlight=False)
     console.print(f"Write its report with `{folder.report_command}`.", soft_wrap=True, highlight=False)
-    return NOT_WHOLE if failed or not whole else CLIENT_LIMITED if limited else OK
+    return end_code(failed=bool(failed) or not whole, limited=limited)
 
 
 def client_limited(data: ReportData) -> bool:

@@ -92,6 +92,9 @@ class EndpointNeeds:
     stream_only: Annotated[
         bool | None, typer.Option("--stream-only/--no-stream-only", help="Whether it answers by streams only.")
     ] = None
+    reasoning_end: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What ends reasoning inside an answer's text, such as </think>.")
+    ] = None
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Take any certificate.")] = None
     cacert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificates of a private authority (PEM).")] = (
         None

@@ -13,7 +13,7 @@ import typer
 
 from loadgen.cli.console import open_console
 from loadgen.cli.options import ApiChoice, EndpointNeeds, JsonFile, with_groups
-from loadgen.errors import CLIENT_LIMITED, INTERRUPTED, NOT_WHOLE, OK, UserError
+from loadgen.errors import INTERRUPTED, UserError, end_code
 from loadgen.files import STDOUT, check_writable, write_result
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def run(
         raise UserError(f"{measured.write_error}. The file of records is not whole.")
     if measured.interrupted:
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(NOT_WHOLE if result.failed else CLIENT_LIMITED if result.verdict.limited else OK)
+    raise typer.Exit(end_code(failed=result.failed, limited=result.verdict.limited))
 
 
 def _ask(seat: Seat, longest: int, output_tokens: int, progress: QuickProgress) -> Endpoint:

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from loadgen.client.health import GRID_FACTOR, NS_PER_MS, LagHistogram, schedule_lag_ns
 from loadgen.distributed.messages import Pulse
-from loadgen.metrics.definitions import e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.definitions import NO_TPOT, carries_none, e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import itl_ms
 from loadgen.record import RequestRecord
 from loadgen.traffic.plan import BlockPlan
@@ -65,6 +65,7 @@ class ClientMetrics(Collector):
         self._histograms: dict[Key, dict[str, LagHistogram]] = {}
         self._requests: dict[Key, dict[str, int]] = {}
         self._tokens: dict[Key, tuple[int, int]] = {}
+        self._without_tpot: dict[Key, dict[str, int]] = {}
         self._workers: dict[str, WorkerFigures] = {}
         self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.limited: tuple[str, str, bool] | None = None
@@ -80,6 +81,7 @@ class ClientMetrics(Collector):
         key = self._bounded((engine, plan.endpoint.model, plan.scenario, cell))
         self._requests.setdefault(key, {}).setdefault("ok", 0)
         self._tokens.setdefault(key, (0, 0))
+        self._without_of(key)
         self._histograms_of(key)
 
     def _bounded(self, key: Key) -> Key:
@@ -88,6 +90,9 @@ class ClientMetrics(Collector):
 
     def _histograms_of(self, key: Key) -> dict[str, LagHistogram]:
         return self._histograms.setdefault(key, {name: LagHistogram(GRID_NS) for name in HISTOGRAMS})
+
+    def _without_of(self, key: Key) -> dict[str, int]:
+        return self._without_tpot.setdefault(key, dict.fromkeys(map(str, NO_TPOT), 0))
 
     def observe(self, record: RequestRecord, scenario: str) -> None:
         """Count one request of any phase. Requests that the load generator ended itself are counted as aborted only."""
@@ -104,6 +109,8 @@ class ClientMetrics(Collector):
         self._tokens[key] = (prompt + (record.prompt_tokens or 0), output + (record.output_tokens or 0))
         if not record.ok:
             return
+        if carries_none(record):
+            self._without_of(key)[str(record.tpot_basis)] += 1
         histograms = self._histograms_of(key)
         for name, value in (("ttft", ttft_ms(record)), ("tpot", tpot_ms(record)), ("e2e", e2e_ms(record))):
             if value is not None:
@@ -132,6 +139,9 @@ class ClientMetrics(Collector):
         outcomes = (((*key, what), count) for key, own in self._requests.items() for what, count in own.items())
         text = "Requests by outcome: ok, aborted or an error kind."
         yield _family(CounterMetricFamily, "requests", text, (*LABELS, "outcome"), outcomes)
+        reasons = (((*key, why), count) for key, own in self._without_tpot.items() for why, count in own.items())
+        text = "Requests that succeeded and have no TPOT because of how their answer was streamed, by the reason."
+        yield _family(CounterMetricFamily, "without_tpot", text, (*LABELS, "reason"), reasons)
         for place, name in enumerate(("prompt", "output")):
             tokens = ((key, own[place]) for key, own in self._tokens.items())
             text = f"{name.capitalize()} tokens as the server counted them."

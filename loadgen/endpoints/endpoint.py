@@ -20,6 +20,7 @@ from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
 from loadgen.errors import UserError, without_secrets
 from loadgen.record import REJECTIONS, whole_text
+from loadgen.stream.http_parser import is_compressed
 from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 
 TIMEOUT_S = 30.0
@@ -216,7 +217,7 @@ class Client:
                 preload_content=False,
                 decode_content=False,
             )
-            if coding := response.headers.get("Content-Encoding", "").replace("identity", ""):
+            if is_compressed(coding := response.headers.get("Content-Encoding", "")):
                 response.close()
                 raise UserError(
                     f"{method} {url}: the answer is compressed ({self.hidden(coding)[:40]}): not asked for."

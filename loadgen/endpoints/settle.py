@@ -37,7 +37,7 @@ def settle(endpoint: Endpoint, *, fixed_api: bool = False, tell: Tell = lambda t
     Raises:
         UserError: it refuses whatever is tried; says how, and which option may help.
     """
-    if endpoint.kind != GENERIC and endpoint.needs == NOTHING:
+    if endpoint.kind != GENERIC and _with(endpoint, reasoning_end=None).needs == NOTHING:
         return endpoint
     key = (endpoint, fixed_api)
     if key not in _found:

@@ -46,6 +46,9 @@ class Needs(BaseModel):
     stream_options: bool | None = Field(default=None, description="whether usage is asked for with stream_options")
     stream_only: bool | None = Field(default=None, description="whether it answers by streams only")
     leave_out: tuple[str, ...] = Field(default=(), description="fields of a request that it refuses")
+    reasoning_end: str | None = Field(
+        default=None, min_length=1, description="what ends the reasoning inside an answer's text, such as </think>"
+    )
     insecure: bool = Field(default=False, description="any certificate is taken")
     cacert: str | None = Field(default=None, description="file with the certificates of a private authority")
 

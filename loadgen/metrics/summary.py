@@ -20,6 +20,7 @@ from loadgen.metrics.definitions import (
     ttft_from_intended_ms,
     ttft_ms,
 )
+from loadgen.metrics.pairs import behind_pairs
 from loadgen.metrics.slo import Slo, SloFigures, meets, slo_figures
 from loadgen.metrics.window import Window
 from loadgen.record import RequestRecord
@@ -179,7 +180,7 @@ def summarise(
         ended = [r for r in every if r.ok and window.start_ns < r.t_done + r.wall_offset_ns <= window.end_ns]
         finished += len(ended)
         if slo is not None:
-            finished_met += sum(meets(r, slo) for r in ended)
+            finished_met += sum(meets(r, slo) for r in behind_pairs(ended))
     return CellSummary(
         requests=len(measured),
         errors=dict(Counter(record.error for record in measured if record.error is not None)),

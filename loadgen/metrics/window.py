@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from loadgen.metrics.pairs import behind_pairs
 from loadgen.record import Phase, RequestRecord
 
 
@@ -43,8 +44,11 @@ class Cut:
     """Whether all wanted requests were measured, and none that is still in flight or was aborted belongs among them."""
 
     def measured(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
-        """Those of the records that were divided that are measured, in the same order."""
-        return [r for r, phase in zip(records, self.phases, strict=True) if phase == "measure"]
+        """Those of the records that were divided that are measured, in the same order.
+
+        Their TPOT is by what all of them tell together, see `behind_pairs`.
+        """
+        return behind_pairs([r for r, phase in zip(records, self.phases, strict=True) if phase == "measure"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from loadgen.message import joined, mark, say
 from loadgen.metrics.definitions import tpots_ms, ttft_ms
 from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import CellSummary, Floats, summarise
+from loadgen.presentation.text import number
 from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, MET_SHARE, SLO_COLUMNS, quotient
 from loadgen.runs.folder import BlockData
 from loadgen.scenario.model import Cell
@@ -100,6 +101,15 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
     summary = summarise([(b.records, b.measured, b.cut.window) for b in chosen], slo) if chosen else None
     if summary is not None and summary.no_tpot is not None:
         notes.append(say("no TPOT: {why}", why=summary.no_tpot))
+    if summary is not None and (answer := summary.answer_ms) is not None:
+        p50, p95 = number(answer.p50), number(answer.p95)
+        notes.append(
+            say(
+                "answers begin with reasoning; the first answer token comes after {p50} ms (p95 {p95} ms)",
+                p50=p50,
+                p95=p95,
+            )
+        )
     return EngineCell(
         engine=engine,
         status=status,

@@ -137,7 +137,7 @@ def headline(data: ReportData) -> Headline:
             "what was measured is shown all the same.",
             engines=listing(data.engines),
         )
-    return Headline(text, verdict="invalid" if data.comparisons else None)
+    return Headline(text, tuple(_no_tpot(data)), verdict="invalid" if data.comparisons else None)
 
 
 def _compared(data: ReportData) -> Headline:

@@ -98,6 +98,12 @@ class Scenario(Strict):
         description="an answer shorter than asked for is no error; what depends on length is then not compared between "
         "engines whose answers differ in it",
     )
+    reasoning_end: str | None = Field(
+        default=None,
+        min_length=1,
+        description="what ends the reasoning inside answers' text, such as `</think>`: the time to the first answer "
+        "token then counts from what follows it; TTFT does not change",
+    )
     find_capacity: FindCapacity | None = Field(
         default=None, description="in place of a load: search the highest at which the SLO holds"
     )

@@ -49,6 +49,8 @@ class EventReader:
         """The server counted no output token."""
         self.answer_at: int | None = None
         """Number of the first content event that holds more than reasoning."""
+        self.parsed = False
+        """The answer began with reasoning, which the server told apart: what marked it may have been left out."""
         self._record = record
         self._t_send = t_send
         self._kernel = kernel
@@ -160,7 +162,7 @@ class EventReader:
             if self._kernel:
                 self._lags.append(read_at - t)
             if len(offsets) == 1:
-                self.first_text = (event.text or "")[:HEAD_BYTES]
+                self.first_text, self.parsed = (event.text or "")[:HEAD_BYTES], not event.answer
             if event.answer and self.answer_at is None:
                 self.answer_at = len(offsets) - 1
             if self._texts is not None:
@@ -197,7 +199,8 @@ class EventReader:
         self.zero_usage = completion == 0 or (self.zero_usage and not completion)
         self.total_tokens = token_count(usage, "total_tokens")
         details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-        self.reasoning_tokens = _first_count(details, "reasoning_tokens") or token_count(usage, "reasoning_tokens")
+        reasoning = _first_count(details, "reasoning_tokens")
+        self.reasoning_tokens = token_count(usage, "reasoning_tokens") if reasoning is None else reasoning
 
 
 def _first_count(usage: Any, *keys: str) -> int | None:

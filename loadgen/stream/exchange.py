@@ -78,7 +78,6 @@ def exchange(
         record.fail(failure.kind, str(failure))
     except SSEError as failure:
         record.fail(ErrorKind.BAD_EVENT, str(failure))
-    _check(record, settings)
 
 
 def _attempt(
@@ -148,10 +147,15 @@ def _read_events(
         connection.held_open = not response.drain(0.0 if connection.held_open else END_GRACE_S)
     if record.error is None:
         _check_end(record, response, events, settings)
+    told = record.output_tokens
     if record.error is None:
         settle_tokens(record, events, settings.count_tokens, whole=settings.sends_all)
         if record.output_tokens is None and events.zero_usage and record.events:
             record.fail(ErrorKind.ZERO_USAGE, "the server counted no output token, though text came")
+    if settings.count_tokens is None and not settings.keep_text:
+        record.text = None  # it was wanted for the end of the reasoning only
+    if record.error is None:
+        _check(record, settings, told)
 
 
 def _check_end(record: RequestRecord, response: ResponseStream, events: EventReader, settings: RequestSettings) -> None:
@@ -194,10 +198,12 @@ def _hide_secrets(record: RequestRecord, headers: Mapping[str, str]) -> None:
         record.finish_reason = without_secrets(record.finish_reason, headers)
 
 
-def _check(record: RequestRecord, settings: RequestSettings) -> None:
-    """Judge a response that came through whole: its length must be what was asked for."""
-    if record.error is not None:
-        return
+def _check(record: RequestRecord, settings: RequestSettings, told: int | None = None) -> None:
+    """Judge a response that came through whole: its length must be what was asked for.
+
+    Where the server leaves reasoning out of its count, `told`, that is the length that it was asked for.
+    """
+    short = settings.allow_short_output
     if not record.events:
         record.fail(ErrorKind.NO_CONTENT, "the stream ended without any generated text")
     elif record.output_tokens is None:
@@ -210,7 +216,7 @@ def _check(record: RequestRecord, settings: RequestSettings) -> None:
             ErrorKind.PROMPT_TOKENS,
             f"{record.prompt_tokens_wanted} prompt tokens were sent, the server counted {record.prompt_tokens}",
         )
-    elif not _of_length(record, record.output_tokens, allow_short=settings.allow_short_output):
+    elif not any(_of_length(record, n, allow_short=short) for n in (record.output_tokens, told) if n is not None):
         record.fail(
             ErrorKind.OUTPUT_TOKENS,
             f"{record.output_tokens_wanted} output tokens were asked for, {record.output_tokens} came "

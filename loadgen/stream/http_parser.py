@@ -10,6 +10,11 @@ CHUNK_HEAD_BYTES = 64
 COMPRESSED = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"))
 
 
+def is_compressed(coding: str) -> bool:
+    """Whether a `Content-Encoding` says so: not `identity`, nothing, or what is no coding (a charset)."""
+    return bool(COMPRESSED.intersection(coding.lower().replace(" ", "").split(",")))
+
+
 class ResponseParser:
     """Takes the bytes of one response as they come.
 
@@ -65,8 +70,7 @@ class ResponseParser:
         self._head_bytes += size
         if self.status is not None:
             encoding = self.headers.get("content-encoding", "")
-            # `identity`, nothing, or what is no coding (a charset): whatever it says, the bytes are as they are.
-            if COMPRESSED.intersection(encoding.lower().replace(" ", "").split(",")) and self.problem is None:
+            if is_compressed(encoding) and self.problem is None:
                 self.problem = f"the server compressed the response ({encoding}) unasked"
         elif self._head_bytes > MAX_HEAD_BYTES:
             self.problem = f"the response's head is larger than {MAX_HEAD_BYTES} bytes"

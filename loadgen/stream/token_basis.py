@@ -10,12 +10,9 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from loadgen.record import RequestRecord, TpotBasis, int64s
+from loadgen.record import TOGETHER_NS, RequestRecord, TpotBasis, int64s, together_ns
 from loadgen.stream.event_reader import EventReader
 
-TOGETHER_NS = 1_000_000
-TOGETHER_SHARE = 0.1
-"""Events arrive together that are less than both apart; the share is of the mean gap."""
 AT_ONCE_NS = 50_000
 """An answer whose events are no more apart in the mean than a sender needs to write them came at once."""
 CLUMPED_SHARE = 0.45
@@ -23,7 +20,8 @@ CLUMPED_SHARE = 0.45
 LEAST_CLUMPED = 4
 """Events of an answer in which clumps can be told from chance."""
 HELD_BACK = 3
-"""So many events in the first arrival were held back on their way; two may have come together by chance."""
+"""So many events in the first arrival were held back on their way; two may have come together by chance, and a block
+of answers tells (`loadgen.metrics.pairs`)."""
 LATE_SHARE = 0.1
 """Where this process read later than this share of the gap between arrivals, clumps may be its own doing."""
 TOLERANCE = 0.02
@@ -39,8 +37,9 @@ def settle_tokens(
 ) -> None:
     """Write an answer's tokens, and what its TPOT is taken over, into its record.
 
-    `whole`: the server is of a kind that sends every token that it counts.
+    `whole`: the server is of a kind that sends every token that it counts, but those that mark reasoning.
     """
+    whole = whole and not events.parsed
     record.reasoning_tokens = events.reasoning_tokens
     if record.output_tokens is None and record.text is not None and count_tokens is not None:
         record.output_tokens, record.token_source = count_tokens(record.text), "tokenizer"
@@ -79,7 +78,7 @@ def tpot_basis(
     if tokens < 2 or span <= AT_ONCE_NS * (count - 1):
         few = TpotBasis.ONE_EVENT if count == 1 else TpotBasis.ONE_ARRIVAL
         return TpotBasis.ONE_TOKEN if tokens < 2 else few, None
-    apart = int(min(TOGETHER_NS, TOGETHER_SHARE * span / (count - 1)))
+    apart = together_ns(offsets)
     held, together = 1, gaps_below(apart, offsets)
     if together:
         first = next(n for n in range(1, count) if offsets[n] - offsets[n - 1] >= apart)

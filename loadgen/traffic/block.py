@@ -59,6 +59,7 @@ class Traffic:
             keep_text=plan.keep_text,
             sends_all=endpoint.kind != GENERIC,
             count_tokens=ModelTokenizer(endpoint.tokenizer).count if endpoint.tokenizer else None,
+            reasoning_end=endpoint.needs.reasoning_end or plan.reasoning_end,
             allow_short_output=plan.allow_short_output,
         )
         self._fields_json = plan.request_fields_json(plan.cell.output_tokens)

@@ -54,6 +54,8 @@ class BlockRequest(BaseModel):
     timeouts: Timeouts = Timeouts()
     allow_short_output: bool = False
     """Whether an answer shorter than asked for is no error."""
+    reasoning_end: str | None = None
+    """What ends the reasoning inside answers' text, where the endpoint has no such tag of its own."""
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:

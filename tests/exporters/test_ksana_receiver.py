@@ -273,6 +273,31 @@ def test_instances_that_come_and_go_for_an_hour_do_not_shut_out_new_ones(pods):
     assert ("ksana_req_num_total", ("engine", "ksana"), ("service_instance_id", "pod-new")) in samples
 
 
+def of_two_ranks(pod, at):
+    points = [number(1, at, at + 1, rank=rank) for rank in "01"]
+    return push(delta_sum("m_num", *points), **{"service.instance.id": pod})
+
+
+def named_in_its_points(pod, at):
+    return push(delta_sum("m_num", number(1, at, at + 1, pod=pod)))
+
+
+def with_a_histogram(pod, at):
+    point = {**interval(at, at + 1), "count": "1", "sum": 2.0, "explicitBounds": [1.0], "bucketCounts": ["0", "1"]}
+    return push(histogram("m_num", point), **{"service.instance.id": pod})
+
+
+@pytest.mark.parametrize("made", [of_two_ranks, named_in_its_points, with_a_histogram])
+def test_whatever_makes_instances_new_ones_find_room(made):
+    receiver = Receiver(max_series=20)
+    for place, pod in enumerate([*(f"pod-{n}" for n in range(50)), "new"]):
+        assert receiver.take("ksana", decode_json(made(pod, 250 * place))) == (0, ""), pod
+    samples = scrape(receiver)
+    assert samples["bakeoff_ksana_series",] <= 20
+    assert any("new" in dict(labels).values() for name, *labels in samples if name.startswith("ksana_m_num"))
+    assert not [value for outcome, value in outcomes(samples).items() if outcome == "no_room" and value]
+
+
 def test_instances_that_all_talk_leave_no_room_and_what_is_refused_is_counted():
     receiver = Receiver(max_series=2)
     for pod in range(3):

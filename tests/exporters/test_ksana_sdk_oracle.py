@@ -52,7 +52,7 @@ def test_both_scrapes_agree(exporter, compression, seed):  # noqa: F811
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_COMPRESSION": compression}
     result = subprocess.run(
         [sys.executable, SENDER, f"http://127.0.0.1:{exporter.port}/v1/metrics", str(seed)],
-        env=environment, capture_output=True, text=True, timeout=120, check=True,
+        env=environment, capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     got, expected = with_equal_bounds(ours(exporter.samples())), with_equal_bounds(theirs(parsed(result.stdout)))
     unresolved = [key for key in expected if key[0].startswith("wait") and key[0].endswith("_bucket")]

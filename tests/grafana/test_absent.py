@@ -12,7 +12,7 @@ NEEDS_GPU = {
 NEEDS_NVLINK = {"bakeoff-gpu": {"NVLink traffic"}}
 NEEDS_KSANA = {"bakeoff-engines": {"Swapped out", "Age of the newest push"}}
 NEEDS_OPEN_LOOP = {"bakeoff-client": {"Schedule lag"}}
-NEEDS_TROUBLE = {"bakeoff": {"Alerts that fire"}}
+NEEDS_TROUBLE = {"bakeoff": {"Alerts that fire", "Requests without TPOT, and why"}}
 SILENT = {
     "llamacpp": {
         ("bakeoff", "KV cache in use"),

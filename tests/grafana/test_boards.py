@@ -147,7 +147,8 @@ def test_what_compares_engines_is_named_by_them(uid, panel):
     for target in panel["targets"]:
         if "{{engine}}" in target["legendFormat"]:
             engine, _, rest = target["legendFormat"].partition(" · ")
-            assert engine in ("{{engine}}", "{{alertname}} {{engine}}") and rest in ("", "{{cell}}", "{{outcome}}")
+            assert engine in ("{{engine}}", "{{alertname}} {{engine}}")
+            assert rest in ("", "{{cell}}", "{{outcome}}", "{{cell}} · {{reason}}")
 
 
 @every_board

@@ -216,3 +216,22 @@ def test_objectives_are_those_of_the_alerts():
         assert thresholds[series] == f"vector({panel.bad_from:g})"
         assert f"{panel.bad_from:g} s" in panel.about
     assert [panel.title for panel in BOARDS[0].panels() if "dashed line" in panel.about] == ["TTFT p95", "TPOT p95"]
+
+
+def test_a_cell_without_tpot_says_why(evaluate):
+    def requests(cell, values):
+        return client("bakeoff_client_requests_total", "a", cell, values, ',outcome="ok"')
+
+    def without(cell, reason, values):
+        return client("bakeoff_client_without_tpot_total", "a", cell, values, f',reason="{reason}"')
+
+    series = {
+        **requests("c1", "0+4x60 240x60"),
+        **without("c1", "clumps", "0+3x60 180x60"),
+        **without("c1", "one_event", "0x120"),
+        **requests("c2", "0+4x60 240x60"),
+        **without("c2", "clumps", "0x120"),
+    }
+    expr = filled(query_of("Requests without TPOT, and why"), minutes=9)
+    good, said = evaluate(series, expr, wanted=[('{engine="a",scenario="s",cell="c1",reason="clumps"}', 0.75)])
+    assert good, said

@@ -58,7 +58,7 @@ class Answer:
 class Client:
     """One keep-alive connection."""
 
-    def __init__(self, port: int, timeout: float = 20.0) -> None:
+    def __init__(self, port: int, timeout: float = 120.0) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
@@ -146,7 +146,7 @@ class Simulator:
         """Ask it to end; returns its exit status and all it printed after the first line."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=120)
         return self.process.returncode, out + err
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
@@ -155,7 +155,7 @@ class Simulator:
 
     def truth(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return the summary and the requests, once no stream is open."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while (answer := self.ask("GET", "/truth")).status == 409 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert answer.status == 200

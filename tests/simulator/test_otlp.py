@@ -92,7 +92,7 @@ def test_the_simulator_pushes_all_it_did(timing: str) -> None:
     with running("--personality", "ksana", "--ttft-ms", "5", "--tpot-ms", "1", *options) as simulator:
         for _ in range(3):
             assert simulator.ask("POST", "/v1/chat/completions", chat()).end == "complete"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while len(server.pushes) < 3 and time.monotonic() < deadline:  # type: ignore[attr-defined]
             time.sleep(0.05)
         assert simulator.stop()[0] == 0

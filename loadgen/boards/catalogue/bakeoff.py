@@ -24,6 +24,11 @@ RANGE = (
     "that holds both engines' blocks. It is no verdict: chance alone sets means apart, and the report says how sure a "
     "difference is."
 )
+WITHOUT = (
+    f"sum by (engine, scenario, cell, reason) (increase(bakeoff_client_without_tpot_total{{{CELL}}}[$__range]))\n"
+    "/ on (engine, scenario, cell) group_left () sum by (engine, scenario, cell) "
+    f'(increase(bakeoff_client_requests_total{{{CELL},outcome="ok"}}[$__range])) > 0'
+)
 _difference = functools.partial(
     Panel, unit="percentunit", no_data=reasons.ONE_ENGINE, kind="bargauge", width=6, decimals=1
 )
@@ -38,7 +43,9 @@ def _above(title: str, metric: str, what: str) -> Panel:
     )
 
 
-def _latency(name: str, metric: str, what: str, objective: float | None = None) -> tuple[Panel, ...]:
+def _latency(
+    name: str, metric: str, what: str, objective: float | None = None, no_data: str = reasons.NO_REQUESTS
+) -> tuple[Panel, ...]:
     def panel(percent: int) -> Panel:
         limit = objective if percent == 95 else None
         line = "" if limit is None else f" The dashed line is the alert's objective as it comes, {limit:g} s."
@@ -49,7 +56,7 @@ def _latency(name: str, metric: str, what: str, objective: float | None = None) 
             "width apart.",
             "s",
             (quantile(metric, percent / 100),),
-            reasons.NO_REQUESTS,
+            no_data,
             bad_from=limit,
         )
 
@@ -100,11 +107,31 @@ DIFFERENCE = Row(
     ),
 )
 
+WITHOUT_TPOT = Panel(
+    "Requests without TPOT, and why",
+    "Share of a cell's requests in the time range whose stream does not tell TPOT. Good: no bar. Above 10% the report "
+    "gives the cell no TPOT, and the panels above speak for the others only. clumps: events arrive several at a time, "
+    "as from a proxy that buffers. one_arrival, one_event: the whole answer comes at once. tokens_per_event: several "
+    "tokens an event, or hidden reasoning, and nobody knows how many the first held. more_events: the server counts "
+    "fewer tokens than it sends events.",
+    "percentunit",
+    (Query(WITHOUT, "{{engine}} · {{cell}} · {{reason}}", instant=True),),
+    "All requests that ended here have a TPOT, or none ended",
+    kind="bargauge",
+    width=24,
+    height=5,
+    decimals=1,
+    bad_from=0.1,
+)
+
 LATENCY = Row(
     "Latency, as the client sees it",
     (
         *_latency("TTFT", "bakeoff_client_ttft_seconds", "Time to first token: from sending to the first text.", 2),
-        *_latency("TPOT", "bakeoff_client_tpot_seconds", "Time per output token after the first.", 0.1),
+        *_latency(
+            "TPOT", "bakeoff_client_tpot_seconds", "Time per output token after the first.", 0.1, reasons.NO_TPOT
+        ),
+        WITHOUT_TPOT,
         *_latency("E2E", "bakeoff_client_e2e_seconds", "End to end: from sending to the last text."),
     ),
 )

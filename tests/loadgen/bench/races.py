@@ -21,7 +21,7 @@ from tests.fault_server import FaultServer
 from tests.simulator.client import Simulator
 
 TOP = Path(__file__).parents[3]
-LIMIT_S = 150.0
+LIMIT_S = 600.0
 WENT_WELL = (OK, CLIENT_LIMITED)
 """Exit codes of a run without a failure; whether the load generator was its limit is up to the machine."""
 SCENARIO = {
@@ -31,7 +31,7 @@ SCENARIO = {
     "output_tokens": [8],
     "load": {"concurrency": [2]},
     "requests": 10,
-    "timeouts": {"connect_s": 5, "stall_s": 30, "total_s": 60},
+    "timeouts": {"connect_s": 60, "stall_s": 120, "total_s": 240},
 }
 
 
@@ -118,7 +118,7 @@ class Bench:
     def signal(self, number: int = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
-    def assert_nothing_left(self, limit_s: float = 30.0) -> None:
+    def assert_nothing_left(self, limit_s: float = LIMIT_S) -> None:
         wait_for(lambda: not any(alive(p) for p in self.seen), limit_s, "the end of all Locust processes")
         assert self.seen
 

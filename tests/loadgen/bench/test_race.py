@@ -297,3 +297,41 @@ def test_open_loop_race_by_two_workers(tmp_path):
     # Both engines met the same arrivals (each worker's wall clock offset is read once, to within microseconds).
     assert all(abs(x - y) < 1_000_000 for x, y in zip(intended["a"], intended["b"], strict=True))
     assert "20 req/s" in report
+
+
+def test_nobody_wins_in_tpot_whose_events_come_in_clumps(tmp_path):
+    """The same engine behind a proxy that hands on eight at a time, which then looks faster, and a slower one there."""
+    gaps = {"direct": 20, "proxied": 20, "slow": 30}
+    with contextlib.ExitStack() as stack:
+        engines = {
+            name: stack.enter_context(
+                FaultServer(
+                    in_process=False, fault=f"normal?gap_ms={gap}&ttft_ms=50&clump={1 if name == 'direct' else 8}"
+                )
+            )
+            for name, gap in gaps.items()
+        }
+        cell = {"output_tokens": [32], "requests": 4, "repeats": 2, "between_blocks": "keep"}
+        bench = stack.enter_context(Bench(tmp_path, engines, **cell))
+        assert bench.wait() == 0, bench.output
+        bench.locusts()
+        run = bench.load()
+    (clumps,) = (fact for fact in run.manifest.parity if fact.name == "clumps")
+    assert {name: str(value)[:6] for name, value in clumps.values.items()} == {
+        "direct": "apart",
+        **dict.fromkeys(("proxied", "slow"), "clumps"),
+    }
+    assert "proxy_buffering off" in clumps.advice
+    bases = {name: {r.tpot_basis for b in run.blocks for r in b.measured if b.facts.engine == name} for name in gaps}
+    assert bases == {"direct": {"events"}} | {name: {"clumps"} for name in ("proxied", "slow")}
+    bench.assert_reportable()
+    told = json.loads((bench.folder.path / "summary.json").read_text())
+    assert [each["b"] for each in told["statistics"]] == ["proxied", "slow"]
+    for each in told["statistics"]:
+        tpot = each["overall"]["tpot_ms.mean"]
+        assert (tpot["verdict"], tpot["faster"]) == ("invalid", None)
+        assert tpot["reason"] in ("tpot_basis", "no_valid_pair"), "the latter where the load generator was the limit"
+        engine = each["b"]
+        why = re.compile(rf"No TPOT of {engine}: events arrive in clumps of \d, as from a proxy that buffers them\.")
+        assert any(why.fullmatch(fact["text"]) for fact in told["headline"]["facts"]), told["headline"]
+    assert not re.search("TPOT[^;.]* faster", told["headline"]["sentence"])

@@ -16,6 +16,8 @@ from loadgen.client.health import LagHistogram, ProbeReport
 from loadgen.distributed import client_metrics
 from loadgen.distributed.client_metrics import GRID_NS, MAX_SERIES, ClientMetrics
 from loadgen.distributed.messages import Pulse
+from loadgen.metrics.definitions import NO_TPOT
+from loadgen.record import TpotBasis
 from tests.loadgen.records import MS, record
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -211,3 +213,18 @@ def test_labels_with_quotes_and_line_breaks_survive():
     model = 'a "model"\n\\ of é'
     metrics.observe(request(0, [MS], model=model, output_tokens=1), "s")
     assert value(scrape(metrics), "bakeoff_client_requests_total", model=model, outcome="ok") == 1
+
+
+def test_what_has_no_tpot_is_counted_by_its_reason():
+    metrics = ClientMetrics()
+    metrics.begin_block(plan("b", "c"))
+    name = "bakeoff_client_without_tpot_total"
+    assert {value(scrape(metrics), name, reason=why) for why in NO_TPOT} == {0}, "so that rises hold the first"
+    for basis in (*NO_TPOT, "clumps"):
+        metrics.observe(request(0, [MS, 2 * MS], output_tokens=2, tpot_basis=TpotBasis(basis)), "s")
+    metrics.observe(request(0, [MS, 2 * MS], output_tokens=2, tpot_basis=TpotBasis.CLUMPS, error="no_finish"), "s")
+    metrics.observe(request(0, [MS, 2 * MS], output_tokens=2, tpot_basis=TpotBasis.EVENTS, tpot_tokens=1), "s")
+    metrics.observe(request(0, [MS], output_tokens=1, tpot_basis=TpotBasis.ONE_TOKEN), "s")
+    samples = scrape(metrics)
+    assert {why: value(samples, name, reason=why) for why in NO_TPOT} == dict.fromkeys(NO_TPOT, 1) | {"clumps": 2}
+    assert value(samples, "bakeoff_client_tpot_seconds_count") == 1

@@ -321,6 +321,7 @@ def test_run_behind_a_buffering_tls_proxy_with_a_key_and_a_deployment(tmp_path, 
     assert code in DONE, said
     assert "model x" in said, "a deployment's name is the model's, where nothing else is said"
     assert "s3cret" not in said + record.read_text() + result.read_text()
+    assert json.loads(result.read_text())["tpot_ms"]["mean"] is None and "as from a proxy that buffers them" in said
     assert all(where == f"{path}/chat/completions?api-version=1" for where, _, _ in server.seen)
     # The request after the last one that was asked for is broken off.
     assert [json.loads(line)["output_tokens"] for line in record.read_text().splitlines()[:2]] == [4, 4]

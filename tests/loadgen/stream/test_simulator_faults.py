@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from loadgen.runs.folder import read_records
 from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection
 from loadgen.stream.timeouts import Timeouts
-from tests.loadgen.bench.races import SCENARIO, TOP, WENT_WELL, environment
+from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, environment
 from tests.loadgen.records import MS
 from tests.loadgen.records import record as make_record
 from tests.loadgen.stream.test_truth import (
@@ -35,6 +36,7 @@ from tests.loadgen.stream.test_truth import (
     CONTENT,
     SLACK_NS,
     Findings,
+    Truth,
     check_arrivals,
     check_sending,
     truth_of,
@@ -45,7 +47,9 @@ pytestmark = pytest.mark.integration
 
 ROLE, FAULTED = 1, 64
 TTFT, TPOT, TOKENS = 30, 5, 8
-PATIENT = Timeouts(connect_s=20, stall_s=60, total_s=120)
+PATIENT = Timeouts(connect_s=60, stall_s=120, total_s=240)
+SHORT_S = 4.0
+"""A limit that is waited for, and that no busy machine reaches by itself."""
 FIXED = ("--ttft-ms", str(TTFT), "--tpot-ms", str(TPOT))
 ENGINES = {
     "vllm": FIXED,
@@ -84,7 +88,7 @@ def send(
     else:
         body["prompt"] = "one two three"
     headers = {"X-Request-Id": record.request_id, **({"X-Sim-Fault": fault} if fault else {})}
-    own = connection or Connection(f"http://127.0.0.1:{port}", 20.0)
+    own = connection or Connection(f"http://127.0.0.1:{port}", 60.0)
     try:
         settings = RequestSettings(PATHS[api], headers, timeouts, count_tokens=count_tokens)
         exchange(own, json.dumps(body).encode(), record, settings)
@@ -94,6 +98,17 @@ def send(
     return record
 
 
+HELD: list[str] = []
+LATE: set[str] = set()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_are_late() -> Iterator[None]:
+    """As `Findings.wrong`: a busy machine's kernel takes up a segment when it can; of a biased client all are late."""
+    yield
+    assert len(LATE) <= max(1, 0.05 * len(HELD)), LATE
+
+
 def held_to_truth(record: RequestRecord, request: dict[str, Any]) -> list[list[int]]:
     """Check all that was timed, and the status, against the truth; returns the truth's content writes."""
     found = Findings()
@@ -101,7 +116,9 @@ def held_to_truth(record: RequestRecord, request: dict[str, Any]) -> list[list[i
     # What ends a broken stream (FIN, last chunk) is no write of the log; an event that is read with it has its stamp.
     end = [[request["t_end"]] * 3 + [BLOCKED, 0]] if request["outcome"] == "fault" else []
     check_arrivals(record, {**request, "events": request["events"] + end}, found)
-    assert not found.problems, found.problems
+    HELD.append(record.request_id)
+    LATE.update(found.late)
+    assert not (wrong := [problem for problem in found.problems if problem.partition(":")[0] not in LATE]), wrong
     content = [write for write in request["events"] if write[3] & CONTENT]
     assert record.events == len(record.event_offsets_ns) == len(record.read_lags_ns) == len(content)
     assert record.http_status == request["http_status"]
@@ -146,7 +163,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.fault)
 def test_a_fault_gives_its_record_and_the_connection_serves_on(simulators, case, engine, api):
     simulator = simulators[engine]
-    with Connection(f"http://127.0.0.1:{simulator.port}", 20.0) as connection:
+    with Connection(f"http://127.0.0.1:{simulator.port}", 60.0) as connection:
         before = send(simulator.port, api=api, connection=connection)
         record = send(simulator.port, api=api, fault=case.fault, connection=connection)
         after = send(simulator.port, api=api, connection=connection)
@@ -185,16 +202,30 @@ def test_a_delay_is_seen_where_it_was_and_as_long_as_it_was(simulators, fault, l
         assert offset >= least * MS - SLACK_NS
 
 
-@pytest.mark.parametrize("stall_s", [0.25, 0.8])
-@pytest.mark.parametrize("after", [0, 3])
-@pytest.mark.parametrize(("engine", "api"), ROUTES)
-def test_a_stalled_stream_ends_by_the_timeout_with_what_was_timed(simulators, engine, api, after, stall_s):
-    simulator = simulators[engine]
-    with Connection(f"http://127.0.0.1:{simulator.port}", 20.0) as connection:
-        timeouts = Timeouts(connect_s=20, stall_s=stall_s, total_s=120)
-        record = send(simulator.port, api=api, fault=f"stall:after={after}", timeouts=timeouts, connection=connection)
-        assert send(simulator.port, api=api, connection=connection).ok
-    request = truth_of(simulator)[record.request_id]
+STALLS = [(*route, after, stall_s) for route in ROUTES for after in (0, 3) for stall_s in (SHORT_S, SHORT_S + 0.5)]
+
+
+@pytest.fixture(scope="module")
+def stalled(simulators) -> dict[tuple[Any, ...], RequestRecord]:
+    """Records of stalled streams, which waited for their limits side by side."""
+
+    def one(engine: str, api: str, after: int, stall_s: float) -> RequestRecord:
+        port = simulators[engine].port
+        with Connection(f"http://127.0.0.1:{port}", 60.0) as connection:
+            timeouts = Timeouts(connect_s=60, stall_s=stall_s, total_s=240)
+            record = send(port, api=api, fault=f"stall:after={after}", timeouts=timeouts, connection=connection)
+            assert send(port, api=api, connection=connection).ok
+        return record
+
+    jobs = {case: gevent.spawn(one, *case) for case in STALLS}
+    gevent.joinall(list(jobs.values()), raise_error=True)
+    return {case: job.value for case, job in jobs.items()}
+
+
+@pytest.mark.parametrize(("engine", "api", "after", "stall_s"), STALLS)
+def test_a_stalled_stream_ends_by_the_timeout_with_what_was_timed(simulators, stalled, engine, api, after, stall_s):
+    record = stalled[engine, api, after, stall_s]
+    request = truth_of(simulators[engine])[record.request_id]
     assert len(held_to_truth(record, request)) == after
     assert (record.error, record.error_detail) == ("stall_timeout", f"no bytes for {stall_s:g} s")
     assert (record.finish_reason, record.output_tokens, request["outcome"]) == (None, None, "aborted")
@@ -204,7 +235,7 @@ def test_a_stalled_stream_ends_by_the_timeout_with_what_was_timed(simulators, en
 
 
 def test_a_trickle_passes_the_stall_limit_and_ends_by_the_total_one(simulators):
-    timeouts = Timeouts(connect_s=20, stall_s=10, total_s=0.4)
+    timeouts = Timeouts(connect_s=60, stall_s=60, total_s=0.4)
     record = send(simulators["vllm"].port, fault="slow:bytes=64,gap_ms=20", timeouts=timeouts, tokens=200)
     assert (record.error, record.error_detail) == ("total_timeout", "no end of the response after 0.4 s")
     request = truth_of(simulators["vllm"])[record.request_id]
@@ -238,7 +269,7 @@ def test_a_lost_tail(simulators, engine, fault, error, finish):
 @pytest.mark.parametrize(("fault", "error"), [("reset", "connection_cut"), ("stall", "stall_timeout")])
 def test_without_a_head_there_is_no_status(fault, error):
     with running(*FIXED, "--set", "stream.early_head=false") as simulator:
-        timeouts = Timeouts(connect_s=20, stall_s=0.3, total_s=120)
+        timeouts = Timeouts(connect_s=60, stall_s=SHORT_S, total_s=120)
         record = send(simulator.port, fault=fault, timeouts=timeouts)
         late = send(simulator.port, fault="stall:after=2", timeouts=timeouts)
         truth = truth_of(simulator)
@@ -338,7 +369,7 @@ def test_an_engine_that_slows_down_is_seen_to():
         assert high - low == pytest.approx(0.5 * (after - before) / 1e9, rel=1e-4)
 
 
-EVERY_HTTP, EVERY_STALL, SHARE_RESET = 7, 5, 0.2
+EVERY_HTTP, EVERY_STALL, SHARE_RESET = 7, 25, 0.2
 RATES = (
     *("--fault", f"http:status=429,every={EVERY_HTTP}", "--fault", f"stall:after=2,every={EVERY_STALL}"),
     *("--fault", f"reset:after=4,share={SHARE_RESET}"),
@@ -354,11 +385,11 @@ def test_faults_come_at_their_rate_and_none_is_lost_or_made_up(personality, tmp_
         command = [
             *(sys.executable, "-m", "loadgen", "run", "--base-url", f"http://127.0.0.1:{simulator.port}", *model),
             *("--concurrency", "16", "--requests", "250", "--prompt-tokens", "32", "--output-tokens", str(TOKENS)),
-            *("--warmup-requests", "0", "--stall-timeout", "0.5", "--request-ids"),
+            *("--warmup-requests", "0", "--stall-timeout", f"{SHORT_S}", "--request-ids"),
             *("--records", str(file), "--json", str(result)),
         ]
         done = subprocess.run(
-            command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=120, check=False
+            command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
         truth = truth_of(simulator)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -383,44 +414,50 @@ def test_faults_come_at_their_rate_and_none_is_lost_or_made_up(personality, tmp_
     assert abs(kinds["reset"] - eligible * SHARE_RESET) < 5 * spread
 
 
-def race(folder: Path, simulator: Simulator, timeouts: dict[str, float]) -> tuple[int, list[RequestRecord]]:
-    """`bakeoff bench` of a scenario with these timeouts; returns its exit code and the records that it kept."""
+def race(folder: Path, stall: str, timeouts: dict[str, float]) -> tuple[int, list[RequestRecord], Truth]:
+    """`bakeoff bench` of a scenario with these timeouts: its exit code, the records that it kept, and the truth.
+
+    Every fourth request stalls, but for those that are alone: preflight asks one by one, and is not to wait.
+    """
     folder.mkdir()
     scenario = folder / "faulty.yaml"
     changes = {"load": {"concurrency": [4]}, "requests": 24, "output_tokens": [TOKENS], "warmup_requests": 0}
     scenario.write_text(json.dumps({**SCENARIO, **changes, "timeouts": timeouts}))
-    command = [
-        *(sys.executable, "-m", "loadgen", "bench", str(scenario), "--runs-dir", str(folder / "runs")),
-        *("--engine", f"sim=http://127.0.0.1:{simulator.port}"),
-    ]
+    command = [*(sys.executable, "-m", "loadgen", "bench", str(scenario)), "--runs-dir", str(folder / "runs")]
     env = {**environment(), "BAKEOFF_REQUEST_IDS": "1"}
-    done = subprocess.run(command, cwd=TOP, env=env, capture_output=True, text=True, timeout=150, check=False)
+    with running(*FIXED, "--fault", f"{stall},every=4,over=1") as simulator:
+        command += ["--engine", f"sim={simulator.url}"]
+        done = subprocess.run(command, cwd=TOP, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        truth = truth_of(simulator)
+    assert (folder / "runs").is_dir(), done.stdout + done.stderr
     records, broken = read_records(next((folder / "runs").glob("*/requests.jsonl")))
     assert not broken, done.stdout + done.stderr
-    return done.returncode, [record for record in records if not record.aborted]
+    return done.returncode, [record for record in records if not record.aborted], truth
 
 
 def test_the_scenario_sets_when_a_stalled_stream_ends(tmp_path):
     """The same fault under three scenarios: it is waited for, or it ends by the limit that the scenario has."""
-    patient = {"connect_s": 20, "stall_s": 60, "total_s": 120}
-    with running(*FIXED, "--fault", "stall:after=3,ms=1500,every=3") as simulator:
-        waited = race(tmp_path / "waited", simulator, patient)
-        stalled = race(tmp_path / "stalled", simulator, {**patient, "stall_s": 0.4})
-        ended = race(tmp_path / "ended", simulator, {**patient, "total_s": 0.6})
-        truth = truth_of(simulator)
-    exit_code, records = waited
+    patient = {"connect_s": 60, "stall_s": 120, "total_s": 240}
+    races = [
+        ("waited", "stall:after=3,ms=1500", patient),
+        ("stalled", "stall:after=3", {**patient, "stall_s": SHORT_S}),
+        ("ended", "stall:after=3", {**patient, "total_s": SHORT_S + 0.5}),
+    ]
+    with ThreadPoolExecutor() as side_by_side:
+        waited, stalled, ended = side_by_side.map(lambda each: race(tmp_path / each[0], *each[1:]), races)
+    exit_code, records, truth = waited
     assert exit_code in WENT_WELL and all(record.ok for record in records)
     slow = [record for record in records if truth[record.request_id]["fault"]]
-    assert len(slow) >= 24 // 3 - 1
+    assert len(slow) >= 24 // 4 - 2
     assert all(len(held_to_truth(r, truth[r.request_id])) == TOKENS for r in records)
     assert all(r.event_offsets_ns[3] - r.event_offsets_ns[0] >= 1500 * MS for r in slow)
-    for (exit_code, records), error, detail, limit_s in (
-        (stalled, "stall_timeout", "no bytes for 0.4 s", 0.4),
-        (ended, "total_timeout", "no end of the response after 0.6 s", 0.6),
+    for (exit_code, records, truth), error, detail, limit_s in (
+        (stalled, "stall_timeout", "no bytes for 4 s", 4),
+        (ended, "total_timeout", "no end of the response after 4.5 s", 4.5),
     ):
         assert exit_code == 1
         struck = [record for record in records if truth[record.request_id]["fault"]]
-        assert len(struck) >= 24 // 3 - 1
+        assert len(struck) >= 24 // 4 - 2
         for record in records:
             content = held_to_truth(record, truth[record.request_id])
             if record not in struck:

@@ -60,6 +60,8 @@ def play(
     tokens: int = 4,
     limits: Timeouts = PATIENT,
     writes: list[int] | None = None,
+    head: bytes = HEAD,
+    wanted: dict[str, int] | None = None,
     **settings: Any,
 ) -> list[RequestRecord]:
     """Records of so many requests of one user, each answered with these bytes and pauses (seconds).
@@ -72,7 +74,7 @@ def play(
     def serve(sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
             while sock.recv(65536):
-                for step in [HEAD, *steps]:
+                for step in [head, *steps]:
                     if writes is not None:
                         writes.append(time.monotonic_ns())
                     time.sleep(step) if isinstance(step, float) else sock.sendall(step)  # type: ignore[arg-type]
@@ -96,7 +98,8 @@ def play(
     try:
         for _ in range(requests):
             now = time.monotonic_ns()
-            made.append(record(now, prompt_tokens_wanted=PROMPT, output_tokens_wanted=tokens))
+            lengths = {"prompt_tokens_wanted": PROMPT, "output_tokens_wanted": tokens} | (wanted or {})
+            made.append(record(now, **lengths))
             exchange(connection, b"{}", made[-1], RequestSettings("/v1/chat/completions", {}, limits, **settings))
     finally:
         stop.set()

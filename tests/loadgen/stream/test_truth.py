@@ -21,7 +21,7 @@ import pytest
 
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import read_records
-from tests.loadgen.bench.races import SCENARIO, TOP, WENT_WELL, environment
+from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, environment
 from tests.simulator.client import Simulator, running
 
 pytestmark = pytest.mark.integration
@@ -147,7 +147,9 @@ def drive(simulator: Simulator, personality: str, folder: Path, *, program: Sequ
         *("--concurrency", str(STREAMS), "--requests", str(REQUESTS), "--prompt-tokens", "32"),
         *("--output-tokens", str(TOKENS), "--request-ids", "--records", str(file)),
     ]
-    done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
     assert done.returncode in WENT_WELL, done.stdout + done.stderr
     records, broken = read_records(file)
     assert not broken
@@ -205,7 +207,7 @@ def test_two_workers_tell_the_truth(tmp_path):
             *("--workers", "2", "--engine", f"sim=http://127.0.0.1:{simulator.port}"),
         ]
         env = {**environment(), "BAKEOFF_REQUEST_IDS": "1"}
-        done = subprocess.run(command, cwd=TOP, env=env, capture_output=True, text=True, timeout=150, check=False)
+        done = subprocess.run(command, cwd=TOP, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         assert done.returncode in WENT_WELL, done.stdout + done.stderr
         truth = truth_of(simulator)
     records, broken = read_records(next((tmp_path / "runs").glob("*/requests.jsonl")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import ENGINES
+from loadgen.engines.needs import Needs
 from loadgen.errors import UserError
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.shapes import Conversation, Step
@@ -64,6 +66,18 @@ def test_seats_are_by_place_and_only_for_those_of_the_plan():
     assert [made.seat(worker) for worker in made.workers] == [0, 1]
     with pytest.raises(UserError, match="host_c is not among the workers of block b"):
         made.seat("host_c")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "own", "used"),
+    [(None, None, None), ("</a>", None, "</a>"), (None, "</b>", "</b>"), ("</a>", "</b>", "</b>")],
+)
+def test_the_end_of_reasoning_is_the_endpoints_own_or_the_scenarios(scenario, own, used):
+    made = plan(reasoning_end=scenario)
+    needs = Needs.of({"reasoning_end": own}, "--")
+    made = made.model_copy(update={"endpoint": dataclasses.replace(made.endpoint, needs=needs)})
+    made = BlockPlan.from_json(made.model_dump_json())
+    assert Traffic(made, lambda record: None)._settings.reasoning_end == used
 
 
 def test_workers_deal_out_the_prompts_whoever_they_are():
