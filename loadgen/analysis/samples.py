@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from loadgen.client.verdict import BLOCK_LIMITED
+from loadgen.contention.rule import reasons
 from loadgen.message import joined, say
 from loadgen.metrics.batches import Batch, batches_of
 from loadgen.metrics.definitions import (
@@ -24,7 +25,7 @@ from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import summarise
 from loadgen.record import ErrorKind, RequestRecord, TpotBasis
 from loadgen.runs.folder import BlockData
-from loadgen.runs.manifest import Manifest
+from loadgen.runs.manifest import BlockFacts, Manifest
 from loadgen.scenario.cell import read_cell
 from loadgen.statistics.lengths import LENGTH_SHARE
 from loadgen.statistics.metrics import GOODPUT, BlockSample, CellSample, Floats, Load, Total
@@ -168,15 +169,23 @@ def why_invalid(block: BlockData, most_errors: float = MOST_ERRORS) -> str | Non
     if not measured or (wanted is not None and len(measured) < wanted):
         short = say("only {count} of {wanted} requests were measured", count=len(measured), wanted=wanted)
         return short if wanted else say("no request was measured")
-    client = facts.client
-    if client is not None and client.limited:
-        return say(BLOCK_LIMITED, reasons=joined("{a}; {b}", client.reasons))
+    if (disturbed := _disturbed(facts)) is not None:
+        return disturbed
     missed = sum(record.error in LENGTHS for record in measured)
     if missed > most_errors * len(measured):
         return say("{count} of {all} requests had another length than was asked for", count=missed, all=len(measured))
     failed = sum(not record.ok for record in measured)
     if failed > most_errors * len(measured):
         return say("{count} of {all} requests failed", count=failed, all=len(measured))
+    return None
+
+
+def _disturbed(facts: BlockFacts) -> str | None:
+    """Whether the load generator or the machine spoiled it."""
+    if facts.client is not None and facts.client.limited:
+        return say(BLOCK_LIMITED, reasons=joined("{a}; {b}", facts.client.reasons))
+    if facts.contention is not None and facts.contention.void:
+        return say("others disturbed it: {reasons}", reasons=joined("{a}; {b}", reasons(facts.contention)))
     return None
 
 

@@ -130,6 +130,7 @@ class Annotations(Listener):
             + ("" if facts.attempt == 1 else f", attempt {facts.attempt}")
             + f": {facts.status} in {ended - facts.started_at:.1f} s"
             + (", client-limited" if facts.client_limited else "")
+            + (", on a shared machine" if facts.contended else "")
             + (f" ({facts.reason})" if facts.reason else "")
         )
         self._mark_block(facts.record_id, facts.engine, facts.cell, text, facts.started_at, ended)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from loadgen.bench.block_watch import BlockFailed, BlockWatch
+from loadgen.bench.machine_watch import MachineWatch
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.distributed.status import BlockStatus
 from loadgen.endpoints.seats import Seat
@@ -41,12 +42,15 @@ class BlockDriver:
         note: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
         seats: Mapping[str, Seat] = MappingProxyType({}),
+        prometheus_url: str | None = None,
     ) -> None:
-        """`note` puts down what a person should know of; `seats` are those whose names Locust may not know."""
+        """`note` puts down what a person should know of; `seats` are those whose names Locust may not know;
+        `prometheus_url` is who knows of the GPUs."""
         self._scenario = scenario
         self._run_id = run_id
         self._host = host
         self._locust = locust
+        self._machine = MachineWatch(run_id, host, locust, prometheus_url)
         self._note = note
         self._sleep = sleep
         self._seats = seats
@@ -66,6 +70,7 @@ class BlockDriver:
         """
         cell = block.cell
         self.wait_for_workers()
+        self._machine.begin(block.engine)
         self._locust.start_block(
             BlockRequest(
                 run_id=self._run_id,
@@ -92,6 +97,7 @@ class BlockDriver:
                     raise BlockFailed(say("Locust's master was started anew in mid-block"), retry=True)
                 raise BlockFailed(say("another test was started in the web UI in its place"), retry=False)
             on_status(status)
+            self._machine.look(facts)
             if status.write_error:
                 self.stop_quietly()
                 raise DiskFull(f"{status.write_error}. Free some space and run it again.", exit_code=1)
@@ -107,6 +113,7 @@ class BlockDriver:
                 self.stop_quietly()
                 break
             self._sleep(POLL_S)
+        self._machine.end(facts)
         self._settle(facts)
         self._keep_verdict(facts)
 

@@ -66,7 +66,9 @@ class Campaign:
         self.manifest = manifest
         self.listener = listener
         self._sleep = sleep
-        self._driver = BlockDriver(scenario, manifest.run_id, host, locust, self._note, sleep, self.seats)
+        self._driver = BlockDriver(
+            scenario, manifest.run_id, host, locust, self._note, sleep, self.seats, manifest.prometheus_url
+        )
         self._preflight = preflight
         self._answers = answers
         self._watch = watch

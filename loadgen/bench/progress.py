@@ -7,6 +7,7 @@ import time
 from rich.console import Console
 
 from loadgen.bench.listener import Listener
+from loadgen.contention.rule import words
 from loadgen.distributed.status import BlockStatus
 from loadgen.presentation.progress import StatusLine
 from loadgen.runs.manifest import BlockFacts
@@ -63,6 +64,7 @@ class BenchProgress(StatusLine, Listener):
         self.tell(
             f"{_position(number, total)} {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
             + (", client-limited" if facts.client_limited else "")
+            + _machine(facts)
             + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),
             style=None if facts.status == "complete" else "yellow",
         )
@@ -89,6 +91,14 @@ class BenchProgress(StatusLine, Listener):
         pause = sum(self._pauses) / len(self._pauses) if self._pauses else 0.0
         left = own + (sum(durations) / len(durations) + pause) * (total - number)
         return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+
+
+def _machine(facts: BlockFacts) -> str:
+    """What else the machine did, in a word and the gravest finding."""
+    if facts.contention is None or not facts.contention.findings:
+        return ""
+    what = words(facts.contention.findings[0])
+    return f", {what} (decides nothing)" if facts.contention.void else f", {what}"
 
 
 def _position(number: int, total: int) -> str:

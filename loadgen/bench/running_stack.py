@@ -61,6 +61,7 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
     host = SupervisorHost(stack)
     host.running()  # raises where supervisord is gone
     locust, setup = _locust(stack.urls)
+    locust.pids = host.locust_pids
     return RunningStack(
         words="this stack",
         host=host,
@@ -87,6 +88,7 @@ def _containers(stack: DockerStack, checkout: Path) -> RunningStack:
     if not engines:
         raise UserError(f"The Compose project {stack.project!r} has no engine container: `make up` makes them.")
     locust, setup = _locust(stack.urls)
+    locust.pids = host.locust_pids
     if setup["runs_dir"] != stack.inside_runs_dir:
         raise UserError(
             f"Locust at {locust.url} writes runs to {setup['runs_dir']}, not to {stack.inside_runs_dir} as this "

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from loadgen.client.health import GRID_FACTOR, NS_PER_MS, LagHistogram, schedule_lag_ns
+from loadgen.contention.reading import Contention
 from loadgen.distributed.messages import Pulse
 from loadgen.metrics.definitions import NO_TPOT, carries_none, e2e_ms, tpot_ms, ttft_ms
 from loadgen.metrics.summary import itl_ms
@@ -34,6 +35,8 @@ HISTOGRAMS = {
     "e2e": "End-to-end latency, from the first byte sent to the last content event.",
 }
 
+SIDES = ("engine", "client")
+SHARES = ("own", "others", "waiting", "kept", "steal", "throttled")
 GAUGES = {
     "users": "Simulated users.",
     "in_flight": "Requests that were sent and have not ended.",
@@ -70,6 +73,8 @@ class ClientMetrics(Collector):
         self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.limited: tuple[str, str, bool] | None = None
         """Engine and cell of the block that runs or ran last, and whether the load generator was its limit."""
+        self.contention: tuple[str, str, Contention] | None = None
+        """Engine and cell of the block that a campaign told of last, and what else the machine did."""
         self.block: dict[str, str] | None = None
         """Labels of the block that runs now."""
 
@@ -152,8 +157,24 @@ class ClientMetrics(Collector):
         text = "Whether the load generator is the limit of the block that runs or ran last."
         limited = [(self.limited[:2], float(self.limited[2]))] if self.limited is not None else []
         yield _family(GaugeMetricFamily, "limited", text, ("engine", "cell"), limited)
+        yield from self._collect_contention()
         now = [(tuple(self.block[label] for label in BLOCK_LABELS), 1.0)] if self.block is not None else []
         yield _family(GaugeMetricFamily, "block_info", "The block that runs now.", BLOCK_LABELS, now)
+
+    def _collect_contention(self) -> Iterable[Metric]:
+        engine, cell, reading = self.contention or ("", "", None)
+        shared = [((engine, cell), float(bool(reading.findings)))] if reading else []
+        text = "Whether something else on the machine disturbs the block that runs or ran last."
+        yield _family(GaugeMetricFamily, "contention", text, ("engine", "cell"), shared)
+        shares = [
+            ((engine, cell, side, kind), value)
+            for side in SIDES
+            if reading is not None and (found := getattr(reading, side)) is not None
+            for kind in SHARES
+            if (value := getattr(found, f"{kind}_share")) is not None
+        ]
+        text = "What became of the time of a side's cores, and of its processes, in that block."
+        yield _family(GaugeMetricFamily, "contention_ratio", text, ("engine", "cell", "side", "kind"), shares)
 
     def _collect_workers(self) -> Iterable[Metric]:
         workers = self._workers.items()

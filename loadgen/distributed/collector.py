@@ -10,6 +10,7 @@ from typing import Any
 
 from loadgen.client.health import ProbeReport
 from loadgen.client.verdict import ClientVerdict, judge
+from loadgen.contention.reading import Contention
 from loadgen.distributed.client_metrics import ClientMetrics
 from loadgen.distributed.messages import Pulse
 from loadgen.distributed.status import BlockStatus
@@ -87,6 +88,8 @@ class Collector:
         self.block: CollectedBlock | None = None
         self.finished: dict[tuple[str, str, str], tuple[CellSummary, bool]] = {}
         """Figures of earlier blocks, by run, engine and cell, and whether the load generator was the limit."""
+        self.contention: dict[tuple[str, str, str], Contention] = {}
+        """What else the machine did in the newest block of each run, engine and cell."""
         self.write_error: str | None = None
         self._files: dict[str, RecordFile] = {}
         self._pending: dict[str, list[RequestRecord]] = {}
@@ -127,6 +130,19 @@ class Collector:
             if self.metrics is not None:
                 scenario = block.plan.scenario if block is not None else "unknown"
                 self.metrics.observe(record, scenario)
+
+    def take_contention(self, run_id: str, block: str, reading: Contention) -> None:
+        """Keep what a campaign has seen of the machine, if it is of the block that runs or ran last."""
+        now = self.block
+        if now is None or (run_id, block) != (now.plan.run_id, now.plan.block):
+            return
+        key = (run_id, now.plan.endpoint.name, now.plan.cell.id)
+        self.contention.pop(key, None)
+        self.contention[key] = reading
+        while len(self.contention) > KEPT_CELLS:
+            del self.contention[next(iter(self.contention))]
+        if self.metrics is not None:
+            self.metrics.contention = (*key[1:], reading)
 
     def take_probe(self, pulse: Pulse) -> None:
         """Keep what a worker's probe saw, if it belongs to the block that runs or ran last."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import requests
 from pydantic import ValidationError
+from pydantic_core import to_json
 
-from loadgen.distributed.messages import REQUEST_FIELD
+from loadgen.contention.reading import Contention
+from loadgen.distributed.messages import CONTENTION_FIELD, REQUEST_FIELD
 from loadgen.distributed.status import BlockStatus
 from loadgen.errors import UserError
 from loadgen.traffic.plan import BlockRequest
@@ -29,6 +32,8 @@ class LocustClient:
         self.url = url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False
+        self.pids: Callable[[], list[int]] = list
+        """Its processes on this machine, the master's and the workers'; none where nobody can tell."""
 
     def setup(self) -> dict[str, Any]:
         """Where the master keeps runs, the engines that it knows, its packages' versions. Raises LocustGone."""
@@ -54,6 +59,11 @@ class LocustClient:
         reply = self._json("POST", "/swarm", form, START_TIMEOUT_S)
         if not reply.get("success"):
             raise UserError(str(reply.get("message") or f"Locust refused to start: {reply}"))
+
+    def tell_contention(self, run_id: str, block: str, reading: Contention) -> None:
+        """Have the master show what else the machine does, or did, during a block. Raises LocustGone."""
+        body = to_json(reading).decode()
+        self._json("POST", "/bakeoff/contention", {"run_id": run_id, "block": block, CONTENTION_FIELD: body})
 
     def stop(self) -> None:
         """Press stop. Raises LocustGone."""

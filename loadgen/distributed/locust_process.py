@@ -70,6 +70,7 @@ class OwnLocust:
         master += ["--web-host", "127.0.0.1", "--web-port", str(web_port)]
         self._command = [*base, "--worker", "--master-host", address[0], "--master-port", address[1]]
         client = LocustClient(f"http://127.0.0.1:{web_port}")
+        client.pids = lambda: [process.pid for process in self._processes]
         try:
             try:
                 self._log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,8 @@ MAX_TEXT = 2000
 
 REQUEST_FIELD = "block_request"
 """Field of Locust's start form in which a campaign sends its `BlockRequest`, as JSON."""
+CONTENTION_FIELD = "contention"
+"""Field in which a campaign tells the master what else the machine did: a `Contention`, as JSON."""
 PLAN_OPTION = "plan"
 """Option of Locust's that carries the `BlockPlan` from the master to the workers, as JSON."""
 

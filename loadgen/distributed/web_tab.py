@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, request
 from locust.web import WebUI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import TypeAdapter, ValidationError
 
+from loadgen.contention.reading import Contention
 from loadgen.distributed.form import OwnFields
 from loadgen.distributed.master import Master
-from loadgen.distributed.messages import PLAN_OPTION, REQUEST_FIELD
+from loadgen.distributed.messages import CONTENTION_FIELD, PLAN_OPTION, REQUEST_FIELD
 from loadgen.distributed.planner import read_form
 from loadgen.distributed.users import StreamingUser
 from loadgen.errors import UserError
@@ -37,6 +39,7 @@ COLUMNS = (
     ("requests", "Measured"),
     ("errors", "Errors"),
     ("client", "Load generator"),
+    ("machine", "Machine"),
     ("run", "Run"),
 )
 FIELDS = {
@@ -78,6 +81,15 @@ def install(web_ui: WebUI, master: Master) -> None:
     def workers() -> Response:
         clients = getattr(master.environment.runner, "clients", {})
         return jsonify({client.id: client.state for client in clients.values()})
+
+    @app.route("/bakeoff/contention", methods=["POST"])
+    def contention() -> Response:
+        try:
+            reading = TypeAdapter(Contention).validate_json(request.form[CONTENTION_FIELD])
+        except ValidationError:
+            return _refusal("That is no reading of a machine.")
+        master.collector.take_contention(request.form.get("run_id", ""), request.form.get("block", ""), reading)
+        return jsonify({})
 
     @app.route("/bakeoff/block")
     def block() -> Response:
@@ -190,14 +202,17 @@ def rows(master: Master) -> list[dict[str, Any]]:
         plan: BlockPlan = collector.block.plan
         current = (plan.run_id, plan.endpoint.name, plan.cell.id)
         verdict = collector.block.verdict
-        found.append(_row(*current, collector.block.summary(), verdict.limited if verdict is not None else None))
+        limited = verdict.limited if verdict is not None else None
+        found.append(_row(*current, collector.block.summary(), limited, collector.contention.get(current)))
     for key, (summary, limited) in reversed(collector.finished.items()):
         if key != current:
-            found.append(_row(*key, summary, limited))
+            found.append(_row(*key, summary, limited, collector.contention.get(key)))
     return found
 
 
-def _row(run_id: str, engine: str, cell: str, summary: CellSummary, limited: bool | None) -> dict[str, Any]:
+def _row(
+    run_id: str, engine: str, cell: str, summary: CellSummary, limited: bool | None, machine: Contention | None
+) -> dict[str, Any]:
     def show(value: float | None, digits: int = 1) -> float | str:
         # A number, not its text: the table sorts by it.
         return "-" if value is None else round(value, digits)
@@ -210,6 +225,7 @@ def _row(run_id: str, engine: str, cell: str, summary: CellSummary, limited: boo
         "cell": cell,
         "load": known.load_text if known is not None else "-",
         "client": {None: "-", False: "ok", True: "was the limit"}[limited],
+        "machine": "-" if machine is None else "shared" if machine.findings else "quiet",
         "requests": summary.requests,
         "errors": sum(summary.errors.values()),
         "ttft_p50": show(summary.ttft_ms.p50),

@@ -47,6 +47,12 @@ class EngineHost(Protocol):
     def running(self) -> list[str]:
         """The engines that have a process now (for endpoints: that answer)."""
 
+    def pids(self, name: str) -> list[int]:
+        """First processes of the engine, where they are on this machine; their children belong to it."""
+
+    def stack_pids(self) -> list[int]:
+        """Likewise of all that the stack runs: who takes CPU from an engine and is not among these is a stranger."""
+
     def describe(self, name: str) -> dict[str, Any]:
         """All that is known of how the engine was launched, for the manifest: plain JSON data without secrets."""
 

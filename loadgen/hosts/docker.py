@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -34,6 +35,7 @@ from loadgen.hosts.container_facts import (
 )
 from loadgen.hosts.http_probe import http_status
 
+LOCUST = ("locust", "locust-worker")
 POLL_S = 0.5
 PROGRESS_S = 10.0
 STOP_LIMIT_S = 30
@@ -134,6 +136,24 @@ class DockerHost:
         with explained():
             found = self._containers()
             return sorted(_service(each) for each in found if ContainerState.of(each.attrs).alive)
+
+    def pids(self, name: str) -> list[int]:
+        """The first process of the engine's container, where the Docker engine is on this machine."""
+        with explained():
+            return [pid for container in self._containers(name) for pid in _pids(container)]
+
+    def locust_pids(self) -> list[int]:
+        """Likewise of Locust's containers, the master's and the workers'."""
+        return [pid for container in self._all() if _service(container) in LOCUST for pid in _pids(container)]
+
+    def stack_pids(self) -> list[int]:
+        """Likewise of all containers of the project."""
+        return [pid for container in self._all() for pid in _pids(container)]
+
+    def _all(self) -> list[Container]:
+        labels = [f"{PROJECT_LABEL}={self.project}", f"{ONE_OFF_LABEL}=False"]
+        with explained():
+            return self._client.containers.list(ignore_removed=True, filters={"label": labels})
 
     def describe(self, name: str) -> dict[str, Any]:
         """Image, command line, environment, mounts, limits and GPUs of the container, and its launcher's record."""
@@ -259,6 +279,16 @@ class DockerHost:
         if isinstance(record.get("environment"), dict):
             record["environment"] = redacted_environment(f"{k}={v}" for k, v in record["environment"].items())
         return record
+
+
+def _pids(container: Container) -> list[int]:
+    """Its first process; that of a Docker engine elsewhere is not this machine's of the same number."""
+    pid = int(container.attrs["State"].get("Pid") or 0)
+    try:
+        groups = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii")
+    except OSError:
+        return []
+    return [pid] if container.id and container.id in groups else []
 
 
 def _service(container: Container) -> str:

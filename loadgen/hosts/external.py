@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
 
 from loadgen.errors import UserError
 from loadgen.hosts.base import Progress, unknown_engine
@@ -51,6 +56,25 @@ class ExternalHost:
     def running(self) -> list[str]:
         """The endpoints that answer."""
         return [name for name in self._urls if self.is_up(name)]
+
+    def pids(self, name: str) -> list[int]:
+        """Who listens at the endpoint's port, if its address is this machine's loopback."""
+        where = urlsplit(self._url(name))
+        try:
+            here = where.hostname == "localhost" or ipaddress.ip_address(where.hostname or "").is_loopback
+        except ValueError:
+            here = False
+        found: set[int] = set()
+        if here:
+            with contextlib.suppress(psutil.Error, OSError):
+                for each in psutil.net_connections("tcp"):
+                    if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == where.port and each.pid:
+                        found.add(each.pid)
+        return sorted(found)
+
+    def stack_pids(self) -> list[int]:
+        """None: there is no stack."""
+        return []
 
     def describe(self, name: str) -> dict[str, Any]:
         """What the endpoint tells of itself."""

@@ -97,6 +97,19 @@ class SupervisorHost:
         """The engines that have a process now."""
         return [name for name in self.stack.engines if self.state_of(name)["state"] in ALIVE]
 
+    def pids(self, name: str) -> list[int]:
+        """The engine's first process, if it runs."""
+        return [pid] if (pid := int(self.state_of(self._engine(name).name)["pid"])) else []
+
+    def locust_pids(self) -> list[int]:
+        """The processes of the stack's Locust, the master's and the workers'."""
+        programs = self._call("getAllProcessInfo")
+        return [int(each["pid"]) for each in programs if each["name"].startswith("locust-") and each["pid"]]
+
+    def stack_pids(self) -> list[int]:
+        """Supervisor, whose children all others are."""
+        return [int(self._call("getPID"))]
+
     def describe(self, name: str) -> dict[str, Any]:
         """The launch record the engine's launcher wrote, and the pid and endpoint it has now."""
         engine = self._engine(name)

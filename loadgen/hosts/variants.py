@@ -72,6 +72,14 @@ class VariantHost:
         engines = set(self._host.running())
         return [name for name, setting in self._settings.items() if setting.engine in engines and self._is_held(name)]
 
+    def pids(self, name: str) -> list[int]:
+        """First processes of its engine; none if another variant runs."""
+        return self._host.pids(self._setting(name).engine) if self._is_held(name) else []
+
+    def stack_pids(self) -> list[int]:
+        """Those of the host's stack."""
+        return self._host.stack_pids()
+
     def describe(self, name: str) -> dict[str, Any]:
         """All that is known of its engine's latest launch, and as `seat` the host's name of the engine."""
         engine = self._setting(name).engine

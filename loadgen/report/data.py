@@ -11,6 +11,7 @@ from loadgen.analysis.comparison import comparisons
 from loadgen.analysis.floors import beyond_calibration
 from loadgen.analysis.prefill import PrefillFit, prefill_fits
 from loadgen.client.verdict import ClientVerdict
+from loadgen.contention.reading import Contention
 from loadgen.errors import UserError
 from loadgen.message import Message, mark
 from loadgen.metrics.slo import Slo
@@ -66,6 +67,8 @@ class BlockView:
     """Whether the load generator was its limit; None where nobody judged."""
     engine_figures: EngineFigures | None = None
     """What the engine said of itself; None where nobody read that."""
+    contention: Contention | None = None
+    """What else the machine did; None where nobody looked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -316,4 +319,5 @@ def _block_view(block: BlockData, used: set[str], says: EngineSays) -> BlockView
         ended_at=facts.ended_at,
         client=facts.client,
         engine_figures=says.blocks.get(facts.record_id),
+        contention=facts.contention,
     )

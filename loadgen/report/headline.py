@@ -19,6 +19,7 @@ from loadgen.report.data import BlockView, ReportData
 from loadgen.report.endings import endings_words, mixed
 from loadgen.report.engine_says import warm_words
 from loadgen.report.lost import lost_words
+from loadgen.report.shared_machine import shared_fact, shared_notice
 from loadgen.runs.manifest import BY_USER
 from loadgen.runs.record_file import BadLine
 from loadgen.runs.resume import extend_command
@@ -123,7 +124,7 @@ def headline(data: ReportData) -> Headline:
     if data.capacity and data.slo is not None:
         return Headline(capacity_sentence(data.capacity, data.slo))
     if len(data.engines) == 1:
-        return Headline(_alone(data), (*_no_tpot(data), *_lost(data)))
+        return Headline(_alone(data), (*_no_tpot(data), *_lost(data), *shared_fact(data.blocks)))
     if any(found.verdict != "invalid" for found in data.comparisons):
         return dataclasses.replace(_compared(data), following=following(data))
     if any(entry.limited for view in data.cells for entry in view.engines.values()):
@@ -142,7 +143,7 @@ def headline(data: ReportData) -> Headline:
 
 def _compared(data: ReportData) -> Headline:
     """The verdict on the first engine and each other one."""
-    lost, limited = [*_no_tpot(data), *_lost(data)], _limited(data)
+    lost, limited = [*_no_tpot(data), *_lost(data)], [*_limited(data), *shared_fact(data.blocks)]
     each = [
         headline_of(
             found,
@@ -373,7 +374,7 @@ def notices(data: ReportData) -> list[Notice]:
             which=listing(unequal),
         )
         found.append(Notice("warn", text))
-    found += [Notice("warn", text) for text in warm_words(data.engine_says.warm)]
+    found += [Notice("warn", text) for text in (*shared_notice(data.blocks), *warm_words(data.engine_says.warm))]
     if data.beyond_calibration is not None and data.comparisons:
         found.append(Notice("warn", data.beyond_calibration))
     found += bad_line_notices(data.bad_lines)

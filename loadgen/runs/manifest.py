@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, WrapValidator, field_validator
 from pydantic_core import PydanticSerializationError
 
 from loadgen.client.verdict import ClientVerdict
+from loadgen.contention.reading import Contention
 from loadgen.errors import UserError
 from loadgen.files import read_regular, write_file
 from loadgen.message import say
@@ -124,6 +125,8 @@ class BlockFacts(Lenient):
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: Annotated[ClientVerdict | None, WrapValidator(_unless_unreadable)] = None
     """Whether the load generator was the limit; None where nobody judged, or in a way that is not ours."""
+    contention: Annotated[Contention | None, WrapValidator(_unless_unreadable)] = None
+    """What else the machine did meanwhile; None where nobody looked, or in a way that is not ours."""
 
     @classmethod
     def begun(cls, block_id: str, engine: str, cell: Cell, *, attempt: int = 1, repeat: int = 1, **more: Any) -> Self:
@@ -159,6 +162,11 @@ class BlockFacts(Lenient):
     def client_limited(self) -> bool:
         """Whether the load generator is known to have been the limit."""
         return self.client is not None and self.client.limited
+
+    @property
+    def contended(self) -> bool:
+        """Whether something else is known to have disturbed it, so that it is marked or decides nothing."""
+        return self.contention is not None and bool(self.contention.findings)
 
 
 class Session(Lenient):

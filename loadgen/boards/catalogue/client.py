@@ -9,6 +9,7 @@ from loadgen.boards.catalogue.queries import CELL, ENGINE, chosen, worker_quanti
 from loadgen.boards.model import Board, Panel, Query, Row
 
 NOT_STARTED = "Locust's master is not watched here, or not up"
+NOT_WATCHED = "No race watches a machine here: the engine's processes must be on this one"
 _of_workers = functools.partial(Panel, no_data="No Locust worker has told anything")
 _of_master = functools.partial(Panel, no_data=NOT_STARTED, decimals=0)
 
@@ -44,6 +45,47 @@ VERDICT = Row(
             "none",
             (chosen("max(bakeoff_client_workers)", "workers"),),
             height=6,
+        ),
+    ),
+)
+
+MACHINE = Row(
+    "Was the machine shared?",
+    (
+        Panel(
+            "Disturbed by others",
+            "Whether something that is not of this stack disturbs the block that runs: CPU, memory or disk taken, "
+            "clocks held down, a process stopped. Good: no. Yes marks the block in the report.",
+            "none",
+            (
+                chosen(
+                    f'max by (engine) (bakeoff_client_contention{{{ENGINE},cell=~"$cell"}} '
+                    "and on (engine, cell) bakeoff_client_block_info)"
+                ),
+            ),
+            NOT_WATCHED,
+            kind="state-timeline",
+            width=12,
+            height=6,
+            states={0: "no", 1: "yes"},
+            bad_from=1,
+        ),
+        Panel(
+            "Taken by others",
+            "Share of the time of a side's cores that processes of others used, and share of the time for which they "
+            "kept a side waiting. Good: below 5%.",
+            "percentunit",
+            (
+                chosen(
+                    f'max by (side, kind) (bakeoff_client_contention_ratio{{{ENGINE},cell=~"$cell",'
+                    'kind=~"others|kept|steal"} and on (engine, cell) bakeoff_client_block_info)',
+                    "{{side}}: {{kind}}",
+                ),
+            ),
+            NOT_WATCHED,
+            width=12,
+            height=6,
+            bad_from=0.05,
         ),
     ),
 )
@@ -130,5 +172,5 @@ BOARD = Board(
     "bakeoff-client",
     "Load generator",
     "Is the client the limit? CPU, lags and events of each worker, users, requests in flight, records pending.",
-    (VERDICT, LAGS, WORK),
+    (VERDICT, MACHINE, LAGS, WORK),
 )

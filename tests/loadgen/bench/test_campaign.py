@@ -12,6 +12,7 @@ from loadgen.bench import block_driver, block_watch
 from loadgen.bench import campaign as module
 from loadgen.bench.campaign import Campaign, Listener, make_folder
 from loadgen.client.verdict import ClientVerdict
+from loadgen.contention.reading import Contention
 from loadgen.distributed.locust_client import LocustGone
 from loadgen.distributed.status import BlockStatus
 from loadgen.endpoints import seats as seats_module
@@ -52,6 +53,7 @@ class FakeLocust:
         self.workers = 1
         self.refuse: Callable[[BlockRequest], str | None] = lambda request: None
         self.stories: dict[str, list[dict[str, Any] | BaseException]] = {}
+        self.told: list[tuple[str, str, Contention]] = []
         self._left: list[dict[str, Any] | BaseException] = []
 
     def wait_for_workers(self, count: int, limit_s: float) -> int:
@@ -76,6 +78,12 @@ class FakeLocust:
 
     def stop(self) -> None:
         self.stops += 1
+
+    def pids(self) -> list[int]:
+        return []
+
+    def tell_contention(self, run_id: str, block: str, reading: Contention) -> None:
+        self.told.append((run_id, block, reading))
 
 
 RUNNING = {"complete": False, "state": "running"}
@@ -102,6 +110,12 @@ class FakeHost:
 
     def is_up(self, name: str) -> bool:
         return name not in self.dead
+
+    def stack_pids(self) -> list[int]:
+        return []
+
+    def pids(self, name: str) -> list[int]:
+        return []
 
     def describe(self, name: str) -> dict[str, Any]:
         return {"argv": [name]}

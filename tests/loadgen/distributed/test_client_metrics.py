@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.client.health import LagHistogram, ProbeReport
+from loadgen.contention.reading import Contention, Finding, Side
 from loadgen.distributed import client_metrics
 from loadgen.distributed.client_metrics import GRID_NS, MAX_SERIES, ClientMetrics
 from loadgen.distributed.messages import Pulse
@@ -176,6 +177,9 @@ def test_blocks_beyond_the_bound_are_counted_as_other():
     assert metrics.block is not None and metrics.block["cell"] == f"c{MAX_SERIES + 2}"
 
 
+FOUND = (Finding("others", "engine", 0.4, voids=False),)
+
+
 def test_what_workers_know_about_themselves():
     metrics = ClientMetrics()
     assert not any(name.startswith("bakeoff_client_limited") for name, _ in scrape(metrics))
@@ -186,6 +190,7 @@ def test_what_workers_know_about_themselves():
     for _ in range(2):  # a worker tells its totals again and again
         metrics.take_pulse(pulse("w1", ProbeReport(loop_lag=loop, gc_total_s=0.25)))
     metrics.limited = ("e", "c", True)
+    metrics.contention = ("e", "c", Contention(10.0, Side(1, (0,), others_share=0.4), None, findings=FOUND))
     samples = scrape(metrics)
     worker = frozenset({("worker", "w1")})
     found = {
@@ -197,7 +202,12 @@ def test_what_workers_know_about_themselves():
     assert samples["bakeoff_client_loop_lag_seconds_count", worker] == 2
     assert samples["bakeoff_client_loop_lag_seconds_sum", worker] == pytest.approx(0.012)
     assert samples["bakeoff_client_gc_pause_seconds_total", worker] == 0.25
-    assert samples["bakeoff_client_limited", frozenset({("engine", "e"), ("cell", "c")})] == 1
+    block = frozenset({("engine", "e"), ("cell", "c")})
+    assert samples["bakeoff_client_limited", block] == samples["bakeoff_client_contention", block] == 1
+    others = block | {("side", "engine"), ("kind", "others")}
+    assert {key: value for key, value in samples.items() if key[0] == "bakeoff_client_contention_ratio"} == {
+        ("bakeoff_client_contention_ratio", others): 0.4
+    }
 
 
 def test_workers_that_come_and_go_do_not_add_up():
