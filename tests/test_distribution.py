@@ -20,14 +20,14 @@ from tests.simulator.client import running
 
 TOP = Path(__file__).resolve().parents[1]
 FAST = ("--ttft-ms", "5", "--tpot-ms", "1")
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration]
 Bakeoff = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BAKEOFF_"))}
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=800, stdin=subprocess.DEVNULL
     )
 
 

@@ -13,7 +13,7 @@ from benchmarks.client.cli import options
 from benchmarks.client.peer_environment import PeerEnvironment
 from benchmarks.client.results import Store
 from loadgen.errors import UserError
-from tests.loadgen.bench.races import TOP, environment
+from tests.loadgen.bench.races import LIMIT_S, TOP, environment
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the simulator needs Linux")
 
@@ -28,7 +28,7 @@ def start(*arguments: str) -> psutil.Popen:
 def test_every_request_joins_the_truth_and_gives_a_full_row(tmp_path):
     output = tmp_path / "table.md"
     process = start("--self-only", "--results", str(tmp_path / "results"), "--output", str(output))
-    out = process.communicate(timeout=200)[0].decode()
+    out = process.communicate(timeout=LIMIT_S)[0].decode()
     assert process.returncode == 0, out
     paced, blast = Store(tmp_path / "results").load("bakeoff", None).runs
     # 4 streams of 3 requests, each stream's first left out; then whatever went on until all had ended.
@@ -47,19 +47,19 @@ def test_an_interrupt_keeps_what_was_measured_leaves_no_process_and_can_be_resum
     arguments = ("--self-only", "--repeats", "2", "--results", str(tmp_path))
     process = start(*arguments)
     store = Store(tmp_path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT_S
     while not store.load("bakeoff", None).runs or len(children := process.children(recursive=True)) < 2:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     process.terminate()
-    out = process.communicate(timeout=60)[0].decode()
+    out = process.communicate(timeout=LIMIT_S)[0].decode()
     assert process.returncode == 130 and "Traceback" not in out and "--resume" in out, out
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=120)[1] == []
     kept = store.load("bakeoff", None).runs
     assert kept and all(run.error is None for run in kept)
 
     process = start(*arguments, "--resume")
-    out = process.communicate(timeout=200)[0].decode()
+    out = process.communicate(timeout=LIMIT_S)[0].decode()
     assert process.returncode == 0, out
     runs = store.load("bakeoff", None).runs
     assert sorted((run.load, run.repeat) for run in runs) == [("4", 0), ("4", 1), ("blast", 0), ("blast", 1)]

@@ -29,7 +29,7 @@ from loadgen.traffic.plan import BlockRequest
 from stack.scrape_config import LOOKBACK, prometheus_files, write_prometheus_files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_LIMIT_S = 90.0
+START_LIMIT_S = 300.0
 SIMULATORS = ("sim-vllm", "sim-ksana")
 Samples = list[tuple[float, float]]
 Labels = tuple[tuple[str, str], ...]
@@ -97,7 +97,7 @@ class Program:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self._process.send_signal(number)
-        self._process.wait(60)
+        self._process.wait(300)
 
 
 def low_ports(count: int) -> list[int]:
@@ -115,7 +115,7 @@ def low_ports(count: int) -> list[int]:
 def get(url: str, **parameters: Any) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
-        return session.get(url, params=parameters, timeout=10)
+        return session.get(url, params=parameters, timeout=120)
 
 
 def wait_for(found_by: Callable[[], Any], what: str | Callable[[], str], limit_s: float) -> Any:

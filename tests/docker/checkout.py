@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,25 +19,13 @@ import docker
 import requests
 from docker.models.containers import Container
 
+from loadgen.machine import unused_ports
 from loadgen.settings import variables
 from tests.docker.engine import CHECKOUT, Engine
 
 PORTS = tuple(name for name in variables() if name.endswith("_PORT"))
-FIRST_PORT = 21_000
 COMMAND_LIMIT_S = 600
 PROJECT_LABEL = "com.docker.compose.project"
-
-
-def free_ports(count: int, first: int = FIRST_PORT) -> list[int]:
-    """Free ports of 127.0.0.1 below those that Linux hands out by itself."""
-    found: list[int] = []
-    for port in range(first, 32_768):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError(f"fewer than {count} free ports from {first} on")
 
 
 @dataclass(frozen=True)
@@ -62,6 +50,10 @@ class Checkout:
     project: str
     environment: Mapping[str, str]
 
+    def having(self, **settings: str) -> Checkout:
+        """The same copy and project, with other settings."""
+        return dataclasses.replace(self, environment={**self.environment, **settings})
+
     def make(self, *words: str) -> Done:
         """Run `make` to its end, however it ends."""
         began = time.monotonic()
@@ -78,11 +70,18 @@ class Checkout:
         )
         return Done(result.returncode, result.stdout, time.monotonic() - began)
 
-    @contextlib.contextmanager
-    def making(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+    def making(self, *words: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         """Run `make` beside the test; what is still running at the end is killed."""
+        return self._beside("make", "--no-print-directory", *words)
+
+    def racing(self, scenario: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+        """Race beside the test on the stack as it is: without what `make bench` brings up first, which takes longer."""
+        return self._beside(".venv/bin/python", "-m", "loadgen", "bench", scenario, "--no-quality")
+
+    @contextlib.contextmanager
+    def _beside(self, *command: str) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
-            ["make", "--no-print-directory", *words],
+            command,
             cwd=self.folder,
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
@@ -103,7 +102,7 @@ class Checkout:
 
     def get(self, port: str, path: str, **parameters: str) -> Any:
         """What a published port answers, as JSON."""
-        return requests.get(self.url(port, path), parameters, timeout=10).json()
+        return requests.get(self.url(port, path), parameters, timeout=60).json()
 
     def query(self, expression: str) -> dict[str, float]:
         """A PromQL query's values by the values of their labels, joined with commas in the labels' order."""
@@ -147,7 +146,7 @@ def copy_checkout(folder: Path, engine: Engine, project: str, settings: Mapping[
             shutil.copy2(source, target)
     (folder / ".venv").symlink_to(sys.prefix)
     os.utime(folder / "requirements.lock", (0, 0))  # older than the environment, so that make takes that as it is
-    ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
+    ports = zip(PORTS, unused_ports(len(PORTS)), strict=True)
     # Not the user's own settings, nor what a `make test-docker` around this hands down.
     handed_down = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "ARGS", "SCENARIO", "RUN", "WORKERS")
     dropped = {*variables(), "BAKEOFF_UID", "BAKEOFF_GID", *handed_down}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 
 import docker
@@ -9,6 +11,8 @@ import pytest
 
 from tests.docker import commands, site_settings
 from tests.docker.base_images import build_base_images
+from tests.docker.checkout import Checkout, Done, copy_checkout
+from tests.docker.commands import step
 from tests.docker.engine import Engine, running_engine
 
 
@@ -57,3 +61,50 @@ def base_images(engine: Engine) -> dict[str, str]:
 def site_build_arguments() -> dict[str, str]:
     """Build arguments with which `pip` in a build reaches the registries as this host does."""
     return site_settings.build_arguments()
+
+
+@pytest.fixture(scope="session")
+def checkout(
+    engine: Engine,
+    base_images: dict[str, str],
+    site_build_arguments: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Checkout]:
+    """A checkout for the stack of two simulated engines, which `test_stack_sim*.py` share; not brought up yet."""
+    settings = {**base_images, **site_build_arguments, "BAKEOFF_BUILD_NETWORK": "", "GRAFANA_IMAGE": "none"}
+    copy = copy_checkout(tmp_path_factory.mktemp("sim"), engine, f"bakeoff-test-sim-{os.getpid()}", settings)
+    yield copy
+    copy.make("clean")
+    shutil.rmtree(copy.folder)
+
+
+@pytest.fixture(scope="session")
+def brought_up(checkout: Checkout) -> Done:
+    """That stack, up with two workers."""
+    with step("make up PROFILE=sim"):
+        done = checkout.make("up", "PROFILE=sim", "RUNTIME=docker", "WORKERS=2")
+    assert done.status == 0, done.text
+    return done
+
+
+@pytest.fixture(scope="session")
+def raced(checkout: Checkout, brought_up: Done) -> Done:
+    """One race of both engines, and its run."""
+    name = checkout.scenario("race", prompt_tokens=[64], load={"concurrency": [1, 4]}, requests=20)
+    with step("make bench, two simulated engines"):
+        done = checkout.make("bench", f"SCENARIO={name}")
+    assert done.raced, done.text
+    return done
+
+
+@pytest.fixture(scope="session")
+def long_race(checkout: Checkout, brought_up: Done) -> str:
+    """A scenario whose blocks last long enough to break something in them."""
+    return checkout.scenario("long", prompt_tokens=[64], load={"concurrency": [4]}, requests=150)
+
+
+@pytest.fixture(scope="session")
+def one_engine(checkout: Checkout, brought_up: Done) -> str:
+    """As `long_race`, with the one block of one engine."""
+    fields = {"prompt_tokens": [64], "load": {"concurrency": [4]}, "requests": 150}
+    return checkout.scenario("one", engines=["sim-vllm"], **fields)

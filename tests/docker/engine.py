@@ -105,7 +105,7 @@ def install_packages() -> str | None:
             run(install, env=environment)
         if not Path("/run/systemd/system").is_dir():
             return None
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not answers(DEFAULT_HOST) and time.monotonic() < deadline:
             time.sleep(0.5)
         return DEFAULT_HOST if answers(DEFAULT_HOST) else None

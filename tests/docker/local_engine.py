@@ -25,7 +25,7 @@ from tests.docker import host_traces
 from tests.docker.commands import SYSTEM_PATH, EngineError
 from tests.docker.host_traces import HostTraces
 
-START_LIMIT_S = 60
+START_LIMIT_S = 300
 STOP_LIMIT_S = 60
 
 

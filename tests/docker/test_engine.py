@@ -19,7 +19,7 @@ def stack(engine, base_images, site_build_arguments):
     probe = Stack(engine, Path(__file__).parent / "probe", {**base_images, **site_build_arguments})
     probe.compose("build", "--quiet")
     try:
-        probe.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+        probe.compose("up", "--detach", "--wait", "--wait-timeout", "300")
         yield probe
     finally:
         probe.compose("down", "--volumes", "--timeout", "5")
@@ -31,7 +31,7 @@ def address(stack, service, port):
 
 @pytest.fixture(scope="module")
 def told(stack):
-    return requests.get(address(stack, "web", 8000), timeout=5).json()
+    return requests.get(address(stack, "web", 8000), timeout=60).json()
 
 
 def test_a_container_runs_without_root_capabilities_or_a_writable_root(told):
@@ -59,7 +59,7 @@ def test_a_port_is_published_on_loopback_alone(stack, service, port):
 
 
 def test_a_hardened_prometheus_serves_its_own_metrics_page(stack):
-    answer = requests.get(f"{address(stack, 'prometheus', 9090)}/api/v1/query", {"query": "vector(7)"}, timeout=5)
+    answer = requests.get(f"{address(stack, 'prometheus', 9090)}/api/v1/query", {"query": "vector(7)"}, timeout=60)
     assert answer.json()["data"]["result"][0]["value"][1] == "7"
 
 

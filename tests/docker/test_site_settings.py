@@ -38,5 +38,5 @@ def test_the_mirror_is_that_of_the_releases_main_component():
 def test_a_wheel_folder_is_listed_for_pip_while_it_is_served(tmp_path):
     (tmp_path / "torch-2.0+cpu-py3-none-any.whl").write_bytes(b"wheel")
     with wheel_folder_server(tmp_path) as url:
-        assert 'href="torch-2.0%2Bcpu-py3-none-any.whl"' in requests.get(url, timeout=5).text
-        assert requests.get(f"{url}torch-2.0%2Bcpu-py3-none-any.whl", timeout=5).content == b"wheel"
+        assert 'href="torch-2.0%2Bcpu-py3-none-any.whl"' in requests.get(url, timeout=60).text
+        assert requests.get(f"{url}torch-2.0%2Bcpu-py3-none-any.whl", timeout=60).content == b"wheel"

@@ -1,66 +1,15 @@
-"""The container stack with two simulated engines and two Locust workers, as `make` brings it up, races and ends it."""
+"""The container stack with two simulated engines and two Locust workers, as `make` brings it up and races it."""
 
 import json
-import os
-import shutil
-import time
 
 import psutil
 import pytest
-import requests
 
-from loadgen.runs.folder import RunFolder
-from tests.docker.checkout import copy_checkout
-from tests.docker.commands import step
+from tests.docker.sim_stack import ENGINES, health, newest_run, wait_for
 
 pytestmark = pytest.mark.docker
 
-ENGINES = {"sim-vllm", "sim-ksana"}
 SERVICES = {"locust", "locust-worker", "engine-exporter", "ksana-exporter", "prometheus", *ENGINES}
-
-
-def wait_for(get, limit_s=60.0, what="it"):
-    deadline = time.monotonic() + limit_s
-    while not (found := get()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {limit_s:g} s"
-        time.sleep(0.2)
-    return found
-
-
-@pytest.fixture(scope="module")
-def checkout(engine, client, base_images, site_build_arguments, tmp_path_factory):
-    settings = {**base_images, **site_build_arguments, "BAKEOFF_BUILD_NETWORK": "", "GRAFANA_IMAGE": "none"}
-    copy = copy_checkout(tmp_path_factory.mktemp("sim"), engine, f"bakeoff-test-sim-{os.getpid()}", settings)
-    yield copy
-    copy.make("clean")
-    shutil.rmtree(copy.folder)
-
-
-@pytest.fixture(scope="module")
-def brought_up(checkout):
-    with step("make up PROFILE=sim"):
-        done = checkout.make("up", "PROFILE=sim", "RUNTIME=docker", "WORKERS=2")
-    assert done.status == 0, done.text
-    return done
-
-
-@pytest.fixture(scope="module")
-def raced(checkout, brought_up):
-    """One race of both engines, and its run."""
-    name = checkout.scenario("race", prompt_tokens=[64], load={"concurrency": [1, 4]}, requests=20)
-    with step("make bench, two simulated engines"):
-        done = checkout.make("bench", f"SCENARIO={name}")
-    assert done.raced, done.text
-    return done
-
-
-def newest_run(checkout):
-    return RunFolder.find(checkout.folder / "runs", None)
-
-
-def health(container):
-    container.reload()
-    return container.attrs["State"]["Health"]["Status"]
 
 
 def test_up_says_what_it_chose_and_all_is_healthy(checkout, client, brought_up):
@@ -185,94 +134,3 @@ def test_the_report_has_both_engines(checkout, raced):
         text = (folder / name).read_text(encoding="utf-8")
         assert all(engine in text for engine in ENGINES), name
     assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-
-
-def status(checkout):
-    try:
-        return checkout.get("LOCUST", "/bakeoff/block")
-    except requests.RequestException:
-        return {"state": "gone"}
-
-
-def in_mid_block(checkout):
-    """The engine that is raced now, when a good part of its block is left."""
-    told = status(checkout)
-    running = told["state"] == "running" and 10 <= told["received"] < 100
-    return told["block"].partition(".")[0] if running else None
-
-
-@pytest.fixture(scope="module")
-def long_race(checkout, raced):
-    """A scenario whose blocks last long enough to break something in them."""
-    return checkout.scenario("long", prompt_tokens=[64], load={"concurrency": [4]}, requests=150)
-
-
-def test_an_engine_that_is_stopped_in_mid_block_is_started_again_and_the_run_goes_on(checkout, client, long_race):
-    with step("a race whose engine is killed"), checkout.making("bench", f"SCENARIO={long_race}") as bench:
-        killed = wait_for(lambda: in_mid_block(checkout), 240, "a block")
-        checkout.containers(client, killed)[0].kill()
-        text, _ = bench.communicate(timeout=240)
-    run = newest_run(checkout).load()
-    ended = [(facts.record_id, facts.status) for facts in run.manifest.blocks]
-    assert ended == [
-        (f"{killed}.p0064-o0016-c004.r1", "failed"),
-        (f"{killed}.p0064-o0016-c004.r1.a2", "complete"),
-        (f"{(ENGINES - {killed}).pop()}.p0064-o0016-c004.r1", "complete"),
-    ], text
-    reason = run.manifest.blocks[0].reason
-    assert f"{killed} died in mid-block" in reason
-    assert "signal 9" in reason or "SIGKILL" in reason, reason
-    assert "It is run once more." in text
-    # Every block was completed, and requests failed: documented as 1, which make tells as 2.
-    assert bench.returncode == 2, text
-
-
-def test_a_run_goes_on_when_a_worker_is_killed_and_says_so(checkout, client, long_race):
-    with step("a race whose worker is killed"), checkout.making("bench", f"SCENARIO={long_race}") as bench:
-        wait_for(lambda: in_mid_block(checkout), 240, "a block")
-        checkout.containers(client, "locust-worker")[0].kill()
-        text, _ = bench.communicate(timeout=240)
-    run = newest_run(checkout).load()
-    first, second, *others = run.manifest.blocks
-    assert (first.status, second.status, {each.status for each in others}) == ("failed", "complete", {"complete"}), text
-    assert "was lost in mid-block" in first.reason
-    assert "Of 2 Locust workers 1 are left: the run goes on with these." in text
-    assert "Of 2 Locust workers 1 are left: the run goes on with these." in run.manifest.messages
-    last = [block for block in run.blocks if block.facts.status == "complete"]
-    assert [len({record.worker for record in block.records}) for block in last] == [1, 1]
-
-
-def test_a_worker_that_crashes_is_started_again(checkout, client, long_race):
-    checkout.make("up", "WORKERS=2", "ENGINE=none")
-    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, 60, "that both workers are there")
-    worker = checkout.containers(client, "locust-worker")[0]
-    worker.exec_run(["python3", "-c", "import os; os.kill(-1, 9)"])  # all of its processes, from inside
-    wait_for(lambda: worker.reload() or worker.attrs["RestartCount"] == 1, 30, "that Docker starts it again")
-    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, 60, "that the master has it again")
-
-
-def test_down_leaves_volumes_alone_and_clean_leaves_nothing(checkout, client, brought_up):
-    ids = [container.id for container in checkout.containers(client)]
-    down = checkout.make("down")
-    assert down.status == 0, down.text
-    left = checkout.left(client)
-    assert (left["containers"], left["networks"]) == ([], [])
-    assert left["volumes"] == [f"{checkout.project}_prometheus-data"]
-    assert [port for port in ("LOCUST", "PROMETHEUS", "SIM_VLLM") if answers(checkout.url(port))] == []
-    running = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-    assert [line for line in running if any(each in line for each in ids) or str(checkout.folder) in line] == []
-    again = checkout.make("down")
-    assert again.status == 0, again.text
-
-    clean = checkout.make("clean")
-    assert clean.status == 0, clean.text
-    assert checkout.left(client) == {"containers": [], "networks": [], "volumes": []}
-    assert newest_run(checkout).path.is_dir()
-
-
-def answers(url):
-    try:
-        requests.get(url, timeout=2)
-    except requests.RequestException:
-        return False
-    return True

@@ -316,7 +316,7 @@ def test_what_is_no_http_is_a_short_warning_once(fake_engine, exporter):
         b"GET /" + b"x" * 20_000,
         b"\x16\x03\x01\x02\x00\r\n\r\n",
     ]:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
             connection.sendall(request)
             assert connection.recv(1 << 16).startswith(b"HTTP/1.")
     watch.samples()

@@ -37,7 +37,7 @@ class CommandLine:
         return subprocess.CompletedProcess(["loadgen", *arguments], code, out, err)
 
     def close(self) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=120)
 
 
 def _serve() -> None:

@@ -102,7 +102,7 @@ loadgen.cli.app.main()
 def test_a_process_that_times_requests_loads_nothing_else(code, forbidden):
     with FaultServer(models=[{"id": "fault:normal"}]) as server:
         done = subprocess.run(
-            [sys.executable, "-c", code, server.url], capture_output=True, text=True, cwd=TOP, timeout=60, check=False
+            [sys.executable, "-c", code, server.url], capture_output=True, text=True, cwd=TOP, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         assert any(request.t_content for request in server.served), "no stream was sent"

@@ -1,6 +1,7 @@
 """`make demo`'s script, with a Python in place of ours that writes down what it is asked for."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,8 +47,8 @@ def steps(clone):
 
 def test_a_demo_takes_down_what_it_started(clone):
     demo = begin(clone)
-    said, _ = demo.communicate(timeout=20)
-    assert demo.returncode == 0 and "done in 0 min" in said
+    said, _ = demo.communicate(timeout=300)
+    assert demo.returncode == 0 and re.search(r"done in \d+ min", said)
     assert steps(clone) == ["check", "setup", "up", "bench", "report", "down"]
 
 
@@ -55,7 +56,7 @@ def test_a_demo_races_the_engines_of_its_plan_only(clone, monkeypatch):
     monkeypatch.setenv("BAKEOFF_ENGINES", "mine")
     (clone / "plan").write_text("gpu gpu-smoke vllm,ksana")
     demo = begin(clone)
-    demo.communicate(timeout=20)
+    demo.communicate(timeout=300)
     said = (clone / "said").read_text(encoding="utf-8").splitlines()
     assert said[0] == "-m stack check --runtime processes --profile gpu --new --free-ports vllm,ksana"
     assert said[3].startswith("-m loadgen bench gpu-smoke ") and said[3].endswith(" vllm,ksana")
@@ -74,7 +75,7 @@ def test_a_demo_races_the_engines_of_its_plan_only(clone, monkeypatch):
 def test_a_stack_that_it_did_not_start_is_left_alone(clone, step, status, called):
     (clone / f"status-{step}").write_text(str(status), encoding="utf-8")
     demo = begin(clone)
-    demo.communicate(timeout=20)
+    demo.communicate(timeout=300)
     assert demo.returncode == (2 if step == "check" else status)
     assert steps(clone) == called
 
@@ -84,15 +85,15 @@ def test_a_second_demo_in_a_clone_leaves_the_first_alone_and_says_who_holds_it(c
     first = begin(clone)
     with (clone / "wait-bench").open("w", encoding="utf-8"):  # opened when the first one is in its race
         second = begin(clone)
-        said, _ = second.communicate(timeout=20)
+        said, _ = second.communicate(timeout=300)
         assert second.returncode == 2
         assert f"process {first.pid} of" in said and "left alone" in said and "Ctrl-C" in said
         assert "down" not in steps(clone)
         os.killpg(first.pid, signal.SIGINT)
-    first.communicate(timeout=20)
+    first.communicate(timeout=300)
     assert first.returncode == 130
     assert steps(clone)[-1] == "down"
     (clone / "wait-bench").unlink()
     third = begin(clone)
-    third.communicate(timeout=20)
+    third.communicate(timeout=300)
     assert third.returncode == 0

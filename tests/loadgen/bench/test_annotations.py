@@ -89,8 +89,9 @@ def program(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def short_end(monkeypatch):
-    monkeypatch.setattr(module, "END_LIMIT_S", 1.0)
+def long_end(monkeypatch):
+    """What is said to the end is waited for, however busy the machine is."""
+    monkeypatch.setattr(module, "END_LIMIT_S", 120.0)
 
 
 def race(marked, blocks=3, polls=2):
@@ -126,7 +127,7 @@ def test_what_the_program_is_told(program, tmp_path):
     assert [line["time"] for line in lines] == [1_000_000, lines[1]["time"], 1_001_000, 1_020_000, 1_000_000]
     assert [line["end"] for line in lines[:4]] == [None, None, 1_011_500, 1_030_000]
     for line in (lines[1], lines[4]):
-        assert abs((line["end"] or line["time"]) / 1000 - time.time()) < 60
+        assert abs((line["end"] or line["time"]) / 1000 - time.time()) < 600
     assert [line["text"] for line in lines] == [
         f"{RUN}: running. Does it work?",
         "vllm p0032-o0008-c002 repeat 1: running",
@@ -168,13 +169,17 @@ def test_long_texts_keep_a_line_within_what_a_pipe_takes_at_once(program, tmp_pa
         ("print('it is so\\nand so', flush=True)\nimport time\ntime.sleep(3600)", "it is so"),
     ],
 )
-def test_a_program_that_does_not_work_costs_one_warning(program, text, said):
+def test_a_program_that_does_not_work_costs_one_warning(program, text, said, monkeypatch):
     warnings = []
+    if "3600" in text:
+        monkeypatch.setattr(module, "END_LIMIT_S", 1.0)
     with marks("http://127.0.0.1:1", warnings, program(text)) as marked:
         process = marked._program.process
         if said == "ended by itself":
-            process.wait(60)
+            process.wait(120)
         race(marked)
+        if "print" in text:
+            wait_for(lambda: race(marked, blocks=1) or warnings, what="the warning")
     assert len(warnings) == 1
     assert said in warnings[0]
     assert "The race does without." in warnings[0]
@@ -200,8 +205,9 @@ def test_an_environment_that_cannot_be_run_is_one_warning(tmp_path):
     assert "does not start" in warnings[0]
 
 
-def test_a_program_that_is_stopped_never_holds_up_the_race(program):
+def test_a_program_that_is_stopped_never_holds_up_the_race(program, monkeypatch):
     """Far more lines than a pipe holds: they are given up, and nobody waits."""
+    monkeypatch.setattr(module, "END_LIMIT_S", 1.0)
     warnings = []
     with marks("http://127.0.0.1:1", warnings, program("import sys\nsys.stdin.read()")) as marked:
         psutil.Process(marked._program.process.pid).suspend()
@@ -268,7 +274,6 @@ def test_a_run_as_grafana_has_it(client):
             marked.block_ended(first, 1, 2, facts(first))
             marked.block_ended(second, 2, 2, facts(second, start=1012.0, end=1015.0))
             run.status = "complete"
-            module.END_LIMIT_S = 60.0
         assert running["text"].endswith("running") and running["timeEnd"] >= running["time"] > 1_700_000_000_000
         kept = {annotation["text"]: annotation for annotation in grafana.annotations.values()}
     assert warnings == []
@@ -286,8 +291,7 @@ def test_a_run_as_grafana_has_it(client):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_grafana_that_fails_costs_one_warning(client, fault, monkeypatch):
-    monkeypatch.setattr(module, "END_LIMIT_S", 10.0)
+def test_a_grafana_that_fails_costs_one_warning(client, fault):
     warnings = []
     with FakeGrafana("" if fault == "refused" else fault) as grafana:
         if fault == "refused":
@@ -308,8 +312,7 @@ def test_a_grafana_that_fails_costs_one_warning(client, fault, monkeypatch):
 
 
 @pytest.mark.integration
-def test_a_grafana_that_dies_midway_and_comes_back(client, monkeypatch):
-    monkeypatch.setattr(module, "END_LIMIT_S", 60.0)
+def test_a_grafana_that_dies_midway_and_comes_back(client):
     warnings, block, later = [], Block("vllm", CELL, 1), Block("vllm", CELL, 2)
     with contextlib.ExitStack() as ends:
         grafana = ends.enter_context(FakeGrafana())
@@ -361,8 +364,8 @@ def test_ctrl_c_and_kill_end_the_regions(client, sent):
             children = psutil.Process(race.pid).children()
             assert len(children) == 1
             os.killpg(race.pid, sent)
-            said, _ = race.communicate(timeout=60)
-            psutil.wait_procs(children, timeout=60)
+            said, _ = race.communicate(timeout=120)
+            psutil.wait_procs(children, timeout=120)
         finally:
             race.kill()
             race.communicate()

@@ -38,7 +38,7 @@ def test_every_plot_is_drawn(browser, tmp_path, fake):
     path.write_text(page.html, encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
     options += ["--virtual-time-budget=20000", "--window-size=1400,3000", "--dump-dom"]
-    done = subprocess.run([browser, *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([browser, *options, path.as_uri()], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr, done.stderr  # errors, and what the page's own policy had to stop
     plots = done.stdout.split('<div class="plot"')[1:]

@@ -74,7 +74,7 @@ class Server:
 
     def wait(self, path, enough) -> None:
         """Until an address answers what is wanted."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while True:
             try:
                 with urllib.request.urlopen(self.url + path, timeout=5) as answer:
@@ -96,7 +96,7 @@ class Server:
 
     def stop(self, how=signal.SIGTERM) -> None:
         self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from loadgen.client.floor import NOT_CALIBRATED, Floor, floor_facts, floor_words
 from loadgen.errors import UserError
 from loadgen.machine import host_facts
 from loadgen.record import RequestRecord
-from tests.loadgen.bench.races import TOP, environment
+from tests.loadgen.bench.races import LIMIT_S, TOP, environment
 from tests.loadgen.records import record as make
 
 MS = 1_000_000
@@ -136,7 +136,7 @@ def start(*options: str) -> psutil.Popen:
 def test_the_command_writes_a_floor(tmp_path):
     path = tmp_path / "calibration.json"
     process = start("--streams", "4", "--output", str(path))
-    out = process.communicate(timeout=120)[0].decode()
+    out = process.communicate(timeout=LIMIT_S)[0].decode()
     made = read_floor(path)
     assert process.returncode == (0 if made.steps[0].valid else 1), out
     (step,) = made.steps
@@ -153,14 +153,14 @@ def test_the_command_writes_a_floor(tmp_path):
 def test_an_interrupt_leaves_no_process_and_no_file(number, tmp_path):
     path = tmp_path / "calibration.json"
     process = start("--streams", "4", "--output", str(path))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_S
     while len(children := process.children(recursive=True)) < 2:  # the simulator and the client
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    out = process.communicate(timeout=60)[0].decode()
+    out = process.communicate(timeout=LIMIT_S)[0].decode()
     assert process.returncode == 130 and "Traceback" not in out, out
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=120)[1] == []
     assert not path.exists()
 
 
@@ -174,7 +174,7 @@ def test_one_core_is_enough_and_said_to_be_pessimistic(tmp_path):
         process = start("--streams", "1", "--output", str(path))
     finally:
         os.sched_setaffinity(0, usable)
-    out = process.communicate(timeout=120)[0].decode()
+    out = process.communicate(timeout=LIMIT_S)[0].decode()
     assert "one core only" in out and "pessimistic" in out
     made = json.loads(path.read_text())
     assert (made["server_core"], made["realtime"]) == (made["client_core"], False)

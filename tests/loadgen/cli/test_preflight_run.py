@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.loadgen.bench.races import TOP, WENT_WELL, environment
+from tests.loadgen.bench.races import LIMIT_S, TOP, WENT_WELL, environment
 from tests.simulator.client import running
 
 QUICK = ("--ttft-ms", "2", "--tpot-ms", "0.1", "--set", "prefix_caching.tell=true")
@@ -23,7 +23,7 @@ def loadgen(*words):
         text=True,
         cwd=TOP,
         env=environment(),
-        timeout=200,
+        timeout=LIMIT_S,
         check=False,
     )
 

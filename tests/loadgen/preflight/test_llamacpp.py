@@ -52,19 +52,19 @@ def llama(folder: Path, **serving: bool) -> Iterator[str]:
         process = subprocess.Popen(argv, cwd=TOP, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not healthy(url):
             assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
             time.sleep(0.2)
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(300)
 
 
 def healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:
+        with urllib.request.urlopen(f"{url}/health", timeout=60) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False

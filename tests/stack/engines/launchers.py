@@ -61,7 +61,7 @@ class Launch:
             stderr=subprocess.PIPE,
             text=True,
         )
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=300)
         return subprocess.CompletedProcess(command, self.process.returncode, out, err)
 
     def launch(self, engine: str, block: dict[str, Any] | None = None, **environment: str) -> Any:

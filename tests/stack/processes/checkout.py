@@ -49,7 +49,7 @@ class Checkout:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=800,
         )
 
     def host(self) -> SupervisorHost:

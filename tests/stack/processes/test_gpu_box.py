@@ -1,18 +1,23 @@
 """A machine with a GPU and no Docker, as far as it can be pretended: what `make up` says, starts and refuses."""
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from loadgen.errors import UserError
+from loadgen.runs.folder import RunFolder
 from loadgen.settings import variables
 from stack import cli
 from stack.choice import Found
@@ -30,12 +35,22 @@ for word in "$@"; do case $word in --web.listen-address=*) port=${{word##*:}};; 
 mkdir -p "$0.d/-" && touch "$0.d/-/ready" && cd "$0.d" && exec {sys.executable} -m http.server $port -b 127.0.0.1
 """
 
+# Holds shared memory and a socket as vLLM does, and leaves both to others to take away.
 SERVER = """\
-import os, sys
+import mmap, os, runpy, socket, sys, tempfile
 options = dict(zip(sys.argv[1:], sys.argv[2:]))
-argv = ["--host", options["--host"], "--port", options["--port"], "--model", options["--served-model-name"]]
-os.chdir(os.environ["BAKEOFF_STACK"] + "/..")
-os.execv(sys.executable, [sys.executable, "-m", "simulator", "--ttft-ms", "5", "--tpot-ms", "1", *argv])
+segment = open(f"/dev/shm/psm_bakeoff_test_{os.getpid()}", "w+b")
+segment.truncate(4096)
+shared = mmap.mmap(segment.fileno(), 4096)
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(os.path.join(tempfile.gettempdir(), "engine.sock"))
+checkout = os.path.dirname(os.environ["BAKEOFF_STACK"])
+with open(checkout + "/held.txt", "w") as told:
+    told.write(segment.name + chr(10) + listening.getsockname())
+sys.path.insert(0, checkout)
+sys.argv[1:] = ["--host", options["--host"], "--port", options["--port"], "--model", options["--served-model-name"]]
+sys.argv[1:1] = ["--ttft-ms", "5", "--tpot-ms", "1"]
+runpy.run_module("simulator", run_name="__main__")
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="supervisor's groups and /proc")
@@ -122,11 +137,11 @@ def test_what_is_not_there_is_one_message(environ, message, tmp_path, monkeypatc
 
 
 def metrics(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
         return answer.read().decode()
 
 
-def wait_for(condition, limit_s=60.0):
+def wait_for(condition, limit_s=300.0):
     limit = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < limit, f"not within {limit_s:g} s"
@@ -146,9 +161,9 @@ def vllm_python(folder):
     return str(python)
 
 
-@pytest.mark.integration
-def test_engines_take_turns_on_a_gpu(box):
-    """Up, bench and down: vLLM by its launcher, and an own command; simulators in both seats."""
+@pytest.fixture(scope="module")
+def ready(box):
+    """The box with two engines to start: vLLM by its launcher, and an own command; simulators in both seats."""
     push = f"exec {sys.executable} -m simulator --personality ksana --port $BAKEOFF_PORT --ttft-ms 5 --tpot-ms 1"
     box.environment |= {
         "BAKEOFF_MODEL_DIR": "model",
@@ -159,8 +174,22 @@ def test_engines_take_turns_on_a_gpu(box):
     }
     (box.folder / "model").mkdir()
     (box.folder / "model" / "config.json").write_text('{"model_type": "qwen2"}')
-
     box.hold(GIB // 4)
+    return box
+
+
+def write_scenario(box, name, requests):
+    path = box.folder / f"{name}.yaml"
+    path.write_text(
+        f"name: {name}\nquestion: Is it raced?\nprompt_tokens: [16]\noutput_tokens: [8]\nload: {{concurrency: [1]}}\n"
+        f"requests: {requests}\nwarmup_requests: 0\nrepeats: 1\nseed: 1\nserving: {{max_batch_size: 16}}\n"
+    )
+    return str(path)
+
+
+@pytest.mark.integration
+def test_engines_take_turns_on_a_gpu(ready):
+    box = ready
     done = box.run("up")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"stack: plain processes \(.*no.sock.*\), profile gpu \(1 x NVIDIA H200\)", done.stdout)
@@ -168,12 +197,7 @@ def test_engines_take_turns_on_a_gpu(box):
     facts = box.host().describe("vllm")
     assert facts["gpus"] == {"device_ids": ["0"]} and facts["argv"][facts["argv"].index("--host") + 1] == "127.0.0.1"
 
-    scenario = box.folder / "two.yaml"
-    scenario.write_text(
-        "name: two\nquestion: Is it raced?\nprompt_tokens: [16]\noutput_tokens: [8]\nload: {concurrency: [1]}\n"
-        "requests: 3\nwarmup_requests: 0\nrepeats: 1\nseed: 1\nserving: {max_batch_size: 16}\n"
-    )
-    race = box.run("bench", str(scenario), module="loadgen")
+    race = box.run("bench", write_scenario(box, "two", 3), module="loadgen")
     assert race.returncode in (0, 4, 6), race.stdout + race.stderr
     (manifest,) = (box.folder / "runs").glob("*/manifest.json")
     run = json.loads(manifest.read_text())
@@ -194,3 +218,58 @@ def test_engines_take_turns_on_a_gpu(box):
 
     assert box.run("down").returncode == 0
     assert strays.ours(box.state) == []
+
+
+@pytest.mark.integration
+def test_down_inside_a_measured_block_ends_the_race_and_leaves_nothing(ready):
+    box = ready
+    box.hold(GIB // 4)
+    # Short: the paths of sockets are.
+    with tempfile.TemporaryDirectory(prefix="bakeoff-down-") as temporary:
+        box.environment["TMPDIR"] = temporary
+        done = box.run("up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        command = [str(box.folder / ".venv" / "bin" / "python"), "-m", "loadgen"]
+        race = subprocess.Popen(
+            [*command, "bench", write_scenario(box, "long", 100_000)],
+            cwd=box.folder,
+            env=box.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            wait_for(lambda: race.poll() is not None or received(box) >= 20)
+            before = received(box)
+            held = [Path(line) for line in (box.folder / "held.txt").read_text().splitlines()]
+            assert [path.exists() for path in held] == [True, True]
+            down = box.run("down")
+            said = race.communicate(timeout=60)[0]
+        finally:
+            race.kill()
+            race.communicate()
+        del box.environment["TMPDIR"]
+        assert down.returncode == 0, down.stdout + down.stderr
+        assert "ended: A race" in down.stdout and "what it had measured stays" in down.stdout
+        assert race.returncode == 130 and "Interrupted" in said, said
+        assert "Traceback" not in said + down.stdout + down.stderr
+        assert list(Path(temporary).iterdir()) == []
+    assert strays.ours(box.state) == []
+    assert [path.exists() for path in held] == [False, False]
+    (run,) = (RunFolder.find(box.folder / "runs", path.name) for path in (box.folder / "runs").glob("*-long"))
+    data = run.load()
+    assert data.manifest.status == "interrupted" and data.bad_lines == []
+    (block,) = data.blocks
+    assert block.facts.status == "interrupted" and len(block.records) >= before >= 20
+    assert all(record.ok for record in block.records if not record.aborted)
+    report = box.run("report", str(run.path), module="loadgen")
+    assert report.returncode == 0, report.stdout + report.stderr
+
+
+def received(box):
+    """Requests that the race's block has the records of."""
+    with contextlib.suppress(OSError, ValueError):
+        with urllib.request.urlopen(f"http://127.0.0.1:{box.ports['LOCUST']}/bakeoff/block", timeout=10) as answer:
+            told = json.loads(answer.read())
+        return told["received"] if told["state"] == "running" else 0
+    return 0

@@ -53,7 +53,7 @@ def stack(checkout):
 
 
 def ask(port, path, body):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -63,7 +63,7 @@ def ask(port, path, body):
         connection.close()
 
 
-def wait_for(condition, limit_s=60.0):
+def wait_for(condition, limit_s=300.0):
     limit = time.monotonic() + limit_s
     while time.monotonic() < limit:
         if value := condition():
