@@ -94,6 +94,12 @@ class Engine:
         seconds = (now - self._started) / 1e9 - self.cfg.drift_from_s
         return max(0.01, 1.0 + self.cfg.drift_per_minute * max(0.0, seconds) / 60)
 
+    def reset_prefixes(self) -> None:
+        """Forget the prompts that were seen, but for what running requests hold."""
+        self._prefixes.clear()
+        if self.batching is not None:
+            self.batching.policy.reset_prefixes()
+
     def check(self, job: Job) -> None:
         """Raise BadRequestError for a job that can never run."""
         total = job.prompt_tokens + job.output_tokens

@@ -14,6 +14,10 @@ class PrefixCache:
         self._blocks = blocks
         self._known: OrderedDict[int, None] = OrderedDict()
 
+    def clear(self) -> None:
+        """Forget all prompts."""
+        self._known.clear()
+
     def take(self, ids: Sequence[int]) -> int:
         """Return how many leading tokens of a prompt are cached, at most all but the last; remember the prompt."""
         cached, chain, hit = 0, 0, True

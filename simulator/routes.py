@@ -78,6 +78,7 @@ class Routes:
             self._get["/version"] = lambda _: _json({"version": "0.24.0-simulated"})
             self._get["/ping"] = self._get["/health"]
             self._post["/tokenize"] = self._tokenize
+            self._post["/reset_prefix_cache"] = self._reset_prefixes
 
     def handle(self, conn: Connection, request: Request) -> None:
         """Answer a request, or begin a stream in `conn.stream`. Raises OSError: the client went away."""
@@ -238,6 +239,10 @@ class Routes:
         if "format=npz" in request.query.split("&"):
             return 200, log.npz(), "application/octet-stream"
         return 200, "".join(line + "\n" for line in log.lines()).encode(), "application/jsonl"
+
+    def _reset_prefixes(self, _: Request) -> Reply:
+        self._engine.reset_prefixes()
+        return 200, b"", "text/plain"
 
     def _reset(self, _: Request) -> Reply:
         self._when_idle().clear()

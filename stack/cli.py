@@ -207,7 +207,9 @@ def up(
     for warning in misspelt(os.environ):
         say(f"warning: {warning}")
     found = raced(scenario, run)
-    serving = serving_json(found.serving) if found else "" if engine != NO_ENGINE else None
+    serving: str | None = "" if engine != NO_ENGINE else None
+    if found:
+        serving = serving_json(found.serving, resets=found.reset_prefix_caches)
     # A race takes the images that the stack was brought up with.
     offline = offline or (engine == NO_ENGINE and what_runs()[0] == "docker")
     with alone(Paths(CHECKOUT).state):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loadgen.bench.block_driver import BlockDriver, DiskFull
 from loadgen.bench.block_watch import BlockFailed, with_last_words
+from loadgen.bench.cache_reset import CacheReset
 from loadgen.bench.listener import Listener
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import Endpoint
@@ -71,6 +72,7 @@ class Campaign:
         self._preflight = preflight
         self._answers = answers
         self._watch = watch
+        self._resets = CacheReset(self.seats, manifest) if scenario.reset_prefix_caches else None
         self._compared = False
         """Whether preflight has asked the engines."""
         self._asked: str | None = None
@@ -282,6 +284,8 @@ class Campaign:
 
     def _run_block(self, block: Block, number: int) -> None:
         for attempt in range(1, ATTEMPTS + 1):
+            if self._resets is not None:
+                self._resets.before_block(block.engine, self._note)
             facts = self._new_facts(block)
             try:
                 with self._watched(facts):

@@ -238,7 +238,12 @@ def settle_serving(scenario: Scenario, stack: RunningStack, seats: Sequence[Seat
     UserError where the block cannot be written for the launchers.
     """
     if not scenario.variants:
-        declare_serving(stack.checkout, serving_json(scenario.serving), stack.host)
+        declare_serving(stack.checkout, serving_json(scenario.serving, resets=scenario.reset_prefix_caches), stack.host)
         return stack.host
-    settings = {seat.name: Setting(seat.stack_name, serving_json(scenario.serving_of(seat.name))) for seat in seats}
+    settings = {
+        seat.name: Setting(
+            seat.stack_name, serving_json(scenario.serving_of(seat.name), resets=scenario.reset_prefix_caches)
+        )
+        for seat in seats
+    }
     return VariantHost(stack.host, settings, partial(write_serving, stack.checkout))

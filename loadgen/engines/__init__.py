@@ -4,10 +4,12 @@ from loadgen.engines.base import Api, Engine
 from loadgen.engines.ksana import KsanaLLM
 from loadgen.engines.llamacpp import LlamaCpp
 from loadgen.engines.openai_compatible import OpenAICompatible
+from loadgen.engines.sglang import SGLang
 from loadgen.engines.vllm import VLLM
 from loadgen.errors import UserError
 
-ENGINES: dict[str, Engine] = {engine.kind: engine for engine in (VLLM(), KsanaLLM(), LlamaCpp(), OpenAICompatible())}
+KNOWN = (VLLM(), KsanaLLM(), LlamaCpp(), SGLang(), OpenAICompatible())
+ENGINES: dict[str, Engine] = {engine.kind: engine for engine in KNOWN}
 GENERIC = OpenAICompatible.kind
 
 

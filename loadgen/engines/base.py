@@ -27,6 +27,10 @@ class Engine:
     metrics_path: ClassVar[str | None] = None
     kv_cache_path: ClassVar[str | None] = None
     """Route that tells how much the KV cache holds."""
+    cache_reset_path: ClassVar[str | None] = None
+    """Route that empties its prefix cache when POST is sent to it."""
+    cache_reset_variable: ClassVar[str | None] = None
+    """The variable of its environment without which that route is not there."""
     checks_model_name: ClassVar[bool] = True
     """Whether a model name that is not listed is refused."""
     prompt_logprobs: ClassVar[bool] = False

@@ -24,6 +24,9 @@ SETTINGS = (
 )
 """All settings, in the order in which they are told and shown."""
 
+RESET = "reset_prefix_caches"
+"""Beside the settings: whether races will ask for an empty prefix cache."""
+
 Outcome = Literal["honoured", "differs", "not honoured", "default"]
 """`differs`: told to the engine, which means something else by it. `default`: not asked for."""
 
@@ -63,6 +66,16 @@ def read_block(text: str) -> dict[str, Any]:
 
     Types and ranges were checked when the scenario was read. Raises UserError for anything but known settings.
     """
+    block = _read(text)
+    return {name: block[name] for name in SETTINGS if block.get(name) is not None}
+
+
+def asks_for_resets(text: str) -> bool:
+    """Whether the same JSON tells that races will ask for an empty prefix cache. Raises UserError as `read_block`."""
+    return _read(text).get(RESET) is True
+
+
+def _read(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
@@ -71,10 +84,10 @@ def read_block(text: str) -> dict[str, Any]:
         raise UserError(f"The serving settings are not JSON: {error}") from None
     if not isinstance(block, dict):
         raise UserError(f"The serving settings are not a JSON object, but {text.strip()[:60]}")
-    unknown = sorted(set(block) - set(SETTINGS))
+    unknown = sorted(set(block) - {*SETTINGS, RESET})
     if unknown:
         raise UserError(f"Unknown serving settings: {', '.join(unknown)}. Known: {', '.join(SETTINGS)}.")
-    return {name: block[name] for name in SETTINGS if block.get(name) is not None}
+    return block
 
 
 def block_facts(settings: list[NativeSetting]) -> list[dict[str, Any]]:

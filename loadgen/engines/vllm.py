@@ -49,6 +49,8 @@ class VLLM(Engine):
     metrics_path = "/metrics"
     kv_cache_path = "/metrics"
     prompt_logprobs = True
+    cache_reset_path = "/reset_prefix_cache"
+    cache_reset_variable = "VLLM_SERVER_DEV_MODE"
 
     def length_fields(self, output_tokens: int) -> dict[str, Any]:
         """Fix the length from both sides and go on past an end-of-sequence token."""

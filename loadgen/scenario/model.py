@@ -125,6 +125,10 @@ class Scenario(Strict):
     quality: Quality | None = Field(default=None, description="whether the engines' answers are compared, and how")
     serving: Serving | None = Field(default=None, description="how the engines are to be set up")
     experiment: Experiment | None = Field(default=None, description="what it is to show, and which figure decides that")
+    reset_prefix_caches: bool = Field(
+        default=False,
+        description="have each engine empty its prefix cache before each block, where it has a route for that",
+    )
     cost: Cost | None = Field(default=None, description="what a GPU hour costs: the report then shows money")
     fail_if: list[Annotated[str, AfterValidator(_threshold)]] = Field(
         default_factory=list, description="thresholds that decide the exit code, such as `ttft.p95 > +5%`"

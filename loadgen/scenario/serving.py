@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_serializer, model_validator
 
-from loadgen.engines.serving import SETTINGS, Value
+from loadgen.engines.serving import RESET, SETTINGS, Value
 from loadgen.validation import Name, Strict, wrong_value
 
 Positive = Annotated[int, Field(ge=1)]
@@ -109,7 +109,10 @@ def settings_apart(asked: Iterable[Mapping[str, Any]]) -> list[str]:
     return [name for name in SETTINGS if any(block.get(name) != blocks[0].get(name) for block in blocks)]
 
 
-def serving_json(serving: Serving | None) -> str:
-    """A block as launchers read it (`BAKEOFF_SERVING_FILE`): JSON, empty where nothing is asked for."""
-    asked = serving.asked() if serving is not None else {}
+def serving_json(serving: Serving | None, *, resets: bool = False) -> str:
+    """A block as launchers read it (`BAKEOFF_SERVING_FILE`): JSON, empty where nothing is asked for.
+
+    `resets` tells them that engines will be asked to empty their prefix caches.
+    """
+    asked = {**(serving.asked() if serving is not None else {}), **({RESET: True} if resets else {})}
     return json.dumps(asked) if asked else ""

@@ -101,6 +101,10 @@ class Policy:
         """Whether as many wait as may."""
         return self.waiting_limit is not None and len(self.waiting) >= self.waiting_limit
 
+    def reset_prefixes(self) -> bool:
+        """Empty the index of known prompts; False where that is refused, or there is no such thing."""
+        return False
+
     def add(self, sequence: Sequence) -> None:
         """Queue an arrival. Arrivals must come in the order of `arrived`."""
         sequence.number = self._arrived

@@ -33,6 +33,10 @@ class VllmPolicy(Policy):
         """Take a request's blocks from it; what they hold stays in the index until they are handed out again."""
         self.pool.release(sequence)
 
+    def reset_prefixes(self) -> bool:
+        """Forget what no request holds; False where one holds blocks, which vLLM refuses too."""
+        return self.pool.reset()
+
     def plan(self, now: int) -> Plan:
         """Decide what the step that begins at `now` does."""
         plan = Plan()

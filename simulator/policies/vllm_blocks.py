@@ -95,6 +95,14 @@ class BlockPool:
         sequence.table.clear()
         sequence.indexed = 0
 
+    def reset(self) -> bool:
+        """Empty the index, as vLLM does when it is asked to. False: a request holds blocks, and nothing is done."""
+        if any(self._holders):
+            return False
+        for block in self._free:
+            self._forget(block)
+        return True
+
     def _forget(self, block: int) -> None:
         key = self._key[block]
         if key is not None:

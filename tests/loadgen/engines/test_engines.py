@@ -16,16 +16,19 @@ FIELDS = {
     "vllm": {**COMMON, "temperature": 0, "max_tokens": 9, "min_tokens": 9, "ignore_eos": True},
     "ksana": {**COMMON, "max_tokens": 9, "min_tokens": 9, "ignore_eos": True},
     "llamacpp": {**COMMON, "temperature": 0, "max_tokens": 9, "ignore_eos": True},
+    "sglang": {**COMMON, "temperature": 0, "max_tokens": 9, "min_tokens": 9, "ignore_eos": True},
     "openai": {**COMMON, "temperature": 0, "max_tokens": 9},
 }
 ROUTES = {  # default API, models, version, tokenize, metrics, health
     "vllm": ("completions", "/v1/models", "/version", "/tokenize", "/metrics", "/health"),
     "ksana": ("chat", "/models", None, None, None, "/health"),
     "llamacpp": ("completions", "/v1/models", "/props", "/tokenize", "/metrics", "/health"),
+    "sglang": ("completions", "/v1/models", "/server_info", "/tokenize", "/metrics", "/health"),
     "openai": ("chat", "/v1/models", None, None, None, "/v1/models"),
 }
 MODEL_ENTRIES = {
     "vllm": {"id": "m", "owned_by": "vllm", "max_model_len": 4096},
+    "sglang": {"id": "m", "owned_by": "sglang", "max_model_len": 4096},
     "llamacpp": {"id": "m", "owned_by": "llamacpp", "meta": {"n_ctx": 4096}},
 }
 each = pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
@@ -101,7 +104,7 @@ def test_context_and_version_of_the_engines_that_tell():
 
 
 def test_an_unknown_engine_is_refused_with_those_that_are_known():
-    with pytest.raises(UserError, match=r"Unknown engine kind 'vlm'. Known: vllm, ksana, llamacpp, openai"):
+    with pytest.raises(UserError, match=r"Unknown engine kind 'vlm'. Known: vllm, ksana, llamacpp, sglang, openai"):
         get_engine("vlm")
 
 

@@ -63,6 +63,12 @@ def test_vllm_without_settings_is_started_as_ever(place):
     assert place.record["model_config"] == {"model_type": "qwen2", "torch_dtype": "bfloat16"}
 
 
+def test_vllm_on_a_cpu_has_routes_for_development_where_they_are_asked_for(place):
+    assert launch(place, "vllm", {"reset_prefix_caches": True}, "--eager").returncode == 0
+    assert place.record["environment"]["VLLM_SERVER_DEV_MODE"] == "1" and "serving" not in place.record
+    assert launch(place, "llamacpp", {"reset_prefix_caches": True}).returncode == 0
+
+
 def test_vllm_on_a_cpu_honours_what_it_can(place):
     block = {"max_model_length": 9000, "max_batch_size": 4, "gpu_memory_fraction": 0.5, "prefix_caching": True}
     done = launch(place, "vllm", block, "--eager")

@@ -52,6 +52,16 @@ def test_vllm_is_started_with_just_this_command_line(place, name):
     assert place.record["argv"] == place.recording["orig"]
 
 
+def test_vllm_has_routes_for_development_only_where_prefix_caches_are_to_be_emptied(place):
+    for block, variable in (({}, None), ({"seed": 7, "reset_prefix_caches": True}, "1")):
+        done = place.launch("vllm", block, BAKEOFF_SERVED_NAME="qwen")
+        assert done.returncode == 0, done.stderr
+        assert place.record["environment"].get("VLLM_SERVER_DEV_MODE") == variable
+        assert ("VLLM_SERVER_DEV_MODE=1: routes for development" in done.stderr) == (variable == "1")
+        assert "reset" not in json.dumps(place.record["serving"])
+    assert place.launch("ksana", {"reset_prefix_caches": True}).returncode == 0
+
+
 @each
 def test_ksana_is_started_with_just_this_command_line_and_yaml(place, name):
     done = place.launch("ksana", BLOCKS[name])
