@@ -16,7 +16,7 @@ from loadgen.endpoints.seats import Seat
 from loadgen.metrics.definitions import tpot_ms
 from loadgen.runs.folder import RunFolder, read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.bench.races import wait_for
+from tests.loadgen.bench.races import LIMIT_S, wait_for
 from tests.loadgen.distributed.test_web_ui import Ui
 
 pytestmark = pytest.mark.integration
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.integration
 
 def test_the_master_has_what_both_workers_did(tmp_path):
     log = tmp_path / "asked.jsonl"
-    with FaultServer(in_process=False, log=log, fault="normal?gap_ms=5") as server:
+    with FaultServer(in_process=False, log=log, fault="normal?gap_ms=60") as server:
         seats = [Seat(name="a", base_url=server.url)]
         with OwnLocust(seats, tmp_path / "runs", tmp_path / "locust.log", workers=2) as client:
-            assert client.wait_for_workers(2, 30.0) == 2
+            assert client.wait_for_workers(2, LIMIT_S) == 2
             ui = Ui(client.url, tmp_path / "runs", tmp_path / "locust.log")
             run_id = ui.start(user_count="4", spawn_rate="4", requests="60")
             ended = ui.wait_until_stopped()
@@ -73,7 +73,7 @@ def test_both_engines_of_a_pair_get_the_same_prompts_when_a_worker_is_replaced_i
         seats = [Seat(name="a", base_url=a.url), Seat(name="b", base_url=b.url)]
         with OwnLocust(seats, tmp_path / "runs", tmp_path / "locust.log", workers=2) as client:
             ui = Ui(client.url, tmp_path / "runs", tmp_path / "locust.log")
-            block = {"user_count": "2", "spawn_rate": "2", "requests": "60", "seed": "7/a-cell/1"}
+            block = {"user_count": "2", "spawn_rate": "2", "requests": "200", "seed": "7/a-cell/1"}
             ui.start(engine="a", **block)
             ui.wait_until_stopped()
             before = set(ui.get("/bakeoff/workers").json())
@@ -94,10 +94,10 @@ def test_both_engines_of_a_pair_get_the_same_prompts_when_a_worker_is_replaced_i
 
 def test_one_worker_sends_all_batches_and_the_other_stands_by(tmp_path):
     log = tmp_path / "asked.jsonl"
-    with FaultServer(in_process=False, log=log, fault="normal?ttft_ms=100&gap_ms=20") as server:
+    with FaultServer(in_process=False, log=log, fault="normal?ttft_ms=400&gap_ms=20") as server:
         seats = [Seat(name="a", base_url=server.url)]
         with OwnLocust(seats, tmp_path / "runs", tmp_path / "locust.log", workers=2) as client:
-            assert client.wait_for_workers(2, 30.0) == 2
+            assert client.wait_for_workers(2, LIMIT_S) == 2
             ui = Ui(client.url, tmp_path / "runs", tmp_path / "locust.log")
             run_id = ui.start(user_count="1", spawn_rate="1", batch="3", requests="8")
             ended = ui.wait_until_stopped()

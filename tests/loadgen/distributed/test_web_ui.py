@@ -19,10 +19,11 @@ from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts.lock import engines_held
+from loadgen.metrics.definitions import tpot_ms
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.bench.races import TOP, environment, wait_for
+from tests.loadgen.bench.races import LIMIT_S, TOP, environment, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -156,7 +157,7 @@ def test_no_answer_invites_another_origin(ui):
     answers = [ui.get(path, Origin="http://evil.example") for path in paths]
     answers.append(ui.post("/swarm", FORM, Origin="http://evil.example"))
     ask = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    answers.append(requests.options(ui.url + "/swarm", headers=ask, timeout=30))
+    answers.append(requests.options(ui.url + "/swarm", headers=ask, timeout=60))
     for answer in answers:
         assert not [name for name in answer.headers if name.lower().startswith("access-control")], answer.url
         assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
@@ -234,7 +235,7 @@ def test_run_by_hand_can_be_reported(ui):
     run_id = ui.start()
     ui.wait_until_stopped()
     command = [sys.executable, "-m", "loadgen", "report", run_id, "--runs-dir", str(ui.runs_dir)]
-    done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, cwd=TOP, env=environment(), capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stderr
     assert (ui.runs_dir / run_id / "report.html").is_file()
 
@@ -271,9 +272,10 @@ def test_metrics_agree_with_the_records(ui):
     name = "bakeoff_client_requests"
     assert value(name, f"{name}_total", outcome="ok") == len(fine)
     assert value(name, f"{name}_total") == len(records)
-    for kind in ("ttft", "tpot", "e2e"):
+    # Where a busy machine read all tokens at once, there is no TPOT.
+    for kind, timed in (("ttft", fine), ("tpot", [r for r in fine if tpot_ms(r) is not None]), ("e2e", fine)):
         name = f"bakeoff_client_{kind}_seconds"
-        assert value(name, f"{name}_count") == len(fine)
+        assert value(name, f"{name}_count") == len(timed) > 0
     assert value("bakeoff_client_output_tokens", "bakeoff_client_output_tokens_total") == sum(
         r.output_tokens or 0 for r in records
     )
@@ -309,7 +311,7 @@ def test_a_race_and_a_test_by_hand_keep_off_one_another(ui):
         refused = ui.swarm()
     assert refused["success"] is False
     assert "is in use: A race (smoke) runs since" in refused["message"]
-    ui.start(requests="400")
+    ui.start(requests="5000")
     with (
         pytest.raises(UserError, match=r"A test in the web UI \(a\) runs since .* Stop in the web UI"),
         engines_held([ui.engine_url], "A race (smoke)"),

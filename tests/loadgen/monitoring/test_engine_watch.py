@@ -120,7 +120,7 @@ def test_a_page_that_never_answers_holds_up_no_block(tmp_path, monkeypatch):
     page, notes = Hanging(), []
     watched = watch(tmp_path / "f.jsonl", Pages(page))
     for number in range(5):
-        run(watched, f"a.r{number}", notes)
+        run(watched, f"a.r{number}", notes, lambda: page.reads > 0)
     assert page.reads == 1, "who still hangs is not joined by another"
     page.held.set()
 
@@ -232,7 +232,7 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
 
 
 def silent(handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(1.0)
+    time.sleep(LONG_S)
     handler.close_connection = True
 
 
@@ -263,7 +263,7 @@ def test_a_page_is_read_over_one_connection_with_its_own_headers():
     ids=["404", "redirect", "huge", "cut off", "drip", "silent"],
 )
 def test_answers_that_are_no_page(answer, why, monkeypatch):
-    monkeypatch.setattr(page_reader, "LIMIT_S", 0.3 if answer in (drip, silent) else 30.0)
+    monkeypatch.setattr(page_reader, "LIMIT_S", 2.0 if answer in (drip, silent) else LONG_S)
     with server(answer) as url, pytest.raises(PageError, match=why):
         PageReader(url).read()
 

@@ -18,7 +18,7 @@ import pytest
 from loadgen.record import RequestRecord
 from loadgen.runs.record_file import read_records
 from tests.fault_server import FaultServer
-from tests.loadgen.bench.races import WENT_WELL
+from tests.loadgen.bench.races import LIMIT_S, WENT_WELL
 
 TOP = Path(__file__).resolve().parents[3]
 MODELS = [
@@ -70,7 +70,7 @@ def check_output(out: str, err: str) -> None:
 
 def run(server: FaultServer, model: str, *more: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command(server, model, *more), capture_output=True, text=True, timeout=120, cwd=TOP, check=False
+        command(server, model, *more), capture_output=True, text=True, timeout=LIMIT_S, cwd=TOP, check=False
     )
     check_output(done.stdout, done.stderr)
     return done
@@ -135,17 +135,17 @@ def test_a_run_of_a_set_time(server, tmp_path):
     json_file = tmp_path / "result.json"
     started = time.monotonic()
     done = run(
-        server, "fault:normal?ttft_ms=20&gap_ms=5", "--duration", "1.5", "--concurrency", "2", "--json", str(json_file)
+        server, "fault:normal?ttft_ms=20&gap_ms=5", "--duration", "5", "--concurrency", "2", "--json", str(json_file)
     )
     assert done.returncode in WENT_WELL
-    assert time.monotonic() - started >= 1.5
+    assert time.monotonic() - started >= 5
     result = result_of(json_file)
     assert result["requests"] >= 2 and result["interrupted"] is False and result["errors"] == {}
 
 
 def test_time_that_is_up_before_anything_was_measured_is_told(server, tmp_path):
     records = tmp_path / "r.jsonl"
-    done = run(server, "fault:stall?after=3", "--duration", "3", "--concurrency", "2", "--records", str(records))
+    done = run(server, "fault:stall?after=3", "--duration", "6", "--concurrency", "2", "--records", str(records))
     assert done.returncode == 1
     assert "Nothing was measured: time was up" in done.stdout
     # The users' requests were ended in mid-stream, and their records keep what had come.
@@ -169,8 +169,8 @@ def test_time_that_is_up_before_anything_was_measured_is_told(server, tmp_path):
 def test_failed_requests_are_counted_by_kind_and_the_exit_code_is_1(loadgen, server, tmp_path, model, kind):
     json_file, records_file = tmp_path / "result.json", tmp_path / "records.jsonl"
     done = loadgen(
-        *words(server, model, "--requests", "3", "--warmup-requests", "0", "--stall-timeout", "1"),
-        *("--json", str(json_file), "--records", str(records_file)),
+        *words(server, model, "--requests", "3", "--warmup-requests", "0", "--stall-timeout", "4"),
+        *("--concurrency", "3", "--json", str(json_file), "--records", str(records_file)),
     )
     check_output(done.stdout, done.stderr)
     assert done.returncode == 1
@@ -199,7 +199,7 @@ def test_a_server_that_only_fails_is_given_up(server, tmp_path):
 
 
 def wait_for_records(path: Path, count: int, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + LIMIT_S
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -216,7 +216,7 @@ def test_an_interrupted_run_shows_and_keeps_what_was_measured(server, tmp_path, 
     )
     wait_for_records(records_file, 12, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT_S)
     check_output(out, err)
     assert process.returncode == 130
     assert "of 5000 requests measured" in out and "TTFT (ms)" in out
@@ -237,12 +237,12 @@ def test_interrupted_before_anything_was_measured(server, tmp_path):
         command(server, "fault:stall?after=3", "--requests", "5"),
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": TOP},
     )
-    end = time.monotonic() + 60
+    end = time.monotonic() + LIMIT_S
     while not any(s.t_content and s.prompt_tokens == 32 for s in server.served[before:]):  # asked, and measuring
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT_S)
     check_output(out, err)
     assert process.returncode == 130 and "Nothing was measured: interrupted" in out
 
@@ -335,7 +335,7 @@ def test_a_terminal_of_80_columns_is_enough(server):
 
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        command(server, "fault:normal?ttft_ms=20&gap_ms=5", "--requests", "20"),
+        command(server, "fault:normal?ttft_ms=20&gap_ms=5", "--requests", "100"),
         **{"stdout": child, "stderr": child, "cwd": TOP, "env": {**os.environ, "COLUMNS": "80", "TERM": "xterm"}},
     )
     os.close(child)
@@ -349,7 +349,7 @@ def test_a_terminal_of_80_columns_is_enough(server):
             break
         out += data
     os.close(parent)
-    assert process.wait(timeout=60) in WENT_WELL
+    assert process.wait(timeout=LIMIT_S) in WENT_WELL
     _, text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.decode()).split("\n", 1)  # the first names the server
     assert "in flight 1" in text
     assert max(len(line) for part in text.splitlines() for line in part.split("\r")) <= 80

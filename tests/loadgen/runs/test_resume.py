@@ -18,6 +18,8 @@ from loadgen.scenario.model import Scenario
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
 
+STEADY = "normal?ttft_ms=100&gap_ms=20"
+"""A block lasts more than a second, to stop it in the middle."""
 HOST = {"cpu": "x", "cpus_usable": 2, "memory_bytes": 10, "gpus": []}
 
 
@@ -144,7 +146,7 @@ def resume(bench: Bench, engines: dict[str, FaultServer]) -> None:
 
 @pytest.mark.parametrize(("seed", "how"), [(1, signal.SIGINT), (2, signal.SIGKILL), (3, signal.SIGKILL)])
 def test_a_run_stopped_anywhere_and_resumed_is_the_unbroken_one(loadgen, tmp_path, seed, how):
-    with FaultServer(in_process=False, fault="normal?gap_ms=2") as a, FaultServer(in_process=False) as b:
+    with FaultServer(in_process=False, fault=STEADY) as a, FaultServer(in_process=False, fault=STEADY) as b:
         engines = {"a": a, "b": b}
         with Bench(tmp_path / "run", engines, repeats=2) as bench:
             bench.wait_for_records(random.Random(seed).randint(1, 45))
@@ -191,7 +193,7 @@ def a_complete_run_is_extended(bench: Bench, command: str) -> None:
 
 
 def test_a_run_of_endpoints_needs_them_again(loadgen, tmp_path):
-    with FaultServer() as a, Bench(tmp_path / "run", {"a": a}) as bench:
+    with FaultServer() as a, Bench(tmp_path / "run", {"a": a}, requests=20_000) as bench:
         bench.wait_for_records(1)
         bench.signal(signal.SIGINT)
         bench.wait()
@@ -203,7 +205,7 @@ def test_a_run_of_endpoints_needs_them_again(loadgen, tmp_path):
 
 
 def test_the_first_engine_stays_the_first_and_must_be_where_it_was(loadgen, tmp_path):
-    with FaultServer(in_process=False) as a, FaultServer(in_process=False) as b:
+    with FaultServer(in_process=False, fault=STEADY) as a, FaultServer(in_process=False, fault=STEADY) as b:
         with Bench(tmp_path / "run", {"a": a, "b": b}, repeats=2) as bench:
             bench.wait_for_records(30)  # B's turn comes first when it goes on
             bench.signal(signal.SIGKILL)
