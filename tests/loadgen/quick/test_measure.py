@@ -104,12 +104,13 @@ def test_a_run_measures_and_writes_what_it_promised(server, tmp_path):
     assert (result["tokens_per_event"], result["concurrency"]) == (1.0, 3)
     assert result["ttft_ms"]["p50"] >= 20
     assert result["e2e_ms"]["p50"] >= 20 + 7 * 5
-    assert result["itl_ms"]["mean"] == pytest.approx(result["tpot_ms"]["mean"], rel=0.01)
     assert 0 < result["output_tokens_per_s"] <= 2 * 3 * 8 / 0.055
     assert result["total_tokens_per_s"] > result["output_tokens_per_s"]
 
     records = records_of(records_file)
     assert sum(r.ok for r in records) >= 12 + 3
+    if all(len(set(r.event_offsets_ns)) == r.events for r in records if r.ok):  # else gaps are fewer than tokens
+        assert result["itl_ms"]["mean"] == pytest.approx(result["tpot_ms"]["mean"], rel=0.01)
     assert {r.error for r in records} <= {None, "aborted"}
     assert all(r.prompt_tokens == r.prompt_tokens_wanted == 32 for r in records if r.ok)
     assert all(r.output_tokens == r.events == r.output_tokens_wanted for r in records if r.ok)
