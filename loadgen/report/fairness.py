@@ -26,7 +26,7 @@ APART = frozenset(
 QUANTILES = (0, 5, 50, 95, 100)
 MOST_LENGTHS = 8
 """Of a trace, which may ask for any number of lengths."""
-NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state"})
+NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state", "models"})
 """Launch facts of no use to a reader, or shown elsewhere."""
 
 FOLLOWS = {

@@ -110,7 +110,10 @@ def _parse(path: Path, text: str) -> Any:
         ) from None
     except Exception as error:
         # The library raises bare errors for some values (`2001-99-99`, `!!int x`).
-        raise UserError(f"{path}: not valid YAML: {error or type(error).__name__}") from None
+        why = str(error) or type(error).__name__
+        if "integer string conversion" in why:  # Python's own limit, whose sentence speaks of Python
+            why = "a number in it has thousands of digits"
+        raise UserError(f"{path}: not valid YAML: {why}") from None
     raise UserError(f"{path}: {TOO_DEEP if depth > MAX_DEPTH else TOO_MANY}")
 
 

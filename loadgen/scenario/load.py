@@ -59,7 +59,7 @@ class Load(Strict):
 
 ONE_KIND = (
     "give either `concurrency` (closed loop) or `rate` (open loop), send in a `batch`, or replay a `trace` or "
-    "`script` instead"
+    "`script` instead; an empty list is none of these"
 )
 
 

@@ -50,3 +50,30 @@ def test_images_are_shown_and_not_judged():
     assert "sha256:" in found["launch: image"].values["vllm"]
     assert found["launch: container"].equal is None
     assert "hunter2" not in found["launch: container"].values["vllm"]
+
+
+def test_the_list_of_models_of_two_servers_never_differs_for_its_own_sake():
+    """Each server says when it made it; name and context length have rows of their own."""
+    run = RunData(
+        Path("nowhere"),
+        Manifest(
+            run_id="r",
+            started_at=1.0,
+            engines=[
+                EngineFacts(
+                    name=name,
+                    kind="openai",
+                    api="chat",
+                    base_url="http://x",
+                    model="m",
+                    launch={"host": "external", "models": {"data": [{"id": "m", "created": created}]}},
+                )
+                for name, created in (("a", 1), ("b", 2))
+            ],
+        ),
+        [],
+        [],
+    )
+    rows = fairness_rows(run, ["a", "b"])
+    assert not [row for row in rows if "models" in row.check]
+    assert next(row for row in rows if row.check == "model: name").equal is True
