@@ -54,7 +54,10 @@ def test_preflight_of_equal_engines(pair, tmp_path):
     assert (told["engines"], told["blocked"]) == (["a", "b"], False)
     unknown = {check["name"] for check in told["checks"] if check["verdict"] == "unknown"}
     assert unknown == {"logprobs", "seed", "top-p"}, "the simulator gives no log probabilities, and never samples"
-    assert {check["verdict"] for check in told["checks"]} == {"equal", "unknown"}
+    # A busy machine makes a simulator late, and then it does write two events at once.
+    verdicts = {check["name"]: check["verdict"] for check in told["checks"]}
+    assert verdicts.pop("clumps") in ("equal", "noted")
+    assert set(verdicts.values()) == {"equal", "unknown"}
     assert "could not be told" in done.stdout
     for check in told["checks"]:
         assert check["name"] in done.stdout, "the table has every check"
