@@ -196,7 +196,7 @@ def test_one_engine_under_two_names(stack):
 def asking(serving):
     """A scenario with a serving block, as far as it matters here."""
     block = None if serving is None else Serving.model_validate(serving)
-    return types.SimpleNamespace(name="tiny", serving=block, variants={})
+    return types.SimpleNamespace(name="tiny", serving=block, variants={}, reset_prefix_caches=False)
 
 
 def test_containers_that_serve_with_other_settings_are_stopped(tmp_path, engine, locust):
