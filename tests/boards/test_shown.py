@@ -50,7 +50,7 @@ LEAST_IS_LEFT_OUT: set[tuple[str, str]] = {
 }
 """Panels that compare engines with the best one, which has no figure there; which one that is, is for the race."""
 LACKING_HERE: dict[tuple[str, str], dict[str, str]] = {
-    ("bakeoff-engines", "Prefix cache hits"): dict.fromkeys(("vllm", "ksana"), "the simulator has no prefix cache"),
+    ("bakeoff-engines", "Prefix cache hits"): {"vllm": "simulated vLLM has no prefix cache here"},
     ("bakeoff-engines", "Age of the newest push"): dict.fromkeys(("vllm", "llamacpp"), "only KsanaLLM pushes"),
     ("bakeoff-gpu", "GPU memory by engine"): dict.fromkeys(("ksana", "llamacpp"), "the fixture's GPU has one process"),
 }
