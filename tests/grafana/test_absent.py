@@ -28,7 +28,6 @@ SILENT = {
     "ksana": {
         ("bakeoff", "KV cache in use"),
         ("bakeoff-engines", "KV cache in use"),
-        ("bakeoff-engines", "Prefix cache hits"),
         ("bakeoff-engines", "Preempted and computed again"),
         ("bakeoff-engines", "Requests that failed"),
     },
