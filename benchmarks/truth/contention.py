@@ -96,7 +96,7 @@ def block(seconds: float, engine: frozenset[int], client: frozenset[int], plant:
         }
         if plant in planted:
             around.enter_context(planted[plant]())
-        watch = Watch([pids[0]], [pids[1]], [os.getpid()])
+        watch = Watch([pids[0]], [pids[1]])  # not this process, whose child a neighbour is
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(LOOK_S)
