@@ -19,10 +19,12 @@ from loadgen.runs.manifest import BlockFacts
 class MachineWatch:
     """One run's blocks, one after another. Whatever cannot be read is not known, and no reason to end a block."""
 
+    _watch: Watch
+    """Of the block that runs: to make one reads the whole machine."""
+
     def __init__(self, run_id: str, host: EngineHost, locust: LocustClient, prometheus_url: str | None) -> None:
         """`prometheus_url`: who knows of the GPUs; None for nobody."""
         self._run_id, self._host, self._locust, self._prometheus_url = run_id, host, locust, prometheus_url
-        self._watch = Watch((), ())
 
     def begin(self, engine: str) -> None:
         """A block of this engine begins."""
