@@ -18,26 +18,35 @@ def _by_worker(counter: str) -> tuple[Query]:
     return (chosen(f"max by (worker) (rate({counter}[30s]))", "{{worker}}"),)
 
 
+def _yes_or_no(title: str, text: str, metric: str, no_data: str, *, width: int) -> Panel:
+    """Whether something is so of the block that runs; yes is bad."""
+    query = chosen(
+        f'max by (engine) ({metric}{{{ENGINE},cell=~"$cell"}} and on (engine, cell) bakeoff_client_block_info)'
+    )
+    return Panel(
+        title,
+        text,
+        "none",
+        (query,),
+        no_data,
+        kind="state-timeline",
+        width=width,
+        height=6,
+        states={0: "no", 1: "yes"},
+        bad_from=1,
+    )
+
+
 VERDICT = Row(
     "Is the client the limit?",
     (
-        Panel(
+        _yes_or_no(
             "Limited by the client",
             "The load generator's verdict on the block that runs, of its newest requests. Good: no. Yes means "
             "that the block decides nothing: more workers (WORKERS=n), or fewer processes beside them.",
-            "none",
-            (
-                chosen(
-                    f'max by (engine) (bakeoff_client_limited{{{ENGINE},cell=~"$cell"}} '
-                    "and on (engine, cell) bakeoff_client_block_info)"
-                ),
-            ),
+            "bakeoff_client_limited",
             "No block ran here long enough for a verdict",
-            kind="state-timeline",
             width=16,
-            height=6,
-            states={0: "no", 1: "yes"},
-            bad_from=1,
         ),
         _of_master(
             "Workers",
@@ -52,23 +61,13 @@ VERDICT = Row(
 MACHINE = Row(
     "Was the machine shared?",
     (
-        Panel(
+        _yes_or_no(
             "Disturbed by others",
             "Whether something that is not of this stack disturbs the block that runs: CPU, memory or disk taken, "
             "clocks held down, a process stopped. Good: no. Yes marks the block in the report.",
-            "none",
-            (
-                chosen(
-                    f'max by (engine) (bakeoff_client_contention{{{ENGINE},cell=~"$cell"}} '
-                    "and on (engine, cell) bakeoff_client_block_info)"
-                ),
-            ),
+            "bakeoff_client_contention",
             NOT_WATCHED,
-            kind="state-timeline",
             width=12,
-            height=6,
-            states={0: "no", 1: "yes"},
-            bad_from=1,
         ),
         Panel(
             "Taken by others",
