@@ -51,3 +51,9 @@ def pytest_collection_modifyitems(items):
     """Real engines first, then files that start processes: the last to end is then a short one."""
     processes = {item.path for item in items if item.get_closest_marker("integration")}
     items.sort(key=lambda item: (not _real_engine(item.nodeid), item.path not in processes))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Whether tests failed or the run itself did, for `.ci/run`."""
+    if not hasattr(session.config, "workerinput") and hasattr(session.config, "cache"):
+        session.config.cache.set("bakeoff/exit_code", int(exitstatus))
