@@ -52,3 +52,7 @@ def without_secrets(text: str, headers: Mapping[str, str]) -> str:
         cut = next((n for n in range(len(value) - 1, MIN_SECRET_CHARS - 1, -1) if end.endswith(value[:n])), 0)
         text = f"{end[:-cut]}…{text[len(end) :]}" if cut else text
     return text
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever handles Ctrl-C handles it too, and may say which it was."""

@@ -19,7 +19,7 @@ from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.seats import Seat
 from loadgen.endpoints.tokens import make_recipe
-from loadgen.errors import UserError
+from loadgen.errors import Terminated, UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.message import say
 from loadgen.monitoring.engine_watch import EngineWatch
@@ -28,7 +28,7 @@ from loadgen.preflight.phase import Preflight
 from loadgen.quality.phase import AnswerCheck, refuse_degenerate
 from loadgen.quality.result import QUALITY_FILE, QualityResult, save_quality
 from loadgen.runs.folder import RunFolder
-from loadgen.runs.manifest import BY_USER, BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
+from loadgen.runs.manifest import BY_SIGNAL, BY_USER, BlockFacts, EngineFacts, Manifest, ParityFact, save_manifest
 from loadgen.runs.parquet import write_parquet
 from loadgen.runs.resume import same_engine
 from loadgen.scenario.context_limit import limit_context
@@ -100,8 +100,13 @@ class Campaign:
         try:
             self._compare_engines()
             self._run_blocks(further)
-        except KeyboardInterrupt:
-            self._close("interrupted", say("Interrupted by the user; what was measured until then is here."))
+        except KeyboardInterrupt as why:
+            self._close(
+                "interrupted",
+                say("Ended by SIGTERM; what was measured until then is here.")
+                if isinstance(why, Terminated)
+                else say("Interrupted by the user; what was measured until then is here."),
+            )
             raise
         except UserError as error:
             self._close(
@@ -293,8 +298,9 @@ class Campaign:
                         block, facts, lambda status: self.listener.block(block, number, self._total(), status)
                     )
                 facts.status = "complete"
-            except KeyboardInterrupt:
-                facts.status, facts.reason = "interrupted", BY_USER
+            except KeyboardInterrupt as why:
+                facts.status = "interrupted"
+                facts.reason = BY_SIGNAL if isinstance(why, Terminated) else BY_USER
                 self._driver.stop_quietly()
                 raise
             except (LocustGone, DiskFull) as error:

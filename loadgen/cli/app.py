@@ -25,7 +25,7 @@ from loadgen.cli.report import report
 from loadgen.cli.run import run
 from loadgen.cli.scenarios import scenarios
 from loadgen.cli.wrong_usage import usage_words
-from loadgen.errors import INTERRUPTED, OK, WRONG_USAGE, UserError
+from loadgen.errors import INTERRUPTED, OK, WRONG_USAGE, Terminated, UserError
 from loadgen.message import printable
 from loadgen.presentation.ascii import tell_apart
 
@@ -87,4 +87,4 @@ def _run(arguments: list[str]) -> int:
 
 
 def _terminate(*_: object) -> None:
-    raise KeyboardInterrupt
+    raise Terminated

@@ -18,7 +18,7 @@ from loadgen.statistics.metrics import HEADLINE
 from loadgen.statistics.result import Judged, Statistics
 from loadgen.statistics.words import metric_words
 
-SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+SHARES = tuple(lead * 10.0**power for power in range(-3, 3) for lead in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 """Where an axis of differences may have ticks."""
 ROW_INCHES = 0.21
 LABEL_INCHES = 1.12
@@ -127,14 +127,14 @@ def _limit(judged: Sequence[Judged | None], margin: float) -> float:
 
 
 def _share_ticks(axes: Any, limit: float) -> None:
-    """Ticks at 0 and up to three shares to either side, far enough apart to be read."""
+    """Ticks at 0 and up to three shares to either side, from the outside in, far enough apart to be read."""
     chosen: list[float] = []
-    for share in SHARES:
-        at = math.log1p(share)
-        if (chosen[-1] if chosen else 0.0) + 0.27 * limit <= at <= 0.95 * limit:
-            chosen.append(at)
+    for share in reversed(SHARES):
+        at, outer = math.log1p(share), chosen[0] - 0.27 * limit if chosen else 0.95 * limit
+        if 0.27 * limit <= at <= outer:
+            chosen.insert(0, at)
     places = [-at for at in chosen] + [0.0] + chosen
-    axes.set_xticks(places, ["0" if not at else f"{100 * math.expm1(abs(at)):.3g}%" for at in places])
+    axes.set_xticks(places, ["0" if not at else f"{100 * math.expm1(abs(at)):,.6g}%" for at in places])
 
 
 def draw_drift(axes: Any, data: ReportData, key: str, palette: Palette, prefix: str) -> Titles:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 BY_USER = say("interrupted by the user")
-"""Reason of a block that was."""
+BY_SIGNAL = say("ended by SIGTERM")
+"""Reasons of blocks that were."""
 MAX_BYTES = 32 << 20
 MAX_ENTRIES, MAX_ENGINES = 20_000, 64
 """Of a manifest; one of 1,000 blocks has 2 MB."""

@@ -188,6 +188,8 @@ def test_interrupt_leaves_a_readable_run_and_no_process(tmp_path, steady, signal
     run = bench.load()
     assert run.manifest.status == "interrupted"
     assert run.blocks[0].facts.status == "interrupted"
+    who = "ended by SIGTERM" if signals == [signal.SIGTERM] else "interrupted by the user"
+    assert run.blocks[0].facts.reason == who
     assert "Traceback" not in bench.output
     assert "Interrupted" in bench.output
     if len(signals) == 1:
