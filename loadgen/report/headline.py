@@ -268,6 +268,9 @@ def basis(data: ReportData) -> str | None:
             repeats=say("1 repeat") if max(repeats) == 1 else say("{range} repeats", range=_range(repeats)),
         ),
     ]
+    over_all = [one.cells for found in data.comparisons for one in found.overall.values() if one.cells]
+    if (few := cells - min(over_all, default=cells)) > 0:
+        parts.append(say("{count} of them with too few blocks for a figure over all cells", count=few))
     if cells < len(data.cells):
         parts.append(say("only {some} of {all} cells count on every engine", some=cells, all=len(data.cells)))
     if data.failed_requests:
