@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import ipaddress
 import os
 import platform
 import random
@@ -44,6 +45,14 @@ def host_facts() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": _nvidia_gpus(),
     }
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a URL's host is this machine itself."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def unused_ports(count: int) -> list[int]:

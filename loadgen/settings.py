@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     grafana_bin: str = Field("", alias="GRAFANA_BIN")
     grafana_password: str = Field("", alias="BAKEOFF_GRAFANA_PASSWORD")
 
+    allow_env: str = Field("", alias="BAKEOFF_ALLOW_ENV")
     traffic_secret_file: str = Field("", alias="BAKEOFF_TRAFFIC_SECRET_FILE")
 
     # Containers. Defaults that only compose.yaml needs are in compose.yaml: an empty one here means those.

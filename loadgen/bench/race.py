@@ -29,7 +29,8 @@ from loadgen.client.floor import floor_facts
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
-from loadgen.endpoints.seats import Seat, seats_of
+from loadgen.endpoints.from_file import seats_of, told_addresses
+from loadgen.endpoints.seats import Seat
 from loadgen.engines.needs import without_values
 from loadgen.errors import OK, UserError
 from loadgen.files import check_folder, write_file
@@ -90,6 +91,8 @@ class Order:
     """The GPU exporter's page, where it is not the stack's."""
     accepted: frozenset[str] = frozenset()
     """Preflight checks whose blocking findings do not stop the race."""
+    allowed_env: frozenset[str] = frozenset()
+    """Environment variables that a scenario may have sent to endpoints."""
 
     @property
     def own_runs_dir(self) -> Path:
@@ -118,10 +121,10 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     engines, checkout = order.engines, order.checkout
     if old is not None:
         manifest, scenario, said = _reopened(order, old)
-        engines = _same_seats(manifest, engines or seats_of(scenario.endpoints, scenario.engines))
+        engines = _same_seats(manifest, engines or _named(scenario, order, console))
     else:
         scenario = _override(find_scenario(order.scenario), order.overrides)
-        engines = engines or seats_of(scenario.endpoints, scenario.engines)
+        engines = engines or _named(scenario, order, console)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
     if engines is not None and scenario.starts > 1:
@@ -180,6 +183,14 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     if prometheus:
         show_dashboards(checkout, folder, prometheus, console)
     return judge(folder) or code
+
+
+def _named(scenario: Scenario, order: Order, console: Console) -> list[Seat] | None:
+    """The endpoints that a scenario names, each of them told; None for none. Raises UserError where they may not be."""
+    seats = seats_of(scenario.endpoints, scenario.engines, order.allowed_env)
+    for line in told_addresses(seats or ()):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    return seats
 
 
 def _reopened(order: Order, old: RunFolder) -> tuple[Manifest, Scenario, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import tls_context
-from loadgen.endpoints.seats import Seat, seats_of
+from loadgen.endpoints.from_file import seats_of, told_addresses
+from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api
 from loadgen.engines.serving import plain
 from loadgen.errors import UserError
@@ -137,7 +138,11 @@ def _locust(urls: Mapping[str, str]) -> tuple[LocustClient, dict[str, Any]]:
 
 
 def engines_to_ask(
-    given: Sequence[Seat] | None, scenario: Scenario | None, checkout: Path
+    given: Sequence[Seat] | None,
+    scenario: Scenario | None,
+    checkout: Path,
+    allowed_env: frozenset[str] = frozenset(),
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Seat], EngineHost]:
     """The engines that a command without a race asks, and who starts and stops them.
 
@@ -145,12 +150,16 @@ def engines_to_ask(
         given: endpoints that already run; None takes the stack's engines, set up as the scenario wants them.
         scenario: whose engines; None for all that the stack has.
         checkout: where the stack's state lies.
+        allowed_env: environment variables that the scenario may have sent to endpoints.
+        tell: given one line for each address beyond this machine that the scenario names.
 
     Raises:
-        UserError: the stack does not run, or lacks one.
+        UserError: the stack does not run, or lacks one; or the scenario names a variable that may not be sent.
     """
     if given is None and scenario is not None:
-        given = seats_of(scenario.endpoints, scenario.engines)
+        given = seats_of(scenario.endpoints, scenario.engines, allowed_env)
+        for line in told_addresses(given or ()):
+            tell(line)
     if given is not None:
         return list(given), host_of(given)
     stack = open_stack(checkout)

@@ -12,6 +12,7 @@ import typer
 from loadgen.cli.console import open_console
 from loadgen.cli.options import (
     Accept,
+    AllowEnv,
     EndpointNeeds,
     Endpoints,
     GpuHour,
@@ -89,6 +90,7 @@ def bench(
         Path | None, typer.Option(hidden=True, help="Write the run folder's path into this file.")
     ] = None,
     accept: Accept = None,
+    allow_env: AllowEnv = None,
     gate: Gate,
 ) -> None:
     """Race engines over a scenario, into a run folder.
@@ -98,6 +100,7 @@ def bench(
     limit, so that nothing can be judged, 130 interrupted.
     """
     from loadgen.bench.race import Order, run_bench
+    from loadgen.endpoints.from_file import parse_allowed
     from loadgen.endpoints.seats import page_url
     from loadgen.runs.resume import find_scenario
     from loadgen.scenario.cost import priced
@@ -138,6 +141,7 @@ def bench(
         tell_folder=tell_folder,
         gpu_metrics=None if gpu_metrics is None else page_url(gpu_metrics, "--gpu-metrics"),
         accepted=parse_accept(accept or ()),
+        allowed_env=parse_allowed(allow_env or ()),
     )
     raise typer.Exit(run_bench(order, console, lambda folder: gate.judge_run(folder, console)))
 

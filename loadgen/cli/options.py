@@ -64,6 +64,14 @@ Accept = Annotated[
     ),
 ]
 
+AllowEnv = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[,NAME]",
+        help="Environment variable that the scenario may have sent to an endpoint, as key or header (repeatable).",
+    ),
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class EndpointNeeds:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import Accept, EndpointNeeds, Endpoints, JsonFile, with_groups
+from loadgen.cli.options import Accept, AllowEnv, EndpointNeeds, Endpoints, JsonFile, with_groups
 from loadgen.errors import UserError
 from loadgen.files import STDOUT, check_writable, write_result
 from loadgen.machine import HOME
@@ -25,6 +26,7 @@ def preflight(
     endpoints: Endpoints,
     needs: EndpointNeeds,
     accept: Accept = None,
+    allow_env: AllowEnv = None,
     json_file: JsonFile = None,
 ) -> None:
     """Ask engines, before a race, whether they do the same work.
@@ -33,6 +35,7 @@ def preflight(
     stands in the way, 1 no engine could be asked, 2 wrong usage, 5 a race would mean nothing, 130 interrupted.
     """
     from loadgen.bench.running_stack import engines_to_ask
+    from loadgen.endpoints.from_file import parse_allowed
     from loadgen.preflight.compare import refuse_blocking
     from loadgen.preflight.finding import Needs
     from loadgen.preflight.phase import Preflight, needs_of
@@ -44,7 +47,8 @@ def preflight(
     check_writable(json_file)
     console = open_console(stderr=json_file == STDOUT)
     scenario = find_scenario(scenario_name) if scenario_name else None
-    seats, host = engines_to_ask(given, scenario, HOME)
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    seats, host = engines_to_ask(given, scenario, HOME, parse_allowed(allow_env or ()), tell)
     last = seats[-1].name
     phase = Preflight(seats, host, needs_of(scenario) if scenario else Needs(), accepted)
     missing: list[str] = []

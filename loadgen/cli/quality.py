@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from loadgen.cli.console import open_console
-from loadgen.cli.options import EndpointNeeds, Endpoints, JsonFile, with_groups
+from loadgen.cli.options import AllowEnv, EndpointNeeds, Endpoints, JsonFile, with_groups
 from loadgen.errors import OK, PREFLIGHT_REFUSES, THRESHOLD_FAILED, UNDECIDED, UserError
 from loadgen.files import STDOUT, check_writable, write_result
 from loadgen.machine import HOME
@@ -40,6 +41,7 @@ def quality(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Seed, over the scenario's.")] = None,
     limit_s: Annotated[float | None, typer.Option(metavar="S", help="Most seconds an engine (default 180).")] = None,
+    allow_env: AllowEnv = None,
     json_file: JsonFile = None,
 ) -> None:
     """Ask engines whether their answers are the same.
@@ -48,6 +50,7 @@ def quality(
     does not compute the model, 130 interrupted; what was found until then is shown.
     """
     from loadgen.bench.running_stack import engines_to_ask
+    from loadgen.endpoints.from_file import parse_allowed
     from loadgen.presentation.progress import StatusLine
     from loadgen.quality.phase import AnswerCheck, ask_all
     from loadgen.quality.show import quality_text
@@ -59,7 +62,8 @@ def quality(
     scenario = find_scenario(scenario_name) if scenario_name else None
     changed = {"prompts": prompts, "tasks": tasks, "concurrency": concurrency, "limit_s": limit_s, "file": file}
     asked = _settings(scenario.quality if scenario is not None else None, changed)
-    seats, host = engines_to_ask(given, scenario, HOME)
+    tell = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    seats, host = engines_to_ask(given, scenario, HOME, parse_allowed(allow_env or ()), tell)
     seed = seed if seed is not None else scenario.seed if scenario is not None else 1
     check = AnswerCheck(asked, seed, [seat.name for seat in seats], host.describe)
     missing: list[str] = []

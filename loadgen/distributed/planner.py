@@ -13,10 +13,11 @@ from pydantic import Field, ValidationError
 
 from loadgen.distributed.form import OwnFields
 from loadgen.endpoints.endpoint import Endpoint
+from loadgen.endpoints.from_file import VARIABLE, allowed_here, check_variables
 from loadgen.endpoints.prompts import PromptRecipe
 from loadgen.endpoints.seats import OWN, Seat, seat_of
 from loadgen.endpoints.tokens import make_recipe
-from loadgen.engines.needs import parse_given
+from loadgen.engines.needs import Given, parse_given
 from loadgen.errors import UserError
 from loadgen.runs.manifest import new_run_id
 from loadgen.scenario.cell import Cell
@@ -139,6 +140,12 @@ def _with(seat: Seat, text: str) -> Seat:
             "endpoint: give KEY=VALUE,KEY=VALUE, such as model=m,header=api-key=env:VARIABLE. Headers are taken from "
             "the environment: what stands in a form is seen."
         )
+    check_variables(
+        [(seat.base_url, Given.of({key: given.get(key) for key in ("headers", "api_key_env")}, "endpoint: "))],
+        lambda: allowed_here().union(seat.variables),
+        "endpoint: the form",
+        f"Name them in {VARIABLE}={{names}}, of the environment or of .env, and start the stack anew.",
+    )
     own = {name: value for name in OWN if (value := getattr(seat, name)) is not None}
     return seat_of(seat.name, seat.base_url, {**own, **seat.needs.told, **given}, "endpoint: ")
 

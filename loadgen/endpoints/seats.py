@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, NOTHING, Endpoint, inspect_endpoint, normalise_url, split_url
 from loadgen.endpoints.settle import Tell, settle
 from loadgen.engines import GENERIC, Api, get_engine
-from loadgen.engines.needs import SUFFIXES, Needs, Placed, option_name
+from loadgen.engines.needs import SUFFIXES, Needs, option_name, with_key
 from loadgen.errors import UserError
 from loadgen.validation import Name
 
@@ -65,6 +65,11 @@ class Seat(BaseModel):
     def inspect_here(self, tell: Tell = logger.info) -> Endpoint:
         """The same, where this machine reaches it. Raises UserError when it does not answer."""
         return self._inspect(self.local_url or self.base_url, tell)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the environment variables whose values it is sent."""
+        return with_key(self.api_key_env, self.needs.variables)
 
     def headers(self) -> dict[str, str]:
         """Key and further headers of its requests. Raises UserError: a variable is not set."""
@@ -136,18 +141,6 @@ def page_url(url: str, option: str) -> str:
     except UserError as error:
         raise UserError(f"{option}: {error}") from None
     return base if urlsplit(base).path else f"{base}/metrics"
-
-
-def seats_of(endpoints: Mapping[str, Placed], names: Iterable[str]) -> list[Seat] | None:
-    """The endpoints of a scenario's `engines:`; None where it has none. Raises UserError: only some have a URL."""
-    if not endpoints:
-        return None
-    if lacking := [name for name in names if name not in endpoints]:
-        raise UserError(
-            f"`engines`: {', '.join(lacking)} has no `url`, which others have: give all of them one, or none."
-        )
-    given = {name: placed.model_dump(exclude_defaults=True) for name, placed in endpoints.items()}
-    return [seat_of(name, each.pop("url"), each, f"`engines`: {name}: ") for name, each in given.items()]
 
 
 def read_api_key(variable: str | None, option: str = "--api-key-env") -> str | None:

@@ -27,6 +27,8 @@ LENGTH_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 OURS = frozenset({"model", "messages", "prompt", "input", "stream", *LENGTH_FIELDS})
 """Fields of a request that nobody else sets."""
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_put_away_names: set[str] = set()
+"""Variables of this process that hold headers' values as they were given."""
 
 
 class Needs(BaseModel):
@@ -91,6 +93,12 @@ class Needs(BaseModel):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """What differs from the ordinary."""
         return self.told.items()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the environment variables whose values are sent, but for values that were given themselves."""
+        named = (value.removeprefix(ENV) for _, value in self.headers)
+        return tuple(dict.fromkeys(name for name in named if name not in _put_away_names))
 
     @property
     def told(self) -> dict[str, Any]:
@@ -174,11 +182,21 @@ class Given(Needs):
     api_key_env: str | None = None
     metrics: str | None = None
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the environment variables whose values are sent: the key's, and those of headers."""
+        return with_key(self.api_key_env, super().variables)
+
 
 class Placed(Given):
     """An endpoint in a scenario's `engines:`."""
 
     url: str
+
+
+def with_key(variable: str | None, others: tuple[str, ...]) -> tuple[str, ...]:
+    """The key's variable, where there is one, before others."""
+    return tuple(dict.fromkeys((variable, *others))) if variable is not None else others
 
 
 def option_name(field: str) -> str:
@@ -220,4 +238,5 @@ def _put_away(header: str, value: str) -> str:
     names = (stem if number == 1 else f"{stem}_{number}" for number in range(1, 1000))
     name = next(name for name in names if os.environ.get(name, value) == value)
     os.environ[name] = value
+    _put_away_names.add(name)
     return name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ import psutil
 from loadgen.errors import UserError
 from loadgen.hosts.base import Progress, unknown_engine
 from loadgen.hosts.http_probe import get_json, http_status
+from loadgen.machine import is_loopback
 
 PATHS = ("/v1/models", "/models", "/health")
 PATH_LIMIT_S = 5
@@ -60,12 +60,8 @@ class ExternalHost:
     def pids(self, name: str) -> list[int]:
         """Who listens at the endpoint's port, if its address is this machine's loopback."""
         where = urlsplit(self._url(name))
-        try:
-            here = where.hostname == "localhost" or ipaddress.ip_address(where.hostname or "").is_loopback
-        except ValueError:
-            here = False
         found: set[int] = set()
-        if here:
+        if is_loopback(where.hostname):
             with contextlib.suppress(psutil.Error, OSError):
                 for each in psutil.net_connections("tcp"):
                     if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == where.port and each.pid:

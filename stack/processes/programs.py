@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadgen.distributed.secret import FILE_VARIABLE as SECRET_FILE_VARIABLE
+from loadgen.endpoints.from_file import VARIABLE as ALLOW_VARIABLE
 from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
@@ -165,6 +166,7 @@ def stack_environment(settings: Settings, paths: Paths) -> dict[str, str]:
         "no_proxy": "127.0.0.1,localhost",
         "BAKEOFF_RUNS_DIR": str(paths.checkout / settings.runs_dir),
         ENGINES_VARIABLE: seats_json(seats(settings)),
+        **({ALLOW_VARIABLE: settings.allow_env} if settings.allow_env else {}),
         SERVING_VARIABLE: str(serving_file(paths.checkout)),
         SECRET_FILE_VARIABLE: str(paths.checkout / (settings.traffic_secret_file or paths.traffic_secret)),
         **grafana_environment(settings, paths),
