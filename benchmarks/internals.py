@@ -3,8 +3,9 @@
     python -m benchmarks.internals                              # all that a simulator can show
     python -m benchmarks.internals internals-eviction-circle
     python -m benchmarks.internals --virtual                    # in virtual time: no process, exact, seconds
+    python -m benchmarks.internals --vllm .bakeoff/venvs/vllm/bin/python   # a real vLLM on this machine's CPU, alone
 
-Simulators are set up as the scenario's `serving:` block says. Exit status 1 where a figure is not as predicted.
+All are set up as the scenario's `serving:` block says. Exit status 1 where a figure is not as predicted.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import urllib3
 
+from benchmarks.cpu_vllm import cpu_vllm
 from benchmarks.simulated import command_line, simulator
 from benchmarks.virtual import batching_settings, play
 from loadgen.calibration.pinned_process import pinned_process
@@ -78,8 +80,25 @@ def raced(scenario: Scenario, runs: Path) -> Outcome:
                 options += ["--metrics-export-url", push, "--metrics-export-interval-ms", str(PUSH_MS)]
             seat = f"{name}={stack.enter_context(simulator(*options, core=None))}"
             words += ["--engine", seat + (f",metrics={exporter}/metrics" if kind == "ksana" else "")]
-        command = [sys.executable, "-m", "loadgen", "bench", scenario.name, *words, "--runs-dir", str(runs)]
-        told = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "folder"
+        return _bench(scenario, words, runs)
+
+
+def raced_on_vllm(scenario: Scenario, python: Path, runs: Path) -> Outcome:
+    """Race what an experiment says of vLLM on real ones on this machine's CPU; the run is left in `runs`."""
+    with contextlib.ExitStack() as stack:
+        words = []
+        for name, kind in engines_of(scenario).items():
+            if kind == "vllm":
+                url = stack.enter_context(cpu_vllm(python, scenario.serving_of(name) or Serving()))
+                words += ["--engine", f"{name}={url}"]
+        return _bench(scenario, words, runs)
+
+
+def _bench(scenario: Scenario, words: Sequence[str], runs: Path) -> Outcome:
+    """Race the engines that `words` name, and see what came out."""
+    command = [sys.executable, "-m", "loadgen", "bench", scenario.name, *words, "--runs-dir", str(runs)]
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "folder"
         subprocess.run([*command, "--accept", "degenerate-text", "--tell-folder", str(told)], check=False)
         if not told.is_file():
             raise SystemExit(f"{scenario.name}: the race did not begin; what is wrong stands above")
@@ -119,17 +138,23 @@ def found_in(folder: Path) -> Outcome:
 def main() -> int:
     """Race them, print what came out."""
     parser = command_line(__doc__)
-    known = [name for name in shipped_scenarios("internals") if name not in OF_FRONT_ENDS]
+    shipped = shipped_scenarios("internals")
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all that can be simulated)")
-    parser.add_argument("--virtual", action="store_true", help="play them in virtual time")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--virtual", action="store_true", help="play them in virtual time")
+    how.add_argument("--vllm", type=Path, metavar="PYTHON", help="race a real vLLM, of this Python's environment")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs go [runs]")
     given = parser.parse_args()
+    known = [name for name in shipped if given.vllm or name not in OF_FRONT_ENDS]
     if wrong := [name for name in given.names if name not in known]:
-        parser.error(f"no simulator shows {', '.join(wrong)}; it shows: {', '.join(known)}")
+        parser.error(f"not to be shown so: {', '.join(wrong)}; what is: {', '.join(known)}")
     outcomes = {}
     for name in given.names or known:
         scenario = load_scenario(name)
-        outcomes[name] = in_virtual_time(scenario) if given.virtual else raced(scenario, given.runs_dir)
+        if given.vllm:
+            outcomes[name] = raced_on_vllm(scenario, given.vllm, given.runs_dir)
+        else:
+            outcomes[name] = in_virtual_time(scenario) if given.virtual else raced(scenario, given.runs_dir)
         for line in outcomes[name].lines():
             print(line, flush=True)
     return int(any(row.verdict != "as predicted" for outcome in outcomes.values() for row in outcome.findings))

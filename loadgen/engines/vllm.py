@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ FLAGS = {
 }
 BLOCK_TOKENS = 16
 """vLLM's usual block, where no other is asked for."""
+CPU_BLOCK_TOKENS = 32
+"""What vLLM's attention on a CPU takes blocks in multiples of."""
 NO_GRAPHS = '{"cudagraph_mode": "NONE"}'
 ON_CPU = {
     "tensor_parallel_size": say("the launcher starts one process on the CPU"),
@@ -98,8 +101,14 @@ def _native(setting: str, block: Block, default: Value | None, gpu: bool) -> Nat
     if setting == "cuda_graphs":
         value, note = (None, say("vLLM's default")) if asked else (NO_GRAPHS, "")
         return NativeSetting(setting, asked, flag, value, "honoured", note)
+    size = block.get("kv_block_size")
+    if size is not None and not gpu:
+        size = math.ceil(int(size) / CPU_BLOCK_TOKENS) * CPU_BLOCK_TOKENS
     if setting == "kv_cache_tokens":
-        return _cache_size(int(asked), block.get("kv_block_size"), gpu)
+        return _cache_size(int(asked), size, gpu)
+    if setting == "kv_block_size" and size != asked:
+        note = say("vLLM's attention on a CPU takes blocks of {size} tokens, or multiples of it", size=CPU_BLOCK_TOKENS)
+        return NativeSetting(setting, asked, flag, size, "differs", note)
     note = ""
     if setting == "chunked_prefill" and not asked:
         note = say("vLLM warns that models are not tested without it")

@@ -22,6 +22,9 @@ from loadgen.quality.said import Answers, EngineAnswers
 
 TOP = 10
 """Likeliest tokens that are asked for at each place."""
+FIRST_SHARE = 0.55
+"""Of the time, at most so much goes to the first answers. Without the same answers under load and once more they tell
+nothing of load, and an engine that is too slow for everything is asked less of each."""
 WORTH_JUDGING_S = 1.0
 BUSY_SHARE = 0.8
 """A core that is this busy with asking does not keep all the requests under way that it is to."""
@@ -50,10 +53,9 @@ class Asked:
         pairs = itertools.zip_longest(self.prompts, tasks)
         return [place for pair in pairs for place in pair if place is not None]
 
-    @property
-    def by_length(self) -> list[int]:
-        """The same, long answers first: short ones would leave fewer under way at once."""
-        return sorted(self.mixed, key=lambda place: -self.questions[place].tokens)
+    def longest_first(self, places: Iterable[int]) -> list[int]:
+        """Long answers first: short ones would leave fewer under way at once."""
+        return sorted(places, key=lambda place: -self.questions[place].tokens)
 
 
 def ask_engine(
@@ -83,9 +85,11 @@ def ask_engine(
     with contextlib.closing(Asker(endpoint, api)) as asker:
         session = _Session(endpoint, asker, asked, said, clock, tell)
         session.find_logprobs()
-        session.one_by_one(asked.mixed, said.first, say("prompts and tasks, one at a time"))
-        session.at_once(asked.by_length, say("prompts and tasks under load"))
-        session.one_by_one(asked.prompts, said.again, say("prompts again, one at a time"))
+        whole = session.one_by_one(asked.mixed, said.first, say("prompts and tasks, one at a time"), FIRST_SHARE)
+        again = [place for place in asked.mixed if whole or place in said.first]
+        session.at_once(asked.longest_first(again), say("prompts and tasks under load"))
+        prompts = [place for place in asked.prompts if place in again]
+        session.one_by_one(prompts, said.again, say("prompts again, one at a time"))
         session.score(earlier)
         if asked.from_file:
             session.at_once(sorted(asked.from_file), say("the file's questions"))
@@ -131,14 +135,16 @@ class _Session:
                 self._more, self._less, self._said.logprobs = fields, ways[-1], True
                 return
 
-    def one_by_one(self, places: Sequence[int], into: Answers, what: str) -> None:
-        """Ask one question after the other."""
+    def one_by_one(self, places: Sequence[int], into: Answers, what: str, share: float = 1) -> bool:
+        """Ask one question after the other, until so much of all the time is over; whether it was enough."""
         for done, place in enumerate(places):
-            if self._is_over():
+            if self._is_over(share):
                 break
             self._progress(what, done, places)
             self._ask(place, into, self._more if into is self._said.first else self._less)
-        self._note_left(places, into, what)
+        over = self._is_over(share)
+        self._note_left(places, into, what, share)
+        return not over
 
     def at_once(self, places: Sequence[int], what: str) -> None:
         """Ask so many at a time, the next whenever one is answered."""
@@ -210,14 +216,14 @@ class _Session:
         """Greedy, and free to end: what an engine says past its end is nobody's answer."""
         return {**self._engine.sampling_fields(), "max_tokens": tokens}
 
-    def _is_over(self) -> bool:
-        return self._clock() - self.began > self._asked.limit_s
+    def _is_over(self, share: float = 1) -> bool:
+        return self._clock() - self.began > share * self._asked.limit_s
 
-    def _note_left(self, places: Iterable[int], into: Answers, what: str) -> None:
+    def _note_left(self, places: Iterable[int], into: Answers, what: str, share: float = 1) -> None:
         left = sum(place not in into for place in places)
         if not left:
             return
         unanswered = counted(left, "{count} was not answered", "{count} were not answered")
-        if self._is_over():
-            unanswered = say("{what} within {seconds} s", what=unanswered, seconds=f"{self._asked.limit_s:g}")
+        if self._is_over(share):
+            unanswered = say("{what} within {seconds} s", what=unanswered, seconds=f"{share * self._asked.limit_s:g}")
         self._said.missing.append(say("{what}: {problem}", what=what, problem=unanswered))

@@ -68,7 +68,13 @@ def of_engine(
         return "degenerate", say("{engine} does not compute the model: {problem}.", engine=engine, problem=broken)
     places = sorted(set(alone) & set(under))
     if len(places) < LEAST_PROMPTS:
-        text = say("Of {engine} too few prompts were answered alone and under load to compare them.", engine=engine)
+        text = say(
+            "Of {engine} too few prompts were answered alone and under load to compare them ({count}, {least} are "
+            "needed): ask more, or give it more time (limit_s).",
+            engine=engine,
+            count=len(places),
+            least=LEAST_PROMPTS,
+        )
         return "unknown", text
     changed = _changed_texts(engine, [(alone[p], under[p]) for p in places]) or _worse_tasks(engine, tasks)
     if changed is not None:

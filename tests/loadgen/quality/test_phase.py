@@ -73,19 +73,31 @@ def test_refusals_are_counted_and_told(monkeypatch):
     assert engine.verdict == "unknown"
 
 
-def test_it_ends_in_time(monkeypatch):
-    asker = FakeAsker()
-    monkeypatch.setattr(asking, "Asker", asker)
-    said = asking.ask_engine(
-        *(endpoint("a"), "chat", PLAIN, questions_of(FEW.model_copy(update={"limit_s": 10.0}), 1), {}),
-        *(lambda text: None, lambda said: None, lambda: float(len(asker.fields))),  # a second an answer
+def in_time(monkeypatch, limit_s, clock):
+    monkeypatch.setattr(asking, "Asker", FakeAsker())
+    kept = []
+    quality = FEW.model_copy(update={"limit_s": limit_s})
+    return asking.ask_engine(
+        *(endpoint("a"), "chat", PLAIN, questions_of(quality, 1), {}),
+        *(lambda text: None, kept.append, lambda: float(sum(map(clock, kept)))),
     )
-    assert len(asker.fields) == 11 == len(said.first)
+
+
+def test_it_ends_in_time(monkeypatch):
+    said = in_time(monkeypatch, 10.0, lambda said: len(said.first) + len(said.loaded) + len(said.again))
+    assert (len(said.first), len(said.loaded), len(said.again)) == (6, 6, 0)
     assert said.missing == [
-        "prompts and tasks, one at a time: 5 were not answered within 10 s",
-        "prompts and tasks under load: 16 were not answered within 10 s",
-        "prompts again, one at a time: 12 were not answered within 10 s",
+        "prompts and tasks, one at a time: 10 were not answered within 5.5 s",
+        "prompts again, one at a time: 3 were not answered within 10 s",
     ]
+
+
+def test_an_engine_that_is_too_slow_for_all_of_it_is_asked_the_same_of_each_kind(monkeypatch):
+    """Else all of its time would go into answers that nothing is there to be held against."""
+    said = in_time(monkeypatch, 24.0, lambda said: len(said.first) + len(said.again))
+    assert said.first.keys() == said.loaded.keys() and len(said.first) == 14
+    assert said.again.keys() == {place for place in said.first if place < FEW.prompts} and len(said.again) == 10
+    assert said.missing == ["prompts and tasks, one at a time: 2 were not answered within 13.2 s"]
 
 
 def test_answers_are_greedy_and_may_end(monkeypatch):

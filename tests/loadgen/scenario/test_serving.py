@@ -96,6 +96,16 @@ def test_ksana_raises_the_tokens_of_a_step_to_the_longest_sequence(block, outcom
     assert found.outcome == outcome
 
 
+@pytest.mark.parametrize(("asked", "size", "blocks"), [(16, 32, 768), (32, 32, 768), (40, 64, 384)])
+def test_vllm_takes_blocks_of_another_size_on_a_cpu(asked, size, blocks):
+    """With one of 16 it does not start there."""
+    found = vllm.arguments(vllm.translate({"kv_block_size": asked, "kv_cache_tokens": 24576}, gpu=False))
+    assert found == ["--block-size", str(size), "--num-gpu-blocks-override", str(blocks)]
+    outcomes = [each.outcome for each in vllm.translate({"kv_block_size": asked}, gpu=False) if each.asked]
+    assert outcomes == ["honoured" if asked == size else "differs"]
+    assert vllm.arguments(vllm.translate({"kv_block_size": asked})) == ["--block-size", str(asked)]
+
+
 @pytest.mark.parametrize(
     ("asked", "model", "outcome", "word"),
     [
