@@ -1,9 +1,10 @@
-"""Write a model folder without weights: two thin layers, and a tokenizer of bytes and a thousand words.
+"""Write a model folder without weights: two thin layers, and a tokenizer of ASCII and a thousand words.
 
     python -m benchmarks.small_model FOLDER
 
 An engine that makes weights up (vLLM: `--load-format dummy`) serves it as fast as its own scheduler and front end go,
-which is what the experiments on engines' insides are about. What it says means nothing.
+which is what the experiments on engines' insides are about. What it says means nothing, but each token of it is text,
+and none ends an answer.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 CONTEXT_TOKENS = 16_384
-END = "<end>"
+UNKNOWN = "?"
 LETTERS = ("bdfgklmnprstvz", "aeiou")
 SPACE = "Ġ"
 """A blank, as byte-level tokenizers write it."""
 
 
 def tokenizer() -> Tokenizer:
-    """Bytes, and each syllable and pair of syllables that begins a word, as one token."""
+    """ASCII, syllables, and words of two syllables, each one token; of any other text each byte is a question mark."""
     syllables = [a + b for a, b in itertools.product(*LETTERS)]
     words = [SPACE + a + b for a, b in itertools.product(syllables[:35], syllables[:30])]
     merges = [(one[0], one[1]) for one in syllables]
     merges += [(SPACE, one) for one in syllables[:35]]
     merges += [(word[:3], word[3:]) for word in words]
-    pieces = [*sorted(ByteLevel.alphabet()), *("".join(pair) for pair in merges), END]
-    made = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, merges))
+    as_text = decoders.ByteLevel()
+    letters = sorted(letter for letter in ByteLevel.alphabet() if as_text.decode([letter]).isascii())
+    pieces = [*letters, *("".join(pair) for pair in merges)]
+    made = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, merges, unk_token=UNKNOWN))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([END])
+    made.decoder = as_text
     return made
 
 
@@ -59,11 +61,11 @@ def write(folder: Path) -> None:
         "rms_norm_eps": 1e-6,
         "rope_theta": 10_000.0,
         "hidden_act": "silu",
-        "eos_token_id": words.token_to_id(END),
+        "eos_token_id": None,
         "bos_token_id": None,
         "tie_word_embeddings": True,
     }
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "model_max_length": CONTEXT_TOKENS}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT_TOKENS}
     for name, content in (("config.json", config), ("tokenizer_config.json", settings)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
