@@ -23,6 +23,7 @@ from benchmarks.client.usage import ProcessTree, Sample, cpu_us_per_event
 from loadgen.calibration.pinned_process import log_tail, pinned_process, read_truth, running_simulator
 from loadgen.errors import UserError
 from loadgen.machine import ROOT as CHECKOUT
+from loadgen.stream.kernel_time import sample_offset_ns
 
 SAMPLE_S = 0.05
 START_LIMIT_S = 180.0
@@ -68,7 +69,7 @@ def _once(
         job = Job(url, load, folder, tokenizer, prompts)
         command = peer.command(python, job)
         samples = _run(peer, command, job, cores[1])
-    wall_offset_s = (time.time_ns() - time.monotonic_ns()) / 1e9
+    wall_offset_s = sample_offset_ns() / 1e9
     truth, summary = read_truth(folder)
     try:
         own = peer.read(folder, wall_offset_s)

@@ -15,6 +15,7 @@ from loadgen.engines import GENERIC
 from loadgen.record import ErrorKind, RequestRecord
 from loadgen.stream.exchange import RequestSettings, exchange
 from loadgen.stream.http_stream import Connection, default_ssl_context
+from loadgen.stream.kernel_time import sample_offset_ns
 from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.traffic.batch import BatchSender, Gate, backoff_s
 from loadgen.traffic.open_loop import ConnectionStock, Dispatcher
@@ -22,7 +23,7 @@ from loadgen.traffic.plan import LOCAL, BlockPlan
 
 REQUEST_IDS_VARIABLE = "BAKEOFF_REQUEST_IDS"
 """Set to 1, a worker sends request ids whatever its plan says."""
-WALL_OFFSET_NS = time.time_ns() - time.monotonic_ns()
+WALL_OFFSET_NS = sample_offset_ns()
 """Taken once: the monotonic clock is what is measured with, wall time only aligns workers."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from loadgen.errors import UserError
 from stack.containers.docker_engine import DockerEngine, engine_address, find_engine
 
-ANSWER_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 30.0
 OLDEST = (2, 20)
 """The first with `scale` beside `deploy`, and with `--wait-timeout`."""
 CANDIDATES = (("docker", "compose"), ("docker-compose",))
