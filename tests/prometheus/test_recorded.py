@@ -258,15 +258,19 @@ def test_each_engine_has_the_figures_that_it_tells_and_no_others(query, pages):
         time.sleep(1)
     assert {key: found[key] for key in means} == pytest.approx(means, rel=1e-6, abs=1e-12)
 
-    # Rates depend on the moment; what one is to another does not.
+    # Rates depend on the moment; what one is to another does not, once both were worked out for the same moment.
+    deadline = time.monotonic() + LIMIT_S
     for engine, prompt, output in (
         ("vllm", pages["vllm"].value("vllm:prompt_tokens_total"), pages["vllm"].value("vllm:generation_tokens_total")),
         ("ksana", 733_627, 46_332),
         ("llamacpp", 17, 32),
     ):
-        rates = found["engine:prompt_tokens:rate", engine], found["engine:generated_tokens:rate", engine]
-        assert min(rates) > 0
-        assert rates[0] / rates[1] == pytest.approx(prompt / output)
+        one, other = (f'engine:{kind}_tokens:rate{{engine="{engine}"}}' for kind in ("prompt", "generated"))
+        while not any(
+            value == pytest.approx(prompt / output) for value in query(f"{one} / ignoring (__name__) {other}").values()
+        ):
+            assert time.monotonic() < deadline, (engine, query(one), query(other))
+            time.sleep(1)
     assert found["engine:requests_succeeded:rate", "vllm"] > 0
     assert found["engine:requests_failed:rate", "vllm"] == found["engine:preemptions:rate", "vllm"] == 0
     assert query('ALERTS{alertstate="firing"}') == {}

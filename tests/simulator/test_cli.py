@@ -75,7 +75,7 @@ def test_a_fault_is_read_from_text() -> None:
 @pytest.mark.parametrize("suffix", [".npz", ".jsonl"])
 def test_sigterm_writes_the_truth_log(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"truth{suffix}"
-    with running("--truth", str(path), "--ttft-ms", "1", "--tpot-ms", "1", "--lag-limit-ms", "1000") as simulator:
+    with running("--truth", str(path), "--ttft-ms", "1", "--tpot-ms", "1", "--lag-limit-ms", "600000") as simulator:
         simulator.ask("POST", "/v1/completions", completion(max_tokens=9), X_Request_Id="é".encode().decode("latin-1"))
         status, printed = simulator.stop()
     assert status == 0

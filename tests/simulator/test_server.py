@@ -267,6 +267,15 @@ def test_a_client_that_goes_away_is_told_and_one_that_does_not_read_holds_nobody
     assert truth["outcome"] == "aborted"
 
 
+def wait_until_written(simulator: Simulator, tokens: int) -> None:
+    """Until the simulator has written, or holds back for a reader, so many tokens."""
+    deadline = time.monotonic() + 300
+    while f'vllm:generation_tokens_total{{engine="0",model_name="simulated"}} {tokens}.0' not in (
+        page := simulator.ask("GET", "/metrics").body.decode()
+    ):
+        assert time.monotonic() < deadline, page
+
+
 def test_backpressure_is_kept_out_of_the_lag() -> None:
     with running("--ttft-ms", "0", "--tpot-ms", "0", "--set", "coalesce=2") as simulator:
         with socket.socket() as lazy:
@@ -275,7 +284,7 @@ def test_backpressure_is_kept_out_of_the_lag() -> None:
             body = b'{"prompt":"a","max_tokens":40000,"stream":true}'
             lazy.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             select.select([lazy], [], [], 120)
-            time.sleep(0.5)
+            wait_until_written(simulator, 40_000)  # far more than sockets take
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             received = bytearray()
             while not received.endswith(b"0\r\n\r\n"):
