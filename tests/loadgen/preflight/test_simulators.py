@@ -46,6 +46,7 @@ def verdicts(found: dict[str, ParityFact], verdict: str) -> set[str]:
 def test_two_equal_simulators_differ_in_nothing():
     found = findings(sample("a", PREFILL), sample("b", PREFILL))
     assert verdicts(found, "unknown") == {"logprobs"}, "neither gives any"
+    assert found.pop("clumps").verdict in ("equal", "noted"), "a busy machine's simulator writes two events at once"
     assert verdicts(found, "equal") == set(found) - {"logprobs"}
     assert all(value.startswith("off") for value in found["prefix-caching"].values.values())
     for name in ("temperature", "seed", "top-p", "stop", "max-tokens"):
@@ -94,7 +95,7 @@ def test_differences_of_protocol_are_noted_each_under_its_name():
     found = findings(sample("a"), sample("b", options))
     assert not verdicts(found, "blocking")
     expected = {"model", "context-length", "tokens-per-event", "usage", "unknown-fields", "temperature", "stop"}
-    assert verdicts(found, "noted") == expected
+    assert verdicts(found, "noted") - {"clumps"} == expected, "a late simulator writes several events at once"
     # Without prefill nothing tells whether a cache is on; b's texts do not depend on sampling, so nothing of it shows.
     assert verdicts(found, "unknown") >= {"prefix-caching", "seed", "top-p"}
     assert found["temperature"].values == {"a": "honoured", "b": "ignored"}

@@ -244,7 +244,7 @@ def test_down_inside_a_measured_block_ends_the_race_and_leaves_nothing(ready):
             held = [Path(line) for line in (box.folder / "held.txt").read_text().splitlines()]
             assert [path.exists() for path in held] == [True, True]
             down = box.run("down")
-            said = race.communicate(timeout=60)[0]
+            said = race.communicate(timeout=300)[0]
         finally:
             race.kill()
             race.communicate()
