@@ -19,7 +19,9 @@ from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
 
 STEADY = "normal?ttft_ms=100&gap_ms=20"
-"""A block lasts more than a second, to stop it in the middle."""
+"""A block lasts more than a second."""
+SLOW = "normal?ttft_ms=900"
+"""Four blocks last half a minute, to stop a run in the middle."""
 HOST = {"cpu": "x", "cpus_usable": 2, "memory_bytes": 10, "gpus": []}
 
 
@@ -131,6 +133,18 @@ def test_a_runs_folder_is_its_scenario(tmp_path):
         find_scenario(str(folder.path))
 
 
+def stop_in_the_middle(bench: Bench, engines: dict[str, FaultServer], records: int, how: signal.Signals) -> None:
+    """Stop a run after so many records, however late they are seen: the engines take their time then, and only then."""
+    bench.wait_for_records(1)
+    for server in engines.values():
+        server.fault = SLOW
+    bench.wait_for_records(records)
+    bench.signal(how)
+    bench.wait()
+    for server in engines.values():
+        server.fault = "normal"
+
+
 def again(bench: Bench, engines: dict[str, FaultServer]) -> list[str]:
     seats = [word for name, server in engines.items() for word in ("--engine", f"{name}={server.url}")]
     return ["bench", "--resume", str(bench.folder.path), *seats]
@@ -146,13 +160,10 @@ def resume(bench: Bench, engines: dict[str, FaultServer]) -> None:
 
 @pytest.mark.parametrize(("seed", "how"), [(1, signal.SIGINT), (2, signal.SIGKILL), (3, signal.SIGKILL)])
 def test_a_run_stopped_anywhere_and_resumed_is_the_unbroken_one(loadgen, tmp_path, seed, how):
-    with FaultServer(in_process=False, fault=STEADY) as a, FaultServer(in_process=False, fault=STEADY) as b:
+    with FaultServer(fault=STEADY) as a, FaultServer(fault=STEADY) as b:
         engines = {"a": a, "b": b}
         with Bench(tmp_path / "run", engines, repeats=2) as bench:
-            bench.wait_for_records(random.Random(seed).randint(1, 45))
-            bench.locusts()
-            bench.signal(how)
-            bench.wait()
+            stop_in_the_middle(bench, engines, random.Random(seed).randint(1, 45), how)
         had = load_manifest(bench.folder.manifest_path)
         done_before = {facts.id: facts.record_id for facts in had.blocks if facts.status == "complete"}
         resume(bench, engines)
@@ -205,11 +216,10 @@ def test_a_run_of_endpoints_needs_them_again(loadgen, tmp_path):
 
 
 def test_the_first_engine_stays_the_first_and_must_be_where_it_was(loadgen, tmp_path):
-    with FaultServer(in_process=False, fault=STEADY) as a, FaultServer(in_process=False, fault=STEADY) as b:
+    with FaultServer(fault=STEADY) as a, FaultServer(fault=STEADY) as b:
         with Bench(tmp_path / "run", {"a": a, "b": b}, repeats=2) as bench:
-            bench.wait_for_records(30)  # B's turn comes first when it goes on
-            bench.signal(signal.SIGKILL)
-            bench.wait()
+            # B's turn comes first when it goes on.
+            stop_in_the_middle(bench, {"a": a, "b": b}, 30, signal.SIGKILL)
         before = bench.folder.manifest_path.read_text()
         swapped = loadgen(*again(bench, {"a": b, "b": a}))
         assert swapped.returncode == 2
