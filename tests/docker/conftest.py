@@ -99,12 +99,12 @@ def raced(checkout: Checkout, brought_up: Done) -> Done:
 
 @pytest.fixture(scope="session")
 def long_race(checkout: Checkout, brought_up: Done) -> str:
-    """A scenario whose blocks last long enough to break something in them."""
-    return checkout.scenario("long", prompt_tokens=[64], load={"concurrency": [4]}, requests=150)
+    """A scenario whose blocks last for 15 s, ten of them after `in_mid_block`: long enough to break something."""
+    return checkout.scenario("long", prompt_tokens=[64], load={"concurrency": [4]}, requests=300)
 
 
 @pytest.fixture(scope="session")
 def one_engine(checkout: Checkout, brought_up: Done) -> str:
     """As `long_race`, with the one block of one engine."""
-    fields = {"prompt_tokens": [64], "load": {"concurrency": [4]}, "requests": 150}
+    fields = {"prompt_tokens": [64], "load": {"concurrency": [4]}, "requests": 300}
     return checkout.scenario("one", engines=["sim-vllm"], **fields)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 ENGINES = {"sim-vllm", "sim-ksana"}
 
 
-def wait_for(get: Callable[[], T], limit_s: float = 60.0, what: str = "it") -> T:
+def wait_for(get: Callable[[], T], limit_s: float = 300.0, what: str = "it") -> T:
     """What `get` gives as soon as it gives something."""
     deadline = time.monotonic() + limit_s
     while not (found := get()):

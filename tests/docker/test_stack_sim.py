@@ -22,7 +22,7 @@ def test_up_says_what_it_chose_and_all_is_healthy(checkout, client, brought_up):
     assert len(found["locust-worker"]) == 2
     for service in SERVICES - {"sim-ksana"}:
         for container in found[service]:
-            wait_for(lambda each=container: health(each) == "healthy", 30, f"that {container.name} is healthy")
+            wait_for(lambda each=container: health(each) == "healthy", what=f"that {container.name} is healthy")
     # Engines take turns: the other is made, not started.
     assert found["sim-ksana"][0].status == "created"
 
@@ -91,9 +91,9 @@ def test_records_are_the_sum_of_what_both_workers_counted(checkout, raced):
         told = checkout.query("sum by (worker) (bakeoff_client_worker_events_total)")
         return told if told == by_worker else None
 
-    assert wait_for(counted, 15, f"that both workers' counts are in Prometheus as {by_worker}")
-    assert checkout.query("sum by (engine) (bakeoff_client_requests_total)") == by_engine
-    assert checkout.query("sum(bakeoff_client_requests_total)") == {"": len(records)}
+    assert wait_for(counted, what=f"that both workers' counts are in Prometheus as {by_worker}")
+    requests = "sum by (engine) (bakeoff_client_requests_total)"
+    assert wait_for(lambda: checkout.query(requests) == by_engine, what=f"that the master's are, as {by_engine}")
     assert checkout.query("bakeoff_client_workers") is not None
     assert list(checkout.query("bakeoff_client_workers").values()) == [2]
 

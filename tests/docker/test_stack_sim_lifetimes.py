@@ -17,9 +17,9 @@ pytestmark = pytest.mark.docker
 
 def test_an_engine_that_is_stopped_in_mid_block_is_started_again_and_the_run_goes_on(checkout, client, long_race):
     with step("a race whose engine is killed"), checkout.making("bench", f"SCENARIO={long_race}") as bench:
-        killed = wait_for(lambda: in_mid_block(checkout), 240, "a block")
+        killed = wait_for(lambda: in_mid_block(checkout), what="a block")
         checkout.containers(client, killed)[0].kill()
-        text, _ = bench.communicate(timeout=240)
+        text, _ = bench.communicate(timeout=600)
     run = newest_run(checkout).load()
     ended = [(facts.record_id, facts.status) for facts in run.manifest.blocks]
     assert ended == [
@@ -37,9 +37,9 @@ def test_an_engine_that_is_stopped_in_mid_block_is_started_again_and_the_run_goe
 
 def test_a_run_goes_on_when_a_worker_is_killed_and_says_so(checkout, client, long_race):
     with step("a race whose worker is killed"), checkout.racing(long_race) as bench:
-        wait_for(lambda: in_mid_block(checkout), 240, "a block")
+        wait_for(lambda: in_mid_block(checkout), what="a block")
         checkout.containers(client, "locust-worker")[0].kill()
-        text, _ = bench.communicate(timeout=240)
+        text, _ = bench.communicate(timeout=600)
     run = newest_run(checkout).load()
     first, second, *others = run.manifest.blocks
     assert (first.status, second.status, {each.status for each in others}) == ("failed", "complete", {"complete"}), text
@@ -52,19 +52,20 @@ def test_a_run_goes_on_when_a_worker_is_killed_and_says_so(checkout, client, lon
 
 def test_a_worker_that_crashes_is_started_again(checkout, client, long_race):
     checkout.make("up", "WORKERS=2", "ENGINE=none")
-    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, 60, "that both workers are there")
+    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, what="that both workers are there")
     worker = checkout.containers(client, "locust-worker")[0]
+    before = restarts(worker)
     worker.exec_run(["python3", "-c", "import os; os.kill(-1, 9)"])  # all of its processes, from inside
-    wait_for(lambda: worker.reload() or worker.attrs["RestartCount"] == 1, 30, "that Docker starts it again")
-    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, 60, "that the master has it again")
+    wait_for(lambda: restarts(worker) > before, what="that Docker starts it again")
+    wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, what="that the master has it again")
 
 
 def test_after_a_master_was_away_the_printed_command_brings_it_up_and_goes_on(checkout, client, one_engine):
     """For so long that its workers are unhealthy, though nothing is wrong with them but that."""
     with step("a race whose master is killed"), checkout.making("bench", f"SCENARIO={one_engine}") as bench:
-        wait_for(lambda: in_mid_block(checkout), 240, "a block")
+        wait_for(lambda: in_mid_block(checkout), what="a block")
         checkout.containers(client, "locust")[0].kill()
-        text, _ = bench.communicate(timeout=240)
+        text, _ = bench.communicate(timeout=600)
     run = newest_run(checkout)
     data = run.load()
     assert data.manifest.status == "failed", text
@@ -75,7 +76,7 @@ def test_after_a_master_was_away_the_printed_command_brings_it_up_and_goes_on(ch
     assert go_on, text
     with step("until the workers are unhealthy"):
         workers = checkout.containers(client, "locust-worker")
-        wait_for(lambda: {health(each) for each in workers} == {"unhealthy"}, 120, "that the workers are unhealthy")
+        wait_for(lambda: {health(each) for each in workers} == {"unhealthy"}, what="that the workers are unhealthy")
     with step("make bench RUN=..., all workers unhealthy"):
         resumed = checkout.make(*shlex.split(go_on[1]))
     assert resumed.raced, resumed.text
@@ -109,10 +110,10 @@ def lan(checkout, client, brought_up, tmp_path_factory):
     }.items():
         assert documented in command
         command = command.replace(documented, here)
-    subprocess.run(["bash", "-c", command], cwd=folder, env=dict(checkout.environment), check=True, timeout=60)
+    subprocess.run(["bash", "-c", command], cwd=folder, env=dict(checkout.environment), check=True, timeout=300)
     worker = client.containers.get(name)
     try:
-        wait_for(lambda: is_there(checkout, worker), 60, "that the worker from elsewhere is there")
+        wait_for(lambda: is_there(checkout, worker), what="that the worker from elsewhere is there")
         yield worker
     finally:
         worker.remove(force=True)
@@ -136,7 +137,7 @@ def test_a_master_that_is_replaced_three_times_has_its_workers_again(checkout, c
         masters.append(checkout.containers(client, "locust")[0].id)
     assert len(set(masters)) == 3
     assert min(each.attrs["RestartCount"] for each in checkout.containers(client, "locust-worker")) >= 3
-    wait_for(lambda: is_there(checkout, elsewhere), 60, "that the worker from elsewhere is back")
+    wait_for(lambda: is_there(checkout, elsewhere), what="that the worker from elsewhere is back")
 
 
 def test_a_lost_worker_from_elsewhere_is_back_for_the_next_attempt_and_a_dead_exporter_is_told(
@@ -144,15 +145,15 @@ def test_a_lost_worker_from_elsewhere_is_back_for_the_next_attempt_and_a_dead_ex
 ):
     """The worker was cut off for seconds, and told to quit when it could be heard again."""
     elsewhere = lan
-    wait_for(lambda: is_there(checkout, elsewhere), 60, "that the worker from elsewhere is there")
+    wait_for(lambda: is_there(checkout, elsewhere), what="that the worker from elsewhere is there")
     with step("a race whose exporter dies, and whose worker is cut off"), checkout.racing(one_engine) as bench:
-        wait_for(lambda: in_mid_block(checkout), 240, "a block")
+        wait_for(lambda: in_mid_block(checkout), what="a block")
         before = restarts(elsewhere)
         elsewhere.pause()
         checkout.containers(client, "engine-exporter")[0].kill()
-        wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, 60, "that the worker is lost")
+        wait_for(lambda: len(checkout.get("LOCUST", "/bakeoff/workers")) == 2, what="that the worker is lost")
         elsewhere.unpause()
-        text, _ = bench.communicate(timeout=240)
+        text, _ = bench.communicate(timeout=600)
     run = newest_run(checkout)
     data = run.load()
     assert [each.status for each in data.manifest.blocks] == ["failed", "complete"], text
@@ -169,11 +170,11 @@ def test_a_lost_worker_from_elsewhere_is_back_for_the_next_attempt_and_a_dead_ex
 
 def test_a_run_goes_on_without_a_worker_from_elsewhere_that_was_stopped_and_says_so(checkout, lan, one_engine):
     elsewhere = lan
-    wait_for(lambda: is_there(checkout, elsewhere), 60, "that the worker from elsewhere is there")
+    wait_for(lambda: is_there(checkout, elsewhere), what="that the worker from elsewhere is there")
     with step("a race whose worker elsewhere is stopped"), checkout.racing(one_engine) as bench:
-        wait_for(lambda: in_mid_block(checkout), 240, "a block")
+        wait_for(lambda: in_mid_block(checkout), what="a block")
         elsewhere.stop()
-        text, _ = bench.communicate(timeout=240)
+        text, _ = bench.communicate(timeout=600)
     run = newest_run(checkout).load()
     assert [each.status for each in run.manifest.blocks] == ["failed", "complete"], text
     assert "Of 3 Locust workers 2 are left: the run goes on with these." in run.manifest.messages
