@@ -75,7 +75,8 @@ def test_the_sdk_finds_healthy_containers_by_compose_labels_and_reads_their_limi
 def test_memory_and_process_limits_bind(stack, client):
     web = client.containers.list(filters={"label": [*PROJECT.values(), "com.docker.compose.service=web"]})[0]
     assert web.exec_run(["python3", "-c", "bytearray(256 << 20)"]).exit_code == 137
-    threads = "import threading, time\nfor _ in range(64): threading.Thread(target=time.sleep, args=(1,)).start()"
+    many = "import threading, time\nfor _ in range(64): "
+    threads = f"{many}threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()"
     result = web.exec_run(["python3", "-c", threads])
     assert result.exit_code != 0
     assert b"can't start new thread" in result.output
