@@ -1,4 +1,4 @@
-"""SGLang's OpenAI-compatible server (read from the wheel of 0.5.23, and not run)."""
+"""SGLang's OpenAI-compatible server (read from the wheel of 0.5.23, and run on a CPU)."""
 
 from __future__ import annotations
 

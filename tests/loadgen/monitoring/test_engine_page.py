@@ -40,6 +40,19 @@ KSANA = {
     "waiting_sum": 231,
     "waiting_n": 30_423,
 }
+SGLANG = {
+    "ttft_s": 15.023859545999585,
+    "ttft_n": 4,
+    "queue_s": 0.013305341999512166,
+    "queue_n": 4,
+    "prompt_tokens": 58,
+    "output_tokens": 48,
+    "hits": 26,
+    "queries": 58,
+    "running": 0,
+    "waiting": 0,
+    "kv_used": 0,
+}
 LLAMACPP = {"prompt_tokens": 17, "output_tokens": 32, "hits": 0, "queries": 17, "running": 0, "waiting": 0}
 
 
@@ -49,7 +62,12 @@ def page(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "figures"),
-    [("vllm-0.24.0-gpu", VLLM_024), ("ksana-c451219-exporter", KSANA), ("llamacpp-b11549", LLAMACPP)],
+    [
+        ("vllm-0.24.0-gpu", VLLM_024),
+        ("ksana-c451219-exporter", KSANA),
+        ("llamacpp-b11549", LLAMACPP),
+        ("sglang-0.5.23-cpu", SGLANG),
+    ],
 )
 def test_real_pages(name, figures):
     assert read_engine(page(name), "ksana") == pytest.approx(figures)

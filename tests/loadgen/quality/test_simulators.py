@@ -62,6 +62,24 @@ def test_tokens_swapped_under_load_are_found():
     assert result.engines[0].alone.same.count == 15
 
 
+AS_DOCS_SAY = {
+    "itself": (QUICK, None, 0, "one and other give the same answers"),
+    "one token in fifty under load": (SLOWER, ["swap_every=50"], 3, "other says other things under load"),
+    "one token for ever": (QUICK, ["text=bangs"], 5, "other does not compute the model: '!!!!' over and over"),
+}
+
+
+@pytest.mark.parametrize("engine", AS_DOCS_SAY)
+def test_what_an_engine_is_found_to_be_beside_a_whole_one(capsys, engine):
+    """By the command, with texts as long as the defaults'; the pair of CPU engines is in test_llamacpp.py."""
+    base, faults, code, sentence = AS_DOCS_SAY[engine]
+    with running(*base) as one, running(*base, *settings(*(faults or []))) as other:
+        url = one.url if faults is None else other.url
+        command = ["quality", "--engine", f"one={one.url}", "--engine", f"other={url}", "--tasks", "0"]
+        assert app([*command, "--prompts", "16", "--limit-s", "600"], standalone_mode=False) == code
+    assert sentence in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_does_not_fit_the_context_or_the_time_is_left_out_and_said():
     long = Quality(prompts=15, output_tokens=8, tasks=8, long_words=400)
     [engine] = check(["--set", "max_model_len=120"], quality=long).engines

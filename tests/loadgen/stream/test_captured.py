@@ -89,6 +89,15 @@ def test_a_captured_stream_over_a_socket(name):
 
 
 def test_the_goldens_are_of_every_server_that_can_be_had():
-    for kind in ("vllm-0.32.0-completions", "vllm-0.32.0-chat", "llamacpp", "ksana", "ollama-like", "azure-like"):
+    for kind in (
+        "vllm-0.32.0-completions",
+        "vllm-0.32.0-chat",
+        "llamacpp",
+        "ksana",
+        "sglang-0.5.23-completions",
+        "sglang-0.5.23-chat",
+        "ollama-like",
+        "azure-like",
+    ):
         assert any(name.startswith(kind) for name in GOLDEN), kind
     assert {name for name in GOLDEN if name in TIMED} == {path.stem for path in (DATA / "streams").glob("*.jsonl")}
