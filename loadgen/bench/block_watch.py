@@ -36,6 +36,8 @@ class BlockWatch:
         self._block = block
         self._host = host
         self._host_checked = time.monotonic()
+        self._silent = False
+        """Whether the engine did not answer when it was last asked."""
         self._received = -1
         self._received_at = time.monotonic()
         self._stopped_since: float | None = None
@@ -49,11 +51,12 @@ class BlockWatch:
         failure = status.last_error
         # An engine that says that it has too much to do is there: a search wants to know just that.
         rejects = self._scenario.find_capacity is not None and failure is not None and failure.kind in REJECTIONS
-        if (status.failures_in_row and not rejects) or now - self._host_checked >= HOST_CHECK_S:
+        failing = bool(status.failures_in_row) and not rejects
+        if failing or self._silent or now - self._host_checked >= HOST_CHECK_S:
             self._host_checked = now
-            if not self._host.is_up(self._block.engine):
-                died = say("{engine} died in mid-block", engine=self._block.engine)
-                return BlockFailed(with_last_words(died, self._host, self._block.engine), retry=True)
+            died = self._look()
+            if died is not None or self._silent:
+                return died
         if status.hopeless and not rejects:
             return BlockFailed(say("every request fails; the last: {error}", error=failure), retry=False)
         if status.received != self._received:
@@ -69,3 +72,11 @@ class BlockWatch:
         else:
             self._stopped_since = None
         return None
+
+    def _look(self) -> BlockFailed | None:
+        """See whether the engine is there. A busy machine may hold up one answer, not two in a row."""
+        was_silent, self._silent = self._silent, not self._host.is_up(self._block.engine)
+        if not (was_silent and self._silent):
+            return None
+        died = say("{engine} died in mid-block", engine=self._block.engine)
+        return BlockFailed(with_last_words(died, self._host, self._block.engine), retry=True)
