@@ -23,7 +23,7 @@ from loadgen.machine import unused_ports
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 PARENT_VARIABLE = "BAKEOFF_EXIT_WITH_PARENT"
-START_LIMIT_S = 60.0
+START_LIMIT_S = 180.0
 STOP_LIMIT_S = 10.0
 CHECK_INTERVAL_S = 0.5
 MAX_RESTARTS = 10

@@ -42,7 +42,7 @@ from stack.processes.programs import (
 from stack.runtime import NO_ENGINE, TAKEN, WITHOUT, State
 from stack.scrape_config import write_prometheus_files
 
-READY_LIMIT_S = 60
+READY_LIMIT_S = 180
 INSTEAD = "; or PROFILE=cpu for CPU engines and a model of their own"
 
 
