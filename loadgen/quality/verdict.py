@@ -171,7 +171,13 @@ def of_pair(
         evidence.append(say("the others part where two words are nearly as likely"))
     if total is not None:
         evidence.append(_scored(total))
-    return "same", say("{a} and {b} give the same answers: {evidence}.", evidence=joined("{a}; {b}", evidence), **facts)
+    if not parted:
+        sentence = mark("{a} and {b} give the same answers: {evidence}.")
+    elif told:
+        sentence = mark("{a} and {b} give the same answers but for rounding: {evidence}.")
+    else:
+        sentence = mark("Nothing shows that {a} and {b} answer otherwise: {evidence}.")
+    return "same", say(sentence, evidence=joined("{a}; {b}", evidence), **facts)
 
 
 def _apart(agreed: Agreement, logprobs: Logprobs, tasks: Paired | None, facts: Mapping[str, object]) -> Message | None:
