@@ -34,6 +34,26 @@ from tests.fault_streams import (
 
 HTML_ERROR = b"<html><head><title>Bad</title></head><body><h1>upstream is away</h1></body></html>"
 
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+_CHUNKED = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
+FLOODS: dict[str, tuple[bytes, bytes, float]] = {
+    "endless body": (_OK + b"\r\n", b" " * 65536, 0),
+    "endless chunks": (_CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n", 0),
+    "endless chunk head": (_CHUNKED + b"1;", b"x" * 65536, 0),
+    "endless trailers": (_CHUNKED + b"0\r\n", b"x: y\r\n" * 8192, 0),
+    "endless headers": (_OK, b"x: y\r\n" * 8192, 0),
+    "endless header": (_OK + b"x: ", b"y" * 65536, 0),
+    "endless interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1024, 0),
+    "dripping body": (_OK + b"\r\n", b" ", 0.02),
+    "dripping chunks": (_CHUNKED, b"1\r\n \r\n", 0.02),
+    "dripping headers": (_OK, b"x", 0.02),
+    "dripping interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.02),
+}
+"""Answers without an end to whatever is asked: what comes first, what comes again and again, and the seconds between.
+
+A server does so whose fault is `flood:` and one of the names.
+"""
+
 
 @dataclass
 class Served:
@@ -79,6 +99,8 @@ class Exchange:
 
     def answer(self, method: str, path: str, headers: dict[str, str], raw: bytes) -> bool:
         """Answer one request; return whether the connection stays."""
+        if self.server.fault.startswith("flood:"):
+            self.flood(*FLOODS[self.server.fault.removeprefix("flood:")])
         if method == "GET":
             return self.answer_get(path)
         try:
@@ -103,6 +125,11 @@ class Exchange:
         self.server.served.append(served)
         maker = EventMaker(path.endswith("chat/completions"), body, options)
         return Answer(self, fault, options, maker, served, bool(body.get("stream"))).send()
+
+    def flood(self, first: bytes, again: bytes, seconds: float) -> None:
+        self.sock.sendall(first)
+        while not self.server.stopping.wait(seconds):
+            self.sock.sendall(again)
 
     def answer_get(self, path: str) -> bool:
         if path in ("/v1/models", "/models"):

@@ -5,9 +5,10 @@ The SDK is loaded by preflight alone, never by a process that times requests.
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -15,14 +16,48 @@ from typing import Any
 import openai
 
 from loadgen.endpoints.answers import Answer, Refused, StreamAnswer, Token, UsagePlace
-from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Endpoint, tls_context
+from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, Client, Endpoint, LateError
 from loadgen.engines import Api
-from loadgen.errors import without_secrets
+from loadgen.errors import UserError, without_secrets
 from loadgen.record import token_count
 from loadgen.stream.responses import as_chat
 
+_http: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+"""What the SDK speaks HTTP with: httpx2, or httpx in older versions."""
+MAX_GENERATED = 8 << 20
+"""Bytes of an answer: thousands of tokens with all that may be told of each."""
 Prompt = str | list[int]
 OF_ANY_REQUEST = ("host", "connection", "accept", "accept-encoding", "user-agent", "content-type", "content-length")
+
+
+class _Transport(_http.BaseTransport):  # type: ignore[misc]
+    """Sends the SDK's requests, and reads their answers, as all that is not timed: within limits of time and size."""
+
+    def __init__(self, client: Client, limit_s: float) -> None:
+        self._client, self._limit_s = client, limit_s
+
+    def handle_request(self, request: Any) -> Any:
+        """What the SDK calls for each request. Raises UserError."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw}
+        asked = request.method, str(request.url)
+        answer = self._client.open(*asked, request.read(), headers, self._limit_s)
+        body = _Body(self._client.read(answer, *asked, self._limit_s, MAX_GENERATED))
+        return _http.Response(answer.status, headers=list(answer.headers.items()), stream=body)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+
+class _Body(_http.SyncByteStream):  # type: ignore[misc]
+    def __init__(self, coming: Generator[bytes]) -> None:
+        self._coming = coming
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._coming
+
+    def close(self) -> None:
+        self._coming.close()
 
 
 class Asker:
@@ -32,6 +67,7 @@ class Asker:
         """`api` is the one to ask by; None for the endpoint's own."""
         self.model = endpoint.model
         self._hung: str | None = None
+        self._limit_s = ANSWER_LIMIT_S
         self.api = api or endpoint.api
         self._endpoint = endpoint
         self._route = endpoint.route(self.api)
@@ -40,11 +76,11 @@ class Asker:
             base_url=endpoint.base_url,
             api_key="none",  # the SDK insists on one
             max_retries=0,
-            timeout=ANSWER_LIMIT_S,
+            timeout=self._limit_s,
             # No proxy, and the authorities of measured requests. The key goes nowhere that an answer points to.
             http_client=openai.DefaultHttpxClient(
                 trust_env=False,
-                verify=tls_context(endpoint.needs),
+                transport=_Transport(endpoint.client(), self._limit_s),
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 event_hooks={"request": [self._only_own_headers]},
@@ -66,9 +102,6 @@ class Asker:
             raise Refused(self._hung, by_status=False)
         try:
             yield
-        except openai.APITimeoutError:
-            self._hung = f"no answer within {ANSWER_LIMIT_S:g} s"
-            raise Refused(self._hung, by_status=False) from None
         except openai.APIStatusError as error:
             if 300 <= error.status_code < 400:
                 place = self._hidden(error.response.headers.get("location", "nowhere"))[:200]
@@ -78,6 +111,11 @@ class Asker:
             raise Refused(
                 self._hidden(f"HTTP {error.status_code}: {error.message}")[:300], by_status=by_status
             ) from None
+        except (UserError, openai.APIConnectionError) as error:  # which of the two it is depends on the SDK's version
+            why = error if isinstance(error, UserError) else error.__cause__
+            if isinstance(why, LateError):
+                self._hung = f"no answer within {self._limit_s:g} s"
+            raise Refused(self._hung or self._hidden(str(why))[:300], by_status=False) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError, RecursionError) as error:
             # The SDK does not check an answer's form: one that is no object fails wherever it is looked into.
             raise Refused(self._hidden(f"{type(error).__name__}: {error}")[:300], by_status=False) from None

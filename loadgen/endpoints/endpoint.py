@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
 import ssl
-import time
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3 import BaseHTTPResponse, exceptions
 
+from loadgen.bounded import BoundedPool, TooLargeError, parts
 from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
@@ -29,6 +30,8 @@ MAX_WHOLE_ANSWER = 16 << 20
 """Gateways list thousands of models, and engines tell as many figures."""
 ENDS = (b"[DONE]", *(f'"type":{blank}"{kind}"'.encode() for kind in RESPONSE_ENDS for blank in ("", " ")))
 """By what a stream is known to be over, even if its connection is held."""
+MAX_KEPT = 256
+"""Connections that are kept: as many as are asked by at once."""
 NOTHING = Needs()
 NOT_OF_RESPONSES = ("stream_options", "min_tokens", "ignore_eos")
 INSPECT_LIMIT_S = 10.0
@@ -132,6 +135,10 @@ class UnreachableError(UserError):
     """No answer of any kind came, so that asking for something else is of no use."""
 
 
+class LateError(UnreachableError):
+    """No whole answer came in time."""
+
+
 class RejectedError(UserError):
     """The server is there, and has too much to do to answer."""
 
@@ -145,31 +152,28 @@ class Client:
         self._headers = needs.request_headers(api_key)
         if needs.insecure:
             urllib3.disable_warnings(exceptions.InsecureRequestWarning)
-        self._pool = urllib3.PoolManager(ssl_context=tls_context(needs) if base_url.startswith("https:") else None)
+        self._pool = BoundedPool(
+            ssl_context=tls_context(needs) if base_url.startswith("https:") else None, maxsize=MAX_KEPT
+        )
 
     def post(self, path: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
         """Status and text of the answer, a stream's as it came, up to its `[DONE]`; a refusal's without our secrets.
 
         Raises `UnreachableError`.
         """
-        response, _ = self._send("POST", path, body, timeout_s, preload=False)
-        end = time.monotonic() + timeout_s
+        answer = self._send("POST", path, body, timeout_s)
         data = bytearray()
-        try:
-            while part := response.read1(65536):
+        # What came before it broke off is what it says.
+        with (
+            contextlib.suppress(exceptions.HTTPError, TooLargeError),
+            contextlib.closing(parts(answer, MAX_ANSWER)) as coming,
+        ):
+            for part in coming:
                 data += part
-                if (
-                    len(data) > MAX_ANSWER
-                    or time.monotonic() > end
-                    or any(mark in data[-len(part) - 32 :] for mark in ENDS)
-                ):
+                if any(mark in data[-len(part) - 32 :] for mark in ENDS):
                     break
-        except exceptions.HTTPError:
-            pass  # what came is what it says
-        finally:
-            response.close()
         text = data.decode("utf-8", "replace").strip()
-        return response.status, text if 200 <= response.status < 300 else self.hidden(text)
+        return answer.status, text if 200 <= answer.status < 300 else self.hidden(text)
 
     def hidden(self, text: str) -> str:
         """A text of the server's without the key and the headers' values."""
@@ -182,7 +186,7 @@ class Client:
             UserError: nothing answers (`UnreachableError`), the status is not 2xx (`RejectedError`: it is busy), or
                 the answer is not JSON.
         """
-        url, (response, data) = self.base_url + path, self._send(method, path, body, timeout_s)
+        url, (response, data) = self.base_url + path, self._whole(method, path, body, timeout_s)
         text = data.decode("utf-8", "replace").strip()
         if not 200 <= response.status < 300:
             hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
@@ -196,41 +200,52 @@ class Client:
         except ValueError:
             raise UserError(f"{method} {url}: the answer is not JSON: {self.hidden(text)[:120]!r}") from None
 
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float, *, preload: bool = True
-    ) -> tuple[BaseHTTPResponse, bytes]:
-        """The answer's head, and its body unless it is to be read by the caller. Raises UserError where none came."""
-        url, end = self.base_url + path, time.monotonic() + timeout_s
+    def open(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float
+    ) -> BaseHTTPResponse:
+        """The answer's head; its body is read by `read`. `headers` are all that are sent.
+
+        Raises UserError where none came, or only what nobody asked for: `UnreachableError`, `LateError`.
+        """
+        with self._failures(method, url, timeout_s):
+            answer = self._pool.ask(method, url, timeout_s, headers, body)
+        if is_compressed(coding := answer.headers.get("Content-Encoding", "")):
+            answer.close()
+            raise UserError(f"{method} {url}: the answer is compressed ({self.hidden(coding)[:40]}): not asked for.")
+        return answer
+
+    def read(
+        self, answer: BaseHTTPResponse, method: str, url: str, timeout_s: float, most: int | None = None
+    ) -> Generator[bytes]:
+        """The body of an answer as it comes. Raises UserError: it is late, or has more than `most` bytes."""
+        with self._failures(method, url, timeout_s):
+            yield from parts(answer, MAX_WHOLE_ANSWER if most is None else most)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float) -> BaseHTTPResponse:
+        """The answer's head. Raises UserError where none came."""
         data, headers = None, {**self._headers, "Accept-Encoding": "identity"}
         if body is not None:
             data, headers = json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
+        return self.open(method, self.base_url + path, data, headers, timeout_s)
+
+    def _whole(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float
+    ) -> tuple[BaseHTTPResponse, bytes]:
+        """The answer's head and its body. Raises UserError where one of them did not come."""
+        answer = self._send(method, path, body, timeout_s)
+        return answer, b"".join(self.read(answer, method, self.base_url + path, timeout_s))
+
+    @contextlib.contextmanager
+    def _failures(self, method: str, url: str, timeout_s: float) -> Iterator[None]:
+        """Raise UserError for all that may become of an answer."""
         try:
-            # No redirect is followed: measured requests go where the URL says.
-            response = self._pool.request(
-                method,
-                url,
-                body=data,
-                headers=headers,
-                timeout=timeout_s,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-            )
-            if is_compressed(coding := response.headers.get("Content-Encoding", "")):
-                response.close()
-                raise UserError(
-                    f"{method} {url}: the answer is compressed ({self.hidden(coding)[:40]}): not asked for."
-                )
-            found = bytearray()
-            while preload and (part := response.read1(65536)):
-                found += part
-                late = time.monotonic() > end
-                if late or len(found) > MAX_WHOLE_ANSWER:
-                    response.close()
-                    why = f"no whole answer within {timeout_s:g} s" if late else "the answer has no end"
-                    raise UserError(f"{method} {url}: {why}.")
-            return response, bytes(found)
+            yield
+        except TooLargeError:
+            raise UserError(f"{method} {url}: the answer has no end.") from None
         except exceptions.SSLError as error:
             raise UnreachableError(
                 f"{self.base_url}: no TLS connection: {_innermost(error)}. "
@@ -241,14 +256,14 @@ class Client:
                 f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?"
             ) from None
         except exceptions.TimeoutError:
-            raise UnreachableError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
+            raise LateError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
         except exceptions.HTTPError as error:
             raise UserError(f"{method} {url}: {self.hidden(str(error))}") from None
 
     def try_text(self, path: str) -> str | None:
         """Return the text of a GET's answer, or None when the route is not there."""
         try:
-            response, data = self._send("GET", path, None, INSPECT_LIMIT_S)
+            response, data = self._whole("GET", path, None, INSPECT_LIMIT_S)
         except UserError:
             return None
         return data.decode("utf-8", "replace") if response.status == 200 else None

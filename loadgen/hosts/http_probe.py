@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import urllib3
+from urllib3.exceptions import HTTPError
+
+from loadgen.bounded import BoundedPool, TooLargeError, parts
+
+MAX_BYTES = 4 << 20
 
 
 def http_status(
@@ -17,7 +21,7 @@ def http_status(
 ) -> int | None:
     """The status of a GET; None if nothing answers. Redirects are not followed."""
     answer = _get(url, timeout_s, headers, tls)
-    return answer.status if answer else None
+    return answer[0] if answer else None
 
 
 def get_json(
@@ -26,8 +30,8 @@ def get_json(
     """The JSON that a GET answers with; None if it does not answer 200 and JSON."""
     answer = _get(url, timeout_s, headers, tls)
     try:
-        return json.loads(answer.data) if answer and answer.status == 200 else None
-    except ValueError:
+        return json.loads(answer[1]) if answer and answer[0] == 200 else None
+    except (ValueError, RecursionError):
         return None
 
 
@@ -43,9 +47,11 @@ def accepts_connections(url: str) -> bool:
 
 def _get(
     url: str, timeout_s: float, headers: Mapping[str, str] | None, tls: ssl.SSLContext | None
-) -> urllib3.BaseHTTPResponse | None:
+) -> tuple[int, bytes] | None:
+    """Status and body of a GET; None if it is not whole in time."""
     try:
-        with urllib3.PoolManager(ssl_context=tls) as pool:
-            return pool.request("GET", url, timeout=timeout_s, headers=headers, retries=False, redirect=False)
-    except (urllib3.exceptions.HTTPError, OSError):
+        with BoundedPool(ssl_context=tls) as pool:
+            answer = pool.ask("GET", url, timeout_s, headers)
+            return answer.status, b"".join(parts(answer, MAX_BYTES))
+    except (HTTPError, OSError, TooLargeError):
         return None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-import time
 from collections.abc import Mapping
 
-import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError
 
-from loadgen.message import say
+from loadgen.bounded import BoundedPool, TooLargeError, parts
+from loadgen.message import mark, say
 from loadgen.monitoring.engine_page import PageError
 
 LIMIT_S = 2.0
@@ -26,47 +25,33 @@ class PageReader:
     url: str
     headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: NOBODY, repr=False)
     tls: ssl.SSLContext | None = dataclasses.field(default=None, repr=False)
-    _pool: urllib3.PoolManager = dataclasses.field(init=False, repr=False, compare=False)
+    _pool: BoundedPool = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Make the pool that keeps the connection."""
-        object.__setattr__(self, "_pool", urllib3.PoolManager(ssl_context=self.tls))
+        object.__setattr__(self, "_pool", BoundedPool(ssl_context=self.tls))
 
     def read(self) -> str:
         """The page. Raises PageError: it is not there, too large, or was not whole within 2 s."""
-        deadline = time.monotonic() + LIMIT_S
+        headers = {**self.headers, "Accept": "text/plain", "Accept-Encoding": "identity"}
+        answer = None
         try:
-            answer = self._pool.request(
-                "GET",
-                self.url,
-                headers={**self.headers, "Accept": "text/plain", "Accept-Encoding": "identity"},
-                timeout=urllib3.Timeout(connect=LIMIT_S, read=LIMIT_S),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
-            try:
-                body = self._body(answer, deadline)
-            except BaseException:
-                answer.close()  # what is left of it is not to be read by the next
-                raise
-            answer.release_conn()
+            answer = self._pool.ask("GET", self.url, LIMIT_S, headers)
+            if answer.status != 200:
+                answer.close()
+                raise PageError(say("it answers with HTTP {status}", status=answer.status))
+            body = b"".join(parts(answer, MAX_BYTES))
+        except TooLargeError:
+            raise PageError(say("it has more than {size} MiB", size=MAX_BYTES >> 20)) from None
         except NewConnectionError:  # which is a kind of time-out to urllib3
             raise PageError(say("nothing answers there")) from None
         except TimeoutError:
-            raise PageError(say("it did not answer within {seconds} s", seconds=f"{LIMIT_S:g}")) from None
+            late = (
+                mark("it did not answer within {seconds} s")
+                if answer is None
+                else mark("it was not whole within {seconds} s")
+            )
+            raise PageError(say(late, seconds=f"{LIMIT_S:g}")) from None
         except (HTTPError, OSError, ValueError) as error:
             raise PageError(say("it cannot be read ({error})", error=type(error).__name__)) from None
         return body.decode("utf-8", "replace")
-
-    def _body(self, answer: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-        if answer.status != 200:
-            raise PageError(say("it answers with HTTP {status}", status=answer.status))
-        body = bytearray()
-        while part := answer.read1(1 << 16, decode_content=False):
-            body += part
-            if len(body) > MAX_BYTES:
-                raise PageError(say("it has more than {size} MiB", size=MAX_BYTES >> 20))
-            if time.monotonic() > deadline:
-                raise PageError(say("it was not whole within {seconds} s", seconds=f"{LIMIT_S:g}"))
-        return bytes(body)
