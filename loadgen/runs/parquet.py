@@ -16,6 +16,7 @@ from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written, open_regular
 from loadgen.record import FIELD_NAMES, RequestRecord
 from loadgen.runs.folder import JSONL, RunData, RunFolder
+from loadgen.runs.parquet_sizes import unpacked_sizes
 from loadgen.runs.record_file import MAX_RECORDS
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -80,6 +81,10 @@ def read_parquet(path: Path) -> list[RequestRecord]:
 
 def _checked(file: BinaryIO) -> list[str]:
     """The columns to read. Raises ValueError: it is packed so well that its rows would take the memory."""
+    # First by what it says of itself: the library builds a list to tell its length.
+    most = MAX_UNPACKED + 100 * os.fstat(file.fileno()).st_size
+    _check_size(*unpacked_sizes(file), most)
+    file.seek(0)
     scanned = pl.scan_parquet(file)
     types = {name: kind for name, kind in scanned.collect_schema().items() if name in SCHEMA}
     if not types:
@@ -93,11 +98,15 @@ def _checked(file: BinaryIO) -> list[str]:
         elif not kind.is_numeric() and kind != pl.Null:
             raise ValueError(f"its column {name} is of type {kind}")
     rows, unpacked = scanned.select(pl.len(), pl.sum_horizontal(sizes).alias("size")).collect().row(0)
+    _check_size(rows, unpacked, most)
+    return [*types]
+
+
+def _check_size(rows: int, unpacked: int, most: int) -> None:
     if rows > MAX_RECORDS:
         raise ValueError(f"it has over {MAX_RECORDS} rows")
-    if unpacked > MAX_UNPACKED + 100 * os.fstat(file.fileno()).st_size:
+    if unpacked > most:
         raise ValueError(f"its rows would take {unpacked >> 20:,} MiB")
-    return [*types]
 
 
 def _storable(value: Any) -> Any:
