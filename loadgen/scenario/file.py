@@ -110,7 +110,7 @@ def _parse(path: Path, text: str) -> Any:
         ) from None
     except Exception as error:
         # The library raises bare errors for some values (`2001-99-99`, `!!int x`).
-        why = str(error) or type(error).__name__
+        why = str(error) if isinstance(error, ValueError) and str(error) else "a value or an alias in it cannot be read"
         if "integer string conversion" in why:  # Python's own limit, whose sentence speaks of Python
             why = "a number in it has thousands of digits"
         raise UserError(f"{path}: not valid YAML: {why}") from None

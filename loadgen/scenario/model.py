@@ -63,7 +63,7 @@ class Scenario(Strict):
 
     name: Annotated[str, AfterValidator(_name)]
     question: str = Field(min_length=1, description="which question this scenario answers")
-    engines: list[str] = Field(
+    engines: list[Name] = Field(
         default_factory=list,
         description="seats A and B of the stack; none: all it has; mappings with `name`, `engine` and `serving` are "
         "settings of one of its engines; or endpoints, mappings with `name`, `url` and what they need",

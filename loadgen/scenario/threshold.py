@@ -27,14 +27,17 @@ METRICS = (*LATENCIES, *RATES, ERRORS)
 MS = {"ms": 1.0, "s": 1000.0}
 EXAMPLES = "such as 'ttft.p95 > +5%', 'tpot.mean > 40ms', 'output_tokens_per_s < -5%' or 'errors > 1%'"
 MOST = 1e12
+SHOWN = 200
+"""Characters of a threshold that are shown before a mistake in it, and behind."""
 
 
 class ThresholdError(ValueError):
     """A threshold that cannot be read; its text shows the place with a caret."""
 
     def __init__(self, text: str, position: int, wanted: str) -> None:
-        shown = "".join(character if character.isprintable() else " " for character in text)
-        super().__init__(f"not a threshold ({EXAMPLES}):\n  {shown}\n  {' ' * position}^ {wanted}")
+        begin = max(0, position - SHOWN)
+        shown = "".join(character if character.isprintable() else " " for character in text[begin : position + SHOWN])
+        super().__init__(f"not a threshold ({EXAMPLES}):\n  {shown}\n  {' ' * (position - begin)}^ {wanted[:SHOWN]}")
         self.position = position
 
 

@@ -50,7 +50,14 @@ CASES = {
     "keys twice": OK + "requests: 6\n",
     "no date": OK + "seed: 2001-99-99\n",
     "thousands of digits": OK + "seed: " + "9" * 6_000 + "\n",
-    # Two of our own: aliases of mappings as keys' values, and a chain of aliases that is deep rather than wide.
+    "a long threshold": OK + "fail_if: ['" + "a" * 50_000 + " > +5%']\n",
+    "a threshold of blanks": OK + "fail_if: ['ttft.p95" + " " * 60_000 + "']\n",
+    "options in a setting": OK + 'serving: {dtype: "auto --trust-remote-code"}\n',
+    "trace of a secret": TRACE.replace("{}", "/etc/shadow"),
+    # Of our own: long and odd names, aliases of mappings as keys' values, and a chain of aliases that is deep.
+    "a long key": OK + "x" * 60_000 + ": 1\n",
+    "a long engine": OK + "engines: [" + "e" * 60_000 + ", b]\n",
+    "an engine that is a path": OK + "engines: [../../x, b]\n",
     "laughs of mappings": "m0: &m0 {a: 1, b: 2}\n"
     + "".join(f"m{i}: &m{i} {{a: *m{i - 1}, b: *m{i - 1}}}\n" for i in range(1, 25))
     + OK,
@@ -90,8 +97,14 @@ def test_it_is_refused_in_a_sentence_and_soon(tmp_path, what, monkeypatch):
     with pytest.raises(UserError) as caught:
         load_scenario(str(tmp_path / "s.yaml"))
     assert len(str(caught.value)) < 10_000
-    assert "sys." not in str(caught.value), "not in Python's words"
+    assert "sys." not in str(caught.value) and "NoneType" not in str(caught.value), "not in Python's words"
+    assert "root:" not in str(caught.value)
     assert not (tmp_path / "PWNED").exists()
+
+
+def test_what_a_shell_reads_is_text(tmp_path):
+    (tmp_path / "s.yaml").write_text("\ufeff" + OK.replace("question: q", "question: ${HOME} $(id) `id`"))
+    assert load_scenario(str(tmp_path / "s.yaml")).question == "${HOME} $(id) `id`"
 
 
 def test_an_alias_that_holds_itself_ends(tmp_path):
