@@ -27,9 +27,9 @@ from benchmarks.cpu_vllm import cpu_vllm
 from benchmarks.simulated import command_line, simulator
 from benchmarks.virtual import batching_settings, play
 from loadgen.calibration.pinned_process import pinned_process
+from loadgen.explain.block_figures import FIGURES
 from loadgen.report import report_data
 from loadgen.report.experiment import Finding, Outcome
-from loadgen.report.experiment_figures import FIGURES
 from loadgen.runs.folder import RunFolder
 from loadgen.scenario.file import load_scenario, shipped_scenarios
 from loadgen.scenario.model import Scenario

@@ -13,9 +13,12 @@ from typing import Any
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptRecipe
+from loadgen.explain.block_figures import Seen
+from loadgen.monitoring.engine_figures import figures, tally
 from loadgen.monitoring.engine_samples import BlockSamples
 from loadgen.record import RequestRecord, TpotBasis, int64s
-from loadgen.report.experiment_figures import Seen
+from loadgen.runs.folder import BlockData
+from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.script import script_trace
@@ -35,6 +38,12 @@ SPEED: Mapping[str, Any] = {
     "plan_ms": 0.7,
 }
 """Steps about as long as those of a small model on an H200."""
+COUNTED = (
+    *("queries", "hits", "recomputed", "swapped", "steps", "ttft_s", "ttft_n", "queue_s", "queue_n"),
+    *("prompt_tokens", "output_tokens"),
+)
+COUNTED_BY_STEP = ("running_sum", "running_n", "waiting_sum", "waiting_n")
+READ_NS = 250_000_000
 RECIPE = PromptRecipe("ids", 0, tuple(str(number) for number in range(1000, 3000)))
 
 
@@ -73,11 +82,11 @@ def play(scenario: Scenario, engine: str, kind: str, cell: Cell, settings: Mappi
     """
     keys = batching_settings(kind, scenario.serving_of(engine) or Serving())
     model = BatchingModel(BatchingTiming(**{**keys, **(settings or {})}))
-    return _Player(scenario, kind, cell, model).run()
+    return _Player(scenario, engine, kind, cell, model).run()
 
 
 class _Player:
-    def __init__(self, scenario: Scenario, kind: str, cell: Cell, model: BatchingModel) -> None:
+    def __init__(self, scenario: Scenario, engine: str, kind: str, cell: Cell, model: BatchingModel) -> None:
         script = scenario.load.script
         self.plan = BlockPlan(
             run_id="virtual",
@@ -93,20 +102,24 @@ class _Player:
             recipe=RECIPE,
             trace=script_trace(script) if script else None,
         )
+        self.asked = (scenario.serving_of(engine) or Serving()).asked()
         self.script, self.kind, self.cell, self.model = script, kind, cell, model
         self.factory = self.plan.prompt_factory()
-        self.counters = dict.fromkeys(("queries", "hits", "recomputed", "swapped", "steps"), 0.0)
+        self.counters = dict.fromkeys((*COUNTED, *(COUNTED_BY_STEP if kind == "ksana" else ())), 0.0)
+        self.rows: list[tuple[float, dict[str, float]]] = []
+        self.scheduled: set[int] = set()
         self.records: list[RequestRecord] = []
         self.answers = itertools.count(1 << 24)
 
     def run(self) -> Seen:
-        todo = [(at, number) for number, at in enumerate(self._given())]
+        todo = [(at, number, 0) for number, at in enumerate(self._given())]
         total = len(todo) or self.cell.concurrency * self.plan.warmup_requests + (self.plan.requests or 0)
         numbers = iter(range(len(todo), total))
         if not todo:
-            todo = [(0, next(numbers)) for _ in range(min(self.cell.concurrency, total))]
+            todo = [(0, next(numbers), user) for user in range(min(self.cell.concurrency, total))]
         heapq.heapify(todo)
         now = 0
+        self._read(now)
         while True:
             while todo and todo[0][0] <= now:
                 self._send(*heapq.heappop(todo))
@@ -117,11 +130,38 @@ class _Player:
                 now = todo[0][0]
                 continue
             now = step.end
-            for ended in self._take(step):
+            for ended, user in self._take(step):
                 if not self.plan.cell.open_loop and not self.cell.batch and (number := next(numbers, None)) is not None:
-                    heapq.heappush(todo, (ended, number))
-        rows = [(0.0, dict.fromkeys(self.counters, 0.0)), (now / 1e9, dict(self.counters))]
-        return Seen(self.records, BlockSamples(self.plan.block, rows), self.cell, self.script)
+                    heapq.heappush(todo, (ended, number, user))
+            if now >= self.rows[-1][0] * 1e9 + READ_NS:
+                self._read(now)
+        self._read(now)
+        return self._seen()
+
+    def _seen(self) -> Seen:
+        samples, plan = BlockSamples(self.plan.block, self.rows), self.plan
+        requests = {"warmup_requests": plan.warmup_requests, "measured_requests": plan.requests}
+        arrivals = None if plan.trace is None else len(plan.trace.arrivals_ns)
+        facts = BlockFacts.begun(plan.block, self.kind, self.cell, arrivals=arrivals, **requests)
+        sums = tally(BlockData(facts, self.records, facts.cut_rule.cut(self.records)), samples)
+        return Seen(
+            self.records,
+            samples,
+            self.cell,
+            self.script,
+            kind=self.kind,
+            asked=self.asked,
+            own=None if sums is None else figures(sums),
+            shared_tokens=plan.shared_prefix_tokens,
+        )
+
+    def _read(self, now: int) -> None:
+        """Read the engine's page, as a race does while a block runs."""
+        policy, gauges = self.model.policy, {}
+        if self.kind == "vllm":
+            gauges = {"running": float(len(policy.running)), "waiting": float(len(policy.waiting))}
+            gauges["kv_used"] = self.model.usage
+        self.rows.append((now / 1e9, {**self.counters, **gauges}))
 
     def _given(self) -> Iterator[int]:
         """The moments of an open loop, ns."""
@@ -130,7 +170,7 @@ class _Player:
         wanted = self.plan.warmup_requests + (self.plan.requests or 0) if self.cell.open_loop else 0
         return itertools.islice(arrival_offsets_ns("constant", self.cell.rate or 1.0, "1"), wanted)
 
-    def _send(self, at: int, number: int) -> None:
+    def _send(self, at: int, number: int, user: int) -> None:
         prompt, output = self.plan.lengths(number)
         which = self.plan.prompt_number(number)
         prefix = self.cell.prefixes.which(which) if self.cell.prefixes is not None else None
@@ -138,17 +178,28 @@ class _Player:
         begun = next(self.answers) << 16
         record = RequestRecord(
             *("virtual", self.plan.block, self.kind, "virtual", self.cell.id, "completions", "virtual"),
-            user=0, index=number, t_intended=at, t_send=at, t_done=at, wall_offset_ns=0,
+            user=user, index=number, t_intended=at, t_send=at, t_done=at, wall_offset_ns=0,
             prompt_tokens_wanted=prompt, output_tokens_wanted=output, prompt_tokens=prompt, output_tokens=0,
             event_offsets_ns=int64s(), tpot_basis=TpotBasis.EVENTS,
         )  # fmt: skip
         self.records.append(record)
         self.model.add(Sequence(prompt, output, at, record, ids=ids, answer=list(range(begun, begun + output))))
 
-    def _take(self, step: Step) -> Iterator[int]:
-        """Put down what a step did; yields when each request that it ended was answered."""
+    def _take(self, step: Step) -> Iterator[tuple[int, int]]:
+        """Put down what a step did; yields when each request that it ended was answered, and its user."""
         count = self.counters
         count["steps"] += 1
+        for one in step.plan.admitted:
+            if one.number not in self.scheduled:
+                self.scheduled.add(one.number)
+                count["queue_s"] += (step.start - one.arrived) / 1e9
+                count["queue_n"] += 1
+        if self.kind == "ksana":
+            # More than fit into a batch are not told, however many wait.
+            waiting = min(len(self.model.policy.waiting), self.model.cfg.max_num_seqs)
+            for name, value in zip(COUNTED_BY_STEP, (len(step.plan.chosen), 1, waiting, 1), strict=True):
+                count[name] += value
+        count["output_tokens"] += len(step.outputs)
         count["swapped" if step.swapped_blocks else "recomputed"] += len(step.plan.preempted)
         if self.kind == "vllm":
             first = [one for one in step.plan.admitted if not one.preemptions]
@@ -161,6 +212,9 @@ class _Player:
             record: RequestRecord = sequence.owner
             if sequence.generated == 1:
                 record.t_first = due
+                count["ttft_s"] += (due - record.t_send) / 1e9
+                count["ttft_n"] += 1
+                count["prompt_tokens"] += sequence.prompt
                 count["queries"] += sequence.prompt if self.kind == "ksana" else 0
                 count["hits"] += sequence.prompt if self.kind == "ksana" else 0
             elif self.kind == "ksana":
@@ -170,4 +224,4 @@ class _Player:
             record.output_tokens = record.events = sequence.generated
             record.tpot_tokens = sequence.generated - 1
             if sequence.generated >= sequence.output:
-                yield due
+                yield due, record.user

@@ -18,6 +18,7 @@ from loadgen.cli.bench import bench, with_most_repeats
 from loadgen.cli.calibrate import calibrate
 from loadgen.cli.compare import compare
 from loadgen.cli.dashboards import dashboards
+from loadgen.cli.explain import explain
 from loadgen.cli.export import export
 from loadgen.cli.preflight import preflight
 from loadgen.cli.quality import quality
@@ -35,11 +36,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Bakeoff: a fair, reproducible bake-off between LLM serving engines.",
 )
-for command in (run, bench, preflight, quality, report, compare, export, dashboards, scenarios, calibrate):
+for command in (run, bench, preflight, quality, report, explain, compare, export, dashboards, scenarios, calibrate):
     app.command()(command)
 
 
-OF_RUN_FOLDERS = ("report", "compare", "export", "dashboards")
+OF_RUN_FOLDERS = ("report", "explain", "compare", "export", "dashboards")
 """Commands that read what someone else may have written."""
 UNREADABLE = (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 """What these raise for values that nobody thought of."""

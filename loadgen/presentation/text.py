@@ -87,6 +87,11 @@ def listing(words: Sequence[str], *, most: int = 6) -> str:
     return say("{some} and {last}", some=joined("{a}, {b}", shown[:-1]), last=shown[-1])
 
 
+def percent(share: float) -> str:
+    """A share as people read it: `4.2%`, `87%`."""
+    return f"{100 * share:.0f}%" if share >= 0.0995 or share == 0 else f"{100 * share:.1f}%"
+
+
 def p_value(value: float | None) -> str:
     """Return a p-value: two digits, and no more certainty than `< 0.001`; a dash for None."""
     if value is None:

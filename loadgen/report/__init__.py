@@ -32,7 +32,7 @@ class ReportPaths:
     data: ReportData
 
 
-def nothing_measured(folder: RunFolder, data: ReportData) -> str:
+def nothing_measured(folder: RunFolder, data: ReportData | RunData) -> str:
     """What is missing in a run without one request, and what to do."""
     if data.blocks:
         files = f"{folder.records_path.name} and {folder.parquet_path.name}"

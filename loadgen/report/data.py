@@ -12,7 +12,7 @@ from loadgen.analysis.floors import beyond_calibration
 from loadgen.analysis.prefill import PrefillFit, prefill_fits
 from loadgen.client.verdict import ClientVerdict
 from loadgen.contention.reading import Contention
-from loadgen.errors import UserError
+from loadgen.explain import EngineFindings, findings
 from loadgen.message import Message, mark
 from loadgen.metrics.slo import Slo
 from loadgen.monitoring.energy import Energy
@@ -35,7 +35,7 @@ from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_ro
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import EngineFacts, Manifest
 from loadgen.runs.record_file import BadLine
-from loadgen.runs.resume import scenario_of
+from loadgen.runs.resume import readable_scenario
 from loadgen.scenario.cell import in_order, read_cell
 from loadgen.scenario.cost import priced
 from loadgen.scenario.model import Cell, Scenario
@@ -104,6 +104,8 @@ class ReportData:
     """What tokens cost; None where nobody said what a GPU hour does, or two runs are compared."""
     engine_says: EngineSays = dataclasses.field(default_factory=EngineSays)
     """The engines' own figures; empty where nobody read them, or two runs are compared."""
+    explained: Sequence[EngineFindings] = ()
+    """Which known mechanisms show, by engine; empty where two runs are compared."""
     experiment: Outcome | None = None
     """What came of the scenario's experiment; None where it has none."""
     beyond_calibration: Message | None = None
@@ -231,7 +233,7 @@ def build_report_data(
 
     Raises UserError where that is no price.
     """
-    engines, scenario = _engine_names(run), _scenario(run.manifest)
+    engines, scenario = _engine_names(run), readable_scenario(run.manifest)
     cost = scenario.cost if scenario is not None else None
     if gpu_hour is not None:
         cost = priced(cost, gpu_hour)
@@ -251,7 +253,8 @@ def build_report_data(
     costs = None
     if cost is not None and compared is None:
         costs = costs_of(cost, scenario, engines, views, searched, found, energy.rows)
-    says = engine_says(run, views, samples, scenario)
+    explained = findings(run, samples, scenario) if compared is None else ()
+    says = engine_says(run, views, samples, scenario, explained)
     fits = prefill_fits(run.blocks, engines, used)
     return ReportData(
         manifest=run.manifest,
@@ -274,6 +277,7 @@ def build_report_data(
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
         quality=quality,
         engine_says=says,
+        explained=explained,
         experiment=outcome_of(run, samples, scenario),
     )
 
@@ -286,14 +290,6 @@ def _compared(run: RunData, engines: Sequence[str], scenario: Scenario | None, s
 def _engine_names(run: RunData) -> list[str]:
     names = [facts.name for facts in run.manifest.engines] + [block.facts.engine for block in run.blocks]
     return list(dict.fromkeys(names))
-
-
-def _scenario(manifest: Manifest) -> Scenario | None:
-    """The scenario of a bench; None where there is none that can be read."""
-    try:
-        return scenario_of(manifest) if manifest.source == "bench" else None
-    except UserError:
-        return None
 
 
 def _expected_cells(scenario: Scenario | None) -> list[str]:

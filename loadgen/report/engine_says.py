@@ -9,23 +9,17 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
+from loadgen.explain import EngineFindings
 from loadgen.message import Message, counted, say
 from loadgen.monitoring.engine_figures import EngineFigures, Tally, figures, tally
 from loadgen.monitoring.engine_samples import BlockSamples
-from loadgen.presentation.text import cell_words, number
+from loadgen.presentation.text import cell_words, number, percent
 from loadgen.report.cells import CellView
 from loadgen.runs.folder import RunData
 from loadgen.runs.manifest import Manifest
 from loadgen.scenario.cell import Cell, read_cell
 from loadgen.scenario.model import Scenario
 
-QUEUED_SHARE, QUEUED_MS, QUEUED = 0.25, 5.0, 0.5
-"""A wait is worth a word from this share of TTFT and so many ms on; where no wait is told, from so many requests on."""
-KV_FULL = 0.95
-HITS_APART = 0.1
-"""Difference between two engines' hit ratios that is worth a word."""
-MISSED = 0.5
-"""Share of what all prompts have in common: an engine that had less missed its cache."""
 EXPLAINED_SHARE, EXPLAINED_MS = 0.1, 2.0
 """An engine's own TTFT explains the client's within this share of it, or so many ms."""
 OTHERS_SHARE = 0.2
@@ -43,7 +37,7 @@ class EngineRow:
     cell: str
     engine: str
     figures: EngineFigures
-    why: tuple[Message, ...]
+    why: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +65,11 @@ class EngineSays:
 
 
 def engine_says(
-    run: RunData, views: Sequence[CellView], samples: Mapping[str, BlockSamples], scenario: Scenario | None
+    run: RunData,
+    views: Sequence[CellView],
+    samples: Mapping[str, BlockSamples],
+    scenario: Scenario | None,
+    explained: Sequence[EngineFindings],
 ) -> EngineSays:
     """Work out figures and reasons; empty without samples.
 
@@ -80,14 +78,16 @@ def engine_says(
         views: its cells, with the blocks that count.
         samples: what was read of the engines' metrics, by block.
         scenario: the run's, where it can be read.
+        explained: the mechanisms that show.
     """
+    by_engine = {found.engine: found for found in explained}
     tallies = {
         block.facts.record_id: found
         for block in run.blocks
         if block.facts.record_id in samples and (found := tally(block, samples[block.facts.record_id])) is not None
     }
     by_block = {block: figures(found) for block, found in tallies.items()}
-    rows = [row for view in views for row in _cell_rows(view, tallies, scenario)]
+    rows = [row for view in views for row in _cell_rows(view, tallies, by_engine)]
     warm = []
     for block in run.blocks:
         facts = block.facts
@@ -131,86 +131,25 @@ def warm_words(warm: Sequence[WarmBlock]) -> Iterator[Message]:
         yield say("{more} more did not meet cold caches. See “What the engines say of themselves”.", more=more)
 
 
-def percent(share: float) -> str:
-    """A share as people read it: `4.2%`, `87%`."""
-    return f"{100 * share:.0f}%" if share >= 0.0995 or share == 0 else f"{100 * share:.1f}%"
-
-
-def _cell_rows(view: CellView, tallies: Mapping[str, Tally], scenario: Scenario | None) -> list[EngineRow]:
+def _cell_rows(
+    view: CellView, tallies: Mapping[str, Tally], explained: Mapping[str, EngineFindings]
+) -> Iterator[EngineRow]:
     """Of the blocks that are in a cell's figures, those that were read."""
-    found = {}
     for engine, entry in view.engines.items():
         own = [tallies[block] for block in entry.blocks if block in tallies]
         if own:
-            found[engine] = reduce(Tally.plus, own)
-    told = {engine: figures(total) for engine, total in found.items()}
-    shared = 0.0
-    if view.cell is not None and scenario is not None and not view.cell.trace:
-        shared = scenario.shared_tokens(view.cell) / view.cell.prompt_tokens
-    return [
-        EngineRow(view.id, engine, mine, tuple(_why(engine, told, view.cell, shared, found[engine].restarted)))
-        for engine, mine in told.items()
-    ]
+            total = reduce(Tally.plus, own)
+            told, shown = figures(total), explained[engine].words(view.id) if engine in explained else []
+            yield EngineRow(view.id, engine, told, tuple(_why(told, view.cell, shown, total.restarted)))
 
 
-def _why(
-    engine: str, told: Mapping[str, EngineFigures], cell: Cell | None, shared: float, restarted: bool
-) -> Iterator[Message]:
-    """What an engine's figures explain, in words."""
-    own = told[engine]
+def _why(own: EngineFigures, cell: Cell | None, shown: Sequence[str], restarted: bool) -> Iterator[str]:
+    """What an engine's figures explain, in words: the mechanisms that show, and where its TTFT went."""
     if restarted:
         yield say("it was started anew meanwhile, so that its counters tell nothing")
-    yield from _waits(own)
-    if own.preemptions is not None and own.preemptions >= 0.5:
-        yield counted(
-            round(own.preemptions),
-            "{count} request was preempted and computed again",
-            "{count} requests were preempted and computed again",
-        )
-    if own.swaps is not None and own.swaps >= 0.5:
-        yield counted(
-            round(own.swaps), "{count} request was moved to host memory", "{count} requests were moved to host memory"
-        )
-    if own.kv_used_peak is not None and own.kv_used_peak >= KV_FULL:
-        yield say("its KV cache was {share} full", share=percent(own.kv_used_peak))
-    yield from _hits(engine, told, shared)
+    yield from shown
     yield from _others(own, cell)
     yield from _explains(own)
-
-
-def _waits(own: EngineFigures) -> Iterator[Message]:
-    if own.queue_ms is not None and own.ttft_ms is not None:
-        if own.queue_ms >= max(QUEUED_MS, QUEUED_SHARE * own.ttft_ms):
-            yield say(
-                "requests waited {queue} ms in its queue, of a TTFT of {ttft} ms",
-                queue=number(own.queue_ms),
-                ttft=number(own.ttft_ms),
-            )
-    elif own.waiting is not None and own.waiting >= QUEUED:
-        yield say("{count} requests waited in its queue on average", count=number(own.waiting))
-
-
-def _hits(engine: str, told: Mapping[str, EngineFigures], shared: float) -> Iterator[Message]:
-    hits = told[engine].prefix_hits
-    if hits is None:
-        return
-    best, most = max(
-        ((name, other.prefix_hits) for name, other in told.items() if other.prefix_hits is not None),
-        key=lambda pair: pair[1],
-    )
-    if most - hits >= HITS_APART:
-        yield say(
-            "it missed its prefix cache: that had {own} of the prompts' tokens, the one of {other} {theirs}",
-            own=percent(hits),
-            other=best,
-            theirs=percent(most),
-        )
-    elif shared >= HITS_APART and hits < MISSED * shared:
-        yield say(
-            "it missed its prefix cache: that had {own} of the prompts' tokens, of which {shared} are the same in all",
-            own=percent(hits),
-            shared=percent(shared),
-        )
 
 
 def _others(own: EngineFigures, cell: Cell | None) -> Iterator[Message]:

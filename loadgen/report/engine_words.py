@@ -10,7 +10,6 @@ from loadgen.monitoring.engine_figures import EngineFigures
 from loadgen.presentation import text
 from loadgen.presentation.style import LOOKS
 from loadgen.report.data import ReportData
-from loadgen.report.engine_says import percent
 
 OPEN_ROWS = 16
 """A longer table is folded."""
@@ -19,7 +18,7 @@ Show = Callable[[EngineFigures], str]
 
 
 def _share(value: float | None) -> str:
-    return text.DASH if value is None else percent(value)
+    return text.DASH if value is None else text.percent(value)
 
 
 def _ms(value: float | None) -> str:

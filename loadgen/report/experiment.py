@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import Literal
 
+from loadgen.explain.block_figures import FIGURES, Seen
 from loadgen.message import Message, mark, say
 from loadgen.monitoring.engine_samples import BlockSamples
-from loadgen.report.experiment_figures import FIGURES, Seen
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.scenario.cell import read_cell
 from loadgen.scenario.experiment import Experiment, Figure

@@ -16,7 +16,7 @@ from loadgen.report.page import context, environment
 def render_html(data: ReportData, language: Language = ENGLISH) -> str:
     """Return the page. All text is escaped; only our own drawings are inserted as they are."""
     page = environment(autoescape=True, language=language).get_template("report.html.j2")
-    return page.render(**context(data), plots=draw_svgs(charts(data), language), looks=LOOKS)
+    return page.render(**context(data, language), plots=draw_svgs(charts(data), language), looks=LOOKS)
 
 
 def write_html(data: ReportData, path: Path, language: Language = ENGLISH) -> None:

@@ -26,7 +26,7 @@ def write_markdown(data: ReportData, path: Path, language: Language = ENGLISH) -
     pictures = write_pngs(data, charts(data), path.parent / files, told)
     note = None if told is language else say("Words in the pictures are English: this machine has no font for Chinese.")
     rendered = markdown_environment(files, language).get_template("report.md.j2")
-    text = tidy(rendered.render(**context(data), pictures=pictures, picture_note=note))
+    text = tidy(rendered.render(**context(data, language), pictures=pictures, picture_note=note))
     atomic_write(path, text)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from loadgen.analysis.prefill import PrefillFit
+from loadgen.explain.words import evidence, nothing_words, page_words
 from loadgen.message import Message, counted, mark, say
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.presentation import text
@@ -74,7 +75,7 @@ def environment(*, autoescape: bool, language: Language = ENGLISH) -> jinja2.Env
     return made
 
 
-def context(data: ReportData) -> dict[str, Any]:
+def context(data: ReportData, language: Language = ENGLISH) -> dict[str, Any]:
     """Return everything the templates need, apart from the pictures."""
     manifest = data.manifest
     return {
@@ -113,6 +114,7 @@ def context(data: ReportData) -> dict[str, Any]:
         "attention": attention_rows(data),
         "energy": energy_rows(data),
         "engine_says": engine_section(data),
+        "explained": explained_rows(data, language),
         "cost": None if data.costs is None else cost_section(data, data.costs),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,
@@ -193,6 +195,27 @@ def _ratio_row(data: ReportData, view: CellView, seat: int) -> dict[str, Any]:
             }
         )
     return {"engine": engine, "figures": figures}
+
+
+def explained_rows(data: ReportData, language: Language) -> list[dict[str, Any]]:
+    """Which known mechanisms show, by engine."""
+    return [
+        {
+            "engine": one.engine,
+            "seat": data.look(one.engine),
+            "glyph": LOOKS[data.look(one.engine)].glyph,
+            "nothing": "" if one.found else nothing_words(one),
+            "found": [
+                {
+                    "title": found.title,
+                    "evidence": [*evidence(found)],
+                    "page": page_words(found.page, language),
+                }
+                for found in one.found
+            ],
+        }
+        for one in data.explained
+    ]
 
 
 def prefill_rows(data: ReportData) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.analysis.prefill import PrefillFit
+from loadgen.explain.words import as_json
 from loadgen.files import atomic_write
 from loadgen.message import as_data
 from loadgen.monitoring.energy import EnergyRow
@@ -49,6 +50,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "attention": None if data.attention is None else _attention(data.attention, data.engines),
         "energy": [_energy(row) for row in data.energy.rows],
         "engine_figures": [_engine_figures(row) for row in data.engine_says.rows],
+        "mechanisms": as_json(data.explained),
         "warm_blocks": [dataclasses.asdict(block) for block in data.engine_says.warm],
         "slo": data.slo.model_dump() if data.slo is not None else None,
         "capacity": [dataclasses.asdict(row) for row in data.capacity],

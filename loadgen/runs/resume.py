@@ -127,6 +127,14 @@ def scenario_of(manifest: Manifest) -> Scenario:
         raise UserError(f"The scenario of run {manifest.run_id} cannot be read: {key}: {first['msg']}") from None
 
 
+def readable_scenario(manifest: Manifest) -> Scenario | None:
+    """The scenario of a bench; None where there is none that can be read."""
+    try:
+        return scenario_of(manifest) if manifest.source == "bench" else None
+    except UserError:
+        return None
+
+
 def same_endpoint(manifest: Manifest, now: Endpoint) -> None:
     """Check, before anything is touched, that an endpoint is the one that a run raced. Raises UserError."""
     was = next((facts for facts in manifest.engines if facts.name == now.name), None)

@@ -22,7 +22,7 @@ Figure = Literal[
     "slowing_down",
     "events_a_token",
 ]
-"""How each is counted: `loadgen/report/experiment_figures.py`, and docs/engines/experiments.md."""
+"""How each is counted: `loadgen/explain/block_figures.py`, and docs/engines/experiments.md."""
 Range = Annotated[list[float | None], Field(min_length=2, max_length=2)]
 
 

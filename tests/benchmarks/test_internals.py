@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.internals import OF_FRONT_ENDS, in_virtual_time, raced
 from benchmarks.virtual import play
+from loadgen.explain.block_figures import FIGURES
 from loadgen.report.experiment import Outcome
-from loadgen.report.experiment_figures import FIGURES
 from loadgen.scenario.file import load_scenario, shipped_scenarios
 
 TOP = Path(__file__).parents[2]

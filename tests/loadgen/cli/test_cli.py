@@ -17,7 +17,18 @@ from loadgen.cli.console import open_console
 from loadgen.scenario.file import shipped_scenarios
 
 TOP = Path(__file__).resolve().parents[3]
-COMMANDS = ("run", "bench", "preflight", "report", "compare", "export", "dashboards", "scenarios", "calibrate")
+COMMANDS = (
+    "run",
+    "bench",
+    "preflight",
+    "report",
+    "explain",
+    "compare",
+    "export",
+    "dashboards",
+    "scenarios",
+    "calibrate",
+)
 
 
 def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -36,11 +36,8 @@ QUIET = EngineFigures(
 EXPLAINS = "its own TTFT explains the client's"
 
 
-def why(
-    shared: float = 0.0, other: EngineFigures | None = None, restarted: bool = False, **changed: float | None
-) -> list[str]:
-    told = {"a": dataclasses.replace(QUIET, **changed)} | ({"b": other} if other else {})
-    return [str(words) for words in _why("a", told, CELL, shared, restarted)]
+def why(shown: list[str] | None = None, restarted: bool = False, **changed: float | None) -> list[str]:
+    return [*_why(dataclasses.replace(QUIET, **changed), CELL, shown or [], restarted)]
 
 
 @pytest.mark.parametrize(
@@ -60,31 +57,10 @@ def test_whether_its_own_ttft_explains_the_clients(changed, said):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"queue_ms": 25.0}, "requests waited 25.0 ms in its queue, of a TTFT of 100 ms"),
-        ({"queue_ms": 24.0}, None),
-        ({"queue_ms": 4.0, "ttft_ms": 8.0}, None),
-        ({"queue_ms": None, "waiting": 0.5}, "0.500 requests waited in its queue on average"),
-        ({"queue_ms": None, "waiting": 0.4}, None),
-        ({"queue_ms": 1.0, "waiting": 5.0}, None),
-        ({"preemptions": 1.0}, "1 request was preempted and computed again"),
-        ({"preemptions": 0.4}, None),
-        ({"swaps": 17.6}, "18 requests were moved to host memory"),
-        ({"kv_used_peak": 0.95}, "its KV cache was 95% full"),
-        ({"kv_used_peak": 0.94}, None),
         ({"output_tokens": 1257.0}, "it made 1,257 tokens while the client got 1,000: others used it too"),
         ({"output_tokens": 1256.0}, None),
         ({"restarted": True}, "it was started anew meanwhile, so that its counters tell nothing"),
-        (
-            {"shared": 0.5, "prefix_hits": 0.24},
-            "it missed its prefix cache: that had 24% of the prompts' tokens, of which",
-        ),
-        ({"shared": 0.5, "prefix_hits": 0.25}, None),
-        ({"shared": 0.5, "prefix_hits": None}, None),
-        (
-            {"other": dataclasses.replace(QUIET, prefix_hits=0.5), "prefix_hits": 0.39},
-            "it missed its prefix cache: that had 39% of the prompts' tokens, the one of b 50%",
-        ),
-        ({"other": dataclasses.replace(QUIET, prefix_hits=0.48), "prefix_hits": 0.39}, None),
+        ({"shown": ["its KV cache was 97% full"]}, "its KV cache was 97% full"),
     ],
 )
 def test_each_rule_of_why(changed, said):
@@ -134,6 +110,24 @@ def test_blocks_with_warm_caches_are_marked(warm):
     assert "非冷缓存" in chinese.html.read_text()
 
 
+def test_the_mechanisms_that_show_are_in_a_section_of_their_own(warm):
+    paths, chinese = warm
+    summary = json.loads(paths.summary.read_text())
+    told = {one["engine"]: one for one in summary["mechanisms"]}
+    assert told.keys() == {"vllm", "llamacpp"}
+    (full,) = told["vllm"]["findings"]
+    assert (full["mechanism"], full["page"]) == ("kv_cache_full", "docs/engines/vllm.md#when-blocks-run-out")
+    assert [(place["cell"], place["of"], place["figures"]) for place in full["cells"]] == [
+        (cell, 2, {"kv_used_peak": pytest.approx(0.97)}) for cell in ("p0064-o0008-c001", "p0064-o0008-c002")
+    ]
+    page = paths.html.read_text()
+    section = page.partition('id="mechanisms"')[2].partition("</section>")[0]
+    assert "<details>" in section and "KV cache full" in section and full["page"] in section
+    assert "its KV cache was 97% full (blocks: 2 of 2)" in section
+    assert "its KV cache was 97% full" in paths.markdown.read_text().partition("## Known mechanisms that show")[2]
+    assert "KV 缓存已满" in chinese.html.read_text() and "docs/engines/vllm.zh.md" in chinese.html.read_text()
+
+
 def test_figures_are_in_the_summary_by_cell_and_by_block(warm):
     summary = json.loads(warm[0].summary.read_text())
     assert [(row["cell"], row["engine"]) for row in summary["engine_figures"]] == [
@@ -161,7 +155,9 @@ def test_a_run_of_before_there_were_readings_has_no_table(tmp_path):
     summary = json.loads(paths.summary.read_text())
     assert (summary["engine_figures"], summary["warm_blocks"]) == ([], [])
     assert all(block["engine_figures"] is None for block in summary["blocks"])
-    assert "engines say" not in paths.html.read_text() + paths.markdown.read_text()
+    text = paths.html.read_text() + paths.markdown.read_text()
+    assert "engines say" not in text
+    assert "Nothing of what is known shows in its requests; its own figures were not read." in text
 
 
 def test_what_prompts_have_in_common():

@@ -7,11 +7,11 @@ import itertools
 
 import pytest
 
+from loadgen.explain import block_figures as figures
+from loadgen.explain.block_figures import Seen
 from loadgen.monitoring.engine_samples import BlockSamples
 from loadgen.record import TpotBasis
-from loadgen.report import experiment_figures as figures
 from loadgen.report.experiment import Finding
-from loadgen.report.experiment_figures import Seen
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.script import Part
 from loadgen.scenario.shapes import Prefixes

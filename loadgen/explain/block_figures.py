@@ -1,4 +1,4 @@
-"""The figures that decide an experiment, each of one block: from its records and what the engine said meanwhile. Pure.
+"""Figures of one block that mechanisms and experiments are told by: of its records and what the engine said. Pure.
 
 Counters are taken over the whole block, from the reading before its first request to the one behind its last, since
 what an experiment asks begins with a cold engine. None is what cannot be told.
@@ -10,11 +10,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from loadgen.metrics.definitions import tpot_ms, ttft_ms
+from loadgen.monitoring.engine_figures import EngineFigures
 from loadgen.monitoring.engine_samples import BlockSamples
 from loadgen.record import RequestRecord
 from loadgen.scenario.cell import Cell
@@ -28,6 +30,8 @@ ONE_A_TOKEN = 0.95
 """Events a token below which nobody knows when each token came."""
 QUARTER_EVENTS = 10
 """Events that a quarter of an answer must have."""
+PUSHES, LATE_S = {"ksana"}, 2.5
+"""Engines that push their figures each 2 s, and how late those may be."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +44,16 @@ class Seen:
     script: Sequence[Part] = ()
     first: Sequence[RequestRecord] = ()
     """The same block of the race's first engine."""
+    kind: str = ""
+    """What engine it is, such as `vllm`; empty where nobody asks."""
+    asked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The serving settings that the scenario asks of it."""
+    own: EngineFigures | None = None
+    """What the engine said over the window."""
+    shared_tokens: int = 0
+    """How many tokens open every prompt alike, as the scenario asks."""
+    best: tuple[str, float] | None = None
+    """The engine of this cell whose prefix cache had the most of its prompts, and what share."""
 
     @property
     def ok(self) -> list[RequestRecord]:
@@ -67,6 +81,25 @@ class Seen:
             return None
         hits = [value for _, value in self.samples.points("hits")]
         return sent - (hits[-1] - hits[0]) if len(hits) > 1 else None
+
+    def rises_surely(self, *names: str) -> float | None:
+        """By how much these counters rose together, at least; None where none is told.
+
+        Of an engine that pushes its figures, what rose in the first seconds may be of the block before, unless its
+        count of prompts is that of this block.
+        """
+        found = [self.samples.points(name) for name in names] if self.samples is not None else []
+        found = [points for points in found if len(points) > 1]
+        if not found:
+            return None
+        late = self.kind in PUSHES and self.computed() is None
+        rises = []
+        for points in found:
+            values = [value for at, value in points if not late or at >= points[0][0] + LATE_S]
+            if any(b < a for a, b in itertools.pairwise(values)):
+                return None
+            rises.append(values[-1] - values[0] if values else 0.0)
+        return sum(rises)
 
     def again(self) -> tuple[int, int]:
         """(Requests whose prefix was sent before, tokens of all prompts that were not)."""
@@ -210,12 +243,18 @@ def slowing_down(seen: Seen) -> float | None:
     share = events_a_token(seen)
     if share is None or share < ONE_A_TOKEN:
         return None
+    found = quarters(seen.ok)
+    return median(found) if found else None
+
+
+def quarters(records: Sequence[RequestRecord]) -> list[float]:
+    """Time that the last quarter of each answer's events took, by that of the first; of those that have enough."""
     found = []
-    for record in seen.ok:
+    for record in records:
         at, quarter = record.event_offsets_ns, len(record.event_offsets_ns) // 4
         if quarter >= QUARTER_EVENTS and at[quarter] > at[0]:
             found.append((at[-1] - at[-1 - quarter]) / (at[quarter] - at[0]))
-    return median(found) if found else None
+    return found
 
 
 def events_a_token(seen: Seen) -> float | None:
