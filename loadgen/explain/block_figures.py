@@ -52,6 +52,8 @@ class Seen:
     """What the engine said over the window."""
     shared_tokens: int = 0
     """How many tokens open every prompt alike, as the scenario asks."""
+    disturbed: bool = False
+    """Whether the load generator was its limit, or something else took the machine: its times tell nothing."""
     best: tuple[str, float] | None = None
     """The engine of this cell whose prefix cache had the most of its prompts, and what share."""
 

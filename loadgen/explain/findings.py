@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
+from loadgen.engines import GENERIC
 from loadgen.explain.block_figures import Seen
 from loadgen.explain.caching import CACHING, cached_share
 from loadgen.explain.mechanism import Figures, Mechanism
@@ -14,10 +15,13 @@ from loadgen.explain.streams import STREAMS
 from loadgen.monitoring.engine_figures import figures, tally
 from loadgen.monitoring.engine_samples import BlockSamples
 from loadgen.runs.folder import BlockData, RunData
+from loadgen.runs.manifest import EngineFacts
 from loadgen.scenario.cell import in_order, read_cell
 from loadgen.scenario.model import Scenario
 from loadgen.scenario.serving import asked_of
 
+ONLY_OF = {"waiting_n": "ksana", "steps": "vllm"}
+"""Names of figures that one kind of engine has."""
 MECHANISMS: tuple[Mechanism, ...] = (*SCHEDULING, *CACHING, *STREAMS)
 
 
@@ -29,7 +33,7 @@ class Place:
     blocks: tuple[str, ...]
     """Record ids of the blocks that show it."""
     of: int
-    """How many complete blocks the engine has in this cell."""
+    """How many complete blocks of the engine in this cell could have shown it."""
     figures: Mapping[str, float]
     """The evidence; times in ms where a name ends so."""
     words: str
@@ -74,9 +78,9 @@ def findings(
         scenario: the run's, where it can be read.
     """
     last = {block.facts.id: block for block in run.blocks if block.facts.status == "complete"}
-    kinds = {facts.name: facts.kind for facts in run.manifest.engines}
+    kinds = {facts.name: _kind(facts, run, samples) for facts in run.manifest.engines}
     names = dict.fromkeys([*kinds, *(block.facts.engine for block in last.values())])
-    seen = {key: one for key, block in last.items() if (one := _seen(block, run, samples, scenario)) is not None}
+    seen = {key: one for key, block in last.items() if (one := _seen(block, kinds, run, samples, scenario)) is not None}
     hits: dict[str, dict[str, list[float]]] = {}
     for key, one in seen.items():
         if (share := cached_share(one)) is not None:
@@ -107,12 +111,12 @@ def of_engine(engine: str, kind: str, blocks: Sequence[tuple[str, str, Seen]]) -
     for mechanism in MECHANISMS:
         shown: dict[str, list[tuple[str, Figures]]] = {}
         for cell, block, seen in blocks:
-            evidence = mechanism.look(seen)
+            evidence = None if mechanism.mostly and seen.disturbed else mechanism.look(seen)
             if evidence is not None:
                 shown.setdefault(cell, []).append((block, evidence))
         places = []
         for cell in in_order(shown):
-            of = sum(name == cell for name, _, _ in blocks)
+            of = sum(name == cell and not (mechanism.mostly and seen.disturbed) for name, _, seen in blocks)
             if not mechanism.mostly or 2 * len(shown[cell]) > of:
                 evidence = _together([figures_ for _, figures_ in shown[cell]], mechanism.adds)
                 ids = tuple(block for block, _ in shown[cell])
@@ -130,8 +134,21 @@ def _together(evidence: Sequence[Figures], adds: Iterable[str]) -> Figures:
     return {name: float(sum(told) if name in adds else fmean(told)) for name, told in values.items()}
 
 
+def _kind(facts: EngineFacts, run: RunData, samples: Mapping[str, BlockSamples]) -> str:
+    """What engine it is; of one that did not say so, by the figures that only one kind has."""
+    if facts.kind != GENERIC:
+        return facts.kind
+    own = (block.facts.record_id for block in run.blocks if block.facts.engine == facts.name)
+    names = {name for block in own if block in samples for name in samples[block].names}
+    return next((kind for name, kind in ONLY_OF.items() if name in names), facts.kind)
+
+
 def _seen(
-    block: BlockData, run: RunData, samples: Mapping[str, BlockSamples], scenario: Scenario | None
+    block: BlockData,
+    kinds: Mapping[str, str],
+    run: RunData,
+    samples: Mapping[str, BlockSamples],
+    scenario: Scenario | None,
 ) -> Seen | None:
     """What is known of a block; None where its cell cannot be read."""
     facts = block.facts
@@ -144,8 +161,9 @@ def _seen(
         read,
         cell,
         () if scenario is None else scenario.load.script,
-        kind=next((engine.kind for engine in run.manifest.engines if engine.name == facts.engine), ""),
+        kind=kinds.get(facts.engine, ""),
         asked=asked_of(run.manifest.scenario, facts.engine),
         own=None if sums is None else figures(sums),
+        disturbed=facts.client_limited or facts.contended,
         shared_tokens=cell.shared_tokens if scenario is None else scenario.shared_tokens(cell),
     )

@@ -31,7 +31,7 @@ class Mechanism:
     adds: frozenset[str] = frozenset()
     """Figures that add up over blocks; of the others the mean is told."""
     mostly: bool = False
-    """Told by times, which scatter: a cell shows it where more than half of its blocks do."""
+    """Told by times, which scatter: a cell shows it where more than half of its blocks do that nothing disturbed."""
 
     def page(self, kind: str) -> str:
         """Where it is explained, from the top of the repository."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from loadgen.explain.findings import EngineFindings
@@ -18,7 +17,8 @@ def show_findings(found: Sequence[EngineFindings], run: str, told: Language, con
     """Print them."""
 
     def line(text: str, indent: int, style: str = "") -> None:
-        console.print(Padding(Text(told.shown(text), style), (0, 0, 0, indent), expand=False), highlight=False)
+        for part in Text(told.shown(text)).wrap(console, console.width - indent):
+            console.print(Text(" " * indent + part.plain.rstrip(), style), highlight=False)
 
     line(told("Known mechanisms that show in {run}", run=run), 0)
     for one in found:

@@ -280,6 +280,11 @@ def test_what_times_tell_must_show_in_most_blocks():
     there, not_there = slowing(1.3), slowing(1.0)
     assert shown(there, not_there) == {}
     assert "detokenisation" in shown(there, there, not_there)
+    disturbed = dataclasses.replace(there, disturbed=True)
+    assert shown(disturbed) == {}, "the machine was shared, or the load generator was the limit"
+    assert "detokenisation" in shown(there, disturbed, disturbed)
+    preempted = block(read=samples(recomputed=3), disturbed=True)
+    assert "preemption" in shown(preempted), "counts stay what they are"
 
 
 def test_every_mechanism_has_its_pages_and_its_chinese():
