@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from statistics import median
+
+import numpy as np
 
 from loadgen.explain.block_figures import ONE_A_TOKEN, Seen, events_a_token, longest_wait, quarters
 from loadgen.explain.mechanism import SIDE_BY_SIDE, Figures, Mechanism
@@ -23,6 +26,8 @@ HELD_BACK = 5.0
 """Longest TTFT of the shortest requests, by their median, where others were preempted."""
 PART_TOKENS = 1024
 """Prompts from here on are cut into two parts or more, where Bakeoff has KsanaLLM cut them (512)."""
+MOST_LONG = 200
+"""Of more long prompts, so many are looked at or fewer, at equal distances."""
 GROWN = 1.5
 """Growth of pauses: a prompt of two parts that is not cut takes a step twice as long, its fixed part left out."""
 LONG_ANSWER = 500
@@ -39,16 +44,21 @@ def head_of_line(seen: Seen) -> Figures | None:
 def _behind_long(seen: Seen) -> Figures | None:
     records = [record for record in seen.ok if record.t_first is not None]
     least = min((record.prompt_tokens_wanted for record in records), default=0)
-    short = [record for record in records if record.prompt_tokens_wanted <= SHORT * least]
+    short = sorted(_prefill(record) for record in records if record.prompt_tokens_wanted <= SHORT * least)
     long = sorted(_prefill(record) for record in records if record.prompt_tokens_wanted >= LONG * least)
     behind: list[int] = []
     free: list[int] = []
-    overtaken = 0
-    for record in short:
-        sent, first = _prefill(record)
-        before = [end for start, end in long if start <= sent < end]
+    overtaken, begun = 0, 0
+    before: list[int] = []
+    """When those long ones get their first token that were sent and have none yet; a heap."""
+    for sent, first in short:
+        while begun < len(long) and long[begun][0] <= sent:
+            heapq.heappush(before, long[begun][1])
+            begun += 1
+        while before and before[0] <= sent:
+            heapq.heappop(before)
         (behind if before else free).append(first - sent)
-        overtaken += bool(before) and first < min(before)
+        overtaken += bool(before) and first < before[0]
     if min(len(behind), len(free)) < FEWEST or 2 * overtaken > len(behind):
         return None
     usual, waited = median(free) / 1e6, median(behind) / 1e6
@@ -60,15 +70,15 @@ def _prefill(record: RequestRecord) -> tuple[int, int]:
     return record.t_send + record.wall_offset_ns, (record.t_first or record.t_send) + record.wall_offset_ns
 
 
+def _size(record: RequestRecord) -> int:
+    return record.prompt_tokens_wanted + record.output_tokens_wanted
+
+
 def _held_back(seen: Seen) -> Figures | None:
     if not seen.rises_surely("recomputed", "swapped"):
         return None
-    sizes = [record.prompt_tokens_wanted + record.output_tokens_wanted for record in seen.ok]
-    waits = [
-        wait
-        for record, size in zip(seen.ok, sizes, strict=True)
-        if size == min(sizes) and (wait := ttft_ms(record)) is not None
-    ]
+    smallest = min((_size(record) for record in seen.ok), default=0)
+    waits = [wait for record in seen.ok if _size(record) == smallest and (wait := ttft_ms(record)) is not None]
     held = longest_wait(seen)
     if held is None or held < HELD_BACK or len(waits) < FEWEST:
         return None
@@ -118,18 +128,18 @@ def _first_shortage(seen: Seen) -> tuple[float, float] | None:
 
 def _pauses(records: Sequence[RequestRecord]) -> Iterator[tuple[RequestRecord, float]]:
     """Of each long prompt the longest pause of other streams while it was computed, ms: the median over these."""
-    for record in records:
-        if record.prompt_tokens_wanted < PART_TOKENS or record.t_first is None:
-            continue
+    long = [record for record in records if record.prompt_tokens_wanted >= PART_TOKENS and record.t_first is not None]
+    for record in long[:: len(long) // MOST_LONG + 1]:
         start, end = _prefill(record)
         pauses = []
         for other in records:
             begun = other.t_send + other.wall_offset_ns
-            gaps = [
-                b - a for a, b in itertools.pairwise(other.event_offsets_ns) if begun + b > start and begun + a < end
-            ]
-            if other is not record and gaps:
-                pauses.append(max(gaps) / 1e6)
+            if other is record or other.events < 2 or begun >= end or begun + other.event_offsets_ns[-1] <= start:
+                continue
+            at = np.asarray(other.event_offsets_ns, dtype=np.int64) + begun
+            gaps = np.diff(at)[(at[1:] > start) & (at[:-1] < end)]
+            if gaps.size:
+                pauses.append(float(gaps.max()) / 1e6)
         if pauses:
             yield record, median(pauses)
 
