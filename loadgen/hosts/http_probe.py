@@ -13,7 +13,8 @@ from urllib3.exceptions import HTTPError
 
 from loadgen.bounded import BoundedPool, TooLargeError, parts
 
-MAX_BYTES = 4 << 20
+MAX_BYTES = 16 << 20
+"""As of a model list that is asked for: a gateway's may be long."""
 
 
 def http_status(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.bounded import MAX_BYTES, BoundedPool, parts
+from loadgen.hosts.http_probe import get_json, http_status
 from tests.fault_server import FLOODS, FaultServer
 
 TOP = Path(__file__).resolve().parents[2]
@@ -65,6 +66,13 @@ def test_an_answer_without_an_end_ends(flood):
     assert len(told) >= 7 and not any("an answer" in line for line in told), told
     assert "ours: None" in told and "probe: None None" in told
     assert not done.stderr
+
+
+def test_a_long_list_of_models_is_an_answer():
+    models = [{"id": "m" * 50_000 + str(number)} for number in range(200)]
+    with FaultServer(models=models) as server:
+        assert http_status(f"{server.url}/v1/models", 60) == 200
+        assert len(get_json(f"{server.url}/v1/models", 60)["data"]) == 200
 
 
 def test_what_is_whole_keeps_its_connection():
