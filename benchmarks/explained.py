@@ -4,7 +4,7 @@
     python -m benchmarks.explained --plain 200
 
 Experiments: what must be found, and what may be found beside it because it is there too. Plain runs: closed loops and
-scripts of seeded lengths, loads and settings, that fit into the cache and the batch: nothing is to be found. Exit
+scripts of seeded lengths, loads and settings, that fit into cache, batch and step: nothing is to be found. Exit
 status 1 where that is not so.
 """
 
@@ -122,8 +122,13 @@ def plain(seed: int) -> Scenario:
         serving["chunked_prefill"] = True
     asked = {"name": f"plain-{seed}", "question": "Is nothing found where nothing is?", "serving": serving}
     if draw.random() < 0.5:
-        load = {"concurrency": [draw.choice([1, 2, 4, 8, 16, 32])]}
-        lengths = {"prompt_tokens": [draw.randrange(64, 2048)], "output_tokens": [draw.choice([16, 128, 600])]}
+        users = draw.choice([1, 2, 4, 8, 16, 32])
+        # Answers of one length end together, and then all prompts come at once: they are to fit into a step.
+        load = {"concurrency": [users]}
+        lengths = {
+            "prompt_tokens": [draw.randrange(64, min(2048, 8192 // users))],
+            "output_tokens": [draw.choice([16, 128, 600])],
+        }
         return Scenario.model_validate({**asked, **lengths, "load": load, "requests": draw.choice([32, 64])})
     parts = [
         {
