@@ -70,6 +70,21 @@ def unused_ports(count: int) -> list[int]:
     raise OSError("no port between 20000 and 32768 is free")
 
 
+def listeners(port: int) -> list[int]:
+    """Ids of the processes that listen on a TCP port of this machine, as far as this user may see them."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        return sorted(
+            {
+                each.pid
+                for each in psutil.net_connections("tcp")
+                if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid
+            }
+        )
+    return []
+
+
 def package_versions() -> dict[str, str]:
     """Versions of the packages that take part in a measurement."""
     found = {}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
 from loadgen.errors import UserError
 from loadgen.hosts.base import Progress, unknown_engine
 from loadgen.hosts.http_probe import get_json, http_status
-from loadgen.machine import is_loopback
+from loadgen.machine import is_loopback, listeners
 
 PATHS = ("/v1/models", "/models", "/health")
 PATH_LIMIT_S = 5
@@ -60,13 +57,7 @@ class ExternalHost:
     def pids(self, name: str) -> list[int]:
         """Who listens at the endpoint's port, if its address is this machine's loopback."""
         where = urlsplit(self._url(name))
-        found: set[int] = set()
-        if is_loopback(where.hostname):
-            with contextlib.suppress(psutil.Error, OSError):
-                for each in psutil.net_connections("tcp"):
-                    if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == where.port and each.pid:
-                        found.add(each.pid)
-        return sorted(found)
+        return listeners(where.port) if where.port and is_loopback(where.hostname) else []
 
     def stack_pids(self) -> list[int]:
         """None: there is no stack."""

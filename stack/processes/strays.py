@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from loadgen.hosts.remains import kill, launched, shared_memory, sweep
+from loadgen.machine import listeners
 
 MARK = "BAKEOFF_STACK"
 
@@ -97,13 +98,9 @@ def port_is_free(port: int) -> bool:
 
 def port_holder(port: int) -> psutil.Process | None:
     """The process that listens on this port, if this user may see it."""
-    for process in psutil.process_iter():
-        try:
-            for connection in process.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                    return process
-        except psutil.Error:
-            continue
+    for pid in listeners(port):
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(pid)
     return None
 
 
