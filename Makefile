@@ -104,13 +104,13 @@ ifeq ($(ENDPOINTS),)
 	@$(STACK) setup $(RACED)
 	@$(STACK) up --engine none $(RACED)
 endif
-	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN)",$(SCENARIO)) $(ARGS)
+	@$(PY) -m loadgen bench $(if $(RUN),--resume "$(RUN)","$(SCENARIO)") $(ARGS)
 
 report: $(STAMP) ## Write a run's report (RUN=run-id; default: the newest; ARGS="--lang zh")
-	@$(PY) -m loadgen report $(RUN) $(ARGS)
+	@$(PY) -m loadgen report $(if $(RUN),"$(RUN)") $(ARGS)
 
 dashboards: $(STAMP) ## Print the Grafana boards of a run as one page (RUN=run-id, or ARGS="--last 30m")
-	@$(PY) -m loadgen dashboards $(RUN) $(ARGS)
+	@$(PY) -m loadgen dashboards $(if $(RUN),"$(RUN)") $(ARGS)
 
 calibrate: $(STAMP) ## Measure the load generator's own error on this machine (ARGS=--quick)
 	@$(PY) -m loadgen calibrate $(ARGS)

@@ -162,10 +162,13 @@ class Endpoints:
             name, equals, rest = item.partition("=")
             try:
                 check_name(name)
-            except ValueError:
-                equals = ""
-            if not equals:
-                raise UserError(f"--engine {name!r}: give NAME=URL, such as --engine vllm=http://127.0.0.1:8000.")
+            except ValueError as error:
+                wrong = f"its name {error}" if equals else ""
+            else:
+                wrong = ""
+            if wrong or not equals:
+                such = "give NAME=URL, such as --engine vllm=http://127.0.0.1:8000."
+                raise UserError(f"--engine {name!r}: {f'{wrong}: ' if wrong else ''}{such}")
             if any(seat.name == name for seat in seats):
                 raise UserError(f"--engine {name}: the name {name!r} is taken twice.")
             url, own = parse_given(rest)

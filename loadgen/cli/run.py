@@ -181,9 +181,14 @@ def run(
 
 
 def _ask(seat: Seat, longest: int, output_tokens: int, progress: QuickProgress) -> Endpoint:
-    """The endpoint, named by its kind; what it is and needs is told. Raises UserError: a request would not fit."""
-    from loadgen.endpoints.tokenizer import lacks_chat_template
+    """The endpoint, named by its kind; what it is and needs is told.
 
+    Raises UserError: a race has it, or a request would not fit.
+    """
+    from loadgen.endpoints.tokenizer import lacks_chat_template
+    from loadgen.hosts.lock import refuse_while_engine_held
+
+    refuse_while_engine_held(seat.base_url)
     endpoint = seat.inspect(progress.tell)
     if endpoint.context_length is not None and longest > endpoint.context_length:
         raise UserError(

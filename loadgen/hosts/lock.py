@@ -121,13 +121,29 @@ def _holder(path: Path) -> dict[str, Any] | None:
 def engines_held(urls: Iterable[str], what: str, stop: str = "") -> Iterator[None]:
     """Hold engines by the addresses at which this machine reaches them. Raises UserError as `held` does."""
     with contextlib.ExitStack() as locks:
-        for url in sorted({_address(url) for url in urls}):
-            folder = next((each for each in SHARED if os.access(each, os.W_OK)), SHARED[-1])
-            try:
-                locks.enter_context(held(folder / f"bakeoff-engine-{url}.lock", what, stop, remove=True))
-            except UserError as error:
-                raise UserError(f"The engine at {url.replace('_', ':')} is in use: {error}") from None
+        for address in sorted({_address(url) for url in urls}):
+            with _named(address):
+                locks.enter_context(held(_engine_lock(address), what, stop, remove=True))
         yield
+
+
+def refuse_while_engine_held(url: str) -> None:
+    """Raise UserError where somebody holds an engine: who, since when, and how to stop it."""
+    with _named(address := _address(url)):
+        refuse_while_held(_engine_lock(address))
+
+
+@contextlib.contextmanager
+def _named(address: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"The engine at {address.replace('_', ':')} is in use: {error}") from None
+
+
+def _engine_lock(address: str) -> Path:
+    folder = next((each for each in SHARED if os.access(each, os.W_OK)), SHARED[-1])
+    return folder / f"bakeoff-engine-{address}.lock"
 
 
 def _address(url: str) -> str:

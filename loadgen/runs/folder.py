@@ -36,6 +36,12 @@ class BlockData:
         """The measured requests, in the order they were sent."""
         return sorted(self.cut.measured(self.records), key=lambda r: r.t_send + r.wall_offset_ns)
 
+    @property
+    def lacks(self) -> int:
+        """How many requests it measured that its records have not, as in a file that was cut."""
+        wanted = self.facts.measured_requests
+        return 0 if wanted is None or self.facts.ended_early is not None else max(0, wanted - len(self.measured))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunData:

@@ -220,6 +220,13 @@ class Manifest(Lenient):
     def _by_its_present_name(cls, stack: dict[str, Any]) -> dict[str, Any]:
         return {**stack, "runtime": "processes"} if stack.get("runtime") == "embedded" else stack
 
+    @field_validator("host")
+    @classmethod
+    def _readable(cls, host: dict[str, Any]) -> dict[str, Any]:
+        cards = host.get("gpus")
+        known = [card for card in cards if isinstance(card, dict)] if isinstance(cards, list) else []
+        return {**host, "gpus": known} if "gpus" in host else host
+
     def span(self) -> tuple[float, float]:
         """The first and the last moment that it knows of, seconds since the Unix epoch; equal where nothing ran."""
         moments = [self.started_at, *(block.started_at for block in self.blocks)]

@@ -76,7 +76,7 @@ def read_parquet(path: Path) -> list[RequestRecord]:
             return [RequestRecord.from_dict(row) for row in pl.read_parquet(file, columns=known).iter_rows(named=True)]
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         what = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: not a readable file of records: {what}. It goes with {JSONL}.") from None
+        raise UserError(f"{path}: not a readable file of records: {what}. Copy it anew from where it ran.") from None
 
 
 def _checked(file: BinaryIO) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -87,7 +88,7 @@ def test_experiments_are_a_group_of_their_own(loadgen):
         (["bench", "smok"], "Did you mean 'smoke'?"),
         (["bench", "smoke", "--engine", "nourl"], "give NAME=URL"),
         (["bench", "smoke", "--engine", "=http://x"], "give NAME=URL"),
-        (["bench", "smoke", "--engine", "a/b=http://x"], "give NAME=URL"),
+        (["bench", "smoke", "--engine", "a/b=http://x"], "its name must be letters, digits"),
         (["bench", "smoke", "--engine", "a=http://x", "--engine", "a=http://y"], "the name 'a' is taken twice"),
         (["bench", "smoke", "--engine", "a=ftp://x"], "is not a usable URL"),
         (["bench", "smoke", "--engine", "a=http://x", "--api-key-env", "NO_SUCH"], "is not set"),
@@ -104,6 +105,9 @@ def test_experiments_are_a_group_of_their_own(loadgen):
         (["bench", "capacity", "--engine", "a=http://x", "--until-decided"], "a search for capacity extends its steps"),
         (["bench", "capacity", "--repeats", "3"], "--repeats 3: `find_capacity` searches each engine once"),
         (["report", "no-such-run"], "There is no run 'no-such-run'"),
+        (["report", "r" * 300], "File name too long"),
+        (["export", "r" * 300, "--format", "vllm"], "File name too long"),
+        (["run", "--base-url", "http://127.0.0.1:9", "--json", "j" * 300], "File name too long"),
         (["report", "--lang", "fr"], "--lang: 'fr' is not one of 'en', 'zh'. See `bakeoff report --help`."),
     ],
 )
@@ -117,6 +121,26 @@ def test_bad_usage_is_one_message_and_exit_code_2(loadgen, arguments, words, tmp
 def test_a_report_of_no_run_says_how_to_make_one(tmp_path):
     done = in_a_process("report", "--runs-dir", str(tmp_path))
     assert done.returncode == 2 and "There is no run in" in done.stderr
+
+
+def test_standard_output_on_a_full_disk_is_told():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "loadgen", "scenarios"]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, cwd=TOP, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, "Error: standard output: No space left on device.\n")
+
+
+def test_a_reader_of_the_output_who_leaves_is_no_error():
+    command = [sys.executable, "-m", "loadgen", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        done = subprocess.run(
+            command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=300, cwd=TOP, check=False
+        )
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("columns", "width"), [("40", 140), ("80", 80), ("200", 200)])

@@ -156,6 +156,21 @@ def test_unfinished_blocks_are_left_out_and_named(tmp_path):
         export_run(run, "vllm", tmp_path / "out")
 
 
+def test_a_block_whose_records_were_lost_in_part_is_left_out_and_named(tmp_path):
+    run = known_run(tmp_path, "a", repeats=2, requests=8).load()
+    whole, short = run.blocks
+    whole.facts.measured_requests = short.facts.measured_requests = len(whole.measured)
+    third = short.records.index(short.measured[3])
+    left = Cut(short.cut.phases[:third], short.cut.window, complete=False)
+    lost = BlockData(short.facts, short.records[:third], left)
+    assert (whole.lacks, lost.lacks) == (0, 5)
+    told = export_run(dataclasses.replace(run, blocks=[whole, lost]), "vllm", tmp_path / "out")
+    assert len(told.files) == 1
+    assert f"missing in the records: {lost.facts.record_id} (5)." in told.notes[0]
+    with pytest.raises(UserError, match="nothing to export"):
+        export_run(dataclasses.replace(run, blocks=[lost]), "vllm", tmp_path / "out")
+
+
 def test_a_client_limited_block_is_marked(tmp_path):
     run = known_run(tmp_path, "a", repeats=1, requests=8).load()
     run.blocks[0].facts.client = ClientVerdict(True, ("late",), 9.0, 1.0, 0.0)

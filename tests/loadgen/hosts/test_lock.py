@@ -12,7 +12,7 @@ import pytest
 
 from loadgen.errors import UserError
 from loadgen.hosts import lock
-from loadgen.hosts.lock import end_holder, engines_held, held, refuse_while_held
+from loadgen.hosts.lock import end_holder, engines_held, held, refuse_while_engine_held, refuse_while_held
 
 HOLD = """
 import sys, time
@@ -91,6 +91,15 @@ def test_races_run_side_by_side_unless_they_share_an_engine(shared):
         with pytest.raises(UserError, match=r"engine at 127.0.0.1:8001 is in use: A race \(two\) runs since"), both:
             pass
         assert len(list(shared.iterdir())) == 2, "who is refused lets go of what it had"
+    assert list(shared.iterdir()) == []
+
+
+def test_who_wants_no_engine_to_himself_is_refused_one_that_a_race_has(shared):
+    refuse_while_engine_held("http://127.0.0.1:8000")
+    with engines_held(["http://127.0.0.1:8000/v1"], "A race (one)"):
+        with pytest.raises(UserError, match=r"engine at 127.0.0.1:8000 is in use: A race \(one\) runs since"):
+            refuse_while_engine_held("http://localhost:8000")
+        refuse_while_engine_held("http://127.0.0.1:8001")
     assert list(shared.iterdir()) == []
 
 

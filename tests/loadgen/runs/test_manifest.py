@@ -153,3 +153,11 @@ def test_run_ids_sort_by_time():
     ids = [m.new_run_id("x", moment) for moment in moments]
     assert ids == sorted(ids)
     assert re.fullmatch(r"\d{8}-\d{6}-smoke", m.new_run_id("smoke"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "known"),
+    [(["H200", {"name": "H100"}, 7], [{"name": "H100"}]), ("H200", []), (3, []), (None, []), ([], [])],
+)
+def test_cards_that_are_no_cards_are_none(gpus, known):
+    assert Manifest(run_id="r", started_at=0, host={"gpus": gpus, "cpu": "x"}).host == {"gpus": known, "cpu": "x"}
