@@ -142,7 +142,7 @@ def test_a_parquet_file_that_unpacks_without_end_is_refused(tmp_path, monkeypatc
     assert path.stat().st_size < 40_000
     assert len(read_parquet(path)) == 50
     monkeypatch.setattr(parquet, "MAX_UNPACKED", 1 << 20)
-    with pytest.raises(UserError, match=r"not a readable file of records: its rows would take 4 MiB\. It goes with"):
+    with pytest.raises(UserError, match=r"not a readable file of records: its rows would take 4 MiB\. Copy it anew"):
         read_parquet(path)
 
 
@@ -154,7 +154,7 @@ def test_what_a_parquet_file_breaks_in_the_library_is_a_sentence(tmp_path, monke
         raise pl.exceptions.PanicException("out of luck\nat 5")
 
     monkeypatch.setattr(pl, "read_parquet", panic)
-    with pytest.raises(UserError, match=r"not a readable file of records: out of luck\. It goes with"):
+    with pytest.raises(UserError, match=r"not a readable file of records: out of luck\. Copy it anew"):
         read_parquet(path)
 
 
