@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3 import BaseHTTPResponse, exceptions
 
-from loadgen.bounded import BoundedPool, TooLargeError, parts
 from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
 from loadgen.errors import UserError, without_secrets
 from loadgen.record import REJECTIONS, whole_text
+from loadgen.stream.bounded import BoundedPool, TooLargeError, parts
 from loadgen.stream.http_parser import is_compressed
 from loadgen.stream.responses import ENDS as RESPONSE_ENDS
 

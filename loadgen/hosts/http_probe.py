@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from urllib3.exceptions import HTTPError
 
-from loadgen.bounded import BoundedPool, TooLargeError, parts
+from loadgen.stream.bounded import BoundedPool, TooLargeError, parts
 
 MAX_BYTES = 16 << 20
 """As of a model list that is asked for: a gateway's may be long."""

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from urllib3.exceptions import HTTPError, NewConnectionError, TimeoutError
 
-from loadgen.bounded import BoundedPool, TooLargeError, parts
 from loadgen.message import mark, say
 from loadgen.monitoring.engine_page import PageError
+from loadgen.stream.bounded import BoundedPool, TooLargeError, parts
 
 LIMIT_S = 2.0
 """Of one answer: a page that takes longer is none."""

@@ -110,3 +110,7 @@ def test_a_process_that_times_requests_loads_nothing_else(code, forbidden):
     assert "loadgen.stream.exchange" in modules
     loaded = {name for module in modules for name in forbidden if f"{module}.".startswith(f"{name}.")}
     assert not {name: forbidden[name] for name in loaded}
+
+
+def test_a_module_has_a_room():
+    assert len(list((TOP / "loadgen").glob("*.py"))) <= 10

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.bounded import MAX_BYTES, BoundedPool, parts
 from loadgen.hosts.http_probe import get_json, http_status
+from loadgen.stream.bounded import MAX_BYTES, BoundedPool, parts
 from tests.fault_server import FLOODS, FaultServer
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 MOST_MB = 400
 """Of a process that asks: its code, and one answer at its largest, several times over."""
 ASK = """
