@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import docker
@@ -55,8 +56,13 @@ def in_mid_block(checkout: Checkout) -> str | None:
 
 def opened(checkout: Checkout, client: docker.DockerClient) -> Checkout:
     """The checkout open to other machines: to containers of other networks, which know this machine's address only."""
-    address = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
-    return checkout.having(BAKEOFF_LAN_ADDRESS=address)
+    return checkout.having(BAKEOFF_LAN_ADDRESS=gateway(client.networks.get("bridge").attrs))
+
+
+def gateway(network: Mapping[str, Any]) -> str:
+    """This machine's address in a network. Of a default bridge that is new Docker may tell the subnet only."""
+    config = network["IPAM"]["Config"][0]
+    return str(config.get("Gateway") or next(ipaddress.ip_network(config["Subnet"]).hosts()))
 
 
 def answers(url: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from loadgen.runs.folder import RunFolder
 from tests.docker import stranger
 from tests.docker.commands import note, step
-from tests.docker.sim_stack import newest_run, opened, wait_for
+from tests.docker.sim_stack import gateway, newest_run, opened, wait_for
 from tests.loadgen.records import record
 
 pytestmark = pytest.mark.docker
@@ -40,7 +40,13 @@ def knocking(checkout, client, raced):
     networks = [client.networks.get(f"{checkout.project}_{name}") for name in ("engines", "pushes")]
     lan = open_one.environment["BAKEOFF_LAN_ADDRESS"]
     told = {
-        "names": [*GUARDED, *(f"{name}.control" for name in GUARDED), *inside, lan, *map(gateway, networks)],
+        "names": [
+            *GUARDED,
+            *(f"{name}.control" for name in GUARDED),
+            *inside,
+            lan,
+            *(gateway(one.attrs) for one in networks),
+        ],
         "ports": [*PORTS, *published],
         "doors": [f"{lan}:5557", "ksana-exporter:9103"],
         "messages": [msgpack.dumps(each).hex() for each in MESSAGES],
@@ -61,10 +67,6 @@ def knocking(checkout, client, raced):
         yield open_one, container
     finally:
         container.remove(force=True)
-
-
-def gateway(network):
-    return network.attrs["IPAM"]["Config"][0]["Gateway"]
 
 
 def test_a_race_with_a_stranger_knocking_is_as_one_without(checkout, client, knocking):
