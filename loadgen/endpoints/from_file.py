@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 def parse_allowed(given: Iterable[str]) -> frozenset[str]:
     """Read `--allow-env NAME[,NAME]`, given any number of times. Raises UserError for what is no variable's name."""
-    names = frozenset(name.strip() for item in given for name in item.split(",") if name.strip())
+    names = _names(*given)
     for name in sorted(names):
         if not _NAME.fullmatch(name):
             raise UserError(f"{OPTION} {name}: that is no name of an environment variable.")
@@ -32,7 +32,11 @@ def parse_allowed(given: Iterable[str]) -> frozenset[str]:
 
 def allowed_here() -> frozenset[str]:
     """What the environment's `BAKEOFF_ALLOW_ENV` names."""
-    return frozenset(name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip())
+    return _names(os.environ.get(VARIABLE, ""))
+
+
+def _names(*lists: str) -> frozenset[str]:
+    return frozenset(name.strip() for each in lists for name in each.split(",") if name.strip())
 
 
 def check_variables(
@@ -97,7 +101,7 @@ def _allowed_always() -> frozenset[str]:
         return allowed_here()
     from loadgen.settings import load_settings
 
-    return frozenset(name.strip() for name in load_settings(HOME).allow_env.split(","))
+    return _names(load_settings(HOME).allow_env)
 
 
 def told_addresses(seats: Iterable[Seat]) -> Iterator[str]:

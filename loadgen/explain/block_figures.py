@@ -183,16 +183,19 @@ def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.asarray((ends - (counts - 1) / 2)[which], dtype=np.float64)
 
 
+def waits_of_shortest(seen: Seen) -> list[float]:
+    """TTFT of the requests that have the fewest tokens, ms; empty where all have as many."""
+    sizes = [record.prompt_tokens_wanted + record.output_tokens_wanted for record in seen.ok]
+    least = min(sizes, default=0)
+    if least == max(sizes, default=0):
+        return []
+    shortest = (record for record, size in zip(seen.ok, sizes, strict=True) if size == least)
+    return [wait for record in shortest if (wait := ttft_ms(record)) is not None]
+
+
 def longest_wait(seen: Seen) -> float | None:
     """The longest TTFT of the shortest requests, by the median of those: how long some were held back."""
-    sizes = {r.prompt_tokens_wanted + r.output_tokens_wanted for r in seen.ok}
-    if len(sizes) < 2:
-        return None
-    waits = [
-        wait
-        for r in seen.ok
-        if r.prompt_tokens_wanted + r.output_tokens_wanted == min(sizes) and (wait := ttft_ms(r)) is not None
-    ]
+    waits = waits_of_shortest(seen)
     return max(waits) / median(waits) if waits and median(waits) > 0 else None
 
 

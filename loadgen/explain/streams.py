@@ -9,10 +9,9 @@ from statistics import median
 
 import numpy as np
 
-from loadgen.explain.block_figures import ONE_A_TOKEN, Seen, events_a_token, longest_wait, quarters
+from loadgen.explain.block_figures import ONE_A_TOKEN, Seen, events_a_token, longest_wait, quarters, waits_of_shortest
 from loadgen.explain.mechanism import SIDE_BY_SIDE, Figures, Mechanism
 from loadgen.message import Message, mark, say
-from loadgen.metrics.definitions import ttft_ms
 from loadgen.presentation.text import number
 from loadgen.record import RequestRecord
 
@@ -70,16 +69,10 @@ def _prefill(record: RequestRecord) -> tuple[int, int]:
     return record.t_send + record.wall_offset_ns, (record.t_first or record.t_send) + record.wall_offset_ns
 
 
-def _size(record: RequestRecord) -> int:
-    return record.prompt_tokens_wanted + record.output_tokens_wanted
-
-
 def _held_back(seen: Seen) -> Figures | None:
     if not seen.rises_surely("recomputed", "swapped"):
         return None
-    smallest = min((_size(record) for record in seen.ok), default=0)
-    waits = [wait for record in seen.ok if _size(record) == smallest and (wait := ttft_ms(record)) is not None]
-    held = longest_wait(seen)
+    waits, held = waits_of_shortest(seen), longest_wait(seen)
     if held is None or held < HELD_BACK or len(waits) < FEWEST:
         return None
     return {"longest_ms": max(waits), "usual_ms": median(waits), "short": len(waits)}

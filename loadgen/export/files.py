@@ -39,11 +39,11 @@ def export_run(run: RunData, form: str, folder: Path, *, detailed: bool = False)
     if not chosen:
         raise UserError(f"{run.folder} has no complete block with a measured request: there is nothing to export.")
     files, notes = [], []
+    left_out = [block.facts.record_id for block in run.blocks if block not in chosen]
     short = [block for block in chosen if block.lacks]
     chosen = [block for block in chosen if not block.lacks]
     if not chosen:
         raise UserError(f"{run.folder}: records of every complete block are missing: there is nothing to export.")
-    left_out = [block.facts.record_id for block in run.blocks if block not in chosen and block not in short]
     if left_out:
         notes.append(f"Left out, because they were not completed: {', '.join(left_out)}.")
     if short:

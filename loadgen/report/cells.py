@@ -81,13 +81,12 @@ def engine_cell(engine: str, blocks: Sequence[BlockData], slo: Slo | None) -> En
         else:
             notes.append(say("never started") if not blocks else say("no request was measured"))
     for block in chosen:
-        wanted = block.facts.measured_requests
-        if wanted is not None and len(block.measured) < wanted and block.facts.ended_early is None:
+        if block.lacks:
             notes.append(
                 say(
                     "{count} of {wanted} requests were measured in repeat {repeat}",
                     count=len(block.measured),
-                    wanted=wanted,
+                    wanted=block.facts.measured_requests,
                     repeat=block.facts.repeat,
                 )
             )
