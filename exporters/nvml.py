@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pynvml
@@ -42,8 +42,16 @@ THROTTLE_REASONS = {
 REASON_BITS = 16
 """No reason has a higher bit, and not all are set at once."""
 MOST_GPUS = 256
-ALL_LINKS = 0xFFFFFFFF
+ALL_LINKS, MOST_LINKS = 0xFFFFFFFF, 18
 KIB, MHZ = 1024, 1_000_000
+NVLINK = (
+    # Payload in KiB: what `nvidia-smi nvlink -gt d` reads, from Ampere on. Then bytes: of NVLink 5.
+    (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, KIB),
+    (pynvml.NVML_FI_DEV_NVLINK_COUNT_XMIT_BYTES, pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_BYTES, 1),
+)
+"""Fields of what was sent and received, and bytes in their unit. `nvmlDeviceGetNvLinkUtilizationCounter` is not
+supported on Hopper any more."""
+NO_SUCH_LINK = ("not_supported", "invalid_argument")
 IMPOSSIBLE = "impossible"
 """What NVML has no name for: it answered what cannot be."""
 
@@ -195,9 +203,19 @@ class Nvml:
     def _field(self, handle: Handle, *fields: Any) -> list[int]:
         """Read NVML's numbered fields, all of unsigned integers."""
         found = []
+        for answer in self._answers(handle, fields):
+            if isinstance(answer, NvmlError):
+                raise answer
+            found.append(answer)
+        return found
+
+    def _answers(self, handle: Handle, fields: Sequence[Any]) -> list[int | NvmlError]:
+        """The same, with the error of each that cannot be read."""
+        found: list[int | NvmlError] = []
         for answer in self._call("nvmlDeviceGetFieldValues", handle, list(fields)):
             if answer.nvmlReturn != pynvml.NVML_SUCCESS:
-                raise _error(answer.nvmlReturn)
+                found.append(_error(answer.nvmlReturn))
+                continue
             narrow = answer.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
             found.append(int(answer.value.uiVal if narrow else answer.value.ullVal))
         return found
@@ -229,12 +247,32 @@ class Nvml:
         return {("throttle", reason): float(bool(bits & bit)) for reason, bit in THROTTLE_REASONS.items()}
 
     def _nvlink(self, handle: Handle) -> Readings:
-        transmit, receive = self._field(
-            handle,
-            (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, ALL_LINKS),
-            (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, ALL_LINKS),
-        )
-        return {("nvlink_bytes", "transmit"): float(transmit * KIB), ("nvlink_bytes", "receive"): float(receive * KIB)}
+        """Of all links together, else the sum over those that answer: not every driver adds up every field.
+
+        A counter that stands at zero is believed when no other one has counted anything either.
+        """
+        found: list[int] | None = None
+        problem: NvmlError = NotSupported("not_supported")
+        for *fields, unit in NVLINK:
+            for links in ((ALL_LINKS,), range(MOST_LINKS)):
+                if found and any(found):
+                    break
+                try:
+                    found = [number * unit for number in self._over_links(handle, fields, links)]
+                except NvmlError as error:
+                    problem = problem if error.kind in NO_SUCH_LINK else error
+        if found is None:
+            raise problem
+        return {("nvlink_bytes", "transmit"): float(found[0]), ("nvlink_bytes", "receive"): float(found[1])}
+
+    def _over_links(self, handle: Handle, fields: Sequence[int], links: Sequence[int]) -> list[int]:
+        """Each field summed over the links that tell all of them; those beyond the last fail."""
+        answers = self._answers(handle, [(field, link) for link in links for field in fields])
+        of_links = [answers[at : at + len(fields)] for at in range(0, len(answers), len(fields))]
+        told = [numbers for one in of_links if len(numbers := [n for n in one if isinstance(n, int)]) == len(fields)]
+        if not told:
+            raise next(answer for answer in answers if isinstance(answer, NvmlError))
+        return [sum(numbers) for numbers in zip(*told, strict=True)]
 
 
 def _error(code: int) -> NvmlError:

@@ -97,6 +97,7 @@ class FakeNvml:
         answers = []
         for field in fields:
             number = field[0] if isinstance(field, tuple) else field
+            number = field if field in gpu.fields else number  # of one link, or of whatever is asked for
             if number in gpu.fields:
                 kind, value = gpu.fields[number]
                 wide = kind == pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG

@@ -123,7 +123,7 @@ def test_what_a_card_does_not_have_is_absent_no_error_and_asked_for_once(functio
     left = set(again.scrape())
     assert left < everything, "the rest stays, and nothing new appears"
     assert ("up", "0") in left
-    limit = {"nvmlDeviceGetClockInfo": 2, "nvmlDeviceGetTotalEccErrors": 2, "nvmlDeviceGetFieldValues": 2,
+    limit = {"nvmlDeviceGetClockInfo": 2, "nvmlDeviceGetTotalEccErrors": 2, "nvmlDeviceGetFieldValues": 5,
              "nvmlDeviceGetPcieThroughput": 2}.get(function, 1)  # fmt: skip
     assert 1 <= again.nvml.calls.count(function) <= limit
 
@@ -137,6 +137,62 @@ def test_a_field_that_the_card_does_not_have():
     found = bench.scrape()
     assert not [key for key in found if key[0] == "nvlink_bytes_total"], "half of a rate would mislead"
     assert [key for key in found if key[0] == "temperature_celsius"] == [("temperature_celsius", "0", "gpu")]
+
+
+TX, RX = pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX
+SENT, GOT = pynvml.NVML_FI_DEV_NVLINK_COUNT_XMIT_BYTES, pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_BYTES
+ALL = 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "transmit", "receive"),
+    [
+        ({TX: 10, RX: 20}, 10 * 1024, 20 * 1024),
+        ({(TX, 0): 1, (RX, 0): 2, (TX, 1): 4, (RX, 1): 8, (TX, 17): 16, (RX, 17): 32}, 21 * 1024, 42 * 1024),
+        ({(TX, ALL): 0, (RX, ALL): 0, (TX, 3): 5, (RX, 3): 6}, 5 * 1024, 6 * 1024),
+        ({(SENT, ALL): 7000, (RX, 0): 3, (GOT, ALL): 8000}, 7000, 8000),
+        ({(TX, ALL): 0, (RX, ALL): 0, (SENT, 0): 70, (GOT, 0): 80, (SENT, 1): 1, (GOT, 2): 9}, 70, 80),
+        ({(TX, ALL): 0, (RX, ALL): 0}, 0, 0),
+        ({(TX, 0): 1, (RX, 1): 2}, None, None),
+    ],
+    ids=["all", "by link", "zero, but by link", "in bytes", "bytes by link", "idle", "never both"],
+)
+def test_nvlink_by_whichever_counter_answers(fields, transmit, receive):
+    gpu = FakeGpu()
+    del gpu.fields[TX], gpu.fields[RX]
+    gpu.fields |= {field: (pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG, value) for field, value in fields.items()}
+    bench = Bench(gpu, FakeGpu(1))
+    bench.run(1.5)
+    found = bench.scrape()
+    assert found.get(("nvlink_bytes_total", "0", "transmit")) == transmit
+    assert found.get(("nvlink_bytes_total", "0", "receive")) == receive
+    assert found["nvlink_bytes_total", "1", "receive"] == 20 * 1024
+    assert not [key for key in found if key[0] == "nvml_errors_total"]
+
+
+@pytest.mark.parametrize("cards", [2, 4, 8])
+def test_each_card_has_its_own_figures_and_its_share_of_each_engine(cards):
+    """An engine with a process on each card, another that shares card 0, and a third of one process on the last two."""
+    gpus = [FakeGpu(n, nvmlDeviceGetPowerUsage=100_000 + n, nvmlDeviceGetTotalEnergyConsumption=1000 * n)
+            for n in range(cards)]  # fmt: skip
+    for n, gpu in enumerate(gpus):
+        gpu.fields |= {TX: (pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG, 100 + n)}
+        gpu.processes = [(1000 + n, (10 + n) * GIB)]
+    gpus[0].processes += [(50, GIB)]
+    for gpu in gpus[-2:]:
+        gpu.processes += [(70, 3 * GIB)]
+    owners = {**{1000 + n: "vllm" for n in range(cards)}, 50: "vllm-2", 70: "ksana"}
+    bench = Bench(*gpus, owners=owners)
+    bench.run(3)
+    found = bench.scrape()
+    for n in range(cards):
+        assert found["power_watts", str(n)] == pytest.approx(100 + n / 1000)
+        assert found["nvlink_bytes_total", str(n), "transmit"] == (100 + n) * 1024
+        engines = {key[2]: value for key, value in found.items() if key[:2] == ("engine_memory_bytes", str(n))}
+        assert engines == {"vllm": (10 + n) * GIB} | ({"vllm-2": GIB} if n == 0 else {}) | (
+            {"ksana": 3 * GIB} if n >= cards - 2 else {}
+        )
+        assert found["engine_processes", str(n), "vllm"] == 1
 
 
 def test_old_drivers():

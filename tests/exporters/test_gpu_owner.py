@@ -1,9 +1,12 @@
 """Whose process is it: real processes, and cgroup files as the container engines write them."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import psutil
@@ -95,6 +98,66 @@ def test_by_its_launch_record_before_it_listens(child, tmp_path):
     (tmp_path / "launch-torn.json").write_text("{")
     owners = GpuOwners({}, {}, records=tmp_path)
     assert ask(owners, below, two) == {below: "vllm", two: OTHER}, "a pid that another has taken over is nobody's"
+
+
+SPAWNING = """
+import multiprocessing, os, time
+spawn = multiprocessing.get_context("spawn")
+
+def worker(pids):
+    pids.put(os.getpid())
+    time.sleep(600)
+
+def core(pids):
+    for _ in range(2):
+        spawn.Process(target=worker, args=(pids,), daemon=True).start()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    pids = spawn.SimpleQueue()
+    spawn.Process(target=core, args=(pids,)).start()
+    print(pids.get(), pids.get(), flush=True)
+    time.sleep(600)
+"""
+"""Workers as vLLM has them with several cards: spawned by a core that the server has spawned."""
+
+
+@pytest.fixture
+def spawning(tmp_path):
+    """Start such an engine; its pid, and those of its workers."""
+    path, started, pids = tmp_path / "engine.py", [], []
+    path.write_text(SPAWNING)
+
+    def start():
+        process = subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        pids.extend(workers)
+        return process.pid, workers
+
+    yield start
+    for process in started:
+        pids.extend(each.pid for each in psutil.Process(process.pid).children(recursive=True))
+        process.kill()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_workers_of_two_engines_that_span_several_cards(spawning, tmp_path):
+    (one, workers), (two, twins) = spawning(), spawning()
+    for name, pid in (("vllm", one), ("vllm-2", two)):
+        started = psutil.Process(pid).create_time()
+        (tmp_path / f"launch-{name}.json").write_text(json.dumps({"pid": pid, "started_unix_s": started}))
+    owners = GpuOwners({}, {}, records=tmp_path)
+    assert ask(owners, *workers, *twins) == dict.fromkeys(workers, "vllm") | dict.fromkeys(twins, "vllm-2")
+    core = psutil.Process(workers[0]).ppid()
+    assert core != one
+    psutil.Process(core).kill()
+    while core in {psutil.Process(pid).ppid() for pid in workers}:
+        time.sleep(0.01)
+    assert ask(owners, *workers) == dict.fromkeys(workers, "vllm"), "whose it is stays known without a parent"
 
 
 def test_the_nearest_of_two_trees_wins(child):
