@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from loadgen.settings import Settings
 
 ANSWER_LIMIT_S = 10.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPU_VARIABLES = {
+    name: f"BAKEOFF_{name.upper().replace('-', '_')}_GPUS" for name in ("vllm", "ksana", "vllm-2", "ksana-2")
+}
+"""The variable that names the GPUs of each engine of the stack's own."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,32 @@ def engine_gpus(asked: str, environ: Mapping[str, str] = os.environ) -> str:
     """The GPUs that an engine gets: as asked for, else the first of those that this user was given, else GPU 0."""
     given = [name.strip() for name in (asked or environ.get(VISIBLE, "").partition(",")[0] or "0").split(",")]
     return ",".join(name for name in given if name)
+
+
+@functools.cache
+def known_gpus() -> tuple[Gpu, ...]:
+    """Those of this machine, asked for once; none where the driver does not tell."""
+    found = gpus_here()
+    return () if isinstance(found, str) else tuple(found)
+
+
+def index_of(name: str, gpus: Sequence[Gpu]) -> int | None:
+    """nvidia-smi's index of a GPU that is named by index, UUID or the beginning of one; None: there is none such."""
+    exact = [gpu.index for gpu in gpus if name in (str(gpu.index), gpu.uuid)]
+    near = exact or [gpu.index for gpu in gpus if name.startswith("GPU-") and gpu.uuid.startswith(name)]
+    return near[0] if near else None
+
+
+def same_gpu(one: str, other: str, gpus: Sequence[Gpu]) -> bool:
+    """Whether two names are of one GPU."""
+    index = index_of(one, gpus)
+    return one == other or (index is not None and index == index_of(other, gpus))
+
+
+def usable_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The GPUs that this user may use, in order: those that were given, else all of this machine's."""
+    given = tuple(name.strip() for name in environ.get(VISIBLE, "").split(",") if name.strip())
+    return given or tuple(str(gpu.index) for gpu in known_gpus())
 
 
 def served_model(settings: Settings) -> str:

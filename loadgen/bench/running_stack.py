@@ -17,6 +17,7 @@ from loadgen.engines.serving import plain
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.external import ExternalHost
+from loadgen.hosts.placement import declare_places
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, declare_serving, read_stack, write_serving
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.hosts.variants import Setting, VariantHost
@@ -67,7 +68,14 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         words="this stack",
         host=host,
         seats={
-            name: Seat(name=name, kind=each.kind, base_url=each.base_url, model=each.model, api=cast(Api, each.api))
+            name: Seat(
+                name=name,
+                kind=each.kind,
+                base_url=each.base_url,
+                model=each.model,
+                api=cast(Api, each.api),
+                twin_of=each.twin_of,
+            )
             for name, each in stack.engines.items()
         },
         locust=locust,
@@ -178,19 +186,20 @@ def host_of(seats: Sequence[Seat]) -> ExternalHost:
 def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], list[str]]:
     """The stack's engines that a scenario races, in its order, and what a person should know of the choice.
 
-    A scenario that names no engines races all that the stack has. A name is a seat's; else it is the kind of exactly
-    one (`vllm` is `vllm-cpu` in a stack that has one vLLM under that name). A variant is a seat with a name of its own.
+    A scenario that names no engines races all that the stack has, but for twins. A name is a seat's; else it is the
+    kind of exactly one (`vllm` is `vllm-cpu` in a stack that has one vLLM under that name). A variant is a seat with a
+    name of its own.
 
     Raises UserError when the stack lacks one, or variants of one engine were to be up at once.
     """
     if not scenario.engines:
-        return list(stack.seats.values()), []
+        return [seat for seat in stack.seats.values() if seat.twin_of is None], []
     chosen: list[Seat] = []
     notes: list[str] = []
     for name in scenario.engines:
         variant = scenario.variants.get(name)
         wanted = name if variant is None else variant.engine
-        alike = [seat for seat in stack.seats.values() if seat.kind == wanted]
+        alike = [seat for seat in stack.seats.values() if seat.kind == wanted and seat.twin_of is None]
         seat = stack.seats.get(wanted) or (alike[0] if len(alike) == 1 else None)
         if seat is None:
             raise UserError(
@@ -246,6 +255,7 @@ def settle_serving(scenario: Scenario, stack: RunningStack, seats: Sequence[Seat
     Those that run otherwise are stopped. Returns who starts and stops the seats by their names in the race. Raises
     UserError where the block cannot be written for the launchers.
     """
+    declare_places(stack.checkout, {}, stack.host)
     if not scenario.variants:
         declare_serving(stack.checkout, serving_json(scenario.serving, resets=scenario.reset_prefix_caches), stack.host)
         return stack.host

@@ -49,6 +49,8 @@ class Seat(BaseModel):
     needs: Needs = NOTHING
     variant_of: Name | None = None
     """The stack's engine that it is a setting of, where it has a name of its own."""
+    twin_of: Name | None = None
+    """The stack's engine that it is a second seat of; it races only where it is named."""
 
     @property
     def stack_name(self) -> str:

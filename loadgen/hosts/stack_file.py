@@ -29,6 +29,8 @@ class HostedEngine(BaseModel):
     """Its temporary files; None in stacks of before each had a folder of its own."""
     port_variable: str = ""
     """The variable of its port."""
+    twin_of: str | None = None
+    """The engine that it is a second seat of: on other cards, and raced only where it is named."""
 
 
 class SupervisorStack(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any
 
 from loadgen.errors import UserError
 from stack.cpus import available_cpus, format_cpus, parse_cpus, stay_on
-from stack.engines.launching import read_serving, versions
+from stack.engines.launching import place_facts, read_serving, versions
 from stack.engines.stamps import stamp_path
 
 
@@ -60,4 +60,5 @@ def launch_facts(options: argparse.Namespace, packages: Sequence[str], weights: 
         "threads": len(options.cpus),
         "context_tokens": options.context_tokens,
         "parallel_sequences": options.parallel,
+        **place_facts(),
     }

@@ -27,6 +27,8 @@ RECORD_VARIABLE = "BAKEOFF_LAUNCH_RECORD"
 STATE_VARIABLE = "BAKEOFF_STATE_DIR"
 PORT_VARIABLE = "BAKEOFF_PORT"
 ADDRESS_VARIABLE = "BAKEOFF_ADDRESS"
+PLACE_VARIABLE = "BAKEOFF_PLACE"
+"""What was done to hold this process on cores, memory and GPUs, as JSON, for its launch record."""
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - of a container's own network; compose publishes on loopback
 STATE_DIR = "/tmp/bakeoff"  # noqa: S108 - a tmpfs of the container's own
 REDACTED = "(redacted)"
@@ -89,10 +91,13 @@ def read_address() -> str:
     return os.environ.get(ADDRESS_VARIABLE) or ALL_ADDRESSES
 
 
-def gpu_facts() -> dict[str, Any]:
-    """The GPUs that this process was given, for the launch record; empty where nobody chose."""
+def place_facts() -> dict[str, Any]:
+    """The GPUs, cores and memory that this process was given, for the launch record; empty where nobody chose."""
     given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return {"gpus": {"device_ids": given}} if given else {}
+    facts: dict[str, Any] = {"gpus": {"device_ids": given}} if given else {}
+    if place := os.environ.get(PLACE_VARIABLE):
+        facts["placement"] = json.loads(place)
+    return facts
 
 
 def need_model() -> str:

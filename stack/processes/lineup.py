@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadgen.endpoints.seats import Seat
@@ -18,14 +18,14 @@ from stack.engines.launching import (
     RECORD_VARIABLE,
     STATE_VARIABLE,
 )
-from stack.gpu import VISIBLE, engine_gpus, served_model
+from stack.gpu import engine_gpus, known_gpus, same_gpu, served_model, usable_gpus
 from stack.runtime import WITHOUT
 from stack.setup import ENGINES, SERVED_NAME, ksana_python, supported, vllm_python
 
 LOCAL = "http://127.0.0.1"
 GPU_START_LIMIT_S = 900
-ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""GPUs are counted as nvidia-smi counts them."""
+TWIN = "-2"
+"""What a second seat's name ends with."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ class StackEngine:
     """Those that it may use, commas between; empty on a CPU."""
     own: OwnEngine | None = None
     """The user's own command, if it is one."""
+    twin_of: str | None = None
+    """The engine that it is a second seat of."""
+
+    @property
+    def program(self) -> str:
+        """The engine whose program it is: its own name, or that of which it is a second seat."""
+        return self.twin_of or self.name
 
     @property
     def url(self) -> str:
@@ -57,7 +64,9 @@ class StackEngine:
     @property
     def seat(self) -> Seat:
         """As Locust's form and races know it."""
-        return Seat(name=self.name, kind=self.kind, base_url=self.url, model=self.model, api=self.api)
+        return Seat(
+            name=self.name, kind=self.kind, base_url=self.url, model=self.model, api=self.api, twin_of=self.twin_of
+        )
 
 
 def on_gpu(settings: Settings) -> bool:
@@ -66,16 +75,31 @@ def on_gpu(settings: Settings) -> bool:
 
 
 def lineup(settings: Settings) -> list[StackEngine]:
-    """The engines that this machine can run with these settings. Raises UserError for one that cannot be."""
+    """The engines that this machine can run with these settings. Raises UserError for one that cannot be.
+
+    On two cards or more each has a twin, a second seat on a card of its own; on a CPU where BAKEOFF_ENGINES names it.
+    """
     built_in = _gpu_engines(settings) if on_gpu(settings) else _cpu_engines(settings)
+    named = [name.strip() for name in settings.engines.split(",") if name.strip()]
     own = [_own(each, settings) for each in settings.own_engines]
-    known = [*(each for each in built_in if each.name not in {one.name for one in own}), *own]
-    wanted = [name.strip() for name in settings.engines.split(",") if name.strip()] if on_gpu(settings) or own else []
+    taken = {one.name for one in own}
+    twins = [twin for each in built_in if each.name not in taken and (twin := _twin(each, settings))]
+    twins = [each for each in twins if (usable_gpus()[1:] if on_gpu(settings) else each.name in named)]
+    known = [each for each in [*built_in, *twins] if each.name not in taken]
+    known += own
+    wanted = named if on_gpu(settings) or own or twins else []
     names = [each.name for each in known]
     for name in wanted:
         if name not in names:
             raise UserError(f"BAKEOFF_ENGINES: this profile has no engine {name}; it has {', '.join(names)}")
-    return [each for each in known if not wanted or each.name in wanted]
+    # Who names engines of a GPU has their second seats too.
+    return [
+        each
+        for each in known
+        if not wanted
+        or each.name in wanted
+        or (on_gpu(settings) and each.twin_of is not None and each.twin_of in wanted)
+    ]
 
 
 def _cpu_engines(settings: Settings) -> list[StackEngine]:
@@ -93,6 +117,23 @@ def _gpu_engines(settings: Settings) -> list[StackEngine]:
     if settings.ksana_home:
         found.append(StackEngine("ksana", "ksana", settings.ksana_port, "BAKEOFF_KSANA_PORT", model, "chat", ksana))
     return found
+
+
+def _twin(engine: StackEngine, settings: Settings) -> StackEngine | None:
+    """A second seat of an engine: another port, and a card that the engine does not have, where there is one.
+
+    None for an engine whose second seat has no port.
+    """
+    name, mark = engine.name + TWIN, f"{engine.name}{TWIN}".upper().replace("-", "_")
+    gpus = ""
+    if on_gpu(settings):
+        asked, taken, here = getattr(settings, f"{engine.name}_2_gpus", ""), engine.gpus.split(","), known_gpus()
+        others = [gpu for gpu in usable_gpus() if not any(same_gpu(gpu, one, here) for one in taken)]
+        gpus = engine_gpus(asked or (others or usable_gpus() or taken)[0])
+    port = getattr(settings, f"{engine.name}_2_port", None)
+    if port is None:
+        return None
+    return replace(engine, name=name, port=port, variable=f"BAKEOFF_{mark}_PORT", gpus=gpus, twin_of=engine.name)
 
 
 def _own(engine: OwnEngine, settings: Settings) -> StackEngine:
@@ -135,7 +176,7 @@ def command(engine: StackEngine, settings: Settings, paths: Paths, cpus: CpuPlan
         RECORD_VARIABLE: str(paths.launch_record(engine.name)),
         STATE_VARIABLE: str(_state(engine, paths)),
     }
-    if engine.name == "vllm":
+    if engine.program == "vllm":
         launcher, python = "vllm/serve_gpu.py", vllm_python(settings, paths)
         variables["BAKEOFF_SERVED_NAME"] = served_model(settings)
         # An empty file, unless one is named: not that of a container.
@@ -156,12 +197,10 @@ def _in_turn(
     rest: Sequence[str],
     variables: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """A command that begins when memory on its GPUs is free, on the engines' cores."""
+    """A command that begins when memory on its GPUs is free, on the engines' cores, unless a race places it."""
     variables = {**variables, PORT_VARIABLE: str(engine.port)}
     if engine.kind == "ksana":
         variables["BAKEOFF_METRICS_URL"] = f"{LOCAL}:{settings.ksana_exporter_port}/{engine.name}/v1/metrics"
-    if engine.gpus:
-        variables |= {VISIBLE: engine.gpus, **ORDER}
     return (
         *(main_python(paths.checkout), "-m", "stack.processes.turn"),
         *("--engine", engine.name, "--cpus", format_cpus(cpus.engine), "--gpus", engine.gpus),
@@ -172,7 +211,7 @@ def _in_turn(
 
 def _model(engine: StackEngine, settings: Settings, checkout: Path) -> str:
     """As the engine's container is told it: a hub's model goes first, and is for vLLM only."""
-    if engine.name == "vllm" and settings.model:
+    if engine.program == "vllm" and settings.model:
         return settings.model
     return str(checkout / settings.model_dir) if settings.model_dir else ""
 
@@ -190,19 +229,19 @@ def _state(engine: StackEngine, paths: Paths) -> Path:
 
 def _cpu_command(engine: StackEngine, settings: Settings, paths: Paths, cpus: CpuPlan) -> tuple[str, ...]:
     """Both CPU engines get the same cores, context and number of sequences."""
-    name = engine.name
-    return (
-        *(str(paths.engine_python(name)), "-m", f"stack.engines.{name}.serve"),
-        *("--model", str(paths.hf_model if name == "vllm" else paths.gguf)),
+    name, program = engine.name, engine.program
+    rest = (
+        *("--", str(paths.engine_python(program)), "-m", f"stack.engines.{program}.serve"),
+        *("--model", str(paths.hf_model if program == "vllm" else paths.gguf)),
         *("--served-name", SERVED_NAME),
         *("--port", str(engine.port)),
-        *("--cpus", format_cpus(cpus.engine)),
         *("--context-tokens", str(settings.context_tokens)),
         *("--parallel", str(settings.parallel_sequences)),
         *("--state-dir", str(_state(engine, paths))),
         *("--record", str(paths.launch_record(name))),
-        *(("--eager",) if name == "vllm" and settings.vllm_eager else ()),
+        *(("--eager",) if program == "vllm" and settings.vllm_eager else ()),
     )
+    return _in_turn(engine, settings, paths, cpus, rest, {})
 
 
 def unavailable(settings: Settings) -> dict[str, str]:

@@ -15,6 +15,7 @@ from loadgen.distributed.secret import make_secret_file
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, tail
 from loadgen.hosts.base import quoted
+from loadgen.hosts.placement import declare_places
 from loadgen.hosts.remains import clear, shared_memory, sweep
 from loadgen.hosts.stack_file import DockerStack, declare_serving, read_stack, stack_file, write_stack
 from loadgen.hosts.supervisor import ALIVE, RUNNING, STARTING, SupervisorHost
@@ -76,8 +77,8 @@ class ProcessRuntime:
         return programs(self.settings, self.paths, cpus, prometheus, find_grafana(self.settings))
 
     def can_set_up(self) -> Sequence[str]:
-        """The engines of the profile."""
-        return [engine.name for engine in lineup(self.settings)]
+        """The engines of the profile; what makes one ready makes its twin."""
+        return [engine.name for engine in lineup(self.settings) if engine.twin_of is None]
 
     def setup(self, engines: Sequence[str], *, verify: bool = False) -> None:
         """Make or find the engines' environments and the model."""
@@ -95,7 +96,7 @@ class ProcessRuntime:
         if on_gpu(self.settings) and name in engines:
             self._check_gpu_engine(engines[name])
             if not engines[name].own:
-                setup.ensure_gpu_engine(self.settings, self.paths, name)
+                setup.ensure_gpu_engine(self.settings, self.paths, engines[name].program)
         elif name not in engines or not engines[name].own:
             # By name the CPU engines can be made ready whatever the profile is: tests take one.
             if on_gpu(self.settings) and name not in setup.ENGINES:
@@ -103,14 +104,14 @@ class ProcessRuntime:
                 raise UserError(
                     f"unknown engine {name}: there are {', '.join(engines)}" + (f" ({hint})" if hint else "")
                 )
-            setup.ensure_engine(self.paths, name, verify=verify)
+            setup.ensure_engine(self.paths, engines[name].program if name in engines else name, verify=verify)
 
     def _check_gpu_engine(self, engine: StackEngine) -> None:
         """What is named has to be there. Raises UserError."""
         if engine.own:
             return
-        check_gpu_model(self.settings, engine.name, self.paths.checkout, INSTEAD)
-        if engine.name == "ksana":
+        check_gpu_model(self.settings, engine.program, self.paths.checkout, INSTEAD)
+        if engine.program == "ksana":
             folder = ksana_server(self.settings, self.paths.checkout)
             if not (folder / "serving_server.py").is_file():
                 raise UserError(
@@ -170,6 +171,7 @@ class ProcessRuntime:
         lacking += self._start_services(host, stack)
         if has_grafana:
             lacking += setup.ensure_annotator(self.paths)
+        declare_places(self.paths.checkout, {}, host)
         if serving is not None:
             declare_serving(self.paths.checkout, serving, host)
         if name:

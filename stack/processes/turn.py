@@ -1,5 +1,7 @@
 """Become an engine of the stack when its turn has come: on its cores, and on GPUs whose memory is free.
 
+Where a race has written down a place for it (`loadgen.hosts.placement`), that goes before what the options say.
+
 `python -m stack.processes.turn --engine NAME --gpus 0 ... -- COMMAND`. Supervisor starts engines through it, so that
 whoever starts one, a race or a person, gets the same. What its user can mend is one message and exit status 2.
 """
@@ -8,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
@@ -23,14 +26,16 @@ from exporters.nvml import GpuProcess, Memory, NotSupported, Nvml, NvmlError
 from exporters.patience import Late, Patience
 from loadgen.errors import UserError
 from loadgen.hosts.container_facts import redacted_arguments
+from loadgen.hosts.placement import Place, read_places
 from loadgen.hosts.supervisor import SupervisorHost
 from loadgen.machine import ROOT
 from loadgen.settings import own_variable
 from stack.commands import run_command, say
-from stack.cpus import parse_cpus, stay_on
-from stack.engines.launching import Launch, gpu_facts
-from stack.gpu import ANSWER_LIMIT_S
+from stack.cpus import parse_cpus
+from stack.engines.launching import PLACE_VARIABLE, Launch, place_facts
+from stack.gpu import ANSWER_LIMIT_S, GPU_VARIABLES, VISIBLE, index_of, known_gpus, same_gpu
 from stack.processes import strays
+from stack.processes.pinning import pin
 
 FREE_LIMIT_S = 60.0
 FREE_BYTES = 1 << 30
@@ -38,6 +43,8 @@ FREE_BYTES = 1 << 30
 LOOK_EVERY_S, SAY_EVERY_S = 0.5, 5.0
 GIB = 1 << 30
 MOST_NAMED = 3
+ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""GPUs are counted as nvidia-smi counts them."""
 OWN_NOTE = "It was started by a command of its own: serving settings of a scenario are not applied to it."
 
 
@@ -142,26 +149,57 @@ def _holder(one: GpuProcess) -> str:
 
 
 def _variable(engine: str) -> str:
-    known = engine in ("vllm", "ksana")
-    return f"BAKEOFF_{engine.upper()}_GPUS" if known else own_variable(engine, "GPUS")
+    return GPU_VARIABLES.get(engine) or own_variable(engine, "GPUS")
 
 
-def beside(engine: str) -> list[str]:
-    """The other engines of the stack that run on purpose: a scenario keeps them up beside this one."""
+def beside(engine: str, gpus: Sequence[str], places: Mapping[str, Place]) -> list[str]:
+    """The other engines of the stack that run on purpose, and may be on these GPUs: a scenario keeps them up."""
     with contextlib.suppress(UserError):
-        return [name for name in SupervisorHost.of_checkout(ROOT).running() if name != engine]
+        others = [name for name in SupervisorHost.of_checkout(ROOT).running() if name != engine]
+        return [name for name in others if engine not in places or not _apart(gpus, places.get(name, Place()).gpus)]
     return []
+
+
+def _apart(gpus: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether GPUs are known to be others than these."""
+    here = known_gpus()
+    return bool(others) and not any(same_gpu(one, other, here) for one in gpus for other in others)
+
+
+def take_place(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, Any]]:
+    """Go to the engine's cores, memory and GPUs, and wait until these are free. Raises UserError.
+
+    Returns the variables that hold the engine there, and what was done, for the launch record.
+    """
+    places = read_places(ROOT)
+    place = places.get(options.engine, Place())
+    try:
+        cpus = parse_cpus(place.cpus) if place.cpus else options.cpus
+    except ValueError:
+        raise UserError(f"{options.engine}: {place.cpus!r} is no list of cores such as 0-2,5") from None
+    facts = pin(options.engine, cpus, place.memory_node)
+    if not_bound := facts.get("memory_not_bound"):
+        say(f"note: memory is not kept on node {place.memory_node}: {not_bound}")
+    gpus = list(place.gpus) or [name for name in options.gpus.split(",") if name]
+    if not gpus:
+        return {}, facts
+    if others := beside(options.engine, gpus, places):
+        say(f"note: {', '.join(others)} is kept up beside it, so memory on GPU {','.join(gpus)} is not waited for")
+    else:
+        Waiting(limit_s=options.free_limit).wait(options.engine, gpus)
+    # By index: vLLM cannot read a UUID where it counts the GPUs of its processes. A part of a card has no index.
+    here = known_gpus()
+    found = {name: index_of(name, here) for name in gpus}
+    facts["gpu_uuids"] = [gpu.uuid for index in found.values() for gpu in here if gpu.index == index]
+    return {VISIBLE: ",".join(str(name if index is None else index) for name, index in found.items()), **ORDER}, facts
 
 
 def become(options: argparse.Namespace) -> NoReturn:
     """Wait for the turn, and replace this process by the engine. Raises UserError."""
-    stay_on(options.cpus)
     variables = dict(each.partition("=")[::2] for each in options.set)
-    gpus = [name for name in options.gpus.split(",") if name]
-    if gpus and (others := beside(options.engine)):
-        say(f"note: {', '.join(others)} is kept up beside it, so memory on GPU {options.gpus} is not waited for")
-    elif gpus:
-        Waiting(limit_s=options.free_limit).wait(options.engine, gpus)
+    on_gpus, facts = take_place(options)
+    variables |= on_gpus
+    os.environ[PLACE_VARIABLE] = json.dumps(facts)
     program = shutil.which(options.command[0])
     if program is None:
         raise UserError(
@@ -171,8 +209,7 @@ def become(options: argparse.Namespace) -> NoReturn:
     if options.record:
         os.environ.update(variables)
         own = redacted_arguments(_words_of(options.command[-1]))
-        facts = {"cwd": str(ROOT), **gpu_facts()}
-        Launch(own, variables, (), facts, (OWN_NOTE,)).record(options.record)
+        Launch(own, variables, (), {"cwd": str(ROOT), **place_facts()}, (OWN_NOTE,)).record(options.record)
         Launch([program, *options.command[1:]], variables, (), {}).become(options.engine, ROOT)
     # What its environment brings beside its Python, such as ninja, is found as in an activated one.
     path = f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

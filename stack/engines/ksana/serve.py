@@ -83,7 +83,7 @@ def main() -> NoReturn:
         "model_config": attention_config(config),
         "packages": launching.versions(("ksana_llm", "torch", "transformers", "tokenizers")),
         "source_commit": commit_of(server.parent),
-        **launching.gpu_facts(),
+        **launching.place_facts(),
     }
     notes: tuple[str, ...] = (
         "KsanaLLM gets no swap space in host memory (block_host_memory_factor: 0.0, preempt_mode: 1), as vLLM has "

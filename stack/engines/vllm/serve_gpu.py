@@ -45,7 +45,7 @@ def main() -> NoReturn:
         "model_path": model,
         "model_config": attention_config(config),
         "packages": launching.versions(("vllm", "torch", "transformers", "tokenizers")),
-        **launching.gpu_facts(),
+        **launching.place_facts(),
     }
     opened, notes = launching.for_resets(VLLM.cache_reset_variable)
     launch = launching.Launch(argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=hub_token())

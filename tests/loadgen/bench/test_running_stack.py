@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from loadgen.bench import running_stack as module
 from loadgen.bench.running_stack import choose_seats, open_stack, settle_serving
+from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts import docker as docker_host
 from loadgen.hosts.stack_file import (
@@ -191,6 +193,17 @@ def test_a_kind_that_two_engines_share_is_no_name(tmp_path, engine, locust):
 def test_one_engine_under_two_names(stack):
     with pytest.raises(UserError, match="one engine twice"):
         choose_seats(scenario("vllm", "vllm-cpu"), stack)
+
+
+def test_a_second_seat_races_only_where_it_is_named(stack):
+    twin = Seat(name="vllm-2", kind="vllm", base_url="http://127.0.0.1:8121", twin_of="vllm-cpu")
+    stack = dataclasses.replace(stack, seats={**stack.seats, "vllm-2": twin})
+    for named, raced in (
+        ((), ["llamacpp", "vllm-cpu"]),
+        (("llamacpp", "vllm"), ["llamacpp", "vllm-cpu"]),
+        (("vllm", "vllm-2"), ["vllm-cpu", "vllm-2"]),
+    ):
+        assert [seat.name for seat in choose_seats(scenario(*named), stack)[0]] == raced
 
 
 def asking(serving):

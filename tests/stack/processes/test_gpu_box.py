@@ -17,10 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from loadgen.errors import UserError
+from loadgen.hosts.placement import Place, declare_places, read_places
+from loadgen.machine import unused_ports
 from loadgen.runs.folder import RunFolder
 from loadgen.settings import variables
 from stack import cli
 from stack.choice import Found
+from stack.cpus import available_cpus
 from stack.gpu import Gpu
 from stack.processes import runtime, strays
 from tests.stack.processes.checkout import HERE, PARTS, PORTS, Checkout
@@ -79,8 +82,10 @@ class GpuBox(Checkout):
         (folder / "prometheus.sh").chmod(0o755)
         self.hold(0)
 
-    def hold(self, used, *processes):
-        self.gpus.write_text(json.dumps([{"used": used, "processes": processes}]))
+    def hold(self, used, *processes, cards=1):
+        """The first card's memory in use, and by whom; the others' is free."""
+        told = [{"used": used, "processes": processes}] + [{"used": 0, "processes": []}] * (cards - 1)
+        self.gpus.write_text(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +278,34 @@ def received(box):
             told = json.loads(answer.read())
         return told["received"] if told["state"] == "running" else 0
     return 0
+
+
+@pytest.mark.integration
+def test_a_second_seat_is_on_the_second_card_and_goes_where_a_race_places_it(ready):
+    box = ready
+    box.hold(GIB // 4, cards=2)
+    box.environment["BAKEOFF_VLLM_2_PORT"] = str(unused_ports(1)[0])
+    done = box.run("up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    host = box.host()
+    assert host.running() == ["vllm"]
+    vllm = host.describe("vllm")
+    assert (vllm["gpus"], vllm["placement"]["gpu_uuids"]) == ({"device_ids": ["0"]}, ["GPU-0"])
+
+    core = str(max(available_cpus()))
+    declare_places(box.folder, {"vllm-2": Place(("GPU-1",), core), "vllm": Place(("0",))}, host)
+    assert host.running() == []
+    host.start("vllm")
+    # Its card would be waited for; the second's is free.
+    box.hold(9 * GIB, cards=2)
+    host.start("vllm-2", alone=False)
+    assert sorted(host.running()) == ["vllm", "vllm-2"]
+    twin = host.describe("vllm-2")
+    assert (twin["gpus"], twin["placement"]["gpu_uuids"]) == ({"device_ids": ["1"]}, ["GPU-1"])
+    assert twin["placement"]["cpus"] == core and twin["pid"] != host.describe("vllm")["pid"]
+
+    done = box.run("up", "--engine", "none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_places(box.folder) == {} and host.running() == []
+    assert box.run("down").returncode == 0
+    assert strays.ours(box.state) == []

@@ -2,6 +2,7 @@
 
 import os
 import re
+from types import SimpleNamespace
 
 import psutil
 import pynvml
@@ -9,6 +10,10 @@ import pytest
 
 from exporters.nvml import Nvml
 from loadgen.errors import UserError
+from loadgen.hosts.placement import Place
+from stack.cpus import format_cpus, parse_cpus
+from stack.gpu import Gpu
+from stack.processes import turn
 from stack.processes.turn import Waiting
 from tests.exporters.fake_nvml import FakeGpu, FakeNvml
 
@@ -98,3 +103,54 @@ def test_a_driver_that_does_not_answer_is_told():
     machine.api.open_fault = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
     with pytest.raises(UserError, match="the NVIDIA driver does not answer: driver_not_loaded"):
         machine.wait("0")
+
+
+CARDS = tuple(Gpu(number, f"GPU-{number}0", "NVIDIA H200") for number in range(4))
+
+
+@pytest.fixture
+def taking(monkeypatch):
+    """Takes the place of `vllm` with these options, and tells the variables, the facts and who was waited for."""
+    waited = []
+
+    def take(gpus="0", places=None, running=(), cpus="0"):
+        host = SimpleNamespace(running=lambda: list(running))
+        monkeypatch.setattr(turn, "read_places", lambda _: places or {})
+        monkeypatch.setattr(turn, "known_gpus", lambda: CARDS)
+        monkeypatch.setattr(turn.SupervisorHost, "of_checkout", lambda _: host)
+        monkeypatch.setattr(turn, "pin", lambda engine, cpus, node=None: {"cpus": format_cpus(cpus), "node": node})
+        monkeypatch.setattr(turn.Waiting, "wait", lambda _, engine, gpus: waited.append(tuple(gpus)))
+        options = SimpleNamespace(engine="vllm", cpus=parse_cpus(cpus), gpus=gpus, free_limit=60)
+        return *turn.take_place(options), waited
+
+    return take
+
+
+def test_an_engine_is_as_the_stack_is_set_up_where_no_race_places_it(taking):
+    variables, facts, waited = taking("0", {"vllm-2": Place(("1",), "3")}, cpus="0-2")
+    assert variables == {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert facts == {"cpus": "0-2", "node": None, "gpu_uuids": ["GPU-00"]} and waited == [("0",)]
+    assert taking("", cpus="1")[:2] == ({}, {"cpus": "1", "node": None})
+
+
+def test_a_place_goes_before_and_cards_are_told_by_index(taking):
+    variables, facts, waited = taking("0", {"vllm": Place(("GPU-30", "1"), "4-5", 1)})
+    assert variables["CUDA_VISIBLE_DEVICES"] == "3,1" and waited == [("GPU-30", "1")]
+    assert facts == {"cpus": "4-5", "node": 1, "gpu_uuids": ["GPU-30", "GPU-10"]}
+    assert taking("MIG-7")[0]["CUDA_VISIBLE_DEVICES"] == "MIG-7"
+    with pytest.raises(UserError, match="vllm: '5-4' is no list of cores such as 0-2,5"):
+        taking(places={"vllm": Place(cpus="5-4")})
+
+
+@pytest.mark.parametrize(
+    ("places", "waits"),
+    [
+        ({}, False),
+        ({"vllm": Place(("0",)), "vllm-2": Place(("1",))}, True),
+        ({"vllm": Place(("0",)), "vllm-2": Place(("GPU-0",))}, False),
+        ({"vllm": Place(("0",))}, False),
+    ],
+)
+def test_beside_another_engine_memory_is_waited_for_on_cards_of_its_own_only(taking, places, waits, capsys):
+    assert bool(taking("0", places, running=["vllm", "vllm-2"])[2]) is waits
+    assert ("vllm-2 is kept up beside it" in capsys.readouterr().out) is not waits
