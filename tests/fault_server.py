@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -187,7 +188,8 @@ class Answer:
             chunked = options.framing == "chunked"
             head += "Transfer-Encoding: chunked\r\n" if chunked else "Connection: close\r\n"
         self.write(head.encode() + b"\r\n")
-        self.send_events(wire, chunked)
+        with self.exchange.server.streaming():
+            self.send_events(wire, chunked)
         if chunked:
             self.write(b"0\r\n\r\n")
         self.flush()
@@ -217,7 +219,7 @@ class Answer:
                 if sent == options.after:
                     self.strike(chunked)
                 self.sleep_until(due)
-                due += int(options.gap_ms * 1e6)
+                due += int(options.gap_ms * self.exchange.server.pace() * 1e6)
                 sent += 1
                 self.served.t_content.append(time.monotonic_ns())
             held += f"{len(data):x}\r\n".encode() + data + b"\r\n" if chunked else data
@@ -295,6 +297,7 @@ class FaultServer:
     `tls`: an `ssl.SSLContext` for serving https. `fault`: what a request gets that names no fault itself.
     `log`: a file to which every generation request's body is appended, one JSON line each.
     `models`: entries of the model list (only in this process).
+    `pace`: by which factor the gaps between events are longer now (only in this process).
     """
 
     def __init__(
@@ -312,6 +315,8 @@ class FaultServer:
         self._log_lock = threading.Lock()
         self.in_process, self.port, self.host, self.tls = in_process, port, host, tls
         self.models = models or [{"id": "fault-model", "object": "model"}]
+        self.pace: Callable[[], float] = lambda: 1.0
+        self.streams = 0
         self.served: list[Served] = []
         self.stopping = threading.Event()
         self.connections = 0
@@ -356,6 +361,17 @@ class FaultServer:
         for sock in list(self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Count a stream while it runs."""
+        with self._log_lock:
+            self.streams += 1
+        try:
+            yield
+        finally:
+            with self._log_lock:
+                self.streams -= 1
 
     def kill(self) -> None:
         """End the server's process at once, as kill -9 does."""

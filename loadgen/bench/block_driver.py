@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -30,6 +31,37 @@ class DiskFull(UserError):
     """Records or the manifest cannot be written: the whole run has to end, not just a block."""
 
 
+class Halted(Exception):
+    """A block was ended because of one that ran beside it."""
+
+
+class Rendezvous:
+    """Where blocks that run together wait for each other, and hear that one of them is over before its time."""
+
+    def __init__(self, count: int, lead_s: float) -> None:
+        """They begin `lead_s` after the last of them is ready: time for every master to make its plan."""
+        self._lead_s = lead_s
+        self._barrier = threading.Barrier(count, self._agree)
+        self._begin_wall_ns = 0
+        self.halted = threading.Event()
+
+    def meet(self) -> int:
+        """Wait for the others. Returns when all begin, ns since the Unix epoch. Raises Halted."""
+        try:
+            self._barrier.wait()
+        except threading.BrokenBarrierError:
+            raise Halted from None
+        return self._begin_wall_ns
+
+    def halt(self) -> None:
+        """End all of them."""
+        self.halted.set()
+        self._barrier.abort()
+
+    def _agree(self) -> None:
+        self._begin_wall_ns = round((time.time() + self._lead_s) * 1e9)
+
+
 class BlockDriver:
     """One run's blocks through Locust, an attempt at a time."""
 
@@ -43,14 +75,16 @@ class BlockDriver:
         sleep: Callable[[float], None] = time.sleep,
         seats: Mapping[str, Seat] = MappingProxyType({}),
         prometheus_url: str | None = None,
+        beside: Callable[[], list[int]] = list,
     ) -> None:
         """`note` puts down what a person should know of; `seats` are those whose names Locust may not know;
-        `prometheus_url` is who knows of the GPUs."""
+        `prometheus_url` is who knows of the GPUs; `beside` tells the processes of what runs together with its blocks.
+        """
         self._scenario = scenario
         self._run_id = run_id
         self._host = host
         self._locust = locust
-        self._machine = MachineWatch(run_id, host, locust, prometheus_url)
+        self._machine = MachineWatch(run_id, host, locust, prometheus_url, beside)
         self._note = note
         self._sleep = sleep
         self._seats = seats
@@ -63,21 +97,29 @@ class BlockDriver:
         self.refused: Counter[str] = Counter()
         """What it has refused since the run began, by kind: strangers, and messages that cannot be."""
 
-    def attempt(self, block: Block, facts: BlockFacts, on_status: Callable[[BlockStatus], None]) -> None:
+    def attempt(
+        self,
+        block: Block,
+        facts: BlockFacts,
+        on_status: Callable[[BlockStatus], None],
+        beside: Rendezvous | None = None,
+    ) -> None:
         """Run a block once, and keep the verdict on the load generator in its facts.
 
-        Raises BlockFailed, UserError (it was refused), DiskFull or LocustGone.
+        `beside` is where it meets the blocks that run together with it. Raises BlockFailed, UserError (it was refused),
+        DiskFull, LocustGone or Halted.
         """
         cell = block.cell
         self.wait_for_workers()
-        self._machine.begin(block.engine)
+        self._machine.begin(block.engine, self._stack_name(block) or block.engine)
+        begin_wall_ns = beside.meet() if beside is not None else 0
         self._locust.start_block(
             BlockRequest(
                 run_id=self._run_id,
                 scenario=self._scenario.name,
                 block=facts.record_id,
-                engine=block.engine,
-                stack_name=(self._seats[block.engine].variant_of or "") if block.engine in self._seats else "",
+                engine=block.name,
+                stack_name=self._stack_name(block),
                 cell=cell,
                 arrival="trace" if cell.trace else self._scenario.load.arrival,
                 requests=facts.measured_requests,
@@ -87,6 +129,7 @@ class BlockDriver:
                 timeouts=self._scenario.timeouts,
                 allow_short_output=self._scenario.allow_short_output,
                 reasoning_end=self._scenario.reasoning_end,
+                begin_wall_ns=begin_wall_ns,
             )
         )
         watch = BlockWatch(self._scenario, block, self._host)
@@ -103,6 +146,10 @@ class BlockDriver:
                 raise DiskFull(f"{status.write_error}. Free some space and run it again.", exit_code=1)
             if status.complete and status.problem is None:
                 break
+            if beside is not None and beside.halted.is_set():
+                self.stop_quietly()
+                self._settle(facts)
+                raise Halted
             reason = watch.judge(status)
             if reason is not None:
                 self.stop_quietly()
@@ -116,6 +163,12 @@ class BlockDriver:
         self._machine.end(facts)
         self._settle(facts)
         self._keep_verdict(facts)
+
+    def _stack_name(self, block: Block) -> str:
+        """The seat that Locust knows the engine by, where it is called otherwise here."""
+        seat = self._seats.get(block.engine)
+        known = block.engine if seat is None else seat.stack_name
+        return known if known != block.name else ""
 
     def _keep_verdict(self, facts: BlockFacts) -> None:
         """Ask whether the load generator was the limit."""

@@ -8,6 +8,7 @@ import itertools
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -66,9 +67,9 @@ class Campaign:
         self.manifest = manifest
         self.listener = listener
         self._sleep = sleep
-        self._driver = BlockDriver(
-            scenario, manifest.run_id, host, locust, self._note, sleep, self.seats, manifest.prometheus_url
-        )
+        self._driver = self._make_driver(locust)
+        self._drivers = [self._driver]
+        """All that drive a Locust."""
         self._preflight = preflight
         self._answers = answers
         self._watch = watch
@@ -86,6 +87,11 @@ class Campaign:
         self._up: int | None = None
         """The group of repeats that the engines which stay up were started for."""
         self.blocks = list(scenario.blocks([seat.name for seat in seats]))
+
+    def _make_driver(self, locust: LocustClient, beside: Callable[[], list[int]] = list) -> BlockDriver:
+        manifest = self.manifest
+        known = self.scenario, manifest.run_id, self.host, locust, self._note, self._sleep, self.seats
+        return BlockDriver(*known, manifest.prometheus_url, beside)
 
     def run(self, further: Callable[[int], int] | None = None) -> bool:
         """Run all blocks that are not complete yet; an engine that cannot be had loses its own, and the others go on.
@@ -181,8 +187,8 @@ class Campaign:
             group = list(blocks)
             if self._keep and start != self._up:
                 self._start_all(start, list(dict.fromkeys(block.engine for _, block in group)))
-            for (engine, _), turn in itertools.groupby(group, key=lambda item: (item[1].engine, item[1].repeat)):
-                self._run_turn(engine, list(turn))
+            for _, turn in itertools.groupby(group, key=lambda item: _turn_of(item[1])):
+                self._run_turn(list(turn))
 
     def _group(self, repeat: int) -> int:
         return self.scenario.start_of(repeat) if self._keep else 1
@@ -215,8 +221,9 @@ class Campaign:
         self.blocks += self.scenario.blocks(list(self.seats), range(done + 1, done + more + 1))
         self._note(say("Undecided after {done} repeats: {more} more are run.", done=done, more=more))
 
-    def _run_turn(self, engine: str, turn: list[tuple[int, Block]]) -> None:
+    def _run_turn(self, turn: list[tuple[int, Block]]) -> None:
         """Consecutive blocks of one engine and repeat. Unless engines are kept up, it starts afresh and stops after."""
+        engine = turn[0][1].engine
         try:
             if not self._keep:
                 if engine != self._asked:
@@ -267,13 +274,16 @@ class Campaign:
         same_engine(self.manifest, facts)
         self._leave_out(endpoint)
         known = {old.name: old for old in self.manifest.engines} | {engine: facts}
+        if (together := self.scenario.name_together(engine)) != engine:
+            known[together] = facts.model_copy(update={"name": together, "together_of": engine})
         # In the order of the seats, whoever was started last: the first is what the others are compared with.
         self.manifest.engines = [known.pop(name) for name in self.seats if name in known] + list(known.values())
         self._save()
 
     def _bring_up(self, engine: str) -> None:
         self.host.start(engine, lambda text: self.listener.engine(engine, text), alone=not self._keep)
-        former = max((facts.start or 0 for facts in self.manifest.blocks if facts.engine == engine), default=0)
+        names = (engine, self.scenario.name_together(engine))
+        former = max((facts.start or 0 for facts in self.manifest.blocks if facts.engine in names), default=0)
         self._starts[engine] = former + 1 if self.host.restarts else 1
 
     def _leave_out(self, endpoint: Endpoint) -> None:
@@ -282,6 +292,10 @@ class Campaign:
         if note is not None:
             self.manifest.scenario = self.scenario.model_dump(mode="json")
             self._note(note)
+
+    def _driver_of(self, block: Block) -> BlockDriver:
+        """Who drives the Locust that sends a block."""
+        return self._driver
 
     def _total(self) -> int:
         """How many blocks the run will have had; 0 while nobody knows."""
@@ -293,15 +307,15 @@ class Campaign:
                 self._resets.before_block(block.engine, self._note)
             facts = self._new_facts(block)
             try:
-                with self._watched(facts):
-                    self._driver.attempt(
+                with self._watched(block, facts):
+                    self._driver_of(block).attempt(
                         block, facts, lambda status: self.listener.block(block, number, self._total(), status)
                     )
                 facts.status = "complete"
             except KeyboardInterrupt as why:
                 facts.status = "interrupted"
                 facts.reason = BY_SIGNAL if isinstance(why, Terminated) else BY_USER
-                self._driver.stop_quietly()
+                self._driver_of(block).stop_quietly()
                 raise
             except (LocustGone, DiskFull) as error:
                 facts.status, facts.reason = "failed", str(error)
@@ -326,11 +340,11 @@ class Campaign:
             if facts.status == "complete":
                 break
 
-    def _watched(self, facts: BlockFacts) -> contextlib.AbstractContextManager[None]:
+    def _watched(self, block: Block, facts: BlockFacts) -> contextlib.AbstractContextManager[None]:
         """Read the engine's own metrics while its block runs."""
         if self._watch is None:
             return contextlib.nullcontext()
-        return self._watch.over(facts.engine, facts.record_id, self._note)
+        return self._watch.over(block.engine, facts.record_id, self._note)
 
     def _cause(self, failure: BlockFailed | UserError, engine: str) -> BlockFailed | UserError:
         """The failure, or the engine's end where that is behind it: then another attempt may do better."""
@@ -354,7 +368,7 @@ class Campaign:
         attempt = 1 + sum(facts.id == block.id for facts in self.manifest.blocks)
         trace = self.scenario.load.trace
         facts = BlockFacts.begun(
-            *(block.id, block.engine, block.cell),
+            *(block.id, block.name, block.cell),
             attempt=attempt,
             repeat=block.repeat,
             start=self._starts.get(block.engine),
@@ -388,7 +402,8 @@ class Campaign:
     def _close_now(self, status: str, message: str | None, disk_full: bool) -> None:
         if message is not None:
             self.manifest.messages.append(message)
-        if refused := ", ".join(f"{kind} {count}" for kind, count in sorted(self._driver.refused.items())):
+        strangers = sum((driver.refused for driver in self._drivers), Counter[str]())
+        if refused := ", ".join(f"{kind} {count}" for kind, count in sorted(strangers.items())):
             self._note(say("Refused at Locust's port, and not counted: {what}.", what=refused))
         began = self.manifest.sessions[-1].started_at if self.manifest.sessions else self.manifest.started_at
         for text in silent_exporters(self.manifest.prometheus_url, began, time.time()):
@@ -408,6 +423,11 @@ class Campaign:
                 self.listener.message(str(error))
         except UserError as error:
             self.listener.message(str(error))
+
+
+def _turn_of(block: Block) -> tuple[str, int, str]:
+    """What consecutive blocks have in common that are one turn of an engine, or run together."""
+    return ("", block.repeat, block.cell.id) if block.together else (block.engine, block.repeat, "")
 
 
 @contextlib.contextmanager

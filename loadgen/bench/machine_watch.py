@@ -21,14 +21,25 @@ class MachineWatch:
 
     _watch: Watch
     """Of the block that runs: to make one reads the whole machine."""
+    _exported: str
 
-    def __init__(self, run_id: str, host: EngineHost, locust: LocustClient, prometheus_url: str | None) -> None:
-        """`prometheus_url`: who knows of the GPUs; None for nobody."""
+    def __init__(
+        self,
+        run_id: str,
+        host: EngineHost,
+        locust: LocustClient,
+        prometheus_url: str | None,
+        beside: Callable[[], list[int]] = list,
+    ) -> None:
+        """`prometheus_url`: who knows of the GPUs; None for nobody. `beside`: the processes of what runs together with
+        the blocks, which is no stranger."""
+        self._beside = beside
         self._run_id, self._host, self._locust, self._prometheus_url = run_id, host, locust, prometheus_url
 
-    def begin(self, engine: str) -> None:
-        """A block of this engine begins."""
-        stack = [os.getpid(), *_known(self._host.stack_pids)]
+    def begin(self, engine: str, exported: str) -> None:
+        """A block of this engine begins; `exported` is what the GPU exporter calls it."""
+        self._exported = exported
+        stack = [os.getpid(), *_known(self._host.stack_pids), *self._beside()]
         self._watch = Watch(_known(lambda: self._host.pids(engine)), _known(self._locust.pids), stack)
 
     def look(self, facts: BlockFacts) -> None:
@@ -40,7 +51,7 @@ class MachineWatch:
     def end(self, facts: BlockFacts) -> None:
         """It has ended: keep the reading in its facts."""
         self._watch.look()
-        gpus = gpus_of(facts.engine, self._prometheus_url, facts.started_at, time.time())
+        gpus = gpus_of(self._exported, self._prometheus_url, facts.started_at, time.time())
         facts.contention = self._watch.reading(gpus)
         self._tell(facts, facts.contention)
 

@@ -59,7 +59,7 @@ class BenchProgress(StatusLine, Listener):
         """Print a block's outcome."""
         seconds = (facts.ended_at or facts.started_at) - facts.started_at
         if facts.status == "complete":
-            self._durations.append(seconds)
+            self._durations.append(seconds / (1 + len(facts.beside)))  # of the race's time
         self._ended = time.monotonic()
         self.tell(
             f"{_position(number, total)} {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import shlex
 import sys
@@ -21,12 +22,14 @@ from loadgen.bench.capacity_campaign import CapacityCampaign
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.engine_pages import pages_of
 from loadgen.bench.listener import Listener, Listeners
+from loadgen.bench.placing import Plan, format_cpus
 from loadgen.bench.progress import BenchProgress
-from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, settle_serving
+from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, plan_of, settle_serving
+from loadgen.bench.together_campaign import Lane, Places, TogetherCampaign
 from loadgen.bench.until_decided import Looks, check_looks, decider, more_repeats, plan_looks
 from loadgen.boards.write import show_dashboards
 from loadgen.client.floor import floor_facts
-from loadgen.distributed.locust_client import LocustClient
+from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.endpoint import INSPECT_LIMIT_S
 from loadgen.endpoints.from_file import seats_of, told_addresses
@@ -36,6 +39,7 @@ from loadgen.errors import OK, UserError
 from loadgen.files import check_folder, write_file
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.lock import STACK_LOCK, engines_held, held
+from loadgen.hosts.placement import declare_places
 from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.monitoring.engine_samples import SAMPLES_FILE
@@ -59,6 +63,12 @@ ALL_UP = say(
     "These engines were started by someone else: all stay up, and they take turns cell by cell "
     "(`between_blocks: keep`)."
 )
+TOGETHER = say(
+    "These engines were started by someone else, so Bakeoff pins nothing: their blocks run at the same instant, and "
+    "whether they have cards and cores of their own is for you to see to."
+)
+MOST_STARTS = 4
+"""Starts of engines that run together, where nobody says how many: cards change hands between them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,16 +137,14 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
         engines = engines or _named(scenario, order, console)
         if engines is not None and scenario.between_blocks == "restart":
             scenario = _override(scenario, {"between_blocks": "keep"})
-    if engines is not None and scenario.starts > 1:
-        raise UserError(
-            f"`starts: {scenario.starts}` needs engines that Bakeoff starts itself, and --engine names some that run "
-            "already. Race the stack's own engines, or give --starts 1."
-        )
+    _check_starts(scenario, engines)
     if engines is not None or order.runs_dir is not None:
         check_folder(old.path.parent if old else order.own_runs_dir)
     what = f"A race ({scenario.name})"
     stack = None if engines is not None else _own_stack(order, what, locks)
+    scenario = _with_starts(scenario, stack, order, old)
     host, seats, notes = _choose(scenario, stack, engines or ())
+    _check_together(scenario, stack, seats)
     locks.enter_context(engines_held((seat.local_url or seat.base_url for seat in seats), what))
     check_looks(scenario, len(seats), order.most_repeats)
     if stack is not None:
@@ -145,15 +153,13 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     if old is None:
         scenario, told = _leave_out(scenario, () if stack else seats, console)
         manifest = _new_manifest(scenario, stack, order)
-        if engines is not None:
-            notes += [ALL_UP] if len(seats) > 1 else []
-            notes += [NOT_APPLIED] if scenario.serving is not None or scenario.variants else []
-        notes += [*told, *left_out_for(scenario)]
+        notes += _notes(scenario, stack, engines, told)
         manifest.messages += notes
     else:
         order, notes = dataclasses.replace(order, runs_dir=old.path.parent), said
     answers = _answer_check(scenario, seats, host, old)
-    with _locust(order, seats, stack, manifest.run_id, console) as (locust, where):
+    planned, clients = _planned(scenario, stack, seats)
+    with _locusts(order, seats, stack, manifest.run_id, clients, console) as (locusts, where):
         folder = old or make_folder(scenario, manifest, where)
         _tell_folder(order, folder)
         manifest.resume = resume_command(folder, engines, order.workers, order.gpu_metrics)
@@ -162,8 +168,10 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
             console.print(note, soft_wrap=True, highlight=False)
         try:
             with folder.locked(), _watched(stack, manifest, scenario, checkout, console) as listener:
-                campaign = _campaign(scenario)(
-                    *(scenario, seats, host, locust, folder, manifest, listener),
+                lanes = [Lane(locust, format_cpus(cpus)) for locust, cpus in zip(locusts, clients, strict=True)]
+                make = _campaign(scenario, lanes, _places(scenario, stack, seats, planned))
+                campaign = make(
+                    *(scenario, seats, host, locusts[0], folder, manifest, listener),
                     preflight=preflight_of(
                         *(scenario, seats, host, order.accepted | accepted_before(manifest.parity)),
                         also=None if answers is None else answers.ask,
@@ -183,6 +191,26 @@ def _run(order: Order, console: Console, judge: Callable[[RunFolder], int], lock
     if prometheus:
         show_dashboards(checkout, folder, prometheus, console)
     return judge(folder) or code
+
+
+def _check_starts(scenario: Scenario, engines: Sequence[Seat] | None) -> None:
+    """Raise UserError where endpoints were to be started afresh."""
+    if engines is not None and scenario.starts > 1:
+        raise UserError(
+            f"`starts: {scenario.starts}` needs engines that Bakeoff starts itself, and --engine names some that run "
+            "already. Race the stack's own engines, or give --starts 1."
+        )
+
+
+def _notes(
+    scenario: Scenario, stack: RunningStack | None, engines: Sequence[Seat] | None, told: Sequence[str]
+) -> list[str]:
+    """What a person should know of a new race; `told` is of what was left out."""
+    notes: list[str] = []
+    if engines is not None:
+        notes += [TOGETHER if scenario.placement != "turns" else ALL_UP] if len(engines) > 1 else []
+        notes += [NOT_APPLIED] if scenario.serving is not None or scenario.variants else []
+    return [*notes, *told, *left_out_for(scenario), *_one_place(scenario, stack)]
 
 
 def _named(scenario: Scenario, order: Order, console: Console) -> list[Seat] | None:
@@ -267,7 +295,77 @@ def _answer_check(
     return AnswerCheck(scenario.quality, scenario.seed, [seat.name for seat in seats], host.describe)
 
 
-def _campaign(scenario: Scenario) -> type[Campaign]:
+def _with_starts(scenario: Scenario, stack: RunningStack | None, order: Order, old: RunFolder | None) -> Scenario:
+    """The scenario with as many starts as let cards change hands, where engines run together and nobody said a number.
+
+    An even number, so that each engine has each card as often.
+    """
+    starts = min(scenario.repeats, MOST_STARTS) // 2 * 2
+    if scenario.placement == "turns" or stack is None or old is not None or starts < 2:
+        return scenario
+    if "starts" in order.overrides or "starts" in find_scenario(order.scenario).model_fields_set:
+        return scenario
+    return _override(scenario, {"starts": starts})
+
+
+def _check_together(scenario: Scenario, stack: RunningStack | None, seats: Sequence[Seat]) -> None:
+    """Raise UserError where the engines cannot run together."""
+    if scenario.placement == "turns":
+        return
+    key = f"`placement: {scenario.placement}`"
+    if len(seats) < 2:
+        raise UserError(f"{key} needs two engines or more, and this race has {', '.join(each.name for each in seats)}.")
+    if stack is not None and stack.facts.get("runtime") == "docker":
+        raise UserError(
+            f"{key} needs engines as plain processes, or endpoints (--engine NAME=URL): a container's cores and cards "
+            "are those that it was made with. Use BAKEOFF_RUNTIME=processes, or race in turns."
+        )
+    names = {seat.name for seat in seats}
+    if scenario.placement == "both" and (taken := names & {scenario.name_together(name) for name in names}):
+        raise UserError(f"{key} calls an engine {taken.pop()} itself: give that one another name.")
+
+
+def _one_place(scenario: Scenario, stack: RunningStack | None) -> list[str]:
+    """What a person should know where each engine keeps its card."""
+    if stack is None or scenario.placement == "turns" or scenario.starts > 1:
+        return []
+    return [
+        say(
+            "There is one start of the engines, so each keeps its card and cores: what one card happens to be is in "
+            "the difference between the engines. Cards change hands with `starts: 2` or more."
+        )
+    ]
+
+
+def _planned(
+    scenario: Scenario, stack: RunningStack | None, seats: Sequence[Seat]
+) -> tuple[Plan | None, Sequence[Sequence[int]]]:
+    """Where engines that run together run, None where nobody places them; and the cores of each Locust of the race.
+
+    Raises UserError where there are too few GPUs.
+    """
+    if scenario.placement == "turns":
+        return None, ((),)
+    if stack is None:
+        return None, ((),) * len(seats)
+    found = plan_of(scenario, stack, seats)
+    return found, found.clients
+
+
+def _places(
+    scenario: Scenario, stack: RunningStack | None, seats: Sequence[Seat], planned: Plan | None
+) -> Places | None:
+    if stack is None or planned is None:
+        return None
+    names = {seat.name: seat.stack_name for seat in seats}
+    cards = {seat.name: scenario.cards_of(seat.name) for seat in seats}
+    declare = functools.partial(declare_places, stack.checkout, host=stack.host)
+    return Places(planned.slots, names, cards, declare)
+
+
+def _campaign(scenario: Scenario, lanes: Sequence[Lane], places: Places | None) -> Callable[..., Campaign]:
+    if scenario.placement != "turns":
+        return functools.partial(TogetherCampaign, lanes=lanes, places=places)
     return Campaign if scenario.find_capacity is None else CapacityCampaign
 
 
@@ -306,7 +404,8 @@ def _same_seats(manifest: Manifest, engines: Sequence[Seat] | None) -> Sequence[
         raise UserError(f"That run raced endpoints: give the same options for them again.{told}")
     if engines is None:
         return None
-    had, given = [facts.name for facts in manifest.engines], [seat.name for seat in engines]
+    had = [facts.name for facts in manifest.engines if facts.together_of is None]
+    given = [seat.name for seat in engines]
     if not set(had) <= set(given):
         raise UserError(f"That run raced {', '.join(had)}, and --engine names {', '.join(given)}.")
     problems: list[str] = []
@@ -377,35 +476,65 @@ def _watched(
 
 
 @contextlib.contextmanager
-def _locust(
-    order: Order, seats: Sequence[Seat], stack: RunningStack | None, run_id: str, console: Console
-) -> Iterator[tuple[LocustClient, Path]]:
-    """The Locust to drive, and the folder that its master writes runs to. Raises UserError when there is none."""
+def _locusts(
+    order: Order,
+    seats: Sequence[Seat],
+    stack: RunningStack | None,
+    run_id: str,
+    clients: Sequence[Sequence[int]],
+    console: Console,
+) -> Iterator[tuple[list[LocustClient], Path]]:
+    """The Locusts to drive, one for each of `clients` (its cores, none: not pinned), and the folder that their masters
+    write runs to. Raises UserError when there is none."""
+    found: list[LocustClient] = []
+    where = order.own_runs_dir.resolve()
+    workers = order.workers
     if stack is not None:
         if order.runs_dir is None or order.runs_dir.resolve() == stack.runs_dir:
-            yield stack.locust, stack.runs_dir
-            return
-        if any(seat.local_url for seat in seats):
+            found, where = [stack.locust], stack.runs_dir
+            workers = _workers(stack) if len(clients) > 1 else workers
+        elif any(seat.local_url for seat in seats):
             raise UserError(
                 f"--runs-dir: the stack's Locust writes to {stack.runs_dir}, and only it reaches the engines in their "
                 "own network. Leave --runs-dir out, or set BAKEOFF_RUNS_DIR and run `make down` and `make up`."
             )
-        console.print(
-            f"The stack's Locust writes to {stack.runs_dir}, so this run has a Locust of its own; the stack's web UI "
-            "and dashboards will not show it.",
-            soft_wrap=True,
-        )
-    where = order.own_runs_dir.resolve()
-    # The run has no folder yet. Hidden, because what lists this folder means runs.
-    log = where / f".{run_id}.locust.log"
-    try:
-        with OwnLocust(seats, where, log, order.workers) as locust:
+        else:
+            console.print(
+                f"The stack's Locust writes to {stack.runs_dir}, so this run has a Locust of its own; the stack's web "
+                "UI and dashboards will not show it.",
+                soft_wrap=True,
+            )
+    with contextlib.ExitStack() as own:
+        for number, cpus in list(enumerate(clients, start=1))[len(found) :]:
+            locust = own.enter_context(_own_locust(seats, where, run_id, workers, cpus, number))
             console.print(f"Locust: {locust.url}", highlight=False)
+            found.append(locust)
+        yield found, where
+
+
+def _workers(stack: RunningStack) -> int:
+    """How many workers its Locust has: as many as each further one gets. Raises UserError."""
+    try:
+        return max(1, stack.locust.status().workers)
+    except LocustGone as error:
+        raise UserError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _own_locust(
+    seats: Sequence[Seat], where: Path, run_id: str, workers: int, cpus: Sequence[int], number: int
+) -> Iterator[LocustClient]:
+    """A Locust of this race's own. Raises UserError when it does not start."""
+    name = "locust.log" if number == 1 else f"locust-{number}.log"
+    # The run has no folder yet. Hidden, because what lists this folder means runs.
+    log = where / f".{run_id}.{name}"
+    try:
+        with OwnLocust(seats, where, log, workers, cpus) as locust:
             try:
-                yield locust, where
+                yield locust
             finally:
                 if (where / run_id).is_dir():
-                    log.replace(_unused(where / run_id / "locust.log"))
+                    log.replace(_unused(where / run_id / name))
     finally:
         log.unlink(missing_ok=True)  # of a run that never began: what was wrong has been said
 

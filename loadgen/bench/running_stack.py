@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from loadgen.bench.placing import Plan, cards_here, cores_here, plan
 from loadgen.distributed.locust_client import LocustClient, LocustGone
 from loadgen.endpoints.endpoint import tls_context
 from loadgen.endpoints.from_file import seats_of, told_addresses
@@ -208,6 +211,8 @@ def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], l
             )
         if seat.name != wanted:
             notes.append(f"The scenario's {wanted} is {seat.name} in {stack.words}.")
+        if variant is not None:
+            seat = _own_seat(seat, scenario, stack, chosen)
         if variant is not None and name != seat.name:
             if name in stack.seats:
                 raise UserError(f"`engines`: {name} is another engine of {stack.words}: give {wanted} another name.")
@@ -220,6 +225,27 @@ def choose_seats(scenario: Scenario, stack: RunningStack) -> tuple[list[Seat], l
     return chosen, list(dict.fromkeys(notes)) + _told_apart(scenario, chosen)
 
 
+def _own_seat(seat: Seat, scenario: Scenario, stack: RunningStack, chosen: Sequence[Seat]) -> Seat:
+    """The seat of a setting: where engines stay up, and another has it already, a twin of it on other cards."""
+    taken = {other.stack_name for other in chosen}
+    if scenario.between_blocks == "restart" or seat.name not in taken:
+        return seat
+    free = (twin for twin in stack.seats.values() if twin.twin_of == seat.name and twin.name not in taken)
+    return next(free, seat)
+
+
+def plan_of(scenario: Scenario, stack: RunningStack, seats: Sequence[Seat]) -> Plan:
+    """Where the engines of a stack run together, and their load generators. Raises UserError: too few GPUs."""
+    cores, node_of, siblings = cores_here()
+    client: set[int] = set()
+    for pid in stack.locust.pids():
+        with contextlib.suppress(OSError):
+            client |= os.sched_getaffinity(pid)
+    gpus = stack.facts.get("profile") == "gpu"
+    needs = [scenario.cards_of(seat.name) if gpus else 0 for seat in seats]
+    return plan(needs, cards_here() if gpus else [], cores, client, node_of=node_of, siblings=siblings)
+
+
 def _check_turns(scenario: Scenario, seats: Sequence[Seat]) -> None:
     """Raise UserError where one engine were to be up with several settings at once."""
     for engine in {seat.stack_name for seat in seats} if scenario.between_blocks == "keep" else ():
@@ -227,7 +253,8 @@ def _check_turns(scenario: Scenario, seats: Sequence[Seat]) -> None:
         if len(names) > 1:
             raise UserError(
                 f"Scenario {scenario.name!r}: {' and '.join(names)} are settings of one engine, {engine}, which runs "
-                "with one at a time: leave out `between_blocks: keep`, so that each turn starts it afresh."
+                "with one at a time: leave out `between_blocks: keep` or `placement`, so that each turn starts it "
+                "afresh. On two GPUs or more it has a twin, which races beside it."
             )
 
 

@@ -17,6 +17,7 @@ from loadgen.cli.options import (
     Endpoints,
     GpuHour,
     GpuMetrics,
+    PlacementChoice,
     RunsDir,
     default_runs_dir,
     with_groups,
@@ -62,6 +63,13 @@ def bench(
     starts: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Starts of the engines, over the scenario's."),
+    ] = None,
+    placement: Annotated[
+        PlacementChoice | None,
+        typer.Option(
+            help="Over the scenario's: engines in turns, together (each on cards and cores of its own, at the same "
+            "instant), or both, which tells how much they disturb each other."
+        ),
     ] = None,
     until_decided: Annotated[
         int | None,
@@ -109,6 +117,7 @@ def bench(
     if seats is not None:
         gate.check_engines(len(seats))
     overrides: dict[str, Any] = {"requests": requests, "repeats": repeats, "starts": starts, "seed": seed}
+    overrides["placement"] = placement.value if placement is not None else None
     overrides = {key: value for key, value in overrides.items() if value is not None}
     if allow_short_output:
         overrides["allow_short_output"] = True

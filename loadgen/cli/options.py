@@ -28,6 +28,14 @@ class ApiChoice(enum.StrEnum):
     responses = "responses"
 
 
+class PlacementChoice(enum.StrEnum):
+    """Whether engines take turns or run together."""
+
+    turns = "turns"
+    together = "together"
+    both = "both"
+
+
 class LanguageChoice(enum.StrEnum):
     """What pages are written in."""
 

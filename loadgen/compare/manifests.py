@@ -88,6 +88,7 @@ def _of_load(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     for key in SCENARIO:
         rows += _row("scenario", "warn", say("scenario: {key}", key=key), a.get(key), b.get(key))
     rows += _row("scenario", "warn", say("scenario: {key}", key="starts"), *_both(a, b, "starts", 1))
+    rows += _row("scenario", "warn", say("scenario: {key}", key="placement"), *_both(a, b, "placement", "turns"))
     return rows
 
 

@@ -36,11 +36,15 @@ class OwnLocust:
     A worker that dies is started anew, as supervisor does it in the stack. A master is not: the block is with it.
     """
 
-    def __init__(self, seats: Sequence[Seat], runs_dir: Path, log_file: Path, workers: int = 1) -> None:
+    def __init__(
+        self, seats: Sequence[Seat], runs_dir: Path, log_file: Path, workers: int = 1, cpus: Sequence[int] = ()
+    ) -> None:
+        """`cpus`: the cores that its processes stay on; empty for those of this process."""
         self._seats = seats
         self._runs_dir = runs_dir
         self._log_file = log_file
         self._workers = workers
+        self._cpus = tuple(cpus)
         self._processes: list[subprocess.Popen[bytes]] = []
         """The master, then the workers."""
         self._command: list[str] = []
@@ -95,7 +99,7 @@ class OwnLocust:
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal is for the campaign, which then ends Locust in order.
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -104,6 +108,10 @@ class OwnLocust:
             start_new_session=True,
             cwd=LOCUSTFILE.parents[1],
         )
+        if self._cpus:
+            with contextlib.suppress(ProcessLookupError):  # it has ended, which is told elsewhere
+                os.sched_setaffinity(process.pid, self._cpus)  # before it has any thread but its first
+        return process
 
     def _keep_workers(self) -> None:
         """Start dead workers anew, in a thread of its own."""

@@ -109,7 +109,7 @@ class Planner:
             endpoint=endpoint,
             recipe=self._recipe(endpoint),
             trace=trace,
-            start_wall_ns=time.time_ns() + OPEN_LOOP_LEAD_NS,
+            start_wall_ns=max(time.time_ns() + OPEN_LOOP_LEAD_NS, request.begin_wall_ns),
             workers=tuple(workers),
         )
         # Made once here too, so that an impossible length is told to the person who asked for it.

@@ -26,6 +26,8 @@ class StreamingUser(User):
         if self.traffic is None:  # the worker has said why
             raise RuntimeError("this worker has no part in the block")
         self.user = closed_loop_user(self.traffic)
+        if self.traffic.plan.cell.concurrency:  # the others' senders wait themselves
+            self.traffic.wait_to_begin()
 
     def on_stop(self) -> None:
         """Leave no connection behind."""

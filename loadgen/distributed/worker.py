@@ -86,13 +86,15 @@ class Worker:
         self._plan, self._traffic = plan, traffic
         StreamingUser.traffic = traffic
         if (sender := traffic.sender(plan.start_wall_ns - WALL_OFFSET_NS)) is not None:
-            self._dispatching = gevent.spawn(self._send_all, sender, plan)
+            self._dispatching = gevent.spawn(self._send_all, sender, traffic)
 
-    def _send_all(self, sender: Dispatcher | BatchSender, plan: BlockPlan) -> None:
+    def _send_all(self, sender: Dispatcher | BatchSender, traffic: Traffic) -> None:
         try:
+            if traffic.plan.cell.batch:  # an open loop's schedule has its beginning in it
+                traffic.wait_to_begin()
             sender.run()
         except UserError as error:
-            self._tell_problem(plan, error)
+            self._tell_problem(traffic.plan, error)
 
     def _tell_problem(self, plan: BlockPlan, error: UserError) -> None:
         problem = BlockProblem(self.runner.client_id, plan.block, str(error))

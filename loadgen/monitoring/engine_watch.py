@@ -72,6 +72,7 @@ class EngineWatch:
         self._told: set[str] = set()
         self._failed: set[str] = set()
         """Engines whose last block gave nothing: for their next nobody waits."""
+        self._keeping = threading.Lock()  # blocks that run together end at once
         self._running: dict[str, Sampler] = {}
         """The last of each engine: one that still hangs is not joined by another."""
 
@@ -89,7 +90,8 @@ class EngineWatch:
         finally:
             if sampler is not None:
                 sampler.finish(SHORT_LIMIT_S if engine in self._failed else LAST_LIMIT_S)
-                self._keep(engine, block, sampler, note)
+                with self._keeping:
+                    self._keep(engine, block, sampler, note)
 
     def _keep(self, engine: str, block: str, sampler: Sampler, note: Callable[[str], None]) -> None:
         samples = sampler.samples(block)

@@ -32,6 +32,7 @@ from loadgen.report.experiment import Outcome, outcome_of
 from loadgen.report.fairness import FairnessRow, fairness_rows
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
+from loadgen.report.together import Together, place_words, together_of
 from loadgen.runs.folder import BlockData, RunData
 from loadgen.runs.manifest import EngineFacts, Manifest
 from loadgen.runs.record_file import BadLine
@@ -108,6 +109,8 @@ class ReportData:
     """Which known mechanisms show, by engine; empty where two runs are compared."""
     experiment: Outcome | None = None
     """What came of the scenario's experiment; None where it has none."""
+    together: Together | None = None
+    """How engines ran that ran together; None where they took turns, or two runs are compared."""
     beyond_calibration: Message | None = None
     """Where more streams were in flight than the load generator was calibrated with."""
 
@@ -256,6 +259,12 @@ def build_report_data(
     explained = findings(run, samples, scenario) if compared is None else ()
     says = engine_says(run, views, samples, scenario, explained)
     fits = prefill_fits(run.blocks, engines, used)
+    together = together_of(run) if compared is None else None
+    fairness = fairness_rows(run, engines)
+    if together is not None and together.placed:
+        names = {facts.name: facts.together_of or facts.name for facts in run.manifest.engines}
+        values = {engine: place_words(together, names.get(engine, engine)) for engine in engines}
+        fairness.append(FairnessRow(mark("where it ran"), None, "", values))
     return ReportData(
         manifest=run.manifest,
         engines=engines,
@@ -264,7 +273,7 @@ def build_report_data(
         capacity=searched,
         blocks=[_block_view(block, used, says) for block in run.blocks],
         errors=error_rows(run.blocks),
-        fairness=fairness_rows(run, engines),
+        fairness=fairness,
         serving=serving_rows(run.manifest, engines),
         client=client_facts(run.blocks),
         memory=memory,
@@ -275,6 +284,7 @@ def build_report_data(
         attention=attention_of(run.manifest, fits, views, found, model_config) if compared is None else None,
         costs=costs,
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
+        together=together,
         quality=quality,
         engine_says=says,
         explained=explained,

@@ -20,6 +20,7 @@ from loadgen.report.endings import endings_words, mixed
 from loadgen.report.engine_says import warm_words
 from loadgen.report.lost import lost_words
 from loadgen.report.shared_machine import shared_fact, shared_notice
+from loadgen.report.together import disturbance_words, together_words
 from loadgen.runs.manifest import BY_USER
 from loadgen.runs.record_file import BadLine
 from loadgen.runs.resume import extend_command
@@ -378,6 +379,9 @@ def notices(data: ReportData) -> list[Notice]:
         )
         found.append(Notice("warn", text))
     found += [Notice("warn", text) for text in (*shared_notice(data.blocks), *warm_words(data.engine_says.warm))]
+    if data.together is not None:
+        found += [Notice("warn", text) for text in disturbance_words(data.together)]
+        found += [Notice("info", text) for text in together_words(data.together)]
     if data.beyond_calibration is not None and data.comparisons:
         found.append(Notice("warn", data.beyond_calibration))
     found += bad_line_notices(data.bad_lines)

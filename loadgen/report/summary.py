@@ -20,6 +20,7 @@ from loadgen.report.data import ReportData
 from loadgen.report.engine_says import EngineRow
 from loadgen.report.experiment import Outcome
 from loadgen.report.headline import basis, headline, notices, tiles
+from loadgen.report.together import Together
 from loadgen.scenario.shapes import Conversation, Prefixes, Step
 
 SCHEMA_VERSION = 3
@@ -64,12 +65,23 @@ def summary(data: ReportData) -> dict[str, Any]:
         ],
         "errors": [dataclasses.asdict(row) for row in data.errors],
         "fairness": [dataclasses.asdict(row) for row in data.fairness],
+        "together": None if data.together is None else _together(data.together),
         "serving": [dataclasses.asdict(row) for row in data.serving],
         "client": dataclasses.asdict(data.client),
         "measured_requests": data.measured_requests,
         "failed_requests": data.failed_requests,
         "unreadable_lines": len(data.bad_lines),
         "missing": [*data.memory.missing, *([data.energy.missing] if data.energy.missing else [])],
+    }
+
+
+def _together(found: Together) -> dict[str, Any]:
+    return {
+        "placement": found.placement,
+        "placed": [one.model_dump() for one in found.placed],
+        "client_cpus": list(found.client_cpus),
+        "overlap": None if found.overlap is None else dataclasses.asdict(found.overlap),
+        "disturbances": [one.model_dump(mode="json") for one in found.disturbances],
     }
 
 

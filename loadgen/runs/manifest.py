@@ -60,6 +60,8 @@ class EngineFacts(Lenient):
     """What it needed of its requests, beside what is known of its kind; no header's value."""
     prompts: dict[str, Any] = Field(default_factory=dict)
     """How exact prompts were made: mode (ids or text), overhead tokens, where counts came from."""
+    together_of: Name | None = None
+    """In a race of both placements: the engine that this is, of the blocks that ran together with others'."""
     launch: dict[str, Any] = Field(default_factory=dict)
     """What the engine host knows: argv, environment without secrets, notes, packages, weights and their hash."""
 
@@ -72,10 +74,21 @@ class EngineFacts(Lenient):
     @classmethod
     def of(cls, endpoint: Endpoint, recipe: PromptRecipe, launch: dict[str, Any] | None = None) -> EngineFacts:
         """Put down an endpoint, how prompts are made for it, and how it was launched; never its API key."""
-        plain = {
-            name: getattr(endpoint, name) for name in cls.model_fields if name not in ("needs", "prompts", "launch")
-        }
+        own = ("needs", "prompts", "launch", "together_of")
+        plain = {name: getattr(endpoint, name) for name in cls.model_fields if name not in own}
         return cls(**plain, needs=endpoint.needs.told, prompts=recipe.facts(), launch=launch or {})
+
+
+class Placed(Lenient):
+    """Where one start of an engine ran, in a race whose engines run together."""
+
+    engine: Name
+    start: Count
+    gpus: list[str] = Field(default_factory=list, max_length=MAX_ENGINES)
+    """By index, as nvidia-smi counts them; empty without GPUs."""
+    cpus: str = ""
+    """Its cores as Linux lists them; empty where nobody pinned it."""
+    memory_node: Count | None = None
 
 
 class ParityFact(Lenient):
@@ -126,6 +139,8 @@ class BlockFacts(Lenient):
     """Why a step of a search was ended before all its requests were measured, and is complete all the same."""
     client: Annotated[ClientVerdict | None, WrapValidator(_unless_unreadable)] = None
     """Whether the load generator was the limit; None where nobody judged, or in a way that is not ours."""
+    beside: list[LongName] = Field(default_factory=list, max_length=MAX_ENGINES)
+    """Record ids of the other engines' blocks that ran at the same instant; empty where engines took turns."""
     contention: Annotated[Contention | None, WrapValidator(_unless_unreadable)] = None
     """What else the machine did meanwhile; None where nobody looked, or in a way that is not ours."""
 
@@ -199,6 +214,10 @@ class Manifest(Lenient):
     blocks: list[BlockFacts] = Field(default_factory=list, max_length=MAX_ENTRIES)
     messages: list[Words] = Field(default_factory=list, max_length=MAX_ENTRIES)
     """What happened on the way, in words: engines that died, workers that were lost, an interrupt."""
+    placed: list[Placed] = Field(default_factory=list, max_length=MAX_ENTRIES)
+    """Each start of each engine, in a race whose engines run together; empty for engines that someone else places."""
+    client_cpus: list[str] = Field(default_factory=list, max_length=MAX_ENGINES)
+    """The cores of each load generator of such a race."""
     prometheus_url: str | None = None
     stack: dict[str, Any] = Field(default_factory=dict)
     """What ran the engines and Locust: runtime (processes or docker), and for docker project, profile and version."""

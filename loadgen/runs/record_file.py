@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -23,35 +24,42 @@ MAX_BYTES, MAX_LINE, MAX_RECORDS = 16 << 30, 32 << 20, 20_000_000
 
 
 class RecordFile:
-    """Appends request records to a `.jsonl` file, one line each; every append reaches the operating system."""
+    """Appends request records to a `.jsonl` file, one line each; every append reaches the operating system.
+
+    Several processes may append to one file, as in a race whose engines run together: one at a time, in whole lines.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o644)
-        self._mend_torn_end()
-
-    def _mend_torn_end(self) -> None:
-        """Start a new line when an earlier writer was killed in the middle of one."""
-        with self.path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    os.write(self._fd, b"\n")
+        self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW, 0o644)
 
     def append(self, records: Iterable[RequestRecord]) -> None:
         """Write records, all or none. Raises OSError (disk full) with the file as it was before."""
         data = b"".join(map(_line, records))
-        view = memoryview(data)
-        size = os.fstat(self._fd).st_size
+        with self._alone():
+            size = os.fstat(self._fd).st_size
+            if size and os.pread(self._fd, 1, size - 1) != b"\n":
+                data = b"\n" + data  # a writer was killed in the middle of a line
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[os.write(self._fd, view) :]
+            except OSError:
+                with contextlib.suppress(OSError):  # a device cannot be cut; the first error is the one to tell
+                    os.ftruncate(self._fd, size)
+                raise
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other writers off: what one cuts after a full disk must not be another's."""
+        with contextlib.suppress(OSError):  # a file system without locks: there is one writer in all other races
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError:
-            with contextlib.suppress(OSError):  # a device cannot be cut; the first error is the one to tell
-                os.ftruncate(self._fd, size)
-            raise
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

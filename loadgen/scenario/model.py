@@ -20,6 +20,7 @@ from loadgen.scenario.quality import Quality
 from loadgen.scenario.serving import Serving, Variant, settings_apart
 from loadgen.scenario.shapes import MOST, Conversation, Positive, Prefixes
 from loadgen.scenario.threshold import OF_BATCHES, parse_threshold
+from loadgen.scenario.together import together_name
 from loadgen.stream.timeouts import Timeouts
 from loadgen.validation import Name, Strict
 
@@ -40,11 +41,20 @@ class Block:
     repeat: int
     requests: int | None = None
     """Measured requests, where they are not the scenario's."""
+    together: bool = False
+    """Whether it runs at the same instant as the other engines' blocks of this cell and repeat."""
+    called: str = ""
+    """The engine's name in records and figures, where it is another."""
+
+    @property
+    def name(self) -> str:
+        """What the engine is called in records and figures."""
+        return self.called or self.engine
 
     @property
     def id(self) -> str:
         """Stable name within a run, such as `vllm.p0512-o0128-c004.r1`."""
-        return f"{self.engine}.{self.cell.id}.r{self.repeat}"
+        return f"{self.name}.{self.cell.id}.r{self.repeat}"
 
 
 def _threshold(text: str) -> str:
@@ -120,6 +130,11 @@ class Scenario(Strict):
         description="with `between_blocks: keep`: the repeats are divided into so many groups, and all engines are "
         "started afresh between these",
     )
+    placement: Literal["turns", "together", "both"] = Field(
+        default="turns",
+        description="together: each engine on cards and cores of its own, all at the same instant, and cards change "
+        "hands between `starts`; both: so and in turns, which tells how much the engines disturb each other",
+    )
     seed: int = Field(default=1, ge=0)
     timeouts: Timeouts = Timeouts()
     quality: Quality | None = Field(default=None, description="whether the engines' answers are compared, and how")
@@ -157,6 +172,14 @@ class Scenario(Strict):
             else:
                 names.append(engine)
         return {**given, "engines": names, "endpoints": placed, "variants": variants}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kept_up(cls, given: Any) -> Any:
+        """Engines that run together stay up, whatever `between_blocks` says."""
+        if isinstance(given, dict) and given.get("placement") in ("together", "both"):
+            return {**given, "between_blocks": "keep"}
+        return given
 
     @model_validator(mode="before")
     @classmethod
@@ -258,6 +281,8 @@ class Scenario(Strict):
             return
         if self.slo is None:
             raise ValueError("`find_capacity` needs an `slo` that is to hold")
+        if self.placement != "turns":
+            raise ValueError(f"`find_capacity` searches engine by engine: leave out `placement: {self.placement}`")
         if self.load.kinds:
             raise ValueError("`find_capacity` chooses the load itself: leave all but `arrival` out of `load`")
         if self.repeats > 1:
@@ -289,6 +314,10 @@ class Scenario(Strict):
         of_batches = next((metric for metric in metrics if metric in OF_BATCHES), None)
         if of_batches is not None and not self.load.batch:
             raise ValueError(f"`fail_if`: {of_batches} is of a batch load: give `load.batch`")
+
+    def name_together(self, engine: str) -> str:
+        """What an engine is called where it runs together with others: its own name, unless it takes turns too."""
+        return together_name(engine) if self.placement == "both" else engine
 
     def start_of(self, repeat: int) -> int:
         """Which start of the engines a repeat falls to, both counted from 1: in equal groups, or sizes one apart."""
@@ -342,6 +371,11 @@ class Scenario(Strict):
         variant = self.variants.get(engine)
         return self.serving if variant is None else variant.over(self.serving)
 
+    def cards_of(self, engine: str) -> int:
+        """How many GPUs an engine needs."""
+        block = self.serving_of(engine)
+        return 1 if block is None else block.cards
+
     def _blocks(self) -> list[Serving]:
         """The serving blocks of all engines that race; one for those that have none of their own."""
         names = self.engines if self.variants else [""]
@@ -384,13 +418,21 @@ class Scenario(Strict):
 
         So drift of the machine falls on both: over two repeats a linear one cancels, over four a quadratic one too
         (the Thue-Morse sequence). Engines that are kept up change from block to block, others from turn to turn.
+        Blocks that run together follow each other; those of both placements come now before, now behind the turns.
 
         Args:
             engines: the seats, in their order.
             repeats: which repeats, counted from 1; default: all of the scenario's.
         """
         for repeat in repeats if repeats is not None else range(1, self.repeats + 1):
-            order = list(engines) if (repeat - 1).bit_count() % 2 == 0 else list(reversed(engines))
+            forth = (repeat - 1).bit_count() % 2 == 0
+            order = list(engines) if forth else list(reversed(engines))
+            if self.placement != "turns":
+                for cell in self.cells():
+                    alone = [Block(engine, cell, repeat) for engine in order] if self.placement == "both" else []
+                    beside = [Block(e, cell, repeat, None, True, self.name_together(e)) for e in order]
+                    yield from [*alone, *beside] if forth else [*beside, *alone]
+                continue
             pairs = ((engine, cell) for engine in order for cell in self.cells())
             if self.between_blocks == "keep":
                 pairs = ((engine, cell) for cell in self.cells() for engine in order)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from loadgen.engines.serving import RESET, SETTINGS, Value
+from loadgen.scenario.together import alone_name
 from loadgen.validation import Name, Strict, wrong_value
 
 Positive = Annotated[int, Field(ge=1)]
@@ -65,6 +66,11 @@ class Serving(Strict):
             )
         return self
 
+    @property
+    def cards(self) -> int:
+        """GPUs that an engine set up so needs."""
+        return self.tensor_parallel_size or 1
+
     def asked(self) -> dict[str, Value]:
         """The settings that were given, in order."""
         return self.model_dump(exclude_none=True)
@@ -94,7 +100,8 @@ class Variant(Strict):
 
 def asked_of(scenario: Mapping[str, Any], engine: str) -> dict[str, Any]:
     """The serving settings that a run's scenario, as its manifest keeps it, asks of an engine; whatever it holds."""
-    variant = _mapping(_mapping(scenario.get("variants")).get(engine))
+    variants = _mapping(scenario.get("variants"))
+    variant = _mapping(variants.get(engine, variants.get(alone_name(engine))))
     asked = {**_mapping(scenario.get("serving")), **_mapping(variant.get("serving"))}
     return {setting: value for setting, value in asked.items() if value is not None}
 

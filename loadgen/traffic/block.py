@@ -18,7 +18,7 @@ from loadgen.stream.http_stream import Connection, default_ssl_context
 from loadgen.stream.kernel_time import sample_offset_ns
 from loadgen.traffic.arrivals import arrival_offsets_ns, share_of_worker
 from loadgen.traffic.batch import BatchSender, Gate, backoff_s
-from loadgen.traffic.open_loop import ConnectionStock, Dispatcher
+from loadgen.traffic.open_loop import ConnectionStock, Dispatcher, wait_until
 from loadgen.traffic.plan import LOCAL, BlockPlan
 
 REQUEST_IDS_VARIABLE = "BAKEOFF_REQUEST_IDS"
@@ -64,6 +64,11 @@ class Traffic:
             allow_short_output=plan.allow_short_output,
         )
         self._fields_json = plan.request_fields_json(plan.cell.output_tokens)
+
+    def wait_to_begin(self) -> None:
+        """Return when the block begins: one that runs together with others begins at the instant that they share."""
+        if self.plan.begin_wall_ns:
+            wait_until(self.plan.begin_wall_ns - WALL_OFFSET_NS)
 
     def next_user(self) -> int:
         """Number of a new user within this worker."""

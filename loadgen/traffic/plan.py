@@ -56,6 +56,8 @@ class BlockRequest(BaseModel):
     """Whether an answer shorter than asked for is no error."""
     reasoning_end: str | None = None
     """What ends the reasoning inside answers' text, where the endpoint has no such tag of its own."""
+    begin_wall_ns: int = 0
+    """When it begins, at the same instant as other engines' blocks, ns since the Unix epoch; 0: as soon as it can."""
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:

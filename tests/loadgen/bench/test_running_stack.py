@@ -269,6 +269,26 @@ def test_variants_that_cannot_be_raced(stack, engines, more, words):
         choose_seats(of_variants(*engines, **more), stack)
 
 
+@pytest.mark.parametrize("more", [{"between_blocks": "keep"}, {"placement": "together"}, {"placement": "both"}])
+def test_settings_of_one_engine_that_stay_up_take_its_seats(stack, more):
+    twin = Seat(name="vllm-2", kind="vllm", base_url="http://127.0.0.1:8121", twin_of="vllm-cpu")
+    stack = dataclasses.replace(stack, seats={**stack.seats, "vllm-2": twin})
+    seats, _ = choose_seats(of_variants(LONG, SHORT, **more), stack)
+    assert [(seat.name, seat.stack_name, seat.base_url) for seat in seats] == [
+        ("long", "vllm-cpu", "http://vllm-cpu:8000"),
+        ("short", "vllm-2", "http://127.0.0.1:8121"),
+    ]
+    with pytest.raises(UserError, match="are settings of one engine, vllm-cpu"):
+        choose_seats(of_variants(LONG, SHORT, {"name": "third", "engine": "vllm"}, **more), stack)
+
+
+def test_settings_that_are_started_afresh_share_a_seat_and_its_card(stack):
+    twin = Seat(name="vllm-2", kind="vllm", base_url="http://127.0.0.1:8121", twin_of="vllm-cpu")
+    stack = dataclasses.replace(stack, seats={**stack.seats, "vllm-2": twin})
+    seats, _ = choose_seats(of_variants(LONG, SHORT), stack)
+    assert [seat.stack_name for seat in seats] == ["vllm-cpu", "vllm-cpu"]
+
+
 def test_settings_of_different_engines_may_stay_up_together(stack):
     seats, _ = choose_seats(of_variants("llamacpp", LONG, between_blocks="keep"), stack)
     assert [seat.name for seat in seats] == ["llamacpp", "long"]

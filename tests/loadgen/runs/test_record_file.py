@@ -169,3 +169,53 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path):
     assert len(broken) <= 1
     assert len(found) >= last + 1
     assert [r.t_send for r in found] == list(range(len(found)))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from loadgen.runs.record_file import RecordFile
+from tests.loadgen.records import record
+file = RecordFile(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.readline()
+for number in range(200):
+    file.append([record(number, range(1, 400), index=place, block=sys.argv[2]) for place in range(5)])
+"""
+
+
+def test_two_processes_append_to_one_file_in_whole_lines(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    writers = [
+        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in "ab"
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "open\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    assert [writer.wait() for writer in writers] == [0, 0]
+    for writer in writers:
+        writer.stdin.close()
+        writer.stdout.close()
+    found, bad = read_records(path)
+    assert bad == []
+    for name in "ab":
+        own = [(r.t_send, r.index) for r in found if r.block == name]
+        assert own == [(number, place) for number in range(200) for place in range(5)]
+
+
+def test_a_line_that_another_writer_left_torn_costs_nobody_elses(tmp_path):
+    path = tmp_path / "requests.jsonl"
+    first, second = RecordFile(path), RecordFile(path)
+    first.append([record(1, block="a")])
+    with path.open("ab") as torn:
+        torn.write(b'{"run_id":"x","blo')  # a third was killed here
+    second.append([record(2, block="b")])
+    first.append([record(3, block="a")])
+    first.close()
+    second.close()
+    found, bad = read_records(path)
+    assert [r.t_send for r in found] == [1, 2, 3]
+    assert len(bad) == 1

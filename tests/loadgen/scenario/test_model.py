@@ -471,3 +471,15 @@ def test_the_documented_example_is_a_scenario(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
     assert load_scenario(str(file)).cells()
+
+
+def test_engines_that_run_together_stay_up_and_their_blocks_follow_each_other(write):
+    text = GOOD + "repeats: 2\nplacement: both\nbetween_blocks: restart\n"
+    scenario = load_scenario(write(text))
+    assert scenario.between_blocks == "keep"
+    cell = scenario.cells()[0]
+    names = [(block.name, block.together) for block in scenario.blocks(["a", "b"]) if block.cell == cell]
+    alone, beside = [("a", False), ("b", False)], [("a-together", True), ("b-together", True)]
+    assert names == [*alone, *beside, *beside[::-1], *alone[::-1]]
+    together = load_scenario(write(GOOD + "placement: together\n")).blocks(["a", "b"])
+    assert {(block.name, block.together) for block in together} == {("a", True), ("b", True)}
