@@ -94,14 +94,26 @@ COUNTERS = frozenset(
 """Names that never fall unless the engine was started anew. KsanaLLM's hits are a difference, and may for a moment."""
 SERIES = {series: engine for engine, names in NAMES.items() for made_of in names.values() for series in made_of}
 
+HELD = ("power_cap", "hardware_slowdown", "software_thermal", "hardware_thermal", "power_brake", "sync_boost")
+"""Reasons for which a GPU's clocks are held down, without those that are settings."""
+OF_CARDS = (
+    ("gpu_joules", "bakeoff_gpu_energy_joules_total", "", ""),
+    ("gpu_watts", "bakeoff_gpu_power_watts", "", ""),
+    ("gpu_peak", "bakeoff_gpu_memory_peak_bytes", "", ""),
+    ("gpu_sm_hz", "bakeoff_gpu_clock_hertz", "clock", "sm"),
+    ("gpu_nvlink_tx", "bakeoff_gpu_nvlink_bytes_total", "direction", "transmit"),
+    ("gpu_nvlink_rx", "bakeoff_gpu_nvlink_bytes_total", "direction", "receive"),
+    ("gpu_pcie_tx", "bakeoff_gpu_pcie_bytes_per_second", "direction", "transmit"),
+    ("gpu_pcie_rx", "bakeoff_gpu_pcie_bytes_per_second", "direction", "receive"),
+    *((f"gpu_held_{reason}", "bakeoff_gpu_throttle", "reason", reason) for reason in HELD),
+)
+"""Of each card: our name, the series, and which value of which label of it."""
 GPU_SERIES = {
     "bakeoff_gpu_devices",
     "bakeoff_gpu_engine_memory_bytes",
     "bakeoff_gpu_engine_processes",
-    "bakeoff_gpu_energy_joules_total",
-    "bakeoff_gpu_memory_peak_bytes",
     "bakeoff_gpu_memory_used_bytes",
-    "bakeoff_gpu_power_watts",
+    *(series for _, series, _, _ in OF_CARDS),
 }
 
 
@@ -141,8 +153,8 @@ def read_gpus(text: str, labels: Sequence[str]) -> Reading:
     """The figures of the GPU exporter's page.
 
     `gpu_memory` is of the engine's own processes and absent where the exporter does not tell whose they are;
-    `gpu_memory_all` is of all GPUs. By GPU: `gpu_on:N` is 1 where the engine has processes on it, `gpu_joules:N` its
-    energy, `gpu_watts:N` its power.
+    `gpu_memory_all` is of all GPUs. By GPU: `gpu_on:N` is 1 where the engine has processes on it, `gpu_own:N` its
+    processes' memory there, and all of `OF_CARDS`, such as `gpu_joules:N`.
 
     Args:
         text: the page.
@@ -162,17 +174,17 @@ def read_gpus(text: str, labels: Sequence[str]) -> Reading:
     if whole:
         reading["gpu_memory_all"] = sum(value for _, value in whole)
     if label is not None:
-        held = [v for labels_, v in found.get("bakeoff_gpu_engine_memory_bytes", ()) if labels_.get("engine") == label]
+        held = [pair for pair in found.get("bakeoff_gpu_engine_memory_bytes", ()) if pair[0].get("engine") == label]
         if held:
-            reading["gpu_memory"] = sum(held)
+            reading["gpu_memory"] = sum(value for _, value in held)
+        reading |= {f"gpu_own:{labels_.get('gpu', '')}": value for labels_, value in held}
     for labels_, value in own:
         if labels_.get("engine") == label and value > 0:
             reading[f"gpu_on:{labels_.get('gpu', '')}"] = 1.0
-    for name, series in (
-        ("gpu_joules", "bakeoff_gpu_energy_joules_total"),
-        ("gpu_watts", "bakeoff_gpu_power_watts"),
-    ):
-        reading |= {f"{name}:{labels_.get('gpu', '')}": value for labels_, value in found.get(series, ())}
+    for name, series, key, wanted in OF_CARDS:
+        for labels_, value in found.get(series, ()):
+            if labels_.get(key, "") == wanted:
+                reading[f"{name}:{labels_.get('gpu', '')}"] = value
     return reading
 
 

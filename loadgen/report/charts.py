@@ -19,6 +19,7 @@ from loadgen.report.plots_compare import (
 from loadgen.report.plots_cost import draw_per_gpu
 from loadgen.report.plots_frontier import FRONTIER_PLOTS, draw_frontier, draw_prefill
 from loadgen.report.plots_memory import draw_memory
+from loadgen.report.plots_scaling import draw_scaling
 from loadgen.scenario.model import Cell
 from loadgen.statistics.metrics import HEADLINE
 from loadgen.statistics.result import Statistics
@@ -41,7 +42,8 @@ def charts(data: ReportData, *, memory: bool = True) -> list[Chart]:
         *([_memory(data)] if memory and data.memory.series else []),
         *(_differences(data, found) for found in data.comparisons),
         *(_frontier(data, shape) for shape in several),
-        *([_per_gpu(data)] if data.costs is not None and data.costs.rows else []),
+        *([_scaling(data)] if data.scaling else []),
+        *([_per_gpu(data)] if (data.several_gpus or data.costs is not None) and _measured(data) else []),
         *([_prefill(data)] if data.prefill else []),
         *([_drift(data)] if drifting(data) else []),
     ]
@@ -141,7 +143,23 @@ def _frontier(data: ReportData, shape: Cell) -> Chart:
 def _per_gpu(data: ReportData) -> Chart:
     title = say("Tokens per user against tokens per GPU")
     panel = Panel("per-gpu", (title,), bound(draw_per_gpu, data))
-    return Chart("cost", "cost", title, "", [("", [panel])], svg=(5.4, 3.3), png=(7.4, 4.2))
+    section, file = "scaling" if data.several_gpus else "cost", "per-gpu" if data.costs is None else "cost"
+    svg = PANEL if data.several_gpus else (5.4, 3.3)
+    return Chart(section, file, title, title, [("", [panel])], svg=svg, png=(7.4, 4.2))
+
+
+def _measured(data: ReportData) -> bool:
+    return any(entry.summary is not None for view in data.cells for entry in view.engines.values())
+
+
+def _scaling(data: ReportData) -> Chart:
+    """A panel for each engine whose number of GPUs varies."""
+    bases = list(dict.fromkeys(step.base for step in data.scaling))
+    title = say("What more GPUs are worth")
+    panels = [
+        Panel(f"scaling{index}", (title, base), bound(draw_scaling, data, base)) for index, base in enumerate(bases)
+    ]
+    return Chart("scaling", "scaling", title, title, [("", panels)], svg=PANEL, png=(7.4 * len(panels), 4.2))
 
 
 def _prefill(data: ReportData) -> Chart:

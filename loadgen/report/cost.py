@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from loadgen.analysis.cost import Interval, Saving, at_load, per_million, per_million_interval, saving
 from loadgen.metrics.summary import CellSummary
 from loadgen.monitoring.energy import EnergyRow
 from loadgen.report.capacity import CapacityRow
 from loadgen.report.cells import CellView
+from loadgen.report.gpus import per_gpu, per_user
 from loadgen.scenario.cost import Cost
-from loadgen.scenario.model import Scenario
 from loadgen.statistics.result import Judged, Statistics
 
 THROUGHPUT = "output_tokens_per_s"
 TPOT = "tpot_ms.mean"
-MS = 1000.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,32 +101,23 @@ class Costs:
         return [row for row in self.savings if row.cell == cell and row.cheaper == engine]
 
 
-def gpus_of(cost: Cost, scenario: Scenario | None, engine: str) -> int:
-    """How many GPUs an engine uses."""
-    serving = scenario.serving_of(engine) if scenario is not None else None
-    shared = (serving.tensor_parallel_size if serving is not None else None) or 1
-    return cost.engine_gpus.get(engine, cost.gpus or shared)
-
-
 def costs_of(
     cost: Cost,
-    scenario: Scenario | None,
-    engines: Sequence[str],
+    gpus: Mapping[str, int],
     cells: Sequence[CellView],
     capacity: Sequence[CapacityRow],
     comparisons: Sequence[Statistics],
     energy: Sequence[EnergyRow],
 ) -> Costs:
-    """Work out money from what the report has found."""
-    gpus = {engine: gpus_of(cost, scenario, engine) for engine in engines}
+    """Work out money from what the report has found; `gpus` of each engine."""
     joules = {(row.cell, row.engine): row.joules / row.output_tokens for row in energy if row.output_tokens > 0}
     return Costs(
         cost,
-        gpus,
+        dict(gpus),
         rows=[
             _row(cost, gpus[engine], view, engine, summary, joules.get((view.id, engine)))
             for view in cells
-            for engine in engines
+            for engine in gpus
             if (summary := view.engines[engine].summary) is not None
         ],
         capacity=[_at_capacity(cost, gpus[row.engine], row, cells) for row in capacity],
@@ -139,7 +129,7 @@ def costs_of(
 
 
 def _row(cost: Cost, gpus: int, view: CellView, engine: str, summary: CellSummary, joules: float | None) -> CostRow:
-    output, total, tpot = summary.output_tokens_per_s, summary.total_tokens_per_s, summary.tpot_ms.mean
+    output, total = summary.output_tokens_per_s, summary.total_tokens_per_s
     ends = view.engines[engine].intervals.get(THROUGHPUT)
     # Lengths are exact, so all tokens are in proportion to the output tokens, and so is the interval.
     share = total / output if total and output else None
@@ -148,8 +138,8 @@ def _row(cost: Cost, gpus: int, view: CellView, engine: str, summary: CellSummar
         cell=view.id,
         engine=engine,
         gpus=gpus,
-        per_user=MS / tpot if tpot else None,
-        per_gpu=None if output is None else output / gpus,
+        per_user=per_user(summary),
+        per_gpu=per_gpu(summary, gpus),
         output=_money(cost, gpus, output, ends),
         total=_money(cost, gpus, total, scaled),
         joules=joules,
@@ -194,7 +184,7 @@ def _measured(row: CapacityRow, cells: Sequence[CellView]) -> list[float | None]
     return [at_load(loads, [point[place] for point in points], load) for load, place in wanted]
 
 
-def _saving(cell: str | None, found: Statistics, judged: Judged | None, gpus: dict[str, int]) -> SavingRow:
+def _saving(cell: str | None, found: Statistics, judged: Judged | None, gpus: Mapping[str, int]) -> SavingRow:
     what = None
     if judged is not None and judged.ratio is not None and judged.ratio.ci95 is not None:
         what = saving(judged.verdict, judged.ratio.estimate, judged.ratio.ci95, gpus[found.a], gpus[found.b])

@@ -10,6 +10,7 @@ from typing import Any
 from loadgen.analysis.comparison import comparisons
 from loadgen.analysis.floors import beyond_calibration
 from loadgen.analysis.prefill import PrefillFit, prefill_fits
+from loadgen.analysis.scaling import Step, families, steps
 from loadgen.client.verdict import ClientVerdict
 from loadgen.contention.reading import Contention
 from loadgen.explain import EngineFindings, findings
@@ -23,6 +24,7 @@ from loadgen.presentation.style import LOOKS, looks_of
 from loadgen.quality.result import QualityResult
 from loadgen.report.attention import Attention, attention_of
 from loadgen.report.capacity import CapacityRow, capacity_rows
+from loadgen.report.cards import SeatCards, seat_cards
 from loadgen.report.cells import CellView, engine_cell
 from loadgen.report.columns import BATCH_COLUMNS, COLUMNS, SLO_COLUMNS, Column
 from loadgen.report.cost import Costs, costs_of
@@ -30,6 +32,7 @@ from loadgen.report.endings import EndingRow, ending_rows
 from loadgen.report.engine_says import EngineSays, engine_says
 from loadgen.report.experiment import Outcome, outcome_of
 from loadgen.report.fairness import FairnessRow, fairness_rows
+from loadgen.report.gpus import gpus_of, kind_of
 from loadgen.report.serving import ServingRow, serving_rows
 from loadgen.report.tallies import ClientFacts, ErrorRow, client_facts, error_rows
 from loadgen.report.together import Together, place_words, together_of
@@ -103,6 +106,12 @@ class ReportData:
     """Whether the engines' answers are the same; None where nobody asked."""
     costs: Costs | None = None
     """What tokens cost; None where nobody said what a GPU hour does, or two runs are compared."""
+    gpus: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How many each engine has; empty where two runs are compared."""
+    scaling: Sequence[Step] = ()
+    """What more GPUs are worth to engines that differ in their number alone; empty where none do."""
+    cards: Sequence[SeatCards] = ()
+    """Which GPUs each engine was on; empty where nobody tells."""
     engine_says: EngineSays = dataclasses.field(default_factory=EngineSays)
     """The engines' own figures; empty where nobody read them, or two runs are compared."""
     explained: Sequence[EngineFindings] = ()
@@ -162,6 +171,11 @@ class ReportData:
         several = len({view.cell.output_tokens for view in self.cells if view.cell is not None}) > 1
         lengths = f"{cell.prompt_tokens} → {cell.output_tokens}" if several else f"{cell.prompt_tokens}"
         return f"{lengths} × {cell.load:g}{cell.extras.replace('-', ' ')}"
+
+    @property
+    def several_gpus(self) -> bool:
+        """Whether an engine has more than one."""
+        return any(count > 1 for count in self.gpus.values())
 
     @property
     def open_loop(self) -> bool:
@@ -253,9 +267,10 @@ def build_report_data(
     used = {block for view in views for entry in view.engines.values() for block in entry.blocks}
     found = _compared(run, engines, scenario, slo) if compared is None else list(compared)
     searched, energy = capacity_rows(scenario, engines, run.blocks), energy or Energy()
+    gpus = {} if compared is not None else gpus_of(run.manifest, engines, cost)
     costs = None
     if cost is not None and compared is None:
-        costs = costs_of(cost, scenario, engines, views, searched, found, energy.rows)
+        costs = costs_of(cost, gpus, views, searched, found, energy.rows)
     explained = findings(run, samples, scenario) if compared is None else ()
     says = engine_says(run, views, samples, scenario, explained)
     fits = prefill_fits(run.blocks, engines, used)
@@ -283,6 +298,9 @@ def build_report_data(
         prefill=fits,
         attention=attention_of(run.manifest, fits, views, found, model_config) if compared is None else None,
         costs=costs,
+        gpus=gpus,
+        scaling=_scaling(run, gpus, found, slo),
+        cards=seat_cards(run, engines, says),
         beyond_calibration=beyond_calibration(run.manifest, run.blocks),
         together=together,
         quality=quality,
@@ -295,6 +313,15 @@ def build_report_data(
 def _compared(run: RunData, engines: Sequence[str], scenario: Scenario | None, slo: Slo | None) -> list[Statistics]:
     """The comparisons of a race; a search for capacity asks each engine at loads of its own."""
     return [] if scenario is not None and scenario.find_capacity is not None else comparisons(run, engines, slo)
+
+
+def _scaling(run: RunData, gpus: Mapping[str, int], found: Sequence[Statistics], slo: Slo | None) -> list[Step]:
+    """Each engine against the one with the fewest GPUs, which need not be the first."""
+    made = []
+    for base, *others in families(gpus, kind_of(run.manifest)) if found else ():
+        known = [one for one in found if one.a == base and one.b in others]
+        made += steps(known if len(known) == len(others) else comparisons(run, [base, *others], slo), gpus)
+    return made
 
 
 def _engine_names(run: RunData) -> list[str]:

@@ -11,8 +11,9 @@ from functools import reduce
 
 from loadgen.explain import EngineFindings
 from loadgen.message import Message, counted, say
-from loadgen.monitoring.engine_figures import EngineFigures, Tally, figures, tally
+from loadgen.monitoring.engine_figures import EngineFigures, figures, tally
 from loadgen.monitoring.engine_samples import BlockSamples
+from loadgen.monitoring.tally import Tally
 from loadgen.presentation.text import cell_words, number, percent
 from loadgen.report.cells import CellView
 from loadgen.runs.folder import RunData

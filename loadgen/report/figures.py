@@ -46,7 +46,7 @@ CJK_FONTS = (
 )
 """Fonts with Chinese characters, the best first. matplotlib sees only one face of a collection: often the Japanese."""
 
-SECTIONS = ("load", "distribution", "memory", "difference", "frontier", "cost", "prefill", "drift")
+SECTIONS = ("load", "distribution", "memory", "difference", "frontier", "scaling", "cost", "prefill", "drift")
 Size = tuple[float, float]
 Draw = Callable[[Any, Palette, str], Titles]
 

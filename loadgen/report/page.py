@@ -14,6 +14,7 @@ from loadgen.presentation import text
 from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
 from loadgen.quality.rows import VERDICTS, rows
+from loadgen.report.cards import cards_section
 from loadgen.report.cells import CellView, EngineCell
 from loadgen.report.cost_words import cost_section
 from loadgen.report.data import ReportData
@@ -22,6 +23,7 @@ from loadgen.report.engine_words import engine_section
 from loadgen.report.fairness import LONG
 from loadgen.report.headline import basis, block_count, caveat_text, headline, notices, tiles, verdict_text
 from loadgen.report.repeat import client_blocks, client_facts, command, repeat_facts
+from loadgen.report.scaling import scaling_section
 from loadgen.report.verdicts import drift_lines, drift_summary, left_out_rows, row_axis, verdict_tables
 
 STATUS_WORDS = {
@@ -115,6 +117,8 @@ def context(data: ReportData, language: Language = ENGLISH) -> dict[str, Any]:
         "energy": energy_rows(data),
         "engine_says": engine_section(data),
         "explained": explained_rows(data, language),
+        "cards": cards_section(data),
+        "scaling": scaling_section(data),
         "cost": None if data.costs is None else cost_section(data, data.costs),
         "signs": [{"sign": sign, "words": say(words)} for sign, words in SIGNS],
         "only_headlines": text.ONLY_HEADLINES,

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from loadgen.message import mark
+from loadgen.message import counted, mark
 from loadgen.presentation.style import Palette
 from loadgen.presentation.text import load_words, number
 from loadgen.report.cells import CellView
-from loadgen.report.cost import MS, THROUGHPUT, TPOT
+from loadgen.report.cost import THROUGHPUT, TPOT
 from loadgen.report.data import ReportData
+from loadgen.report.gpus import MS, per_gpu, per_user
 from loadgen.report.plots import (
     LOG_FROM_RATIO,
     Titles,
@@ -23,6 +24,7 @@ from loadgen.report.plots import (
     nothing,
     shape_name,
 )
+from loadgen.scenario.model import Cell
 
 STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 2, 1, 2)))
 """Of lines, by shape."""
@@ -39,15 +41,17 @@ class _Point:
 def draw_per_gpu(axes: Any, data: ReportData, palette: Palette, prefix: str) -> Titles:
     """Draw a line for each engine and shape through its loads. What the SLO allows is shaded, what met it ringed."""
     say, titles = palette.language, Titles()
-    rows = {(row.cell, row.engine): row for row in data.costs.rows} if data.costs is not None else {}
+    several = len(set(data.gpus.values())) > 1
     drawn: list[_Point] = []
     for place, shape in enumerate(data.shapes):
         for seat, engine in enumerate(data.engines):
             own = []
             for view in data.cells_of(shape):
-                row = rows.get((view.id, engine))
-                if row is not None and row.per_user is not None and row.per_gpu is not None:
-                    own.append(_Point(seat, view, row.per_user, row.per_gpu))
+                summary = view.engines[engine].summary
+                x = per_user(summary) if summary is not None else None
+                y = per_gpu(summary, data.gpus.get(engine, 1)) if summary is not None else None
+                if x is not None and y is not None:
+                    own.append(_Point(seat, view, x, y))
             if not own:
                 continue
             drawn += own
@@ -57,13 +61,12 @@ def draw_per_gpu(axes: Any, data: ReportData, palette: Palette, prefix: str) -> 
             for point in own:
                 gid, words = _draw_point(axes, data, point, palette, prefix)
                 titles[gid] = words
+            beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "ha": "right", "color": colour}
             if len(data.shapes) > 1:
-                several = len({each.output_tokens for each in data.shapes}) > 1
-                label = f"{shape.prompt_tokens:,d}" + (f" → {shape.output_tokens:,d}" if several else "")
-                at = (own[-1].x, own[-1].y)
-                axes.annotate(
-                    label, at, xytext=(-5, 4), textcoords="offset points", fontsize=7, ha="right", color=colour
-                )
+                axes.annotate(_lengths(data, shape), (own[-1].x, own[-1].y), xytext=(-5, 4), **beside)
+            if several:
+                gpus = say(counted(data.gpus[engine], "{count} GPU", "{count} GPUs"))
+                axes.annotate(gpus, (own[0].x, own[0].y), xytext=(-7, -4), **beside)
     if not drawn:
         return nothing(axes, palette)
     _limits(axes, data, drawn, palette)
@@ -71,6 +74,12 @@ def draw_per_gpu(axes: Any, data: ReportData, palette: Palette, prefix: str) -> 
     axes.set_xlabel(say(mark("output tokens per user, tok/s")), color=palette.muted)
     finish(axes, palette)
     return titles
+
+
+def _lengths(data: ReportData, shape: Cell) -> str:
+    """What tells a shape from the others."""
+    several = len({each.output_tokens for each in data.shapes}) > 1
+    return f"{shape.prompt_tokens:,d}" + (f" → {shape.output_tokens:,d}" if several else "")
 
 
 def _limits(axes: Any, data: ReportData, drawn: Sequence[_Point], palette: Palette) -> None:
@@ -98,7 +107,7 @@ def _draw_point(axes: Any, data: ReportData, point: _Point, palette: Palette, pr
     engine, view, cell = data.engines[point.seat], point.view, point.view.cell
     entry, colour = view.engines[engine], palette.engines[data.looks[point.seat]]
     tpot, throughput = entry.intervals.get(TPOT), entry.intervals.get(THROUGHPUT)
-    gpus = data.costs.gpus[engine] if data.costs is not None else 1
+    gpus = data.gpus.get(engine, 1)
     across = [MS / end for end in tpot] if tpot is not None and tpot[0] > 0 else None
     up = None if throughput is None else [end / gpus for end in throughput]
     draw_whiskers(axes, (point.x, point.y), across, up, colour)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.analysis.prefill import PrefillFit
+from loadgen.analysis.scaling import Step
 from loadgen.explain.words import as_json
 from loadgen.files import atomic_write
 from loadgen.message import as_data
@@ -21,7 +22,9 @@ from loadgen.report.engine_says import EngineRow
 from loadgen.report.experiment import Outcome
 from loadgen.report.headline import basis, headline, notices, tiles
 from loadgen.report.together import Together
-from loadgen.scenario.shapes import Conversation, Prefixes, Step
+from loadgen.scenario.shapes import Conversation, Prefixes
+from loadgen.scenario.shapes import Step as LoadStep
+from loadgen.statistics.result import Estimate
 
 SCHEMA_VERSION = 3
 
@@ -50,6 +53,9 @@ def summary(data: ReportData) -> dict[str, Any]:
         "prefill": [_prefill(fit) for fit in data.prefill],
         "attention": None if data.attention is None else _attention(data.attention, data.engines),
         "energy": [_energy(row) for row in data.energy.rows],
+        "gpus": dict(data.gpus),
+        "scaling": [_scaling(step) for step in data.scaling],
+        "cards": [dataclasses.asdict(seat) for seat in data.cards],
         "engine_figures": [_engine_figures(row) for row in data.engine_says.rows],
         "mechanisms": as_json(data.explained),
         "warm_blocks": [dataclasses.asdict(block) for block in data.engine_says.warm],
@@ -129,6 +135,11 @@ def _energy(row: EnergyRow) -> dict[str, Any]:
     return dataclasses.asdict(row) | {"watts": row.watts, "output_tokens_per_joule": row.tokens_per_joule}
 
 
+def _scaling(step: Step) -> dict[str, Any]:
+    told = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
+    return {name: value.model_dump() if isinstance(value, Estimate) else value for name, value in told.items()}
+
+
 def _engine_figures(row: EngineRow) -> dict[str, Any]:
     told = dataclasses.asdict(row.figures)
     return {"cell": row.cell, "engine": row.engine, **told, "why": [as_data(words) for words in row.why]}
@@ -200,7 +211,7 @@ def _experiment(found: Outcome) -> dict[str, Any]:
     return {**found.experiment.model_dump(exclude={"decides"}), "findings": rows}
 
 
-def _plain(extra: Step | Conversation | Prefixes | None) -> dict[str, Any] | None:
+def _plain(extra: LoadStep | Conversation | Prefixes | None) -> dict[str, Any] | None:
     return extra.model_dump() if extra is not None else None
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from loadgen.monitoring.engine_figures import Tally, figures, tally
+from loadgen.monitoring.engine_figures import figures, tally
 from loadgen.monitoring.engine_page import Reading
 from loadgen.monitoring.engine_samples import BlockSamples
+from loadgen.monitoring.tally import Tally
 from loadgen.runs.folder import BlockData
 from tests.loadgen.report.synthetic_run import OFFSET_NS, SyntheticRun
 

@@ -131,22 +131,47 @@ def test_the_exporter_of_several_ksanas_is_asked_for_one():
         read_engine(two, "c")
 
 
+OF_BUSY = {
+    "gpu_memory_all": 925_696_000,
+    "gpu_joules:0": 10_800.035,
+    "gpu_watts:0": 691.583,
+    "gpu_peak:0": 925_696_000,
+    "gpu_sm_hz:0": 1.455e9,
+    "gpu_pcie_tx:0": 8_233_000,
+    "gpu_pcie_rx:0": 15_310_000,
+    "gpu_held_power_cap:0": 1,
+    **{f"gpu_held_{reason}:0": 0 for reason in ("hardware_slowdown", "software_thermal", "hardware_thermal")},
+    **{f"gpu_held_{reason}:0": 0 for reason in ("power_brake", "sync_boost")},
+}
+
+
 def test_gpus_whose_processes_are_known():
     found = read_gpus(page("h200-busy"), ["vllm", "load"])
-    assert found == pytest.approx(
-        {
-            "gpu_memory": 916_455_424,
-            "gpu_memory_all": 925_696_000,
-            "gpu_on:0": 1,
-            "gpu_joules:0": 10_800.035,
-            "gpu_watts:0": 691.583,
-        }
+    own = {"gpu_memory": 916_455_424, "gpu_own:0": 916_455_424, "gpu_on:0": 1}
+    assert found == pytest.approx(OF_BUSY | own)
+
+
+def test_each_gpu_of_an_engine_that_spans_several_and_shares_one():
+    def line(name: str, gpu: int, value: float, **more: str) -> str:
+        labels = ",".join(f'{key}="{text}"' for key, text in {"gpu": str(gpu), "uuid": f"GPU-{gpu}", **more}.items())
+        return f"bakeoff_gpu_{name}{{{labels}}} {value}\n"
+
+    text = "".join(
+        line("engine_processes", gpu, 1, engine=engine) + line("engine_memory_bytes", gpu, value, engine=engine)
+        for engine, gpu, value in (("vllm", 0, 10), ("vllm", 1, 11), ("vllm-2", 1, 3), ("other", 2, 5))
     )
+    for gpu in range(3):
+        text += line("nvlink_bytes_total", gpu, 100 + gpu, direction="transmit")
+        text += line("nvlink_bytes_total", gpu, 200 + gpu, direction="receive")
+    links = {f"gpu_nvlink_{way}:{n}": base + n for n in range(3) for way, base in (("tx", 100), ("rx", 200))}
+    of_one = {"gpu_memory": 21, "gpu_own:0": 10, "gpu_own:1": 11, "gpu_on:0": 1, "gpu_on:1": 1}
+    assert read_gpus(text, ["vllm"]) == links | of_one
+    assert read_gpus(text, ["vllm-2"]) == links | {"gpu_memory": 3, "gpu_own:1": 3, "gpu_on:1": 1}
 
 
 def test_gpus_of_strangers_are_all_gpus():
     found = read_gpus(page("h200-busy"), ["vllm", "port-8000"])
-    assert found == pytest.approx({"gpu_memory_all": 925_696_000, "gpu_joules:0": 10_800.035, "gpu_watts:0": 691.583})
+    assert found == pytest.approx(OF_BUSY)
     with pytest.raises(PageError, match="not the page of Bakeoff's GPU exporter"):
         read_gpus(page("llamacpp-b11549"), [])
 

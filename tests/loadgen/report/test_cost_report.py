@@ -14,8 +14,9 @@ from loadgen.monitoring.energy import EnergyRow
 from loadgen.report import ReportPaths, report_data, write_report
 from loadgen.report.capacity import CapacityRow
 from loadgen.report.cost import costs_of
+from loadgen.report.gpus import gpus_of
+from loadgen.runs.manifest import Manifest
 from loadgen.scenario.cost import Cost, priced
-from loadgen.scenario.model import Scenario
 from tests.loadgen.known_run import Truth, known_run
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.synthetic_run import SyntheticRun
@@ -88,9 +89,9 @@ def test_a_price_of_the_command_line_goes_over_the_scenarios(tmp_path: Path) -> 
 
 
 def test_gpus_of_an_engine_follow_the_serving_settings_unless_told() -> None:
-    scenario = Scenario.model_validate(SCENARIO | {"serving": {"tensor_parallel_size": 2}})
-    for cost, gpus in ((Cost(gpu_hour=1.0), 2), (Cost(gpu_hour=1.0, gpus=4), 4)):
-        assert costs_of(cost, scenario, ["a"], [], [], [], []).gpus == {"a": gpus}
+    manifest = Manifest(run_id="r", started_at=0, scenario=SCENARIO | {"serving": {"tensor_parallel_size": 2}})
+    for cost, gpus in ((None, 2), (Cost(gpu_hour=1.0), 2), (Cost(gpu_hour=1.0, gpus=4), 4)):
+        assert gpus_of(manifest, ["a"], cost) == {"a": gpus}
     with pytest.raises(UserError, match="'ksana'"):
         Cost(gpu_hour=1.0, engine_gpus={"ksana": 2}).check_engines(["vllm"])
 
@@ -108,7 +109,7 @@ def test_at_the_capacity(tmp_path: Path) -> None:
         capacity("rate", None, 8.0, None),
         capacity("concurrency", 6.0, 4.0, 8.0),
     ]
-    found = costs_of(Cost(gpu_hour=3.6), None, data.engines, data.cells, rows, [], energy)
+    found = costs_of(Cost(gpu_hour=3.6), data.gpus, data.cells, rows, [], energy)
     rate, open_end, users = found.capacity
     assert rate.output.estimate == pytest.approx(1000 / 640)
     assert rate.output.ci95 == pytest.approx((1000 / 800, 1000 / 512))
