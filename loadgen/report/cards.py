@@ -31,7 +31,7 @@ class SeatCards:
 
     engine: str
     given: tuple[str, ...]
-    """As its latest launch had them, by index or UUID; empty where nobody chose."""
+    """As its latest launch had them, by index, else as they were named; empty where nobody chose."""
     seen: tuple[str, ...]
     """By index: those that its processes were on while its blocks ran; empty where nobody tells."""
     names: tuple[str, ...]
@@ -40,21 +40,18 @@ class SeatCards:
 
 def seat_cards(run: RunData, engines: Sequence[str], says: EngineSays) -> list[SeatCards]:
     """Those of each engine of which something is known."""
-    known = run.manifest.host.get("gpus")
-    kinds = [str(gpu.get("name")) for gpu in known if isinstance(gpu, Mapping)] if isinstance(known, list) else []
+    told = run.manifest.host.get("gpus")
+    known = [gpu for gpu in told if isinstance(gpu, Mapping)] if isinstance(told, list) else []
     rows = []
     for engine in engines:
-        own = [
-            says.blocks[b.facts.record_id]
-            for b in run.blocks
-            if b.facts.engine == engine
-            if b.facts.record_id in says.blocks
-        ]
+        ids = [block.facts.record_id for block in run.blocks if block.facts.engine == engine]
+        own = [says.blocks[each] for each in ids if each in says.blocks]
         seen = {card.gpu for figures in own if figures.gpu_scope == "engine" for card in figures.cards}
-        given = _given(facts_of(run.manifest, engine))
+        given = tuple(_index(each, known) for each in _given(facts_of(run.manifest, engine)))
         if seen or given:
             ordered = tuple(sorted(seen, key=lambda gpu: (len(gpu), gpu)))
-            names = dict.fromkeys(kinds[int(gpu)] for gpu in ordered if gpu.isdecimal() and int(gpu) < len(kinds))
+            places = [int(gpu) for gpu in ordered or given if gpu.isdecimal() and int(gpu) < len(known)]
+            names = dict.fromkeys(str(known[place].get("name")) for place in places)
             rows.append(SeatCards(engine, given, ordered, tuple(names)))
     return rows
 
@@ -63,6 +60,12 @@ def _given(facts: EngineFacts | None) -> tuple[str, ...]:
     gpus: Any = facts.launch.get("gpus") if facts is not None else None
     ids = gpus.get("device_ids") if isinstance(gpus, Mapping) else None
     return tuple(str(each) for each in ids) if isinstance(ids, list) else ()
+
+
+def _index(given: str, known: Sequence[Mapping[str, Any]]) -> str:
+    """A GPU by its index where it was named by its UUID, or the beginning of one, and the machine has it."""
+    found = [place for place, gpu in enumerate(known) if given and str(gpu.get("uuid")).startswith(given)]
+    return str(found[0]) if len(found) == 1 else given
 
 
 def _gib(value: float | None) -> str:

@@ -29,7 +29,10 @@ MOST_LENGTHS = 8
 NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state", "models"})
 """Launch facts of no use to a reader, or shown elsewhere."""
 
+OF_GPUS = ("kv-cache", "launch: gpus.device_ids", "launch: gpus.count")
 FOLLOWS = {
+    "tensor_parallel_size": OF_GPUS,
+    "data_parallel_size": OF_GPUS,
     "max_model_length": ("context-length", "kv-cache", "model: context length", "launch: context_tokens"),
     "max_batch_size": ("launch: parallel_sequences",),
     "kv_block_size": ("kv-cache",),

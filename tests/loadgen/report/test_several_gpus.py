@@ -138,7 +138,7 @@ def test_who_was_on_which_gpus(tmp_path: Path) -> None:
     manifest = json.loads(run.manifest_path.read_text())
     for facts in manifest["engines"]:
         facts["launch"]["gpus"] = {
-            "device_ids": {"one": ["0"], "two": ["GPU-1", "GPU-2"], "four": ["0", "3"]}[facts["name"]]
+            "device_ids": {"one": ["0"], "two": ["GPU-1", "GPU-2a"], "four": ["0", "3"]}[facts["name"]]
         }
     run.manifest_path.write_text(json.dumps(manifest))
     for block in run.load().blocks:
@@ -156,9 +156,9 @@ def test_who_was_on_which_gpus(tmp_path: Path) -> None:
     paths = write_report(run, prometheus_url=None)
     document = read(paths)
     assert [(seat["engine"], seat["given"], seat["seen"], seat["names"]) for seat in document["cards"]] == [
-        ("four", ["0", "3"], [], []),
+        ("four", ["0", "3"], [], ["NVIDIA H200"]),
         ("one", ["0"], ["0"], ["NVIDIA H200"]),
-        ("two", ["GPU-1", "GPU-2"], ["1", "2"], ["NVIDIA H200"]),
+        ("two", ["1", "GPU-2a"], ["1", "2"], ["NVIDIA H200"]),
     ]
     rows = {(row["engine"], row["cell"]): row["cards"] for row in document["engine_figures"]}
     two = rows["two", CELLS[0].id]
@@ -169,9 +169,11 @@ def test_who_was_on_which_gpus(tmp_path: Path) -> None:
     block = next(block for block in document["blocks"] if block["engine"] == "two")
     assert [card["gpu"] for card in block["engine_figures"]["cards"]] == ["1", "2"]
     section = paths.markdown.read_text().partition("## GPU cards")[2].partition("\n## ")[0]
-    assert "two was on GPU 1 and 2 (NVIDIA H200); it was given GPU-1 and GPU-2." in section
+    assert "two was on GPU 1 and 2 (NVIDIA H200); it was given 1 and GPU-2a." in section
     assert "four was given GPU 0 and 3; the GPU exporter did not tell where it was." in section
     (line,) = [line for line in section.splitlines() if line.startswith("| 512 × 4 | two | 2 ")]
     row = [cell.strip() for cell in line.split("|")]
     assert row[4:8] == ["3.00", "502", "power limit 100%", "6.00 / 6.00"]
     check(paths.html.read_text(encoding="utf-8"))
+    fact = next(row for row in document["fairness"] if row["check"] == "launch: gpus.device_ids")
+    assert fact["equal"] is None and "sets apart on purpose" in fact["detail"]
