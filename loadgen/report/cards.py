@@ -142,10 +142,12 @@ def cards_section(data: ReportData) -> dict[str, Any] | None:
 def seat_words(seat: SeatCards) -> Message:
     """Where an engine was: `two was on GPU 0 and 1 (NVIDIA H200).`"""
     given, seen = (text.listing(gpus, most=MOST_NAMED) for gpus in (seat.given, seat.seen))
-    values = {"engine": seat.engine, "given": given, "seen": seen}
+    values = {"engine": seat.engine, "given": given}
     if not seat.seen:
         return say("{engine} was given GPU {given}; the GPU exporter did not tell where it was.", **values)
-    names = text.listing(seat.names) or "GPU"
+    where = say("GPU {gpus}", gpus=seen)
+    if seat.names:
+        where = say("GPU {gpus} ({names})", gpus=seen, names=text.listing(seat.names))
     if seat.given and seat.given != seat.seen:
-        return say("{engine} was on GPU {seen} ({names}); it was given {given}.", names=names, **values)
-    return say("{engine} was on GPU {seen} ({names}).", names=names, **values)
+        return say("{engine} was on {where}; it was given {given}.", where=where, **values)
+    return say("{engine} was on {where}.", where=where, **values)
