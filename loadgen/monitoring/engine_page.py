@@ -14,7 +14,8 @@ from loadgen.message import say
 
 MAX_SERIES = 5000
 """Of those that are looked for; an engine has one for each model and rank."""
-LARGEST = 1e18
+LARGEST = 1e21
+"""NVLink's counters may stand for years of a card's life: a busy one passes 1e18 bytes in weeks."""
 
 Reading = dict[str, float]
 """Values by our names; what a page does not tell is not in it."""

@@ -8,7 +8,7 @@ from typing import Any
 from loadgen.analysis.scaling import Step
 from loadgen.message import Message, counted, say
 from loadgen.presentation import text
-from loadgen.presentation.style import LOOKS
+from loadgen.presentation.style import LOOKS, verdict_mark
 from loadgen.report.cells import CellView
 from loadgen.report.data import ReportData
 from loadgen.report.gpus import per_gpu, per_user
@@ -119,12 +119,16 @@ def _rows(data: ReportData, view: CellView) -> Iterator[dict[str, Any]]:
 
 
 def _figures(step: Step) -> list[tuple[str, str]]:
-    """Each figure with its interval: throughput, efficiency, a GPU more, TTFT, TPOT."""
+    """Each figure with its interval: throughput (with its verdict's sign where none is ahead), efficiency, a GPU more,
+    TTFT, TPOT."""
     ratios = [(text.ratio(one.estimate), _ends(one)) if one else (text.DASH, "") for one in (step.ttft, step.tpot)]
     shares = [(_share(one.estimate), _ends_of_share(one)) if one else (text.DASH, "")
               for one in (step.efficiency, step.gpu_more)]  # fmt: skip
-    throughput = step.throughput
-    return [(text.ratio(throughput.estimate), _ends(throughput)) if throughput else (text.DASH, ""), *shares, *ratios]
+    throughput = (text.DASH, "")
+    if step.throughput is not None:
+        sign = "" if step.verdict in ("a", "b") else f"{verdict_mark(step.verdict, 0, 0).sign} "
+        throughput = sign + text.ratio(step.throughput.estimate), _ends(step.throughput)
+    return [throughput, *shares, *ratios]
 
 
 def _gpus(count: int) -> Message:

@@ -166,6 +166,7 @@ def test_each_gpu_of_an_engine_that_spans_several_and_shares_one():
     links = {f"gpu_nvlink_{way}:{n}": base + n for n in range(3) for way, base in (("tx", 100), ("rx", 200))}
     of_one = {"gpu_memory": 21, "gpu_own:0": 10, "gpu_own:1": 11, "gpu_on:0": 1, "gpu_on:1": 1}
     assert read_gpus(text, ["vllm"]) == links | of_one
+    assert read_gpus(line("nvlink_bytes_total", 0, 5e20, direction="transmit"), []) == {"gpu_nvlink_tx:0": 5e20}
     assert read_gpus(text, ["vllm-2"]) == links | {"gpu_memory": 3, "gpu_own:1": 3, "gpu_on:1": 1}
 
 

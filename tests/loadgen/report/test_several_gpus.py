@@ -109,7 +109,10 @@ def test_nothing_is_claimed_of_equals(tmp_path: Path) -> None:
     assert {step["verdict"] for step in read(paths)["scaling"]} <= {"none", "undecided"}
     text = paths.markdown.read_text()
     assert "makes no more output tokens than a on 1 GPU" in text or "is undecided" in text
-    assert "a GPU more is worth" not in text
+    assert "each GPU more is worth" not in text
+    section = text.partition("## Several GPUs")[2].partition("\n## ")[0]
+    ratios = [line.split("|")[7].strip() for line in section.splitlines() if line.startswith("| 512 × ")]
+    assert len(ratios) == 4 and all(ratio == "base" or ratio[:2] in ("? ", "= ") for ratio in ratios), ratios
 
 
 def test_gpus_of_an_engine_as_it_was_set_up() -> None:
