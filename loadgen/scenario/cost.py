@@ -28,7 +28,7 @@ class Cost(Strict):
         default="$", description="what that is counted in"
     )
     gpus: Gpus | None = Field(
-        default=None, description="GPUs that an engine uses (default: `serving.tensor_parallel_size`, or 1)"
+        default=None, description="GPUs that an engine uses (default: as its `serving` has it, or 1)"
     )
     engine_gpus: dict[str, Gpus] = Field(default_factory=dict, description="the same of single engines, by name")
 
