@@ -525,11 +525,14 @@ def _own_locust(
     seats: Sequence[Seat], where: Path, run_id: str, workers: int, cpus: Sequence[int], number: int
 ) -> Iterator[LocustClient]:
     """A Locust of this race's own. Raises UserError when it does not start."""
+    by_name = {seat.name: seat for seat in seats}
+    for seat in seats:  # a block names its engine as the race does, or else as the stack does
+        by_name.setdefault(seat.stack_name, seat.model_copy(update={"name": seat.stack_name, "variant_of": None}))
     name = "locust.log" if number == 1 else f"locust-{number}.log"
     # The run has no folder yet. Hidden, because what lists this folder means runs.
     log = where / f".{run_id}.{name}"
     try:
-        with OwnLocust(seats, where, log, workers, cpus) as locust:
+        with OwnLocust([*by_name.values()], where, log, workers, cpus) as locust:
             try:
                 yield locust
             finally:

@@ -100,8 +100,8 @@ def energy_rows(blocks: Sequence[BlockData], gpus: dict[str, Samples]) -> list[E
     sums: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for block in blocks:
         span = _span(block)
-        if block.facts.status != "complete" or span is None:
-            continue
+        if block.facts.status != "complete" or span is None or block.facts.beside:
+            continue  # of blocks that ran together the sum over all GPUs is nobody's
         used = [joules(samples, *span) for samples in gpus.values()]
         if any(one is None for one in used):
             continue

@@ -30,6 +30,8 @@ NOISE = frozenset({"pid", "started_unix_s", "base_url", "serving", "state", "mod
 """Launch facts of no use to a reader, or shown elsewhere."""
 
 OF_GPUS = ("kv-cache", "launch: gpus.device_ids", "launch: gpus.count")
+OF_PLACES = ("launch: cpus", "launch: placement", "launch: gpus", "launch: environment.CUDA_VISIBLE_DEVICES")
+"""Facts that differ between engines that run at the same time, each at a place of its own."""
 FOLLOWS = {
     "tensor_parallel_size": OF_GPUS,
     "data_parallel_size": OF_GPUS,
@@ -95,6 +97,9 @@ def fairness_rows(run: RunData, engines: Sequence[str]) -> list[FairnessRow]:
     rows += _from_manifest([known.get(engine) for engine in engines], engines)
     apart = settings_apart(asked_of(run.manifest.scenario, engine) for engine in engines) if engines else []
     follows = {check for setting in apart for check in FOLLOWS.get(setting, ())}
+    if run.manifest.placed:  # they change hands: the launch record is of the last start, "where it ran" of all
+        places = {row.check for row in rows if row.check.startswith(OF_PLACES)}
+        rows = [dataclasses.replace(row, equal=None) if row.check in places else row for row in rows]
     rows = [_on_purpose(row) if row.equal is False and row.check in follows else row for row in rows]
     return sorted(rows, key=lambda row: 1 if row.unknown else {False: 0, True: 2, None: 3}[row.equal])
 

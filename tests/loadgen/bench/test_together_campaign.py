@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loadgen.bench import machine_watch
+from loadgen.bench import race as race_module
 from loadgen.bench.block_driver import Halted, Rendezvous
 from loadgen.bench.campaign import Listener
 from loadgen.bench.together_campaign import Lane, Places, TogetherCampaign
@@ -234,3 +235,28 @@ def test_what_runs_beside_a_block_is_no_stranger(tmp_path, monkeypatch):
     assert sorted(own for own, _ in watched) == [[ord("a"), 100], [ord("b"), 101]]
     for own, helpers in watched:
         assert {ord("a"), ord("b"), 100, 101} <= {*own, *helpers}
+
+
+def test_a_locust_of_ones_own_knows_engines_by_both_names(tmp_path, monkeypatch):
+    known: list[list[str]] = []
+
+    class Started:
+        def __init__(self, seats: Any, *_: Any) -> None:
+            known.append([seat.name for seat in seats])
+
+        def __enter__(self) -> None:
+            return None
+
+        def __exit__(self, *_: Any) -> None:
+            return None
+
+    monkeypatch.setattr(race_module, "OwnLocust", Started)
+    seats = [
+        Seat(name="one", base_url="http://127.0.0.1:1", variant_of="vllm"),
+        Seat(name="other", base_url="http://127.0.0.1:2", variant_of="vllm-2"),
+        Seat(name="ksana", base_url="http://127.0.0.1:3"),
+    ]
+    with race_module._own_locust(seats, tmp_path, "r1", 1, (), 2):
+        pass
+    # A block of one-together is asked for by the stack's name, and one of one by its own.
+    assert known == [["one", "other", "ksana", "vllm", "vllm-2"]]

@@ -9,6 +9,7 @@ import pytest
 
 from loadgen.analysis.together import disturbances, overlap
 from loadgen.bench.together_campaign import LEAD_S
+from loadgen.report.together import disturbance_words, together_of
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import Bench
 
@@ -72,21 +73,27 @@ def test_engines_that_slow_each_other_down_are_told(tmp_path):
         with Bench(tmp_path, {"a": a, "b": b}, placement="both", repeats=3, requests=20) as bench:
             assert bench.wait() == 0, bench.output
             run = bench.load()
+    for block in run.blocks:  # whether a busy machine let the load generator measure well is not the question here
+        block.facts.client = block.facts.contention = None
     found = {one.a: one for one in disturbances(run)}
     assert {name: one.b for name, one in found.items()} == {"a": "a-together", "b": "b-together"}
     for one in found.values():
         tpot = one.overall["tpot_ms.mean"]
         assert tpot.verdict == "a" and tpot.ratio.ci95[0] > 1.1, tpot
     bench.assert_reportable()
+    words = disturbance_words(together_of(run))
+    assert all("TPOT mean +" in text and "(it disturbs)" in text for text in words), words
     told = json.loads((bench.folder.path / "summary.json").read_text())
-    texts = [notice["text"] for notice in told["notices"] if "a together with the others" in notice["text"]]
-    assert len(texts) == 1 and "TPOT mean +" in texts[0] and "(it disturbs)" in texts[0]
+    assert sum("together with the others, against itself" in notice["text"] for notice in told["notices"]) == 2
 
 
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"find_capacity": {"of": "rate"}, "load": {}, "slo": {"ttft_ms": 100}}, "searches engine by engine"),
+        (
+            {"find_capacity": {"of": "rate", "from": 1.0}, "load": {}, "slo": {"ttft_ms": 100}},
+            "searches engine by engine",
+        ),
         ({}, "needs two engines or more"),
         ({"starts": 2, "repeats": 2}, "needs engines that Bakeoff starts itself"),
     ],

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from loadgen.analysis.together import disturbances, overlap
+from loadgen.monitoring.energy import energy_rows
 from loadgen.monitoring.memory import Memory
 from loadgen.report.data import build_report_data
 from loadgen.report.headline import notices
@@ -81,6 +82,7 @@ def test_the_report_tells_places_and_that_the_disturbance_is_not_known(tmp_path)
     assert row.values["a"] == (
         "start 1: GPU 0, cores 0-7, memory of node 0; start 2: GPU 1, cores 8-15, memory of node 1"
     )
+    assert not [row.check for row in data.fairness if row.equal is False]
     assert any("was not measured" in notice.text for notice in notices(data))
     assert summary(data)["together"]["placed"][1]["gpus"] == ["1"]
 
@@ -88,3 +90,14 @@ def test_the_report_tells_places_and_that_the_disturbance_is_not_known(tmp_path)
 def test_engines_that_took_turns_have_nothing_to_tell(tmp_path):
     assert together_of(known_run(tmp_path, "turns", truths={"a": ALONE}).load()) is None
     assert isinstance(together_of(raced(tmp_path, a=ALONE)), Together)
+
+
+def test_the_energy_of_all_cards_is_not_an_engines_that_ran_beside_another(tmp_path):
+    run = raced(tmp_path, a=ALONE)
+    windows = [block.cut.window for block in run.blocks]
+    first, last = min(one.start_ns for one in windows) // 10**9 - 1, max(one.end_ns for one in windows) // 10**9 + 2
+    counters = {"GPU-0": [(float(second), 300.0 * second) for second in range(first, last)]}
+    assert {row.engine for row in energy_rows(run.blocks, counters)} == {"a", "b", "a-together"}
+    for block in run.blocks:
+        block.facts.beside = ["x"] if block.facts.engine == "a-together" else []
+    assert {row.engine for row in energy_rows(run.blocks, counters)} == {"a", "b"}
