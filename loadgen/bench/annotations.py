@@ -119,7 +119,7 @@ class Annotations(Listener):
         key = str(status.block)
         if key not in self._begun:
             self._begun.add(key)
-            self._mark_block(key, block.engine, block.cell.id, f"repeat {block.repeat}: running", time.time(), None)
+            self._mark_block(key, block.name, block.cell.id, f"repeat {block.repeat}: running", time.time(), None)
         self._listen()
 
     def block_ended(self, block: Block, number: int, total: int, facts: BlockFacts) -> None:

@@ -50,7 +50,7 @@ class BenchProgress(StatusLine, Listener):
         errors = sum(status.errors.values())
         measured = f"{status.measured}/{status.wanted}" if status.warmed_up else "warming up"
         self.line(
-            f"{_position(number, total)} {block.engine} {_cell(block)}: {measured}"
+            f"{_position(number, total)} {block.name} {_cell(block)}: {measured}"
             + (f", {errors} errors" if errors else "")
             + self._left(number, total, status)
         )
@@ -62,7 +62,7 @@ class BenchProgress(StatusLine, Listener):
             self._durations.append(seconds / (1 + len(facts.beside)))  # of the race's time
         self._ended = time.monotonic()
         self.tell(
-            f"{_position(number, total)} {block.engine} {_cell(block)}: {facts.status} in {seconds:.1f} s"
+            f"{_position(number, total)} {block.name} {_cell(block)}: {facts.status} in {seconds:.1f} s"
             + (", client-limited" if facts.client_limited else "")
             + _machine(facts)
             + ("" if facts.attempt == 1 else f" (attempt {facts.attempt})"),

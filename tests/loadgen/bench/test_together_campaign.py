@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from loadgen.bench import machine_watch
 from loadgen.bench import race as race_module
 from loadgen.bench.block_driver import Halted, Rendezvous
 from loadgen.bench.campaign import Listener
+from loadgen.bench.progress import BenchProgress
 from loadgen.bench.together_campaign import Lane, Places, TogetherCampaign
 from loadgen.distributed.locust_client import LocustGone
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
 from loadgen.hosts.placement import Place
 from loadgen.runs.manifest import BlockFacts
+from loadgen.scenario.model import Block, Cell
 from tests.loadgen.bench.test_campaign import RUNNING, FakeHost, FakeLocust, Race
 
 A, B = "a.p0008-o0002-c001.r1", "b.p0008-o0002-c001.r1"
@@ -260,3 +264,15 @@ def test_a_locust_of_ones_own_knows_engines_by_both_names(tmp_path, monkeypatch)
         pass
     # A block of one-together is asked for by the stack's name, and one of one by its own.
     assert known == [["one", "other", "ksana", "vllm", "vllm-2"]]
+
+
+def test_the_terminal_tells_blocks_of_both_placements_apart(tmp_path):
+    told = io.StringIO()
+    cell = Cell(8, 2, 1)
+    with BenchProgress(Console(file=told, width=200)) as progress:
+        for called in ("", "a-together"):
+            block = Block("a", cell, 1, together=bool(called), called=called)
+            facts = BlockFacts.begun(block.id, block.name, cell, warmup_requests=1, measured_requests=5)
+            facts.status = "complete"
+            progress.block_ended(block, 1, 2, facts)
+    assert [line.split()[1] for line in told.getvalue().splitlines()] == ["a", "a-together"]
