@@ -174,6 +174,14 @@ class Nvml:
         """Return the product's name."""
         return str(self._call("nvmlDeviceGetName", handle))
 
+    def is_cut(self, handle: Handle) -> bool:
+        """Whether the card is cut into parts (MIG)."""
+        try:
+            current, _ = self._call("nvmlDeviceGetMigMode", handle)
+        except NotSupported:
+            return False
+        return bool(current)
+
     def memory(self, handle: Handle) -> Memory:
         """Read the memory. Costs below 0.1 ms."""
         try:

@@ -332,10 +332,12 @@ def pin() -> None:
 def print_states(states: list[State]) -> None:
     """The table of `up` and `ps`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "state", "pid or container", "up", "url"):
+    with_gpus = any(each.gpus for each in states)
+    for heading in ("name", "state", "pid or container", "up", "url", *(("GPU",) if with_gpus else ())):
         table.add_column(heading, no_wrap=True, justify="right" if heading == "up" else "left")
     for each in states:
-        table.add_row(each.name, each.word, each.runs_as, _duration(each.up_s), " ".join(each.urls))
+        row = (each.name, each.word, each.runs_as, _duration(each.up_s), " ".join(each.urls))
+        table.add_row(*row, *((each.gpus,) if with_gpus else ()))
     # Wide enough for every row: a cut address is of no use, and a terminal wraps lines itself.
     PlainConsole(highlight=False, width=200).print(table, soft_wrap=True)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from exporters.nvml import Nvml, NvmlError
 from exporters.patience import Late, Patience
 from loadgen.errors import UserError
+from loadgen.hosts.cards import Card
 from loadgen.settings import Settings
 
 ANSWER_LIMIT_S = 10.0
@@ -21,25 +21,15 @@ GPU_VARIABLES = {
 """The variable that names the GPUs of each engine of the stack's own."""
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU."""
-
-    index: int
-    """As nvidia-smi counts them."""
-    uuid: str
-    name: str
-
-
-def gpus_here(nvml: Nvml | None = None, limit_s: float = ANSWER_LIMIT_S) -> list[Gpu] | str:
+def gpus_here(nvml: Nvml | None = None, limit_s: float = ANSWER_LIMIT_S) -> list[Card] | str:
     """The GPUs that NVIDIA's driver tells of, or why there are none, in a few words."""
     nvml = nvml or Nvml()
 
-    def look() -> list[Gpu]:
+    def look() -> list[Card]:
         try:
             count = nvml.open()
             handles = [nvml.handle(index) for index in range(count)]
-            return [Gpu(index, nvml.uuid(one), nvml.name(one)) for index, one in enumerate(handles)]
+            return [Card(index, nvml.uuid(one), nvml.name(one), nvml.is_cut(one)) for index, one in enumerate(handles)]
         finally:
             nvml.close()
 
@@ -52,7 +42,7 @@ def gpus_here(nvml: Nvml | None = None, limit_s: float = ANSWER_LIMIT_S) -> list
         return f"the NVIDIA driver does not answer within {limit_s:g} s"
 
 
-def in_words(gpus: Sequence[Gpu]) -> str:
+def in_words(gpus: Sequence[Card]) -> str:
     """GPUs for people, such as "2 x NVIDIA H200"."""
     names = [gpu.name for gpu in gpus]
     return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
@@ -65,23 +55,10 @@ def engine_gpus(asked: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 @functools.cache
-def known_gpus() -> tuple[Gpu, ...]:
+def known_gpus() -> tuple[Card, ...]:
     """Those of this machine, asked for once; none where the driver does not tell."""
     found = gpus_here()
     return () if isinstance(found, str) else tuple(found)
-
-
-def index_of(name: str, gpus: Sequence[Gpu]) -> int | None:
-    """nvidia-smi's index of a GPU that is named by index, UUID or the beginning of one; None: there is none such."""
-    exact = [gpu.index for gpu in gpus if name in (str(gpu.index), gpu.uuid)]
-    near = exact or [gpu.index for gpu in gpus if name.startswith("GPU-") and gpu.uuid.startswith(name)]
-    return near[0] if near else None
-
-
-def same_gpu(one: str, other: str, gpus: Sequence[Gpu]) -> bool:
-    """Whether two names are of one GPU."""
-    index = index_of(one, gpus)
-    return one == other or (index is not None and index == index_of(other, gpus))
 
 
 def usable_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:

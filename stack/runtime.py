@@ -34,6 +34,8 @@ class State:
     """Its pid, or its container."""
     up_s: int | None
     urls: tuple[str, ...]
+    gpus: str = ""
+    """An engine's, by index or UUID, commas between: those that it was started on last, else those that it is given."""
 
 
 class Runtime(Protocol):

@@ -19,6 +19,7 @@ from rich.console import Console
 from loadgen.bench.annotations import Annotations
 from loadgen.bench.campaign import Campaign, make_folder
 from loadgen.bench.capacity_campaign import CapacityCampaign
+from loadgen.bench.card_check import check_cards
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.engine_pages import pages_of
 from loadgen.bench.listener import Listener, Listeners
@@ -270,13 +271,14 @@ def _choose(
 ) -> tuple[EngineHost, list[Seat], list[str]]:
     """The engines to race, who starts and stops them, and what a person should know of the choice.
 
-    Raises UserError where there are none, or the scenario counts the GPUs of one that does not race.
+    Raises UserError where there are none, their cards do not allow the sizes that are asked for, or the scenario counts
+    the GPUs of one that does not race.
     """
     seats, notes = choose_seats(scenario, stack) if stack is not None else (list(engines), [])
     if scenario.cost is not None:
         scenario.cost.check_engines(seat.name for seat in seats)
     if stack is not None:
-        return stack.host, seats, notes
+        return stack.host, seats, [*notes, *check_cards(scenario, stack, seats)]
     return host_of(engines), seats, notes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from loadgen.engines import Api
 from loadgen.engines.serving import plain
 from loadgen.errors import UserError
 from loadgen.hosts.base import EngineHost
+from loadgen.hosts.cards import Card, CardsOf
 from loadgen.hosts.external import ExternalHost
 from loadgen.hosts.placement import declare_places
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, declare_serving, read_stack, write_serving
@@ -54,6 +55,12 @@ class RunningStack:
     """Whose stack it is."""
     urls: Mapping[str, str]
     """Where its services answer, by name."""
+    cards: Mapping[str, CardsOf] = field(default_factory=dict)
+    """The cards of its engines, where serving settings decide how many are used."""
+    gpus: Sequence[Card] = ()
+    """This machine's; empty where that is not known."""
+    model_dirs: Mapping[str, str] = field(default_factory=dict)
+    """The folders of its engines' models on this machine, where they are known."""
 
 
 def open_stack(checkout: Path) -> RunningStack:
@@ -89,6 +96,9 @@ def _processes(stack: SupervisorStack, checkout: Path) -> RunningStack:
         facts={"runtime": "processes", "profile": stack.profile},
         checkout=checkout,
         urls=stack.urls,
+        cards={name: each.cards for name, each in stack.engines.items() if each.cards is not None},
+        gpus=stack.gpus,
+        model_dirs={name: each.model_dir for name, each in stack.engines.items()},
     )
 
 
@@ -133,6 +143,11 @@ def _containers(stack: DockerStack, checkout: Path) -> RunningStack:
         },
         checkout=checkout,
         urls=stack.urls,
+        cards={
+            name: CardsOf(name, each.kind, each.gpus, True, f"BAKEOFF_{name.upper().replace('-', '_')}_GPUS")
+            for name, each in engines.items()
+            if each.gpus
+        },
     )
 
 

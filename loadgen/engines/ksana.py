@@ -37,6 +37,7 @@ BLOCKS_VARIABLE, WARM_UP_VARIABLE = "KLLM_MAX_DEVICE_BLOCKS", "MAX_WARMUP_INPUT_
 KEYS = {
     "dtype": ("torch_dtype in config.json", "the model's own"),
     "tensor_parallel_size": ("setting.global.tensor_para_size", "every visible GPU"),
+    "data_parallel_size": ("", "one copy of the model"),
     "max_model_length": (
         "setting.batch_scheduler.max_token_len",
         "the model's own length; newer Python front ends assume 2048",
@@ -257,6 +258,16 @@ def _cuda_graphs(asked: Value, _: Block, __: Model) -> Told:
     return True, "not honoured", note
 
 
+def _replicas(asked: Value, _: Block, __: Model) -> Told:
+    if asked == 1:
+        return None, OK, "KsanaLLM serves one copy of the model"
+    note = (
+        "KsanaLLM serves one copy of the model; its attn_data_para_size shares requests out over the attention of the "
+        "cards that share the rest"
+    )
+    return None, "not honoured", note
+
+
 def _seed(_: Value, __: Block, ___: Model) -> Told:
     return None, "not honoured", f"KsanaLLM has {KEYS['seed'][1]}"
 
@@ -264,6 +275,7 @@ def _seed(_: Value, __: Block, ___: Model) -> Told:
 OK: Outcome = "honoured"
 NOT_AS_IT_IS: dict[str, Callable[[Value, Block, Model], Told]] = {
     "dtype": _dtype,
+    "data_parallel_size": _replicas,
     "max_model_length": _length,
     "max_tokens_per_step": _step_tokens,
     "kv_block_size": _block_size,

@@ -18,10 +18,12 @@ NAMES = {
     "chunked_prefill": ("n_batch", say("on")),
     "seed": ("sampling.seed", say("random")),
 }
+AS_IT_IS = {"tensor_parallel_size": 1, "data_parallel_size": 1, "cuda_graphs": False, "async_scheduling": False}
 CACHE_TYPES = {"auto": "f16", "float16": "f16", "bfloat16": "bf16"}
 MISSING = {
     "dtype": say("weights are computed as the GGUF file stores them"),
     "tensor_parallel_size": say("the launcher starts one process on the CPU"),
+    "data_parallel_size": say("the launcher starts one process on the CPU"),
     "kv_block_size": say("the KV cache is not cut into blocks"),
     "gpu_memory_fraction": say("there is no GPU; the KV cache holds every slot's full length"),
     "kv_cache_tokens": say("the KV cache holds every slot's full length: n_ctx is that of all slots"),
@@ -92,7 +94,7 @@ def _native(setting: str, asked: Value | None, default: Value | None) -> NativeS
 def _told(setting: str, asked: Value) -> tuple[Value | None, Outcome, str]:
     """What is told, what becomes of it, and a note."""
     if setting in MISSING:
-        same = asked == {"tensor_parallel_size": 1, "cuda_graphs": False, "async_scheduling": False}.get(setting)
+        same = asked == AS_IT_IS.get(setting)
         return None, "honoured" if same else "not honoured", MISSING[setting]
     if setting == "chunked_prefill":
         return None, "honoured" if asked else "not honoured", say("a prompt is always cut at n_batch tokens")

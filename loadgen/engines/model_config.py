@@ -5,7 +5,9 @@ Standard library only, as is all of `loadgen/engines/`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 KEYS = (
@@ -21,3 +23,12 @@ def attention_config(config: Mapping[str, Any]) -> dict[str, Any]:
     inner = config.get("text_config")
     inner = inner if isinstance(inner, Mapping) else {}
     return {key: value for key in KEYS if (value := inner.get(key, config.get(key))) is not None}
+
+
+def read_config(model: str) -> dict[str, Any]:
+    """The config.json of a model's folder; empty where there is none, or it cannot be read."""
+    try:
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8")) if model else {}
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}

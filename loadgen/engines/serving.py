@@ -18,7 +18,8 @@ Block = Mapping[str, Value]
 """The settings that were asked for; one that is absent is the engine's own affair."""
 
 SETTINGS = (
-    *("dtype", "tensor_parallel_size", "max_model_length", "max_batch_size", "max_tokens_per_step"),
+    *("dtype", "tensor_parallel_size", "data_parallel_size", "max_model_length", "max_batch_size"),
+    "max_tokens_per_step",
     *("kv_block_size", "kv_dtype", "gpu_memory_fraction", "kv_cache_tokens", "prefix_caching", "chunked_prefill"),
     *("cuda_graphs", "async_scheduling", "seed"),
 )

@@ -16,6 +16,7 @@ from loadgen.message import say
 FLAGS = {
     "dtype": ("--dtype", say("auto, the model's own")),
     "tensor_parallel_size": ("--tensor-parallel-size", "1"),
+    "data_parallel_size": ("--data-parallel-size", "1"),
     "max_model_length": ("--max-model-len", say("the model's own length")),
     "max_batch_size": ("--max-num-seqs", say("by GPU: 256, or 1024 from 70 GiB on")),
     "max_tokens_per_step": ("--max-num-batched-tokens", say("by GPU: 2048 to 16384")),
@@ -36,6 +37,7 @@ CPU_BLOCK_TOKENS = 32
 NO_GRAPHS = '{"cudagraph_mode": "NONE"}'
 ON_CPU = {
     "tensor_parallel_size": say("the launcher starts one process on the CPU"),
+    "data_parallel_size": say("the launcher starts one process on the CPU"),
     "gpu_memory_fraction": say("there is no GPU; the launcher sets the KV cache's size so that every sequence fits"),
     "cuda_graphs": say("there is no GPU"),
 }
@@ -96,7 +98,7 @@ def _native(setting: str, block: Block, default: Value | None, gpu: bool) -> Nat
         note = say("vLLM's default: {value}", value=words) if default is None else say("the launcher's default")
         return NativeSetting(setting, None, flag, default, "default", note)
     if not gpu and setting in ON_CPU:
-        same = asked == {"tensor_parallel_size": 1, "cuda_graphs": False}.get(setting)
+        same = asked == {"tensor_parallel_size": 1, "data_parallel_size": 1, "cuda_graphs": False}.get(setting)
         return NativeSetting(setting, asked, flag, None, "honoured" if same else "not honoured", ON_CPU[setting])
     if setting == "cuda_graphs":
         value, note = (None, say("vLLM's default")) if asked else (NO_GRAPHS, "")
@@ -112,6 +114,9 @@ def _native(setting: str, block: Block, default: Value | None, gpu: bool) -> Nat
     note = ""
     if setting == "chunked_prefill" and not asked:
         note = say("vLLM warns that models are not tested without it")
+    if setting == "data_parallel_size" and int(asked) > 1:
+        note = say("one API server shares requests out to {count} copies; each has the other settings, and a KV cache, "
+                   "for itself", count=asked)  # fmt: skip
     return NativeSetting(setting, asked, flag, asked, "honoured", note)
 
 

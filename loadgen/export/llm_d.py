@@ -11,12 +11,14 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from loadgen.engines.parallel import replicas, tensor_size
 from loadgen.metrics.definitions import e2e_ms, tpots_ms, ttft_ms
 from loadgen.metrics.summary import CellSummary, Floats, itl_ms, summarise
 from loadgen.record import RequestRecord
@@ -127,12 +129,18 @@ def _component(manifest: Manifest, engine: EngineFacts) -> dict[str, Any]:
     gpus = manifest.host.get("gpus") if manifest.stack else None
     standardized: dict[str, Any] = {"kind": "generic", **shared, "model": {"name": engine.model}}
     if gpus:
-        parallel = _parallel(manifest, engine)
+        asked = asked_of(manifest.scenario, engine.name)
+        sizes = {"tp": tensor_size(asked), "dp": replicas(engine.kind, asked)}
+        parallel = {name: size for name, size in sizes.items() if name == "tp" or size > 1}
         standardized |= {
             "kind": "inference_engine",
             "role": "replica",
             "replicas": 1,
-            "accelerator": {"model": str(gpus[0].get("name")), "count": parallel, "parallelism": {"tp": parallel}},
+            "accelerator": {
+                "model": str(gpus[0].get("name")),
+                "count": math.prod(parallel.values()),
+                "parallelism": parallel,
+            },
         }
     return {
         "metadata": {"label": engine.name, "cfg_id": _digest({**launch, "version": engine.version})},
@@ -142,11 +150,6 @@ def _component(manifest: Manifest, engine: EngineFacts) -> dict[str, Any]:
             "envars": dict(_mapping(launch.get("environment"))),
         },
     }
-
-
-def _parallel(manifest: Manifest, engine: EngineFacts) -> int:
-    size = asked_of(manifest.scenario, engine.name).get("tensor_parallel_size")
-    return size if isinstance(size, int) else 1
 
 
 def _load(manifest: Manifest, block: BlockData) -> dict[str, Any]:

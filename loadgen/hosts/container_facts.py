@@ -44,6 +44,8 @@ class ContainerEngine:
     start_limit_s: float
     launch_record: str | None
     """Path, inside the container, of what its launcher wrote down."""
+    gpus: tuple[str, ...] = ()
+    """The ids of those that it was given by name."""
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> ContainerEngine:
@@ -72,6 +74,7 @@ class ContainerEngine:
             local_url=_published(name, port, attributes),
             start_limit_s=limit_s,
             launch_record=labels.get(RECORD_LABEL) or None,
+            gpus=tuple(gpus_given(attributes["HostConfig"].get("DeviceRequests") or []).get("device_ids", ())),
         )
 
 
@@ -202,7 +205,7 @@ def container_facts(attributes: Mapping[str, Any], image: Mapping[str, Any] | No
             ipc=host.get("IpcMode"),
             pids=host.get("PidsLimit"),
         ),
-        "gpus": _gpus(host.get("DeviceRequests") or []),
+        "gpus": gpus_given(host.get("DeviceRequests") or []),
     }
 
 
@@ -211,10 +214,12 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def _gpus(requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def gpus_given(requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The GPUs a container was given: ids, or how many (-1 is all)."""
+    given = [each for request in requests for each in request.get("DeviceIDs") or []]
     return _given(
-        device_ids=[each for request in requests for each in request.get("DeviceIDs") or []],
+        # Several in one word, as a variable of compose.yaml has them.
+        device_ids=[name.strip() for each in given for name in str(each).split(",") if name.strip()],
         count=sum(int(request.get("Count") or 0) for request in requests),
         drivers=sorted({str(request["Driver"]) for request in requests if request.get("Driver")}),
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from loadgen.errors import UserError
 from loadgen.files import atomic_write, cannot_be_written
 from loadgen.hosts.base import EngineHost
+from loadgen.hosts.cards import Card, CardsOf
 
 
 class HostedEngine(BaseModel):
@@ -31,6 +32,10 @@ class HostedEngine(BaseModel):
     """The variable of its port."""
     twin_of: str | None = None
     """The engine that it is a second seat of: on other cards, and raced only where it is named."""
+    cards: CardsOf | None = None
+    """Its GPUs; none on a CPU, and where serving settings are not applied to it."""
+    model_dir: str = ""
+    """The folder of its model; empty where that is not known."""
 
 
 class SupervisorStack(BaseModel):
@@ -43,6 +48,8 @@ class SupervisorStack(BaseModel):
     socket: Path
     urls: dict[str, str]
     engines: dict[str, HostedEngine]
+    gpus: list[Card] = []
+    """This machine's, as its driver told of them."""
     moved_ports: dict[str, int] = {}
     """Ports that were chosen because those of the settings were taken, by variable."""
 

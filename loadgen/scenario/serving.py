@@ -25,6 +25,9 @@ class Serving(Strict):
         default=None, description="type of weights and activations; auto: the model's own"
     )
     tensor_parallel_size: Positive | None = Field(default=None, description="GPUs that share each layer")
+    data_parallel_size: Positive | None = Field(
+        default=None, description="whole copies of the model behind one address, each on GPUs of its own"
+    )
     max_model_length: Positive | None = Field(default=None, description="longest prompt plus output, in tokens")
     max_batch_size: Positive | None = Field(default=None, description="most sequences in one step")
     max_tokens_per_step: Positive | None = Field(

@@ -307,7 +307,11 @@ class ContainerRuntime:
             urls = tuple(f"http://{address}" for address in each.ports)
             # Docker asks an engine seldom; one that answers is up, whatever Docker has not asked yet.
             answers = each.word == "starting" and urls and http_status(f"{urls[0]}/health") == 200
-            states.append(State(each.service, "healthy" if answers else each.word, each.container, None, urls))
+            states.append(
+                State(
+                    each.service, "healthy" if answers else each.word, each.container, None, urls, ",".join(each.gpus)
+                )
+            )
         return states
 
     def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:

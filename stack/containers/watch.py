@@ -13,7 +13,7 @@ from docker.models.containers import Container
 from loadgen.errors import UserError
 from loadgen.files import tail
 from loadgen.hosts.base import known_cause, quoted
-from loadgen.hosts.container_facts import PROJECT_LABEL, SERVICE_LABEL, ContainerState
+from loadgen.hosts.container_facts import PROJECT_LABEL, SERVICE_LABEL, ContainerState, gpus_given
 from loadgen.hosts.docker import explained
 from stack.commands import run_logged
 from stack.containers.compose import Compose
@@ -36,6 +36,8 @@ class ServiceState:
     ports: tuple[str, ...]
     """Addresses of this machine that it publishes, HOST:PORT."""
     id: str = ""
+    gpus: tuple[str, ...] = ()
+    """The ids of those that it was given."""
     restarts_before: int = 0
     """How often the Docker engine had started it anew when we began to look: that is nobody's fault now."""
 
@@ -87,6 +89,7 @@ def _read(container: Container) -> ServiceState:
         state=ContainerState.of(container.attrs),
         ports=tuple(f"{one['HostIp']}:{one['HostPort']}" for entries in bindings.values() for one in entries or ()),
         id=str(container.id),
+        gpus=tuple(gpus_given(container.attrs["HostConfig"].get("DeviceRequests") or []).get("device_ids", ())),
     )
 
 

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
+from loadgen.engines import parallel
 from loadgen.engines.serving import NativeSetting, asks_for_resets, block_facts, read_block
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
@@ -31,6 +32,7 @@ PLACE_VARIABLE = "BAKEOFF_PLACE"
 """What was done to hold this process on cores, memory and GPUs, as JSON, for its launch record."""
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - of a container's own network; compose publishes on loopback
 STATE_DIR = "/tmp/bakeoff"  # noqa: S108 - a tmpfs of the container's own
+DEVICES = Path("/dev")
 REDACTED = "(redacted)"
 
 
@@ -98,6 +100,28 @@ def place_facts() -> dict[str, Any]:
     if place := os.environ.get(PLACE_VARIABLE):
         facts["placement"] = json.loads(place)
     return facts
+
+
+def check_cards(kind: str, asked: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise UserError, with the sizes that would do, where the model or the GPUs here do not allow those asked for."""
+    here = gpus_seen()
+    most = here if here is not None else parallel.MOST_CARDS
+    if problem := parallel.refusal(kind, asked, config, max(most, 1)):
+        raise UserError(f"{problem}.")
+    count = parallel.cards_asked(kind, asked)
+    if count is not None and here is not None and count > here:
+        raise UserError(
+            f"{parallel.in_words(kind, asked)} takes {count} GPUs, and {here} can be seen from here; "
+            f"{parallel.would_do(kind, asked, config, here)}, or give it more with BAKEOFF_{kind.upper()}_GPUS, such "
+            f"as {','.join(map(str, range(count)))}."
+        )
+
+
+def gpus_seen() -> int | None:
+    """How many GPUs this process, or its container, was given; None where that cannot be told."""
+    if given := [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]:
+        return len(given)
+    return sum(path.name[len("nvidia") :].isdecimal() for path in DEVICES.glob("nvidia*")) or None
 
 
 def need_model() -> str:

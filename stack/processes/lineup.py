@@ -9,6 +9,7 @@ from pathlib import Path
 from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api, get_engine
 from loadgen.errors import UserError
+from loadgen.hosts.cards import CardsOf, same_card
 from loadgen.settings import OwnEngine, Paths, Settings, main_python, own_variable
 from stack.cpus import CpuPlan, format_cpus
 from stack.engines.launching import (
@@ -18,7 +19,7 @@ from stack.engines.launching import (
     RECORD_VARIABLE,
     STATE_VARIABLE,
 )
-from stack.gpu import engine_gpus, known_gpus, same_gpu, served_model, usable_gpus
+from stack.gpu import GPU_VARIABLES, engine_gpus, known_gpus, served_model, usable_gpus
 from stack.runtime import WITHOUT
 from stack.setup import ENGINES, SERVED_NAME, ksana_python, supported, vllm_python
 
@@ -40,7 +41,9 @@ class StackEngine:
     model: str | None = None
     api: Api | None = None
     gpus: str = ""
-    """Those that it may use, commas between; empty on a CPU."""
+    """Those that it is given, commas between; empty on a CPU."""
+    gpus_named: bool = False
+    """Whether the user named exactly these."""
     own: OwnEngine | None = None
     """The user's own command, if it is one."""
     twin_of: str | None = None
@@ -113,9 +116,13 @@ def _cpu_engines(settings: Settings) -> list[StackEngine]:
 def _gpu_engines(settings: Settings) -> list[StackEngine]:
     model = served_model(settings) or None
     vllm, ksana = engine_gpus(settings.vllm_gpus), engine_gpus(settings.ksana_gpus)
-    found = [StackEngine("vllm", "vllm", settings.vllm_port, "BAKEOFF_VLLM_PORT", model, "completions", vllm)]
+    named = bool(settings.vllm_gpus)
+    found = [StackEngine("vllm", "vllm", settings.vllm_port, "BAKEOFF_VLLM_PORT", model, "completions", vllm, named)]
     if settings.ksana_home:
-        found.append(StackEngine("ksana", "ksana", settings.ksana_port, "BAKEOFF_KSANA_PORT", model, "chat", ksana))
+        named = bool(settings.ksana_gpus)
+        found.append(
+            StackEngine("ksana", "ksana", settings.ksana_port, "BAKEOFF_KSANA_PORT", model, "chat", ksana, named)
+        )
     return found
 
 
@@ -125,15 +132,23 @@ def _twin(engine: StackEngine, settings: Settings) -> StackEngine | None:
     None for an engine whose second seat has no port.
     """
     name, mark = engine.name + TWIN, f"{engine.name}{TWIN}".upper().replace("-", "_")
-    gpus = ""
+    asked = gpus = ""
     if on_gpu(settings):
         asked, taken, here = getattr(settings, f"{engine.name}_2_gpus", ""), engine.gpus.split(","), known_gpus()
-        others = [gpu for gpu in usable_gpus() if not any(same_gpu(gpu, one, here) for one in taken)]
+        others = [gpu for gpu in usable_gpus() if not any(same_card(gpu, one, here) for one in taken)]
         gpus = engine_gpus(asked or (others or usable_gpus() or taken)[0])
     port = getattr(settings, f"{engine.name}_2_port", None)
     if port is None:
         return None
-    return replace(engine, name=name, port=port, variable=f"BAKEOFF_{mark}_PORT", gpus=gpus, twin_of=engine.name)
+    return replace(
+        engine,
+        name=name,
+        port=port,
+        variable=f"BAKEOFF_{mark}_PORT",
+        gpus=gpus,
+        gpus_named=bool(asked),
+        twin_of=engine.name,
+    )
 
 
 def _own(engine: OwnEngine, settings: Settings) -> StackEngine:
@@ -155,6 +170,15 @@ def _own(engine: OwnEngine, settings: Settings) -> StackEngine:
 def pushes_metrics(engines: Sequence[StackEngine]) -> bool:
     """Whether one of these pushes its metrics, which the KsanaLLM exporter takes."""
     return any(engine.kind == "ksana" for engine in engines)
+
+
+def cards_of(engine: StackEngine) -> CardsOf | None:
+    """The GPUs that sizes of a serving block are held against; None for a command of the user's own, and on a CPU."""
+    if engine.own or not engine.gpus:
+        return None
+    variable = GPU_VARIABLES.get(engine.name) or own_variable(engine.name, "GPUS")
+    gpus = tuple(engine.gpus.split(","))
+    return CardsOf(engine.name, engine.kind, gpus, engine.gpus_named, variable, usable_gpus())
 
 
 def start_limit_s(settings: Settings) -> int:
@@ -204,6 +228,8 @@ def _in_turn(
     return (
         *(main_python(paths.checkout), "-m", "stack.processes.turn"),
         *("--engine", engine.name, "--cpus", format_cpus(cpus.engine), "--gpus", engine.gpus),
+        # Serving settings are not applied to a command of the user's own: it gets the cards that it was given.
+        *("--kind", "" if engine.own else engine.kind, *(("--named",) if engine.gpus_named else ())),
         *(word for name, value in variables.items() for word in ("--set", f"{name}={value}")),
         *rest,
     )

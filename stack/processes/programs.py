@@ -19,9 +19,10 @@ from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, serving_file
 from loadgen.settings import Paths, Settings, main_python
 from stack.cpus import CpuPlan, format_cpus
 from stack.engines.launching import SERVING_VARIABLE
+from stack.gpu import known_gpus
 from stack.processes.binaries import Grafana
 from stack.processes.grafana_config import grafana_environment
-from stack.processes.lineup import LOCAL, StackEngine, command, lineup, on_gpu, pushes_metrics, start_limit_s
+from stack.processes.lineup import LOCAL, StackEngine, cards_of, command, lineup, on_gpu, pushes_metrics, start_limit_s
 from stack.processes.strays import MARK
 from stack.scrape_config import LOOKBACK, prometheus_files, render_template
 
@@ -145,9 +146,12 @@ def describe(stack: Sequence[Program], settings: Settings, paths: Paths) -> Supe
                 temp=paths.temp(each.name),
                 start_limit_s=start_limit_s(settings),
                 port_variable=each.variable,
+                cards=cards_of(each),
+                model_dir=settings.model_dir and str(paths.checkout / settings.model_dir) if each.gpus else "",
             )
             for each in lineup(settings)
         },
+        gpus=list(known_gpus()) if on_gpu(settings) else [],
     )
 
 

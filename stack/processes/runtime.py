@@ -328,7 +328,7 @@ class ProcessRuntime:
             more = f" ({len(left)} processes of an earlier one are left: `make down` ends them)" if left else ""
             raise UserError(f"the stack does not run{more}: start it with `make up`", exit_code=1)
         self.settings = with_ports(self.settings, host.stack.moved_ports)
-        found = []
+        found, gpus = [], self._gpus(host)
         for program in self.programs():
             state = host.state_of(program.name)
             alive, word = state["state"] in ALIVE, str(state["statename"]).lower()
@@ -336,10 +336,20 @@ class ProcessRuntime:
                 word = "ready" if program.answers() else "starting"
             up_s = max(0, state["now"] - state["start"]) if alive else None
             urls = (program.url,) if program.url else ()
-            found.append(State(program.name, word, str(state["pid"]) if alive else "", up_s, urls))
+            cards = gpus.get(program.name, "")
+            found.append(State(program.name, word, str(state["pid"]) if alive else "", up_s, urls, cards))
         known = [program.name for program in found]
         missing = unavailable(self.settings).items()
         return [*found, *(State(name, f"not here: {why}", "", None, ()) for name, why in missing if name not in known)]
+
+    def _gpus(self, host: SupervisorHost) -> dict[str, str]:
+        """The GPUs of each engine: of its latest start where it runs, else those that it is given."""
+        found = {engine.name: engine.gpus for engine in lineup(self.settings)}
+        for name in host.running():
+            given = host.describe(name).get("gpus")
+            if isinstance(given, dict) and given.get("device_ids"):
+                found[name] = ",".join(given["device_ids"])
+        return found
 
     def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:
         """Show a program's log with `tail`."""

@@ -24,7 +24,9 @@ import psutil
 
 from exporters.nvml import GpuProcess, Memory, NotSupported, Nvml, NvmlError
 from exporters.patience import Late, Patience
+from loadgen.engines.model_config import read_config
 from loadgen.errors import UserError
+from loadgen.hosts.cards import PART, CardsOf, Chosen, card_of, choose_cards, same_card
 from loadgen.hosts.container_facts import redacted_arguments
 from loadgen.hosts.placement import Place, read_places
 from loadgen.hosts.supervisor import SupervisorHost
@@ -32,8 +34,8 @@ from loadgen.machine import ROOT
 from loadgen.settings import own_variable
 from stack.commands import run_command, say
 from stack.cpus import parse_cpus
-from stack.engines.launching import PLACE_VARIABLE, Launch, place_facts
-from stack.gpu import ANSWER_LIMIT_S, GPU_VARIABLES, VISIBLE, index_of, known_gpus, same_gpu
+from stack.engines.launching import MODEL_VARIABLE, PLACE_VARIABLE, Launch, place_facts, read_serving
+from stack.gpu import ANSWER_LIMIT_S, GPU_VARIABLES, VISIBLE, known_gpus, usable_gpus
 from stack.processes import strays
 from stack.processes.pinning import pin
 
@@ -41,6 +43,8 @@ FREE_LIMIT_S = 60.0
 FREE_BYTES = 1 << 30
 """A GPU is free with less than this in use: driver and display hold some."""
 LOOK_EVERY_S, SAY_EVERY_S = 0.5, 5.0
+SPARE_AFTER_S = 15.0
+"""How long a card is waited for before an equal one stands in: memory of the engine before it is given back late."""
 GIB = 1 << 30
 MOST_NAMED = 3
 ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -69,66 +73,87 @@ class Waiting:
         self._nvml, self._limit_s, self._clock, self._pause = nvml or Nvml(), limit_s, clock, pause
         self._patience = Patience(ANSWER_LIMIT_S)
 
-    def wait(self, engine: str, gpus: Sequence[str]) -> None:
-        """Return when all are free. Raises UserError that names who holds memory, or for a GPU that there is not."""
+    def wait(self, engine: str, gpus: Sequence[str], spare: Sequence[str] = ()) -> list[str]:
+        """Return when all are free: they, or spare ones in place of any but the first that stay in use.
+
+        Raises UserError that names who holds memory, or for a GPU that there is not.
+        """
+        limit_s = self._limit_s + ANSWER_LIMIT_S
         try:
-            self._patience.ask("driver", "wait", lambda: self._wait(engine, gpus), self._limit_s + ANSWER_LIMIT_S)
+            found = self._patience.ask("driver", "wait", lambda: self._wait(engine, gpus, spare), limit_s)
         except Late:
             raise UserError(f"the NVIDIA driver does not answer within {ANSWER_LIMIT_S:g} s") from None
         except NvmlError as error:
             raise UserError(f"the NVIDIA driver does not answer: {error.kind}") from None
         self._nvml.close()
+        return found
 
-    def _wait(self, engine: str, gpus: Sequence[str]) -> None:
-        found = self._find(engine, gpus)
+    def _wait(self, engine: str, gpus: Sequence[str], spare: Sequence[str]) -> list[str]:
+        places = self._find(engine, [*gpus, *spare])
+        taken, others = list(gpus), list(spare)
         began = self._clock()
         said = began - SAY_EVERY_S
-        while held := self._held(found):
+        while held := {name: text for name in taken if (text := self._held(places.get(name)))}:
             waited = self._clock() - began
+            for name in [name for name in taken[1:] if name in held] if waited >= SPARE_AFTER_S else []:
+                if free := [other for other in others if not self._held(places.get(other))]:
+                    say(f"note: {held[name]}, so GPU {free[0]} is taken in its place")
+                    taken[taken.index(name)] = free[0]
+                    others.remove(free[0])
+                    del held[name]
+            if not held:
+                break
+            text = next(iter(held.values()))
             if waited >= self._limit_s:
                 raise UserError(
-                    f"{held} after {waited:.0f} s of waiting. End what holds it, or give {engine} another GPU "
-                    f"({_variable(engine)})"
+                    f"{text} after {waited:.0f} s of waiting. End what holds it, or give {engine} another GPU "
+                    f"({_variable(engine)})" + _fewer(taken, held)
                 )
             if self._clock() - said >= SAY_EVERY_S:
                 said = self._clock()
-                say(f"waiting: {held}")
+                say(f"waiting: {text}")
             self._pause(LOOK_EVERY_S)
+        return taken
 
     def _find(self, engine: str, gpus: Sequence[str]) -> dict[str, int]:
-        """The index of each by its name for people; one that is a part of a card (MIG) is not waited for."""
+        """The index of each by its name; one that is a part of a card (MIG) has none, and is not waited for."""
         count = self._nvml.open()
         uuids = [self._nvml.uuid(self._nvml.handle(index)) for index in range(count)]
         found = {}
         for name in gpus:
             matching = [index for index in range(count) if name in (str(index), uuids[index])]
             matching = matching or [index for index in range(count) if uuids[index].startswith(name)]
-            if name.startswith("MIG-"):
+            if name.startswith(PART):
                 say(f"note: whether {name} is free is not looked at: it is a part of a card")
             elif not matching:
                 here = ", ".join(f"{index} ({uuid})" for index, uuid in enumerate(uuids)) or "none"
                 raise UserError(f"{_variable(engine)}: there is no GPU {name}; there are {here}")
             else:
-                index = matching[0]
-                found[f"GPU {index} ({self._nvml.name(self._nvml.handle(index))})"] = index
+                found[name] = matching[0]
         return found
 
-    def _held(self, gpus: dict[str, int]) -> str:
-        """Which GPU's memory is held and by whom, in words; empty where all are free, or do not say."""
-        for name, index in gpus.items():
-            handle = self._nvml.handle(index)
-            try:
-                memory = self._nvml.memory(handle)
-            except NotSupported:
-                continue
-            if memory.used is not None and memory.used >= FREE_BYTES:
-                return _words(name, memory, self._processes(handle))
-        return ""
+    def _held(self, index: int | None) -> str:
+        """That a GPU's memory is held and by whom, in words; empty where it is free, or does not say."""
+        if index is None:
+            return ""
+        handle = self._nvml.handle(index)
+        try:
+            memory = self._nvml.memory(handle)
+        except NotSupported:
+            return ""
+        if memory.used is None or memory.used < FREE_BYTES:
+            return ""
+        return _words(f"GPU {index} ({self._nvml.name(handle)})", memory, self._processes(handle))
 
     def _processes(self, handle: object) -> list[GpuProcess]:
         with contextlib.suppress(NvmlError):
             return self._nvml.processes(handle)
         return []
+
+
+def _fewer(taken: Sequence[str], held: Mapping[str, str]) -> str:
+    """How many of several cards are free, for who would do with fewer; empty of one card."""
+    return f", or ask for fewer: {len(taken) - len(held)} of its {len(taken)} are free" if taken[1:] else ""
 
 
 def _words(gpu: str, memory: Memory, processes: Sequence[GpuProcess]) -> str:
@@ -163,7 +188,7 @@ def beside(engine: str, gpus: Sequence[str], places: Mapping[str, Place]) -> lis
 def _apart(gpus: Sequence[str], others: Sequence[str]) -> bool:
     """Whether GPUs are known to be others than these."""
     here = known_gpus()
-    return bool(others) and not any(same_gpu(one, other, here) for one in gpus for other in others)
+    return bool(others) and not any(same_card(one, other, here) for one in gpus for other in others)
 
 
 def take_place(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, Any]]:
@@ -180,18 +205,32 @@ def take_place(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, A
     facts = pin(options.engine, cpus, place.memory_node)
     if not_bound := facts.get("memory_not_bound"):
         say(f"note: memory is not kept on node {place.memory_node}: {not_bound}")
-    gpus = list(place.gpus) or [name for name in options.gpus.split(",") if name]
-    if not gpus:
+    chosen = choose(options, place)
+    if not chosen.gpus:
         return {}, facts
+    if chosen.note:
+        say(f"note: {chosen.note}")
+    gpus = list(chosen.gpus)
     if others := beside(options.engine, gpus, places):
         say(f"note: {', '.join(others)} is kept up beside it, so memory on GPU {','.join(gpus)} is not waited for")
     else:
-        Waiting(limit_s=options.free_limit).wait(options.engine, gpus)
-    # By index: vLLM cannot read a UUID where it counts the GPUs of its processes. A part of a card has no index.
-    here = known_gpus()
-    found = {name: index_of(name, here) for name in gpus}
-    facts["gpu_uuids"] = [gpu.uuid for index in found.values() for gpu in here if gpu.index == index]
-    return {VISIBLE: ",".join(str(name if index is None else index) for name, index in found.items()), **ORDER}, facts
+        gpus = Waiting(limit_s=options.free_limit).wait(options.engine, gpus, chosen.spare)
+    # By index: vLLM before 0.30 cannot read a UUID where it deals GPUs out to copies. A part of a card has none.
+    found = {name: card_of(name, known_gpus()) for name in gpus}
+    facts["gpu_uuids"] = [card.uuid for card in found.values() if card is not None]
+    visible = ",".join(name if card is None else str(card.index) for name, card in found.items())
+    return {VISIBLE: visible, **ORDER}, facts
+
+
+def choose(options: argparse.Namespace, place: Place) -> Chosen:
+    """The GPUs of this start, none on a CPU: for the sizes that serving settings ask for. Raises UserError."""
+    given = place.gpus or tuple(name for name in options.gpus.split(",") if name)
+    named = bool(place.gpus) or options.named
+    variables = dict(each.partition("=")[::2] for each in options.set)
+    if not given:
+        return Chosen(())
+    seat = CardsOf(options.engine, options.kind, given, named, _variable(options.engine), usable_gpus())
+    return choose_cards(seat, read_serving(), known_gpus(), read_config(variables.get(MODEL_VARIABLE, "")))
 
 
 def become(options: argparse.Namespace) -> NoReturn:
@@ -229,6 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--engine", required=True)
     parser.add_argument("--cpus", type=parse_cpus, required=True)
     parser.add_argument("--gpus", default="", help="by nvidia-smi's index or UUID, commas between")
+    parser.add_argument("--named", action="store_true", help="exactly these: no others in their place")
+    parser.add_argument("--kind", default="", help="the engine's, where serving settings are applied to it")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of its environment")
     parser.add_argument("--record", type=Path, help="where to write what is launched, if the command does not")
     parser.add_argument("--free-limit", type=float, default=FREE_LIMIT_S, help="longest wait for memory, s")

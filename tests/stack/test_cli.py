@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from loadgen.errors import UserError
+from loadgen.hosts.cards import Card
 from loadgen.hosts.stack_file import DockerStack, SupervisorStack, read_stack, write_stack
 from stack import cli
 from stack.choice import Found
-from stack.gpu import Gpu
 from stack.processes.runtime import ProcessRuntime
 from stack.runtime import State
 
@@ -135,7 +135,7 @@ def test_a_run_that_there_is_not_is_called_a_run(place):
     assert not calls
 
 
-H200 = [Gpu(0, "GPU-0", "NVIDIA H200")]
+H200 = [Card(0, "GPU-0", "NVIDIA H200")]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from loadgen.engines.ksana import (
     BLOCKS_VARIABLE,
     WARM_UP_VARIABLE,
+    KsanaLLM,
     configuration,
     environment,
     model_dtype,
@@ -54,6 +55,7 @@ def main() -> NoReturn:
     config = launching.read_model(model)
     check_model(model, config, server.parent)
     block = launching.read_serving()
+    launching.check_cards(KsanaLLM.kind, block, config)
     settings = translate(block, config)
     text = to_yaml(configuration(settings, str(model), metrics_url()))
     path = launching.state_dir() / "ksana.yaml"

@@ -35,7 +35,9 @@ def main() -> NoReturn:
     model = launching.need_model()
     # A hub's model is fetched by vLLM itself.
     config = launching.read_model(Path(model)) if is_folder_name(model) else {}
-    settings = translate(launching.read_serving())
+    asked = launching.read_serving()
+    launching.check_cards(VLLM.kind, asked, config)
+    settings = translate(asked)
     served_name = os.environ.get("BAKEOFF_SERVED_NAME")
     argv = api_server(model, served_name, launching.read_address(), launching.read_port(8000), settings)
     # vLLM is started as a module, which puts the working folder on its import path.

@@ -21,6 +21,7 @@ ONE = st.integers(1, 64)
 FIELDS = {
     "dtype": st.sampled_from(["auto", "bfloat16", "float16"]),
     "tensor_parallel_size": ONE,
+    "data_parallel_size": ONE,
     "max_model_length": st.integers(1, 4096),
     "max_batch_size": ONE,
     "max_tokens_per_step": st.integers(4096, 9999),

@@ -26,6 +26,7 @@ class Launch:
         self.folder = folder
         self.environment = {
             "PATH": os.environ["PATH"],
+            "CUDA_VISIBLE_DEVICES": "0,1,2,3",
             "RECORDING": str(folder / "recording.json"),
             "BAKEOFF_MODEL": str(folder / "models" / "qwen"),
             "BAKEOFF_LAUNCH_RECORD": str(folder / "run" / "launch.json"),

@@ -9,13 +9,16 @@ import pytest
 from ruamel.yaml import YAML
 
 from loadgen.engines import ksana
+from loadgen.errors import UserError
 from loadgen.scenario.file import load_scenario
+from stack.engines import launching
 from tests.stack.engines.launchers import QWEN, ROOT, Launch
 
 DATA = ROOT / "tests" / "data"
 EVERYTHING = {
     "dtype": "float16",
     "tensor_parallel_size": 2,
+    "data_parallel_size": 2,
     "max_model_length": 8192,
     "max_batch_size": 64,
     "max_tokens_per_step": 4096,
@@ -240,3 +243,42 @@ def test_what_decides_attention_is_recorded_of_the_models_config_and_no_more(pla
 def test_a_hubs_model_has_no_config_to_record(place):
     place.launch("vllm", BAKEOFF_MODEL="Qwen/Qwen2.5-7B-Instruct")
     assert place.record["model_config"] == {}
+
+
+SHAPE = {**QWEN, "num_attention_heads": 28, "num_key_value_heads": 4, "intermediate_size": 18944}
+
+
+@pytest.mark.parametrize(
+    ("engine", "block", "cards", "message"),
+    [
+        (
+            "vllm",
+            {"tensor_parallel_size": 2, "data_parallel_size": 2},
+            "0,1",
+            "tensor_parallel_size 2 x data_parallel_size 2 takes 4 GPUs, and 2 can be seen from here; "
+            "tensor_parallel_size 1 would do with data_parallel_size 2, or give it more with BAKEOFF_VLLM_GPUS, such "
+            "as 0,1,2,3.",
+        ),
+        ("vllm", {"tensor_parallel_size": 7}, "0,1,2,3,4,5,6,7", "MLP 18944 wide); tensor_parallel_size 1, 2, 4 would"),
+        ("ksana", {"tensor_parallel_size": 3}, "0,1,2", "4 KV heads); tensor_parallel_size 1, 2 would do."),
+        ("ksana", {"tensor_parallel_size": 4}, "0", "takes 4 GPUs, and 1 can be seen from here"),
+    ],
+)
+def test_a_size_that_cannot_be_is_refused_before_the_engine(place, engine, block, cards, message):
+    place.model(SHAPE)
+    done = place.launch(engine, block, CUDA_VISIBLE_DEVICES=cards)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (place.folder / "recording.json").exists()
+
+
+def test_what_a_container_was_given_is_counted_by_its_devices(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(launching, "DEVICES", tmp_path)
+    launching.check_cards("vllm", {"tensor_parallel_size": 2}, {})  # nobody knows
+    for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="takes 2 GPUs, and 1 can be seen from here; tensor_parallel_size 1 would do"):
+        launching.check_cards("vllm", {"tensor_parallel_size": 2}, {})
+    (tmp_path / "nvidia3").touch()
+    launching.check_cards("vllm", {"tensor_parallel_size": 2}, {})
+    launching.check_cards("ksana", {"data_parallel_size": 9}, {})  # told as not honoured

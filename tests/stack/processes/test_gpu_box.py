@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loadgen.errors import UserError
+from loadgen.hosts.cards import Card
 from loadgen.hosts.placement import Place, declare_places, read_places
 from loadgen.machine import unused_ports
 from loadgen.runs.folder import RunFolder
@@ -24,7 +25,6 @@ from loadgen.settings import variables
 from stack import cli
 from stack.choice import Found
 from stack.cpus import available_cpus
-from stack.gpu import Gpu
 from stack.processes import runtime, strays
 from tests.stack.processes.checkout import HERE, PARTS, PORTS, Checkout
 
@@ -127,7 +127,7 @@ MODEL = {"BAKEOFF_MODEL_DIR": "model"}
 def test_what_is_not_there_is_one_message(environ, message, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
     monkeypatch.setattr(cli, "look_around", lambda: Found("no Docker engine"))
-    monkeypatch.setattr(cli, "gpus_here", lambda: [Gpu(0, "GPU-0", "NVIDIA H200")])
+    monkeypatch.setattr(cli, "gpus_here", lambda: [Card(0, "GPU-0", "NVIDIA H200")])
     monkeypatch.setattr(runtime, "check_ports", lambda *_: None)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -183,11 +183,12 @@ def ready(box):
     return box
 
 
-def write_scenario(box, name, requests):
+def write_scenario(box, name, requests, **serving):
     path = box.folder / f"{name}.yaml"
+    block = json.dumps({"max_batch_size": 16, **serving})
     path.write_text(
         f"name: {name}\nquestion: Is it raced?\nprompt_tokens: [16]\noutput_tokens: [8]\nload: {{concurrency: [1]}}\n"
-        f"requests: {requests}\nwarmup_requests: 0\nrepeats: 1\nseed: 1\nserving: {{max_batch_size: 16}}\n"
+        f"requests: {requests}\nwarmup_requests: 0\nrepeats: 1\nseed: 1\nserving: {block}\n"
     )
     return str(path)
 
@@ -307,5 +308,14 @@ def test_a_second_seat_is_on_the_second_card_and_goes_where_a_race_places_it(rea
     done = box.run("up", "--engine", "none")
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_places(box.folder) == {} and host.running() == []
+
+    box.hold(GIB // 4, cards=2)
+    done = box.run("up", "--scenario", write_scenario(box, "pair", 3, tensor_parallel_size=2))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert host.describe("vllm")["gpus"] == {"device_ids": ["0", "1"]}
+    assert re.search(r"^vllm .* 0,1 *$", done.stdout, re.M) and re.search(r"^vllm-2 .* 1 *$", done.stdout, re.M)
+    race = box.run("bench", write_scenario(box, "four", 3, data_parallel_size=4), module="loadgen")
+    assert race.returncode == 2 and "data_parallel_size 4 takes 4 cards" in race.stderr + race.stdout
+    assert host.running() == ["vllm"]
     assert box.run("down").returncode == 0
     assert strays.ours(box.state) == []

@@ -2,12 +2,12 @@
 
 import pytest
 
-from stack.gpu import Gpu
+from loadgen.hosts.cards import Card
 from stack.processes import lineup as module
 from stack.processes.lineup import lineup
 from tests.loadgen.test_settings import settings_of
 
-HERE = tuple(Gpu(index, f"GPU-{index}", "NVIDIA H200") for index in range(4))
+HERE = tuple(Card(index, f"GPU-{index}", "NVIDIA H200") for index in range(4))
 
 
 @pytest.fixture

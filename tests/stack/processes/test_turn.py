@@ -10,9 +10,9 @@ import pytest
 
 from exporters.nvml import Nvml
 from loadgen.errors import UserError
+from loadgen.hosts.cards import Card
 from loadgen.hosts.placement import Place
 from stack.cpus import format_cpus, parse_cpus
-from stack.gpu import Gpu
 from stack.processes import turn
 from stack.processes.turn import Waiting
 from tests.exporters.fake_nvml import FakeGpu, FakeNvml
@@ -105,7 +105,7 @@ def test_a_driver_that_does_not_answer_is_told():
         machine.wait("0")
 
 
-CARDS = tuple(Gpu(number, f"GPU-{number}0", "NVIDIA H200") for number in range(4))
+CARDS = tuple(Card(number, f"GPU-{number}0", "NVIDIA H200") for number in range(4))
 
 
 @pytest.fixture
@@ -113,14 +113,17 @@ def taking(monkeypatch):
     """Takes the place of `vllm` with these options, and tells the variables, the facts and who was waited for."""
     waited = []
 
-    def take(gpus="0", places=None, running=(), cpus="0"):
+    def take(gpus="0", places=None, running=(), cpus="0", asked=None, named=False, model=""):
         host = SimpleNamespace(running=lambda: list(running))
         monkeypatch.setattr(turn, "read_places", lambda _: places or {})
         monkeypatch.setattr(turn, "known_gpus", lambda: CARDS)
         monkeypatch.setattr(turn.SupervisorHost, "of_checkout", lambda _: host)
         monkeypatch.setattr(turn, "pin", lambda engine, cpus, node=None: {"cpus": format_cpus(cpus), "node": node})
-        monkeypatch.setattr(turn.Waiting, "wait", lambda _, engine, gpus: waited.append(tuple(gpus)))
-        options = SimpleNamespace(engine="vllm", cpus=parse_cpus(cpus), gpus=gpus, free_limit=60)
+        monkeypatch.setattr(turn, "usable_gpus", lambda: tuple(str(card.index) for card in CARDS))
+        monkeypatch.setattr(turn, "read_serving", lambda: asked or {})
+        monkeypatch.setattr(turn.Waiting, "wait", lambda _, engine, gpus, spare: waited.append(tuple(gpus)) or gpus)
+        told = {"kind": "vllm", "named": named, "set": [f"BAKEOFF_MODEL={model}", "BAKEOFF_PORT=1"]}
+        options = SimpleNamespace(engine="vllm", cpus=parse_cpus(cpus), gpus=gpus, free_limit=60, **told)
         return *turn.take_place(options), waited
 
     return take
@@ -134,7 +137,8 @@ def test_an_engine_is_as_the_stack_is_set_up_where_no_race_places_it(taking):
 
 
 def test_a_place_goes_before_and_cards_are_told_by_index(taking):
-    variables, facts, waited = taking("0", {"vllm": Place(("GPU-30", "1"), "4-5", 1)})
+    place = {"vllm": Place(("GPU-30", "1"), "4-5", 1)}
+    variables, facts, waited = taking("0", place, asked={"tensor_parallel_size": 2})
     assert variables["CUDA_VISIBLE_DEVICES"] == "3,1" and waited == [("GPU-30", "1")]
     assert facts == {"cpus": "4-5", "node": 1, "gpu_uuids": ["GPU-30", "GPU-10"]}
     assert taking("MIG-7")[0]["CUDA_VISIBLE_DEVICES"] == "MIG-7"
@@ -154,3 +158,35 @@ def test_a_place_goes_before_and_cards_are_told_by_index(taking):
 def test_beside_another_engine_memory_is_waited_for_on_cards_of_its_own_only(taking, places, waits, capsys):
     assert bool(taking("0", places, running=["vllm", "vllm-2"])[2]) is waits
     assert ("vllm-2 is kept up beside it" in capsys.readouterr().out) is not waits
+
+
+def test_sizes_that_are_asked_for_bring_as_many_cards(taking, tmp_path):
+    for asked, visible in (
+        ({"tensor_parallel_size": 2}, "1,2"),
+        ({"data_parallel_size": 2, "tensor_parallel_size": 2}, "1,2,3,0"),
+        ({"max_batch_size": 3}, "1"),
+    ):
+        assert taking("1", asked=asked)[0]["CUDA_VISIBLE_DEVICES"] == visible
+    named = {"asked": {"tensor_parallel_size": 2}, "named": True}
+    assert taking("3,0,1", **named)[0]["CUDA_VISIBLE_DEVICES"] == "3,0"
+    with pytest.raises(UserError, match="BAKEOFF_VLLM_GPUS names 1"):
+        taking("3", **named)
+    with pytest.raises(UserError, match="BAKEOFF_VLLM_GPUS names 1"):  # a race named it
+        taking("0", {"vllm": Place(("1",))}, asked=named["asked"])
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 3}')
+    with pytest.raises(UserError, match=r"cannot share this model out so .*; tensor_parallel_size 1, 3 would do"):
+        taking("0", asked=named["asked"], model=tmp_path)
+
+
+def test_an_equal_card_stands_in_for_one_that_stays_busy(capsys):
+    busy = Machine(free(0), holder(1), holder(2), free(3))
+    assert busy.waiting.wait("vllm", ["0", "1"], ["2", "3"]) == ["0", "3"] and busy.now == 15
+    assert re.search(r"note: GPU 1 .* in use, by process .*, so GPU 3 is taken in its place", capsys.readouterr().out)
+    assert Machine(free(0), holder(1), free(2), frees_at=5).waiting.wait("vllm", ["0", "1"], ["2"]) == ["0", "1"]
+
+
+def test_the_first_card_and_cards_that_were_named_are_not_replaced():
+    with pytest.raises(UserError, match=r"GPU 0 .* or ask for fewer: 1 of its 2 are free"):
+        Machine(holder(0), free(1), free(2)).waiting.wait("vllm", ["0", "1"], ["2"])
+    with pytest.raises(UserError, match=r"GPU 1 .*BAKEOFF_VLLM_GPUS\), or ask for fewer: 1 of its 2 are free"):
+        Machine(free(0), holder(1), free(2)).wait("0", "1")
