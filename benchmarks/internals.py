@@ -4,6 +4,7 @@
     python -m benchmarks.internals internals-eviction-circle
     python -m benchmarks.internals --virtual                    # in virtual time: no process, exact, seconds
     python -m benchmarks.internals --vllm .bakeoff/venvs/vllm/bin/python   # a real vLLM on this machine's CPU, alone
+    python -m benchmarks.internals --vllm /opt/vllm/bin/python --gpu       # a real vLLM on a GPU, alone
 
 All are set up as the scenario's `serving:` block says. Exit status 1 where a figure is not as predicted.
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import urllib3
 
-from benchmarks.cpu_vllm import cpu_vllm
+from benchmarks.own_vllm import own_vllm
 from benchmarks.simulated import command_line, simulator
 from benchmarks.virtual import batching_settings, play
 from loadgen.calibration.pinned_process import pinned_process
@@ -83,13 +84,13 @@ def raced(scenario: Scenario, runs: Path) -> Outcome:
         return _bench(scenario, words, runs)
 
 
-def raced_on_vllm(scenario: Scenario, python: Path, runs: Path) -> Outcome:
-    """Race what an experiment says of vLLM on real ones on this machine's CPU; the run is left in `runs`."""
+def raced_on_vllm(scenario: Scenario, python: Path, runs: Path, *, gpu: bool) -> Outcome:
+    """Race what an experiment says of vLLM on real ones of this machine; the run is left in `runs`."""
     with contextlib.ExitStack() as stack:
         words = []
         for name, kind in engines_of(scenario).items():
             if kind == "vllm":
-                url = stack.enter_context(cpu_vllm(python, scenario.serving_of(name) or Serving()))
+                url = stack.enter_context(own_vllm(python, scenario.serving_of(name) or Serving(), gpu=gpu))
                 words += ["--engine", f"{name}={url}"]
         return _bench(scenario, words, runs)
 
@@ -143,8 +144,11 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--virtual", action="store_true", help="play them in virtual time")
     how.add_argument("--vllm", type=Path, metavar="PYTHON", help="race a real vLLM, of this Python's environment")
+    parser.add_argument("--gpu", action="store_true", help="the real vLLM runs on a GPU")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs go [runs]")
     given = parser.parse_args()
+    if given.gpu and not given.vllm:
+        parser.error("--gpu says where the vLLM of --vllm PYTHON runs")
     known = [name for name in shipped if given.vllm or name not in OF_FRONT_ENDS]
     if wrong := [name for name in given.names if name not in known]:
         parser.error(f"not to be shown so: {', '.join(wrong)}; what is: {', '.join(known)}")
@@ -152,7 +156,7 @@ def main() -> int:
     for name in given.names or known:
         scenario = load_scenario(name)
         if given.vllm:
-            outcomes[name] = raced_on_vllm(scenario, given.vllm, given.runs_dir)
+            outcomes[name] = raced_on_vllm(scenario, given.vllm, given.runs_dir, gpu=given.gpu)
         else:
             outcomes[name] = in_virtual_time(scenario) if given.virtual else raced(scenario, given.runs_dir)
         for line in outcomes[name].lines():

@@ -1,4 +1,4 @@
-"""Write a model folder without weights: two thin layers, and a tokenizer of ASCII and a thousand words.
+"""Write a model folder without weights: few or thin layers, and a tokenizer of ASCII and a thousand words.
 
     python -m benchmarks.small_model FOLDER
 
@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -23,6 +25,24 @@ UNKNOWN = "?"
 LETTERS = ("bdfgklmnprstvz", "aeiou")
 SPACE = "Ġ"
 """A blank, as byte-level tokenizers write it."""
+THIN = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+}
+"""Costs a CPU next to nothing."""
+WHOLE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+}
+"""Takes a GPU some milliseconds a step, as the engines' own pages were measured with."""
 
 
 def tokenizer() -> Tokenizer:
@@ -41,8 +61,8 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def write(folder: Path) -> None:
-    """Write the folder's files."""
+def write(folder: Path, shape: Mapping[str, int] = MappingProxyType(THIN)) -> None:
+    """Write the folder's files, of a model of this shape."""
     folder.mkdir(parents=True, exist_ok=True)
     words = tokenizer()
     words.save(str(folder / "tokenizer.json"))
@@ -51,12 +71,7 @@ def write(folder: Path) -> None:
         "model_type": "llama",
         "torch_dtype": "bfloat16",
         "vocab_size": words.get_vocab_size(),
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 32,
+        **shape,
         "max_position_embeddings": CONTEXT_TOKENS,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10_000.0,

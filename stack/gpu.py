@@ -16,9 +16,11 @@ from loadgen.settings import Settings
 ANSWER_LIMIT_S = 10.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 GPU_VARIABLES = {
-    name: f"BAKEOFF_{name.upper().replace('-', '_')}_GPUS" for name in ("vllm", "ksana", "vllm-2", "ksana-2")
+    name: f"BAKEOFF_{name.upper().replace('-', '_')}_GPUS" for name in ("vllm", "ksana", "sglang", "vllm-2", "ksana-2")
 }
 """The variable that names the GPUs of each engine of the stack's own."""
+HUB_ENGINES = ("vllm", "sglang")
+"""Those that fetch a model of the hub by its name."""
 
 
 def gpus_here(nvml: Nvml | None = None, limit_s: float = ANSWER_LIMIT_S) -> list[Card] | str:
@@ -85,8 +87,8 @@ def check_gpu_model(settings: Settings, engine: str | None, checkout: Path, othe
         raise UserError(
             "KsanaLLM serves a folder only: set BAKEOFF_MODEL_DIR in .env to a model folder of this machine"
         )
-    elif engine == "vllm" and not settings.model:
+    elif engine in HUB_ENGINES and not settings.model:
         raise UserError(
             "no model is named: set BAKEOFF_MODEL_DIR in .env to a model folder of this machine, or BAKEOFF_MODEL to a "
-            f"model of the hub (vLLM only), such as Qwen/Qwen2.5-7B-Instruct{otherwise}"
+            f"model of the hub (not for KsanaLLM), such as Qwen/Qwen2.5-7B-Instruct{otherwise}"
         )

@@ -65,12 +65,12 @@ def supported(engine: str) -> str | None:
 
 def no_gpu_engine(settings: Settings) -> str:
     """Why this machine can have no engine on its GPUs; empty if it can."""
-    named = settings.vllm_python or settings.ksana_home or settings.own_engines
+    named = settings.vllm_python or settings.ksana_home or settings.sglang_python or settings.own_engines
     if named or _has_vllm_wheels():
         return ""
     return (
-        "vLLM's wheels are for Linux on x86_64 and aarch64; BAKEOFF_VLLM_PYTHON and BAKEOFF_KSANA_HOME name engines "
-        "that are here"
+        "vLLM's wheels are for Linux on x86_64 and aarch64; BAKEOFF_VLLM_PYTHON, BAKEOFF_KSANA_HOME and "
+        "BAKEOFF_SGLANG_PYTHON name engines that are here"
     )
 
 
@@ -261,6 +261,11 @@ def ksana_python(settings: Settings) -> Path:
     return _program(settings.ksana_python or "python3")
 
 
+def sglang_python(settings: Settings) -> Path:
+    """The Python that runs SGLang."""
+    return _program(settings.sglang_python or "python3")
+
+
 def _program(text: str) -> Path:
     """A program by its path or name; as it is where there is none such. A link stays one: it tells a venv's Python."""
     path = Path(text).expanduser()
@@ -280,6 +285,9 @@ def ensure_gpu_engine(settings: Settings, paths: Paths, engine: str) -> None:
         named = settings.ksana_python and f"BAKEOFF_KSANA_PYTHON={settings.ksana_python}"
         hint = "name the Python that KsanaLLM was built with by BAKEOFF_KSANA_PYTHON"
         _need_module(ksana_python(settings), named or "python3 (BAKEOFF_KSANA_PYTHON)", "torch", hint)
+    elif engine == "sglang":
+        named = f"BAKEOFF_SGLANG_PYTHON={settings.sglang_python}"
+        _need_module(sglang_python(settings), named, "sglang", "install it there, or name a Python that has it")
 
 
 def _need_module(python: Path, words: str, module: str, hint: str) -> None:

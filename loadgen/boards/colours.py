@@ -24,7 +24,7 @@ MARK = Colour("#7a7f87", "#7a7f87")
 
 ENGINES = tuple(Colour(look.light, look.dark) for look in LOOKS)
 """By seat, as in the report."""
-KNOWN = dict(zip(KNOWN_ENGINES, ENGINES, strict=True))
+KNOWN = {name: ENGINES[place] for name, place in KNOWN_ENGINES.items()}
 """Those of the engines that the stacks know."""
 OTHERS = tuple(
     Colour(light, dark)

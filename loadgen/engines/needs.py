@@ -168,7 +168,7 @@ class Needs(BaseModel):
             return cls.model_validate({name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
+            name = option_name(str(first["loc"][0])) if first["loc"] else "options"
             raise UserError(f"{where}{name}: {wrong_value(first)}") from None
 
 

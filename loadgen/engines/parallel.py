@@ -10,7 +10,7 @@ from typing import Any
 
 TENSOR, DATA = "tensor_parallel_size", "data_parallel_size"
 MOST_CARDS = 64
-TITLES = {"vllm": "vLLM", "ksana": "KsanaLLM"}
+TITLES = {"vllm": "vLLM", "ksana": "KsanaLLM", "sglang": "SGLang"}
 """The engines of which something is known here."""
 MLA_KEY = "kv_lora_rank"
 """In the config.json of a model that keeps one latent for all heads, of which each card has a whole copy."""
@@ -22,8 +22,8 @@ def tensor_size(asked: Mapping[str, Any]) -> int:
 
 
 def replicas(kind: str, asked: Mapping[str, Any]) -> int:
-    """Whole copies of the model that serve side by side: of vLLM only, the others have no such setting."""
-    return _size(asked.get(DATA)) if kind == "vllm" else 1
+    """Whole copies of the model that serve side by side; the other engines have no such setting."""
+    return _size(asked.get(DATA)) if kind in ("vllm", "sglang") else 1
 
 
 def cards_of(kind: str, asked: Mapping[str, Any]) -> int:
@@ -65,7 +65,7 @@ def refusal(kind: str, asked: Mapping[str, Any], config: Mapping[str, Any], most
     heads, keys = _heads(config)
     shape = f"{heads} attention heads" + (f" and {keys} KV heads" if keys and not _has_latent(config) else "")
     wide = _width(config)
-    shape += f", and an MLP {wide} wide" if wide and kind == "vllm" else ""
+    shape += f", and an MLP {wide} wide" if wide and kind != "ksana" else ""
     return (
         f"{TENSOR} {size}: {TITLES[kind]} cannot share this model out so ({shape}); "
         f"{would_do(kind, asked, config, most)}"
@@ -84,6 +84,7 @@ def would_do(kind: str, asked: Mapping[str, Any], config: Mapping[str, Any], mos
 def _fits(kind: str, size: int, config: Mapping[str, Any]) -> bool:
     """vLLM: ModelConfig.verify_with_parallel_config, and QKVParallelLinear and MergedColumnParallelLinear in layers/.
 
+    SGLang's layers of the same names (srt/layers/linear.py, 0.5.23) divide likewise.
     KsanaLLM: ScheduleConfigParser::UpdateModelConfig (c451219): it keeps no copy of a KV head on several cards.
     """
     heads, keys = _heads(config)

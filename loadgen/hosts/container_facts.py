@@ -21,6 +21,7 @@ MODEL_LABEL = "bakeoff.model"
 API_LABEL = "bakeoff.api"
 START_LIMIT_LABEL = "bakeoff.start-limit-s"
 RECORD_LABEL = "bakeoff.launch-record"
+OPTIONAL_LABEL = "bakeoff.optional"
 
 DEFAULT_START_LIMIT_S = 600.0
 REDACTED = "[redacted]"

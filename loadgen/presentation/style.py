@@ -38,8 +38,8 @@ LOOKS: tuple[Look, ...] = (
 )
 
 
-KNOWN_ENGINES = ("vllm", "ksana", "sim-vllm", "sim-ksana", "llamacpp", "vllm-cpu")
-"""Engines that the stacks know: each has the look of its place here, in reports as on dashboards. Each pair that
+KNOWN_ENGINES = {"vllm": 0, "ksana": 1, "sim-vllm": 2, "sim-ksana": 3, "llamacpp": 4, "vllm-cpu": 5, "sglang": 4}
+"""Engines that the stacks know, and each one's place in `LOOKS`, in reports as on dashboards. Each pair that
 shares a profile is told apart with every common kind of colour blindness."""
 
 
@@ -50,7 +50,7 @@ def looks_of(engines: Sequence[str]) -> tuple[int, ...]:
     takes the first that is free. Beyond the last look, looks are shared.
     """
     names = [engine.rpartition(" ")[2] for engine in engines]
-    own = [KNOWN_ENGINES.index(n) if n in KNOWN_ENGINES and names.count(n) == 1 else None for n in names]
+    own = [KNOWN_ENGINES.get(n) if names.count(n) == 1 else None for n in names]
     free = itertools.cycle([i for i in range(len(LOOKS)) if i not in own] or range(len(LOOKS)))
     return tuple(next(free) if place is None else place for place in own)
 

@@ -214,7 +214,11 @@ def _read_trace(path: Path, document: Any) -> None:
         line = _line_of(document, ["load", "trace"]) + 1
         raise UserError(f"{path}:{line}: `load.trace`: give a file's name, or {{file: NAME, rebase: true}}")
     file, rebase = path.parent / named["file"], named.get("rebase") is True
-    facts = read_trace(file, rebase=rebase).facts(str(file.resolve()), rebase=rebase)
+    try:
+        facts = read_trace(file, rebase=rebase).facts(str(file.resolve()), rebase=rebase)
+    except UserError as error:
+        line = _line_of(document, ["load", "trace"]) + 1
+        raise UserError(f"{path}:{line}: `load.trace`: {error}", exit_code=error.exit_code) from None
     load["trace"] = facts.model_dump()
     means = {"prompt_tokens": facts.prompt_tokens, "output_tokens": facts.output_tokens}
     known = {key: [mean] for key, mean in means.items() if mean is not None}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from loadgen.endpoints.seats import Seat
 from loadgen.errors import UserError
-from loadgen.hosts.container_facts import API_LABEL, KIND_LABEL, MODEL_LABEL, PORT_LABEL
+from loadgen.hosts.container_facts import API_LABEL, KIND_LABEL, MODEL_LABEL, OPTIONAL_LABEL, PORT_LABEL
+from loadgen.settings import Settings
 
 # Who serves after `make up` when nobody was named.
 FIRST = ("llamacpp", "vllm", "sim-vllm")
@@ -25,14 +26,23 @@ def engine_services(services: Mapping[str, Mapping[str, Any]]) -> list[Seat]:
     return found
 
 
-def only(engines: Sequence[Seat], names: str) -> list[Seat]:
-    """Those engines that a list of names (commas between) leaves; all if it is empty. Raises UserError."""
+def optional_engines(services: Mapping[str, Mapping[str, Any]], settings: Settings) -> set[str]:
+    """Engines whose images are pulled for those only who name the image, or the engine in BAKEOFF_ENGINES."""
+    found = {name for name, service in services.items() if OPTIONAL_LABEL in (service.get("labels") or {})}
+    return found - ({"sglang"} if settings.sglang_image else set())
+
+
+def only(engines: Sequence[Seat], names: str, unasked: Collection[str] = ()) -> list[Seat]:
+    """Those engines that a list of names (commas between) leaves. Raises UserError.
+
+    An empty list leaves all but those that are there only when they are asked for.
+    """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     known = [engine.name for engine in engines]
     for name in wanted:
         if name not in known:
             raise UserError(f"BAKEOFF_ENGINES: this profile has no engine {name}; it has {', '.join(known)}")
-    return [engine for engine in engines if not wanted or engine.name in wanted]
+    return [each for each in engines if (each.name in wanted if wanted else each.name not in unasked)]
 
 
 def choose_engine(engines: Sequence[Seat], asked: str | None) -> Seat | None:

@@ -28,13 +28,13 @@ from stack import setup
 from stack.commands import need_disk, say
 from stack.containers.compose import Compose, find_docker
 from stack.containers.docker_engine import DockerEngine
-from stack.containers.engines import choose_engine, engine_services, only
+from stack.containers.engines import choose_engine, engine_services, only, optional_engines
 from stack.containers.environment import compose_environment, service_user
 from stack.containers.images import Images
 from stack.containers.watch import WORKER, ServiceState, bring_up, service_states, wake_workers
 from stack.cpus import available_cpus, plan_cpus
 from stack.env_file import settings_with_password
-from stack.gpu import check_gpu_model
+from stack.gpu import HUB_ENGINES, check_gpu_model
 from stack.runtime import WITHOUT, State
 from stack.scrape_config import prometheus_files, write_prometheus_files
 
@@ -148,9 +148,9 @@ class ContainerRuntime:
         settings = self._keep_workers(self.settings())
         services = self.compose(settings, self.profiles).services()
         declared = engine_services(services)
-        engines = only(declared, settings.engines)
+        engines = only(declared, settings.engines, optional_engines(services, settings))
         chosen = choose_engine(engines, engine)
-        if chosen and "gpu" in self.profiles and chosen.name in ("vllm", "ksana"):
+        if chosen and "gpu" in self.profiles and chosen.kind in ("vllm", "ksana", "sglang"):
             check_gpu_model(settings, chosen.name, self.checkout)
         self._prepare_folders(settings)
         if any(each.name in ("llamacpp", "vllm-cpu") for each in engines):
@@ -164,7 +164,7 @@ class ContainerRuntime:
             left_out = [name for name in optional if name in declined or not images.is_here(name)]
             exporters = {name for name in optional if name.endswith("-exporter") and name not in left_out}
             compose = self.compose(settings, self.profiles, self._worked_out(engines, exporters))
-            if any(each.name == "vllm" for each in engines):
+            if any(each.kind in HUB_ENGINES for each in engines):
                 self._open_cache(client, settings, services)
             bring_up(compose, client, settings.project, [name for name in ESSENTIAL if name != WORKER], self._log)
             if count := wake_workers(client, settings.project):
@@ -262,7 +262,7 @@ class ContainerRuntime:
         }
 
     def _open_cache(self, client: docker.DockerClient, settings: Settings, services: Mapping[str, Any]) -> None:
-        """Make vLLM's cache volume writable for its user, whom upstream's image does not know.
+        """Make the engines' cache volume writable for their user, whom upstream's images do not know.
 
         A new volume takes the mode of the folder that it is first mounted on, and the exporter's image has one that
         all may write to. The container is made and removed, never started.

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from loadgen.engines import parallel
+from loadgen.engines.model_config import attention_config
 from loadgen.engines.serving import NativeSetting, asks_for_resets, block_facts, read_block
 from loadgen.errors import UserError
 from loadgen.files import atomic_write
 
+TOKEN_VARIABLE = "BAKEOFF_HF_TOKEN_FILE"  # noqa: S105 - the name of a file
+TOKEN_FILE = "/run/secrets/hf_token"  # noqa: S105
 SERVING_VARIABLE = "BAKEOFF_SERVING_FILE"
 MODEL_VARIABLE = "BAKEOFF_MODEL"
 RECORD_VARIABLE = "BAKEOFF_LAUNCH_RECORD"
@@ -152,6 +155,33 @@ def read_model(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object.")
     return config
+
+
+def model_facts(model: str) -> dict[str, Any]:
+    """A model for the launch record, a folder's or a hub's, which the engine itself fetches. Raises UserError."""
+    return {"model_path": model, "model_config": attention_config(config_of(model))}
+
+
+def config_of(model: str) -> dict[str, Any]:
+    """The config.json of a model's folder; empty for a hub's model. Raises UserError."""
+    return read_model(Path(model)) if is_folder_name(model) else {}
+
+
+def is_folder_name(model: str) -> bool:
+    """Whether this names a folder rather than a model on a hub (`owner/name`)."""
+    return model.startswith(("/", ".")) or Path(model).exists()
+
+
+def hub_token() -> dict[str, str]:
+    """The hub's token for an engine's environment; empty where no secret is mounted. Raises UserError."""
+    path = Path(os.environ.get(TOKEN_VARIABLE) or TOKEN_FILE)
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"The hub token in {path} cannot be read: {error}") from None
+    return {"HF_TOKEN": token} if token else {}
 
 
 def state_dir() -> Path:

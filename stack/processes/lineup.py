@@ -19,9 +19,9 @@ from stack.engines.launching import (
     RECORD_VARIABLE,
     STATE_VARIABLE,
 )
-from stack.gpu import GPU_VARIABLES, engine_gpus, known_gpus, served_model, usable_gpus
+from stack.gpu import GPU_VARIABLES, HUB_ENGINES, engine_gpus, known_gpus, served_model, usable_gpus
 from stack.runtime import WITHOUT
-from stack.setup import ENGINES, SERVED_NAME, ksana_python, supported, vllm_python
+from stack.setup import ENGINES, SERVED_NAME, ksana_python, sglang_python, supported, vllm_python
 
 LOCAL = "http://127.0.0.1"
 GPU_START_LIMIT_S = 900
@@ -123,6 +123,9 @@ def _gpu_engines(settings: Settings) -> list[StackEngine]:
         found.append(
             StackEngine("ksana", "ksana", settings.ksana_port, "BAKEOFF_KSANA_PORT", model, "chat", ksana, named)
         )
+    if settings.sglang_python:
+        port, gpus, named = settings.sglang_port, engine_gpus(settings.sglang_gpus), bool(settings.sglang_gpus)
+        found.append(StackEngine("sglang", "sglang", port, "BAKEOFF_SGLANG_PORT", model, "completions", gpus, named))
     return found
 
 
@@ -200,8 +203,9 @@ def command(engine: StackEngine, settings: Settings, paths: Paths, cpus: CpuPlan
         RECORD_VARIABLE: str(paths.launch_record(engine.name)),
         STATE_VARIABLE: str(_state(engine, paths)),
     }
-    if engine.program == "vllm":
-        launcher, python = "vllm/serve_gpu.py", vllm_python(settings, paths)
+    if engine.program in HUB_ENGINES:
+        python = vllm_python(settings, paths) if engine.program == "vllm" else sglang_python(settings)
+        launcher = "vllm/serve_gpu.py" if engine.program == "vllm" else "sglang/serve.py"
         variables["BAKEOFF_SERVED_NAME"] = served_model(settings)
         # An empty file, unless one is named: not that of a container.
         token = settings.hf_token_file and str(paths.checkout / settings.hf_token_file)
@@ -236,8 +240,8 @@ def _in_turn(
 
 
 def _model(engine: StackEngine, settings: Settings, checkout: Path) -> str:
-    """As the engine's container is told it: a hub's model goes first, and is for vLLM only."""
-    if engine.program == "vllm" and settings.model:
+    """As the engine's container is told it: a hub's model goes first, where the engine takes one."""
+    if engine.program in HUB_ENGINES and settings.model:
         return settings.model
     return str(checkout / settings.model_dir) if settings.model_dir else ""
 
@@ -273,5 +277,7 @@ def _cpu_command(engine: StackEngine, settings: Settings, paths: Paths, cpus: Cp
 def unavailable(settings: Settings) -> dict[str, str]:
     """Engines that this machine cannot run, or that are not set up, and why."""
     if on_gpu(settings):
-        return {} if settings.ksana_home else {"ksana": "set BAKEOFF_KSANA_HOME to its built checkout"}
+        ksana = {} if settings.ksana_home else {"ksana": "set BAKEOFF_KSANA_HOME to its built checkout"}
+        sglang = {} if settings.sglang_python else {"sglang": "set BAKEOFF_SGLANG_PYTHON to a Python that has it"}
+        return ksana | sglang
     return {name: reason for name in ENGINES if (reason := supported(name))}

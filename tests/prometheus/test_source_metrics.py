@@ -79,6 +79,7 @@ SERVED = {
     "vLLM 0.24 (vllm-0.24.0-gpu)": ("vllm:", lambda: samples((DATA / "vllm-0.24.0-gpu.metrics.txt").read_text())),
     "vLLM 0.32 (vllm-0.32.0-cpu)": ("vllm:", lambda: samples((DATA / "vllm-0.32.0-cpu.metrics.txt").read_text())),
     "llama.cpp (llamacpp-b11549)": ("llamacpp:", lambda: samples((DATA / "llamacpp-b11549.metrics.txt").read_text())),
+    "SGLang (sglang-0.5.23-cpu)": ("sglang:", lambda: samples((DATA / "sglang-0.5.23-cpu.metrics.txt").read_text())),
     "KsanaLLM (ksana-c451219)": ("ksana_", ksana_names),
     "the client": ("bakeoff_client_", client_names),
     "the KsanaLLM exporter": ("bakeoff_ksana_", lambda: own_names(Receiver())),

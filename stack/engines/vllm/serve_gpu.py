@@ -15,13 +15,10 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from loadgen.engines.model_config import attention_config
 from loadgen.engines.vllm import VLLM, api_server, translate
 from loadgen.errors import UserError
 from stack.engines import launching
 
-TOKEN_VARIABLE = "BAKEOFF_HF_TOKEN_FILE"  # noqa: S105 - the name of a file
-TOKEN_FILE = "/run/secrets/hf_token"  # noqa: S105
 ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
@@ -33,10 +30,8 @@ def main() -> NoReturn:
             "a Python with BAKEOFF_VLLM_PYTHON."
         )
     model = launching.need_model()
-    # A hub's model is fetched by vLLM itself.
-    config = launching.read_model(Path(model)) if is_folder_name(model) else {}
     asked = launching.read_serving()
-    launching.check_cards(VLLM.kind, asked, config)
+    launching.check_cards(VLLM.kind, asked, launching.config_of(model))
     settings = translate(asked)
     served_name = os.environ.get("BAKEOFF_SERVED_NAME")
     argv = api_server(model, served_name, launching.read_address(), launching.read_port(8000), settings)
@@ -44,32 +39,14 @@ def main() -> NoReturn:
     cwd = launching.state_dir()
     facts = {
         "cwd": str(cwd),
-        "model_path": model,
-        "model_config": attention_config(config),
+        **launching.model_facts(model),
         "packages": launching.versions(("vllm", "torch", "transformers", "tokenizers")),
         **launching.place_facts(),
     }
     opened, notes = launching.for_resets(VLLM.cache_reset_variable)
-    launch = launching.Launch(argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=hub_token())
+    launch = launching.Launch(argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=launching.hub_token())
     launch.record(launching.record_place())
     launch.become("vLLM", cwd)
-
-
-def is_folder_name(model: str) -> bool:
-    """Whether this names a folder rather than a model on a hub (`owner/name`)."""
-    return model.startswith(("/", ".")) or Path(model).exists()
-
-
-def hub_token() -> dict[str, str]:
-    """The hub's token for vLLM's environment; empty where no secret is mounted. Raises UserError."""
-    path = Path(os.environ.get(TOKEN_VARIABLE) or TOKEN_FILE)
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"The hub token in {path} cannot be read: {error}") from None
-    return {"HF_TOKEN": token} if token else {}
 
 
 if __name__ == "__main__":

@@ -222,9 +222,9 @@ def test_a_url_may_be_that_of_a_whole_route():
     [
         ({"extra_body": "[1]"}, r"^--extra-body: must be a JSON object"),
         ({"extra_body": '{"stream": false}'}, r"^--extra-body: stream: set by the measurement itself"),
-        ({"headers": ["no value"]}, r"^--headers: give NAME=VALUE or NAME=env:VARIABLE"),
-        ({"headers": ["Host=x"]}, r"^--headers: Host is set by the request itself"),
-        ({"headers": ["a b=x"]}, r"^--headers: give NAME=VALUE"),
+        ({"headers": ["no value"]}, r"^--header: give NAME=VALUE or NAME=env:VARIABLE"),
+        ({"headers": ["Host=x"]}, r"^--header: Host is set by the request itself"),
+        ({"headers": ["a b=x"]}, r"^--header: give NAME=VALUE"),
         ({"api_path": "http://x/v1"}, r"^--api-path: give a path such as"),
         ({"api_key_env": "NOT_SET"}, r"^--api-key-env NOT_SET: that environment variable is not set"),
         ({"api": "embeddings"}, r"^--api: must be chat, completions or responses"),

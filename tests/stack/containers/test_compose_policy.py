@@ -19,7 +19,7 @@ from stack.scrape_config import LOOKBACK
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 FILE = CHECKOUT / "compose.yaml"
-PROFILES = {"gpu": {"vllm", "ksana"}, "cpu": {"vllm-cpu", "llamacpp"}, "sim": {"sim-vllm", "sim-ksana"}}
+PROFILES = {"gpu": {"vllm", "ksana", "sglang"}, "cpu": {"vllm-cpu", "llamacpp"}, "sim": {"sim-vllm", "sim-ksana"}}
 BESIDE = {"gpu": {"gpu-exporter", "ksana-exporter"}, "sim": {"ksana-exporter"}}
 ALWAYS = {"locust", "locust-worker", "engine-exporter", "prometheus", "grafana"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?([-?])((?:[^{}]|\$\{[^{}]*\})*))?\}")
@@ -231,7 +231,7 @@ def test_dependencies_are_healthy(services: dict[str, Service]) -> None:
 def test_engines_say_what_they_are(services: dict[str, Service]) -> None:
     for name in set(services) & set().union(*PROFILES.values()):
         labels = services[name]["labels"]
-        assert labels["bakeoff.engine"] in ("vllm", "ksana", "llamacpp")
+        assert labels["bakeoff.engine"] in ("vllm", "ksana", "llamacpp", "sglang")
         assert labels["bakeoff.api"] in ("chat", "completions")
         assert labels["bakeoff.model"]
         assert [published(port)[1] for port in services[name]["ports"]] == [labels["bakeoff.port"]]
@@ -256,9 +256,9 @@ def test_ksana_pushes_to_its_exporter_under_its_own_name() -> None:
     assert f"--metrics-export-url={address}/sim-ksana/v1/metrics" in sim["sim-ksana"]["command"]
 
 
-def test_only_vllm_gets_the_token(services: dict[str, Service]) -> None:
+def test_only_engines_that_fetch_models_get_the_token(services: dict[str, Service]) -> None:
     holders = [name for name, service in services.items() if "hf_token" in text_of(service.get("secrets"))]
-    assert holders in ([], ["vllm"])
+    assert holders in ([], ["vllm", "sglang"])
     assert "HF_TOKEN" not in "".join(text_of(service.get("environment")) for service in services.values())
 
 
@@ -326,7 +326,7 @@ def test_workers_elsewhere_find_the_same_ports() -> None:
 
 def test_every_image_is_named_once() -> None:
     text = FILE.read_text(encoding="utf-8")
-    for name in ("PYTHON_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "VLLM_IMAGE", "KSANA_IMAGE"):
+    for name in ("PYTHON_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "VLLM_IMAGE", "KSANA_IMAGE", "SGLANG_IMAGE"):
         assert len(re.findall(rf"\$\{{{name}:-", text)) == 1
 
 

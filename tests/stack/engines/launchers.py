@@ -40,6 +40,10 @@ class Launch:
         for package in (server.parent, server.parent.parent, server.parent.parent.parent):
             (package / "__init__.py").touch()
         server.write_text(RECORDER)
+        package = folder / "image" / "sglang"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "launch_server.py").write_text(RECORDER)
         self.ksana = folder / "KsanaLLM" / "src" / "ksana_llm" / "python"
         (self.ksana / "lib").mkdir(parents=True)
         (self.ksana / "lib" / "libtorch_serving.so").touch()
@@ -68,7 +72,7 @@ class Launch:
     def launch(self, engine: str, block: dict[str, Any] | None = None, **environment: str) -> Any:
         """Run the launcher of a GPU engine with a serving block."""
         asked = {} if block is None else self.serving(json.dumps(block))
-        program = {"vllm": "vllm/serve_gpu.py", "ksana": "ksana/serve.py"}[engine]
+        program = {"vllm": "vllm/serve_gpu.py", "ksana": "ksana/serve.py", "sglang": "sglang/serve.py"}[engine]
         return self.run(str(ROOT / "stack" / "engines" / program), **asked, **environment)
 
     def serving(self, text: str) -> dict[str, str]:

@@ -55,6 +55,34 @@ def test_vllm_is_started_with_just_this_command_line(place, name):
     assert place.record["argv"] == place.recording["orig"]
 
 
+@each
+def test_sglang_is_started_with_just_this_command_line(place, name):
+    done = place.launch("sglang", BLOCKS[name], BAKEOFF_SERVED_NAME="qwen")
+    assert done.returncode == 0, done.stderr
+    assert place.plain(place.recording["orig"]) == json.loads(golden(f"launch-{name}.sglang.json"))
+    assert place.record["argv"] == place.recording["orig"]
+    assert place.recording["environment"]["SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("block", "flags", "told"),
+    [
+        ({"chunked_prefill": False, "max_tokens_per_step": 8192},
+         ["--max-prefill-tokens", "8192", "--chunked-prefill-size", "-1"], ["max_tokens_per_step"]),
+        ({"chunked_prefill": True, "max_tokens_per_step": 2048}, ["--chunked-prefill-size", "2048"],
+         ["max_tokens_per_step"]),
+        ({"prefix_caching": False}, ["--disable-radix-cache"], []),
+        ({"cuda_graphs": True, "async_scheduling": True, "prefix_caching": True}, [], []),
+        ({"gpu_memory_fraction": 0.8}, ["--mem-fraction-static", "0.8"], ["gpu_memory_fraction"]),
+    ],
+)  # fmt: skip
+def test_what_sglang_means_by_a_setting(place, block, flags, told):
+    done = place.launch("sglang", block)
+    assert place.recording["orig"][place.recording["orig"].index("--enable-metrics") + 1 :] == flags
+    assert [entry["setting"] for entry in place.record["serving"] if entry["outcome"] == "differs"] == told
+    assert all(f"{name}: " in done.stderr for name in told)
+
+
 def test_vllm_has_routes_for_development_only_where_prefix_caches_are_to_be_emptied(place):
     for block, variable in (({}, None), ({"seed": 7, "reset_prefix_caches": True}, "1")):
         done = place.launch("vllm", block, BAKEOFF_SERVED_NAME="qwen")
@@ -85,7 +113,7 @@ def test_the_yaml_says_the_same_to_another_library(place, name):
 
 
 def test_the_engine_takes_over_the_launchers_process_so_that_signals_reach_it(place):
-    for engine in ("vllm", "ksana"):
+    for engine in ("vllm", "ksana", "sglang"):
         place.launch(engine)
         assert place.recording["pid"] == place.process.pid == place.record["pid"]
 
@@ -154,7 +182,7 @@ def refused(place: Launch, engine: str, *words: str, block=None, **environment: 
     assert not (place.folder / "recording.json").exists()
 
 
-@pytest.mark.parametrize("engine", ["vllm", "ksana"])
+@pytest.mark.parametrize("engine", ["vllm", "ksana", "sglang"])
 def test_a_missing_model_is_refused(place, engine):
     refused(place, engine, "/nowhere/model", "BAKEOFF_MODEL", BAKEOFF_MODEL="/nowhere/model")
     refused(place, engine, "BAKEOFF_MODEL", BAKEOFF_MODEL="")
@@ -164,7 +192,7 @@ def test_a_missing_model_is_refused(place, engine):
     refused(place, engine, "config.json")
 
 
-@pytest.mark.parametrize("engine", ["vllm", "ksana"])
+@pytest.mark.parametrize("engine", ["vllm", "ksana", "sglang"])
 def test_malformed_settings_are_refused(place, engine):
     refused(place, engine, "max_batchsize", "max_batch_size", block={"max_batchsize": 3})
     refused(place, engine, "BAKEOFF_SERVING_FILE", **place.serving("{"))

@@ -1,4 +1,4 @@
-"""A real vLLM on this machine's CPU with a model that costs next to nothing: its own scheduler and front end."""
+"""A real vLLM of our own, on a CPU or a GPU, with a small model of made-up weights: its own scheduler and front end."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import urllib3
 
-from benchmarks.small_model import write
+from benchmarks.small_model import THIN, WHOLE, write
 from loadgen.calibration.pinned_process import log_tail
 from loadgen.engines.vllm import api_server, translate
 from loadgen.scenario.serving import Serving
 
 START_LIMIT_S = 600
 ENVIRONMENT = {
-    # GiB; far more than the experiments' caches take with this model.
+    # GiB; far more than the experiments' caches take with the thin model. Of no meaning on a GPU.
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -29,26 +29,28 @@ ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def cpu_vllm(python: Path, serving: Serving) -> Iterator[str]:
+def own_vllm(python: Path, serving: Serving, *, gpu: bool = False) -> Iterator[str]:
     """vLLM with cold caches, set up as `serving` says; gives its URL.
 
     Args:
-        python: the Python of an environment that has vLLM for CPUs.
+        python: the Python of an environment that has vLLM.
         serving: a scenario's settings.
+        gpu: whether it runs on the first GPU of `CUDA_VISIBLE_DEVICES`, with its graphs and the larger of the models.
 
     Raises:
         SystemExit: it did not start.
     """
     with tempfile.TemporaryDirectory(prefix="vllm-") as name:
         folder = Path(name)
-        write(folder / "model")
+        write(folder / "model", WHOLE if gpu else THIN)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        settings = translate(serving.model_dump(exclude_none=True), gpu=False)
+        settings = translate(serving.model_dump(exclude_none=True), gpu=gpu)
         argv = [str(python.absolute()), *api_server(str(folder / "model"), None, "127.0.0.1", port, settings)[1:]]
-        argv += ["--load-format", "dummy", "--enforce-eager"]
-        environment = {**os.environ, **ENVIRONMENT, "VLLM_CACHE_ROOT": str(folder), "HF_HOME": str(folder)}
+        argv += ["--load-format", "dummy", *([] if gpu else ["--enforce-eager"])]
+        kept = os.environ.get("VLLM_CACHE_ROOT", str(folder))  # what is compiled for a GPU is worth keeping
+        environment = {**os.environ, **ENVIRONMENT, "VLLM_CACHE_ROOT": kept, "HF_HOME": str(folder)}
         url, log = f"http://127.0.0.1:{port}", folder / "vllm.log"
         with log.open("wb") as said:
             # Not in the checkout, whose folders have names of packages.

@@ -10,7 +10,7 @@ import pytest
 import urllib3
 from tokenizers import Tokenizer
 
-from benchmarks.cpu_vllm import cpu_vllm
+from benchmarks.own_vllm import own_vllm
 from benchmarks.small_model import write
 from loadgen.scenario.file import load_scenario
 
@@ -42,7 +42,7 @@ def python(tmp_path):
 
 
 def test_it_is_set_up_as_the_scenario_says_in_blocks_that_a_cpu_takes(python):
-    with cpu_vllm(python(), load_scenario("internals-exhaustion").serving) as url:
+    with own_vllm(python(), load_scenario("internals-exhaustion").serving) as url:
         called = json.loads(urllib3.request("GET", url).data)
     words = called["argv"]
     assert words[:2] == ["-m", "vllm.entrypoints.openai.api_server"]
@@ -55,7 +55,7 @@ def test_it_is_set_up_as_the_scenario_says_in_blocks_that_a_cpu_takes(python):
 def test_one_that_does_not_start_ends_it_with_what_it_said(python):
     with (
         pytest.raises(SystemExit, match="No common block size"),
-        cpu_vllm(python("yes"), load_scenario("internals-exhaustion").serving),
+        own_vllm(python("yes"), load_scenario("internals-exhaustion").serving),
     ):
         pass
 

@@ -1,0 +1,57 @@
+"""Start SGLang on a GPU: the serving settings become its command line. Runs with the Python that has SGLang.
+
+That is its image's, or the one of an environment. The folder three levels up has to hold `loadgen/`. Reads
+BAKEOFF_MODEL (a folder or a hub name), BAKEOFF_SERVED_NAME, BAKEOFF_ADDRESS, BAKEOFF_PORT (30000),
+BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token is read from a file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from loadgen.engines.sglang import SGLang, api_server, translate
+from loadgen.errors import UserError
+from stack.engines import launching
+
+ENVIRONMENT = {
+    # Else whoever asks whether it is well has it compute a token, in mid-measurement.
+    "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "false",
+}
+
+
+def main() -> NoReturn:
+    """Check what has to be there, and become SGLang's server."""
+    if importlib.util.find_spec("sglang") is None:
+        raise UserError(
+            f"There is no SGLang for {sys.executable}: name an image that has it with SGLANG_IMAGE, or without "
+            "containers a Python with BAKEOFF_SGLANG_PYTHON."
+        )
+    model = launching.need_model()
+    asked = launching.read_serving()
+    launching.check_cards(SGLang.kind, asked, launching.config_of(model))
+    settings = translate(asked)
+    served_name = os.environ.get("BAKEOFF_SERVED_NAME")
+    argv = api_server(model, served_name, launching.read_address(), launching.read_port(30000), settings)
+    cwd = launching.state_dir()
+    facts = {
+        "cwd": str(cwd),
+        **launching.model_facts(model),
+        "packages": launching.versions(("sglang", "torch", "transformers", "tokenizers")),
+        **launching.place_facts(),
+    }
+    opened, notes = launching.for_resets(SGLang.cache_reset_variable)
+    launch = launching.Launch(
+        argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=launching.hub_token()
+    )
+    launch.record(launching.record_place())
+    launch.become("SGLang", cwd)
+
+
+if __name__ == "__main__":
+    launching.run(main)
