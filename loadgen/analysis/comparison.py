@@ -23,7 +23,12 @@ MARGIN: float = Settings().margin
 
 
 def comparisons(run: RunData, engines: Sequence[str], slo: Slo | None = None) -> list[Statistics]:
-    """Compare the first engine with each of the others, in goodput too where there is an SLO; of one engine nothing."""
+    """Compare the first engine with each of the others, in goodput too where there is an SLO; of one engine nothing.
+
+    An engine's blocks beside others are compared with its own alone (`disturbances`), and not with another engine.
+    """
+    beside = {facts.name for facts in run.manifest.engines if facts.together_of is not None}
+    engines = [engine for engine in engines if engine not in beside]
     if len(engines) < 2:
         return []
     most, (first, *others) = most_errors(run.manifest), engines

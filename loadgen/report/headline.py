@@ -79,6 +79,7 @@ def tiles(data: ReportData) -> list[Tile]:
         return []
     found = []
     statistics = data.comparisons[0]
+    looks = data.look(statistics.a), data.look(statistics.b)
     for column in HEADLINE_COLUMNS:
         judged = statistics.overall.get(column.key)
         if judged is None or judged.ratio is None:
@@ -92,8 +93,8 @@ def tiles(data: ReportData) -> list[Tile]:
                 judged,
                 verdict,
                 brief(judged),
-                verdict_mark(judged.verdict, *data.looks),
-                lead_mark(judged, *data.looks),
+                verdict_mark(judged.verdict, *looks),
+                lead_mark(judged, *looks),
                 judged.ratio.estimate,
                 min(ratios),
                 max(ratios),

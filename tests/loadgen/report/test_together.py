@@ -10,7 +10,7 @@ from loadgen.analysis.together import disturbances, overlap
 from loadgen.monitoring.energy import energy_rows
 from loadgen.monitoring.memory import Memory
 from loadgen.report.data import build_report_data
-from loadgen.report.headline import notices
+from loadgen.report.headline import headline, notices
 from loadgen.report.summary import summary
 from loadgen.report.together import Together, disturbance_words, together_of
 from loadgen.runs.folder import RunData
@@ -85,6 +85,13 @@ def test_the_report_tells_places_and_that_the_disturbance_is_not_known(tmp_path)
     assert not [row.check for row in data.fairness if row.equal is False]
     assert any("was not measured" in notice.text for notice in notices(data))
     assert summary(data)["together"]["placed"][1]["gpus"] == ["1"]
+
+
+def test_the_verdict_is_between_engines_and_not_between_ways_to_run_them(tmp_path):
+    data = build_report_data(raced(tmp_path, a=ALONE, b=ALONE), Memory())
+    assert [(one.a, one.b) for one in data.comparisons] == [("a", "b")]
+    text = headline(data)
+    assert "-together" not in str(text)
 
 
 def test_engines_that_took_turns_have_nothing_to_tell(tmp_path):
