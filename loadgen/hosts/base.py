@@ -19,7 +19,8 @@ CAUSES = (
     ("cannot allocate memory", "memory ran out"),
     ("out of memory", "memory ran out"),
     ("no such file or directory", "a file is missing"),
-    ("no module named", "its environment is incomplete: remove .bakeoff/venvs and run `make up` again"),
+    # As a traceback or Python itself ends; engines warn of optional parts that they do not miss in other words.
+    (": no module named", "its environment is incomplete: remove .bakeoff/venvs and run `make up` again"),
 )
 
 

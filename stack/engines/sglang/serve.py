@@ -46,9 +46,7 @@ def main() -> NoReturn:
         **launching.place_facts(),
     }
     opened, notes = launching.for_resets(SGLang.cache_reset_variable)
-    launch = launching.Launch(
-        argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=launching.hub_token()
-    )
+    launch = launching.Launch(argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=launching.hub_token())
     launch.record(launching.record_place())
     launch.become("SGLang", cwd)
 
