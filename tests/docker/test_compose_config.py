@@ -11,7 +11,7 @@ from tests.stack.containers.test_compose_policy import (  # noqa: F401 - tests o
     test_engines_say_what_they_are,
     test_every_service,
     test_locust_ends_by_interrupt,
-    test_only_vllm_gets_the_token,
+    test_only_engines_that_fetch_models_get_the_token,
 )
 
 pytestmark = pytest.mark.docker
