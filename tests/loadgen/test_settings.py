@@ -40,6 +40,7 @@ def test_defaults(tmp_path):
         "BAKEOFF_VLLM_PORT": 8101,
         "BAKEOFF_LLAMACPP_PORT": 8102,
         "BAKEOFF_KSANA_PORT": 8103,
+        "BAKEOFF_SGLANG_PORT": 8104,
         "BAKEOFF_VLLM_2_PORT": 8121,
         "BAKEOFF_LLAMACPP_2_PORT": 8122,
         "BAKEOFF_KSANA_2_PORT": 8123,
