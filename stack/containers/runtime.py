@@ -150,7 +150,7 @@ class ContainerRuntime:
         declared = engine_services(services)
         engines = only(declared, settings.engines, optional_engines(services, settings))
         chosen = choose_engine(engines, engine)
-        if chosen and "gpu" in self.profiles and chosen.kind in ("vllm", "ksana", "sglang"):
+        if chosen and "gpu" in self.profiles and chosen.name in ("vllm", "ksana", "sglang"):
             check_gpu_model(settings, chosen.name, self.checkout)
         self._prepare_folders(settings)
         if any(each.name in ("llamacpp", "vllm-cpu") for each in engines):
@@ -164,7 +164,7 @@ class ContainerRuntime:
             left_out = [name for name in optional if name in declined or not images.is_here(name)]
             exporters = {name for name in optional if name.endswith("-exporter") and name not in left_out}
             compose = self.compose(settings, self.profiles, self._worked_out(engines, exporters))
-            if any(each.kind in HUB_ENGINES for each in engines):
+            if any(each.name in HUB_ENGINES for each in engines):
                 self._open_cache(client, settings, services)
             bring_up(compose, client, settings.project, [name for name in ESSENTIAL if name != WORKER], self._log)
             if count := wake_workers(client, settings.project):
