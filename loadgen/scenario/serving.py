@@ -72,7 +72,7 @@ class Serving(Strict):
     @property
     def cards(self) -> int:
         """GPUs that an engine set up so needs."""
-        return (self.tensor_parallel_size or 1) * (getattr(self, "data_parallel_size", None) or 1)
+        return (self.tensor_parallel_size or 1) * (self.data_parallel_size or 1)
 
     def asked(self) -> dict[str, Value]:
         """The settings that were given, in order."""

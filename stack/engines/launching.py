@@ -157,14 +157,46 @@ def read_model(folder: Path) -> dict[str, Any]:
     return config
 
 
-def model_facts(model: str) -> dict[str, Any]:
-    """A model for the launch record, a folder's or a hub's, which the engine itself fetches. Raises UserError."""
-    return {"model_path": model, "model_config": attention_config(config_of(model))}
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """An engine that is a module of its Python and takes a model's folder, or a hub's name, which it fetches itself."""
 
+    title: str
+    kind: str
+    packages: Sequence[str]
+    """Those whose versions are recorded."""
+    port: int
+    """Where it serves if nobody says."""
+    environment: Mapping[str, str]
+    translate: Callable[[Mapping[str, Any]], Sequence[NativeSetting]]
+    command: Callable[[str, str | None, str, int, Sequence[NativeSetting]], Sequence[str]]
+    """Of model, served name, address, port and settings."""
+    reset_variable: str | None
+    """As `for_resets` takes it."""
 
-def config_of(model: str) -> dict[str, Any]:
-    """The config.json of a model's folder; empty for a hub's model. Raises UserError."""
-    return read_model(Path(model)) if is_folder_name(model) else {}
+    def become(self) -> NoReturn:
+        """Check what has to be there, and become it. Raises UserError."""
+        model = need_model()
+        config = read_model(Path(model)) if is_folder_name(model) else {}
+        asked = read_serving()
+        check_cards(self.kind, asked, config)
+        settings = self.translate(asked)
+        argv = self.command(
+            model, os.environ.get("BAKEOFF_SERVED_NAME"), read_address(), read_port(self.port), settings
+        )
+        # It is started as a module, which puts the working folder on its import path.
+        cwd = state_dir()
+        facts = {
+            "cwd": str(cwd),
+            "model_path": model,
+            "model_config": attention_config(config),
+            "packages": versions(self.packages),
+            **place_facts(),
+        }
+        opened, notes = for_resets(self.reset_variable)
+        launch = Launch(argv, {**self.environment, **opened}, settings, facts, notes, secrets=hub_token())
+        launch.record(record_place())
+        launch.become(self.title, cwd)
 
 
 def is_folder_name(model: str) -> bool:

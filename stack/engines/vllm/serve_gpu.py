@@ -8,7 +8,6 @@ BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token i
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -29,24 +28,16 @@ def main() -> NoReturn:
             f"There is no vLLM for {sys.executable}: name an image that has it with VLLM_IMAGE, or without containers "
             "a Python with BAKEOFF_VLLM_PYTHON."
         )
-    model = launching.need_model()
-    asked = launching.read_serving()
-    launching.check_cards(VLLM.kind, asked, launching.config_of(model))
-    settings = translate(asked)
-    served_name = os.environ.get("BAKEOFF_SERVED_NAME")
-    argv = api_server(model, served_name, launching.read_address(), launching.read_port(8000), settings)
-    # vLLM is started as a module, which puts the working folder on its import path.
-    cwd = launching.state_dir()
-    facts = {
-        "cwd": str(cwd),
-        **launching.model_facts(model),
-        "packages": launching.versions(("vllm", "torch", "transformers", "tokenizers")),
-        **launching.place_facts(),
-    }
-    opened, notes = launching.for_resets(VLLM.cache_reset_variable)
-    launch = launching.Launch(argv, {**ENVIRONMENT, **opened}, settings, facts, notes, secrets=launching.hub_token())
-    launch.record(launching.record_place())
-    launch.become("vLLM", cwd)
+    launching.Server(
+        title="vLLM",
+        kind=VLLM.kind,
+        packages=("vllm", "torch", "transformers", "tokenizers"),
+        port=8000,
+        environment=ENVIRONMENT,
+        translate=translate,
+        command=api_server,
+        reset_variable=VLLM.cache_reset_variable,
+    ).become()
 
 
 if __name__ == "__main__":
