@@ -20,7 +20,7 @@ from exporters.patience import Late, Patience
 SAMPLE_EVERY_S = 0.05
 ROUND_EVERY_S = 1.0
 ROUND_SHARE = 0.01
-"""Share of one core that reading everything may take: many GPUs are read less often."""
+"""Share of one core that reading figures may take, and processes likewise: many GPUs are read less often."""
 LOOK_AGAIN_S = 15.0
 """Pause between openings of NVML while there is no GPU, or one that does not answer."""
 RETRY_S = 1.0
@@ -104,6 +104,16 @@ class _Gpu:
         )  # fmt: skip
 
 
+@dataclasses.dataclass(slots=True)
+class _Turn:
+    """What is asked of every GPU in turn, each second, or less often where that would cost too much."""
+
+    of_gpu: Callable[[_Gpu], Iterator[Callable[[], None]]]
+    left: Iterator[Callable[[], None]] = dataclasses.field(default_factory=lambda: iter(()))
+    """What of it is still to be done."""
+    due: float = float("-inf")
+
+
 class GpuMonitor:
     """The watch. One thread calls `run` (or `step`), any other `scrape`, which never waits for NVML.
 
@@ -133,8 +143,8 @@ class GpuMonitor:
         self._gpus: list[_Gpu] = []
         self._devices = 0
         self._look_due = float("-inf")
-        self._round: Iterator[Callable[[], None]] = iter(())
-        self._round_due = float("-inf")
+        # Processes cost next to nothing, and who shares a GPU must be told before it is forgotten.
+        self._turns = _Turn(self._ask_processes), _Turn(self._ask_figures)
         self._complaint = ""
 
     def scrape(self) -> tuple[int, list[GpuState]]:
@@ -165,14 +175,14 @@ class GpuMonitor:
             for gpu in due:
                 self._sample(gpu, now)
             return 0.0
-        piece = next(self._round, None)
-        if piece is not None:
-            piece()
-            return 0.0
-        if now >= self._round_due and not all(gpu.lost for gpu in self._gpus):
-            self._round_due = now + ROUND_EVERY_S
-            self._round = self._read_all(now)
-            return 0.0
+        for turn in self._turns:
+            piece = next(turn.left, None)
+            if piece is not None:
+                piece()
+                return 0.0
+            if now >= turn.due and not all(gpu.lost for gpu in self._gpus):
+                turn.due, turn.left = now + ROUND_EVERY_S, self._timed(turn, now)
+                return 0.0
         return max(0.0, min(self._next_due() - now, LOOK_AGAIN_S))
 
     def _healthy(self) -> bool:
@@ -181,12 +191,13 @@ class GpuMonitor:
     def _next_due(self) -> float:
         dues = [gpu.sample_due for gpu in self._gpus if gpu.handle is not None]
         dues += [] if self._healthy() else [self._look_due]
-        dues += [self._round_due] if not all(gpu.lost for gpu in self._gpus) else []
+        dues += [turn.due for turn in self._turns] if not all(gpu.lost for gpu in self._gpus) else []
         return min(dues)
 
     def _look(self) -> None:
         """Open NVML anew and take stock."""
-        self._round = iter(())
+        for turn in self._turns:
+            turn.left = iter(())
         try:
             count = self._patience.ask("driver", "open", self._open, OPEN_LIMIT_S)
         except (NvmlError, Late) as error:
@@ -275,20 +286,24 @@ class GpuMonitor:
             if memory is not None and memory.used is not None:
                 gpu.peak.add(after, memory.used)
 
-    def _read_all(self, began: float) -> Iterator[Callable[[], None]]:
-        """Yield the calls that read everything of every GPU, in pieces so short that samples fit between."""
+    def _timed(self, turn: _Turn, began: float) -> Iterator[Callable[[], None]]:
+        """Yield the calls of a turn, in pieces so short that samples fit between, and see what they cost."""
         cpu = 0.0
         for gpu in [gpu for gpu in self._gpus if not gpu.lost]:
-            readings: Readings = {}
-            for piece in (
-                *(functools.partial(self._read, gpu, what, readings) for what in self._nvml.readers),
-                functools.partial(self._read_processes, gpu),
-                functools.partial(self._publish, gpu, readings),
-            ):
+            for piece in turn.of_gpu(gpu):
                 cpu -= self._cpu_clock()
                 yield piece
                 cpu += self._cpu_clock()
-        self._round_due = began + max(ROUND_EVERY_S, cpu / ROUND_SHARE)
+        turn.due = began + max(ROUND_EVERY_S, cpu / ROUND_SHARE)
+
+    def _ask_processes(self, gpu: _Gpu) -> Iterator[Callable[[], None]]:
+        yield functools.partial(self._read_processes, gpu)
+
+    def _ask_figures(self, gpu: _Gpu) -> Iterator[Callable[[], None]]:
+        readings: Readings = {}
+        for what in self._nvml.readers:
+            yield functools.partial(self._read, gpu, what, readings)
+        yield functools.partial(self._publish, gpu, readings)
 
     def _read(self, gpu: _Gpu, what: str, readings: Readings) -> None:
         if gpu.lost:

@@ -258,6 +258,24 @@ def test_readings_get_rarer_where_they_cost_more():
     assert bench.nvml.calls.count("nvmlDeviceGetMemoryInfo_v2") >= 28 * 19
 
 
+def test_processes_are_told_each_second_however_dear_other_figures_are():
+    """Else a neighbour of some seconds would not be told of, and one that has left would be for long."""
+    bench = Bench(FakeGpu(), owners={1: "other"})
+    nvlink = bench.nvml.nvmlDeviceGetFieldValues
+
+    def dear(*arguments):
+        bench.cpu += 0.1
+        return nvlink(*arguments)
+
+    bench.nvml.nvmlDeviceGetFieldValues = dear
+    bench.run(20)
+    assert bench.nvml.calls.count("nvmlDeviceGetPowerUsage") <= 3
+    for there in (True, False):
+        bench.nvml.gpus[0].processes = [(1, GIB)] if there else []
+        bench.run(1)
+        assert (("engine_processes", "0", "other") in bench.scrape()) is there
+
+
 def test_no_driver_then_a_driver_then_none_again():
     bench = Bench(FakeGpu())
     bench.nvml.open_fault = pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
