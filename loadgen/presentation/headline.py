@@ -189,12 +189,11 @@ def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str
         )
     if not more:
         return say("Not decided between {a} and {b}: {why}.", **names, why=why(statistics.reason, statistics))
-    return say(
-        "Not decided between {a} and {b}: {repeats}{time}, would probably do.",
-        **names,
-        repeats=counted(min(more), "{count} more repeat", "{count} more repeats"),
-        time="" if repeat_s is None else say(", about {time}", time=_time(min(more) * repeat_s)),
-    )
+    values: dict[str, Any] = names | {"repeats": counted(min(more), "{count} more repeat", "{count} more repeats")}
+    if repeat_s is None:
+        return say("Not decided between {a} and {b}: {repeats} would probably do.", **values)
+    time = _time(min(more) * repeat_s)
+    return say("Not decided between {a} and {b}: {repeats}, about {time}, would probably do.", **values, time=time)
 
 
 def _lost_repeats(statistics: Statistics) -> str:
