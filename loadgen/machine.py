@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,29 @@ def host_facts() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": _nvidia_gpus(),
     }
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """Cores in Linux's list format: `0-2,5` is (0, 1, 2, 5). Raises ValueError if it is malformed."""
+    cpus: set[int] = set()
+    for part in text.strip().split(","):
+        first, dash, last = part.partition("-")
+        low, high = int(first), int(last if dash else first)
+        if high < low:
+            raise ValueError(f"{part!r} runs backwards")
+        cpus.update(range(low, high + 1))
+    return tuple(sorted(cpus))
+
+
+def format_cpus(cpus: Collection[int]) -> str:
+    """Cores as Linux lists them: 0, 1, 2, 5 becomes `0-2,5`."""
+    parts: list[list[int]] = []
+    for cpu in sorted(set(cpus)):
+        if parts and parts[-1][-1] == cpu - 1:
+            parts[-1].append(cpu)
+        else:
+            parts.append([cpu])
+    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
 
 
 def is_loopback(host: str | None) -> bool:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from loadgen.machine import parse_cpus
+
 # Below this a core taken from the engine costs it more than sharing costs the measurement.
 SPLIT_FROM_CORES = 4
 
@@ -40,30 +42,6 @@ def plan_cpus(cpus: Sequence[int], traffic: int = 1) -> CpuPlan:
         return CpuPlan(engine=ordered, traffic=ordered)
     count = min(traffic, len(ordered) // SPLIT_FROM_CORES)
     return CpuPlan(engine=ordered[:-count], traffic=ordered[-count:])
-
-
-def format_cpus(cpus: Sequence[int]) -> str:
-    """Write cores as Linux's list format does: (0, 1, 2, 5) becomes "0-2,5"."""
-    parts: list[str] = []
-    ordered = sorted(set(cpus))
-    start = 0
-    for index, cpu in enumerate(ordered):
-        if index + 1 == len(ordered) or ordered[index + 1] != cpu + 1:
-            parts.append(str(cpu) if start == index else f"{ordered[start]}-{cpu}")
-            start = index + 1
-    return ",".join(parts)
-
-
-def parse_cpus(text: str) -> tuple[int, ...]:
-    """Read Linux's list format ("0-2,5"). Raises ValueError if it is malformed."""
-    cpus: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        low, high = int(first), int(last if dash else first)
-        if high < low:
-            raise ValueError(f"{part!r} runs backwards")
-        cpus.update(range(low, high + 1))
-    return tuple(sorted(cpus))
 
 
 def stay_on(cpus: Sequence[int]) -> bool:

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from loadgen.contention.kernel import parse_cpus
 from loadgen.errors import UserError
 from loadgen.hosts.placement import Place
+from loadgen.machine import format_cpus, parse_cpus
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SYS = Path("/sys")
@@ -129,17 +129,6 @@ def _shares(pools: Sequence[Sequence[int]], siblings: int) -> list[list[int]]:
     return shares
 
 
-def format_cpus(cpus: Collection[int]) -> str:
-    """Cores as Linux lists them: 0, 1, 2, 5 becomes `0-2,5`."""
-    parts: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if parts and parts[-1][-1] == cpu - 1:
-            parts[-1].append(cpu)
-        else:
-            parts.append([cpu])
-    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
-
-
 def cards_here(visible: str | None = None, sys: Path = SYS, ask: Callable[[], str] | None = None) -> list[Card]:
     """This machine's GPUs, those that `visible` (CUDA_VISIBLE_DEVICES) names only; none where the driver is silent."""
     try:
@@ -154,7 +143,7 @@ def cards_here(visible: str | None = None, sys: Path = SYS, ask: Callable[[], st
         node, cpus = _read(device / "numa_node"), _read(device / "local_cpulist")
         with contextlib.suppress(ValueError):
             known = int(node) if node else -1
-            found.append(Card(index, uuid, known if known >= 0 else None, parse_cpus(cpus) if cpus else frozenset()))
+            found.append(Card(index, uuid, known if known >= 0 else None, frozenset(parse_cpus(cpus) if cpus else ())))
     names = [name.strip() for name in (os.environ.get(VISIBLE, "") if visible is None else visible).split(",")]
     wanted = [name for name in names if name]
     if not wanted:
@@ -170,7 +159,8 @@ def cores_here(sys: Path = SYS, cpus: Collection[int] | None = None) -> tuple[li
     for cpu in usable:
         folder = sys / "devices" / "system" / "cpu" / f"cpu{cpu}"
         with contextlib.suppress(ValueError):
-            together[cpu] = parse_cpus(_read(folder / "topology" / "thread_siblings_list") or f"{cpu}")
+            siblings = _read(folder / "topology" / "thread_siblings_list") or f"{cpu}"
+            together[cpu] = frozenset(parse_cpus(siblings))
         with contextlib.suppress(OSError):
             for path in folder.glob("node[0-9]*"):
                 nodes[cpu] = int(path.name.removeprefix("node"))

@@ -23,7 +23,7 @@ from loadgen.bench.card_check import check_cards
 from loadgen.bench.end import resume_command, show_partial, show_whole
 from loadgen.bench.engine_pages import pages_of
 from loadgen.bench.listener import Listener, Listeners
-from loadgen.bench.placing import Plan, format_cpus
+from loadgen.bench.placing import Plan
 from loadgen.bench.progress import BenchProgress
 from loadgen.bench.running_stack import RunningStack, choose_seats, host_of, open_stack, plan_of, settle_serving
 from loadgen.bench.together_campaign import Lane, Places, TogetherCampaign
@@ -41,7 +41,7 @@ from loadgen.files import check_folder, write_file
 from loadgen.hosts.base import EngineHost
 from loadgen.hosts.lock import STACK_LOCK, engines_held, held
 from loadgen.hosts.placement import declare_places
-from loadgen.machine import clock_facts, git_facts, host_facts, package_versions
+from loadgen.machine import clock_facts, format_cpus, git_facts, host_facts, package_versions
 from loadgen.message import say
 from loadgen.monitoring.engine_samples import SAMPLES_FILE
 from loadgen.monitoring.engine_watch import PUSHED_S, EngineWatch

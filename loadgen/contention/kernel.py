@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from loadgen.machine import parse_cpus
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 STOPPED = frozenset("Tt")
 """States of a process that a signal or a tracer has stopped."""
@@ -100,17 +102,6 @@ def parse_pressure(text: str) -> dict[str, int]:
     return found
 
 
-def parse_cpus(text: str) -> frozenset[int]:
-    """A list of cores such as `0-2,5`. Raises ValueError for what is none."""
-    cpus: set[int] = set()
-    for part in text.strip().split(","):
-        first, dash, last = part.partition("-")
-        cpus.update(range(int(first), int(last if dash else first) + 1))
-    if not cpus:
-        raise ValueError("no cores")
-    return frozenset(cpus)
-
-
 def parse_groups(text: str) -> dict[str, str]:
     """/proc/PID/cgroup: the path in each hierarchy of version 1 by controller, and in that of version 2 by ``."""
     found: dict[str, str] = {}
@@ -183,7 +174,7 @@ class Kernel:
 
         def allowed(text: str) -> frozenset[int]:
             lines = [line.partition(":")[2] for line in text.splitlines() if line.startswith("Cpus_allowed_list:")]
-            return parse_cpus("".join(lines))
+            return frozenset(parse_cpus("".join(lines)))
 
         return self._read(f"{self._proc}/{pid}/status", allowed)
 

@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from loadgen.machine import format_cpus
 from loadgen.settings import Settings
-from stack.cpus import CpuPlan, format_cpus
+from stack.cpus import CpuPlan
 from stack.gpu import served_model
 
 # Whom our containers run as when root calls: no service runs as root.

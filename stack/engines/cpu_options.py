@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.errors import UserError
-from stack.cpus import available_cpus, format_cpus, parse_cpus, stay_on
+from loadgen.machine import format_cpus, parse_cpus
+from stack.cpus import available_cpus, stay_on
 from stack.engines.launching import place_facts, read_serving, versions
 from stack.engines.stamps import stamp_path
 

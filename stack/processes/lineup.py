@@ -10,8 +10,9 @@ from loadgen.endpoints.seats import Seat
 from loadgen.engines import Api, get_engine
 from loadgen.errors import UserError
 from loadgen.hosts.cards import CardsOf, same_card
+from loadgen.machine import format_cpus
 from loadgen.settings import OwnEngine, Paths, Settings, main_python, own_variable
-from stack.cpus import CpuPlan, format_cpus
+from stack.cpus import CpuPlan
 from stack.engines.launching import (
     ADDRESS_VARIABLE,
     MODEL_VARIABLE,

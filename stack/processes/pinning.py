@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from loadgen.errors import UserError
-from stack.cpus import available_cpus, format_cpus, stay_on
+from loadgen.machine import format_cpus
+from stack.cpus import available_cpus, stay_on
 
 BIND = 2
 """MPOL_BIND of linux/mempolicy.h: memory comes from these nodes, or not at all."""

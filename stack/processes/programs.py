@@ -16,8 +16,9 @@ from loadgen.endpoints.seats import ENGINES_VARIABLE, Seat, seats_json
 from loadgen.errors import UserError
 from loadgen.hosts.http_probe import http_status
 from loadgen.hosts.stack_file import HostedEngine, SupervisorStack, serving_file
+from loadgen.machine import format_cpus
 from loadgen.settings import Paths, Settings, main_python
-from stack.cpus import CpuPlan, format_cpus
+from stack.cpus import CpuPlan
 from stack.engines.launching import SERVING_VARIABLE
 from stack.gpu import known_gpus
 from stack.processes.binaries import Grafana

@@ -30,10 +30,9 @@ from loadgen.hosts.cards import PART, CardsOf, Chosen, card_of, choose_cards, sa
 from loadgen.hosts.container_facts import redacted_arguments
 from loadgen.hosts.placement import Place, read_places
 from loadgen.hosts.supervisor import SupervisorHost
-from loadgen.machine import ROOT
+from loadgen.machine import ROOT, parse_cpus
 from loadgen.settings import own_variable
 from stack.commands import run_command, say
-from stack.cpus import parse_cpus
 from stack.engines.launching import MODEL_VARIABLE, PLACE_VARIABLE, Launch, place_facts, read_serving
 from stack.gpu import ANSWER_LIMIT_S, GPU_VARIABLES, VISIBLE, known_gpus, usable_gpus
 from stack.processes import strays

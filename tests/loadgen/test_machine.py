@@ -7,7 +7,19 @@ import socket
 import subprocess
 import sys
 
-from loadgen.machine import clock_facts, git_facts, host_facts, package_versions, unused_ports
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.machine import (
+    clock_facts,
+    format_cpus,
+    git_facts,
+    host_facts,
+    package_versions,
+    parse_cpus,
+    unused_ports,
+)
 
 
 def test_facts_of_this_machine():
@@ -56,3 +68,21 @@ def test_unused_ports_are_none_that_an_outgoing_connection_may_get():
     for port in ports:
         with socket.socket() as own:
             own.bind(("127.0.0.1", port))
+
+
+def test_lists_of_cores():
+    assert format_cpus([5, 0, 1, 2]) == "0-2,5"
+    assert format_cpus([0, 7, 8]) == "0,7-8"
+    assert format_cpus([]) == ""
+    assert parse_cpus("0-2,5\n") == (0, 1, 2, 5)
+
+
+@given(st.sets(st.integers(0, 300), min_size=1))
+def test_lists_of_cores_round_trip(cpus):
+    assert set(parse_cpus(format_cpus(list(cpus)))) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-2"])
+def test_malformed_lists_of_cores_are_refused(text):
+    with pytest.raises(ValueError):
+        parse_cpus(text)

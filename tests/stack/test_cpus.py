@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.cpus import format_cpus, parse_cpus, plan_cpus
+from stack.cpus import plan_cpus
 
 
 @pytest.mark.parametrize(
@@ -40,22 +40,6 @@ def test_traffic_gets_what_it_can_use_and_a_quarter_at_most(cpus, workers):
 def test_no_cores_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         plan_cpus([])
-
-
-def test_list_format():
-    assert format_cpus([5, 0, 1, 2]) == "0-2,5"
-    assert parse_cpus("0-2,5") == (0, 1, 2, 5)
-
-
-@given(st.sets(st.integers(0, 300), min_size=1))
-def test_list_format_round_trip(cpus):
-    assert set(parse_cpus(format_cpus(list(cpus)))) == cpus
-
-
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-2"])
-def test_malformed_lists_are_refused(text):
-    with pytest.raises(ValueError):
-        parse_cpus(text)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin processes")

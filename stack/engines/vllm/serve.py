@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from loadgen.engines.model_config import attention_config
 from loadgen.engines.vllm import VLLM, api_server, translate
-from stack.cpus import format_cpus
+from loadgen.machine import format_cpus
 from stack.engines.cpu_options import launch_facts, parse_options
 from stack.engines.launching import Launch, for_resets, read_model, run
 from stack.engines.vllm.convert import ensure_converted

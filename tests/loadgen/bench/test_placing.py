@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 
-from loadgen.bench.placing import Card, cards_here, cores_here, format_cpus, plan
-from loadgen.contention.kernel import parse_cpus
+from loadgen.bench.placing import Card, cards_here, cores_here, plan
 from loadgen.errors import UserError
 from loadgen.hosts.placement import Place
+from loadgen.machine import format_cpus, parse_cpus
 
 
 def cards(*nodes: tuple[int, str]) -> list[Card]:
-    return [Card(str(i), f"GPU-{i}", node, parse_cpus(cpus)) for i, (node, cpus) in enumerate(nodes)]
+    return [Card(str(i), f"GPU-{i}", node, frozenset(parse_cpus(cpus))) for i, (node, cpus) in enumerate(nodes)]
 
 
 TWO_NODES = {cpu: cpu // 16 for cpu in range(32)}
@@ -116,8 +116,3 @@ def test_cores_are_read_with_their_siblings_and_nodes(tmp_path):
         (folder / "topology" / "thread_siblings_list").write_text(f"{cpu % 2},{cpu % 2 + 2}\n")
     assert cores_here(tmp_path, range(4)) == ([0, 2, 1, 3], {0: 0, 1: 1, 2: 0, 3: 1}, 2)
     assert cores_here(tmp_path / "nowhere", (5, 3)) == ([3, 5], {}, 1)
-
-
-def test_cores_are_written_as_linux_lists_them():
-    assert format_cpus([5, 0, 1, 2, 7, 8]) == "0-2,5,7-8"
-    assert format_cpus([]) == ""

@@ -41,12 +41,6 @@ def test_pressure_is_the_total(some, full):
     assert module.parse_pressure(text) == {"some": some, "full": full}
 
 
-@given(cpus=st.sets(st.integers(0, 300), min_size=1))
-def test_cores_are_listed_one_by_one_or_in_ranges(cpus):
-    assert module.parse_cpus(",".join(map(str, sorted(cpus)))) == cpus
-    assert module.parse_cpus("0-2,5\n") == {0, 1, 2, 5}
-
-
 def test_groups_of_both_versions():
     text = "4:cpu,cpuacct:/docker/a\n0::/user.slice/b\n"
     assert module.parse_groups(text) == {"cpu": "/docker/a", "cpuacct": "/docker/a", "": "/user.slice/b"}

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from loadgen.errors import UserError
-from stack.cpus import available_cpus, format_cpus
+from loadgen.machine import format_cpus
+from stack.cpus import available_cpus
 from stack.processes import pinning
 from stack.processes.pinning import bind_memory, pin
 

@@ -12,7 +12,7 @@ from exporters.nvml import Nvml
 from loadgen.errors import UserError
 from loadgen.hosts.cards import Card
 from loadgen.hosts.placement import Place
-from stack.cpus import format_cpus, parse_cpus
+from loadgen.machine import format_cpus, parse_cpus
 from stack.processes import turn
 from stack.processes.turn import Waiting
 from tests.exporters.fake_nvml import FakeGpu, FakeNvml
