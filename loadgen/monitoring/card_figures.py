@@ -81,6 +81,12 @@ def of_gpus(name: str) -> bool:
     return name.startswith("gpu_")
 
 
+def own_gpus(samples: BlockSamples, start: float, end: float) -> frozenset[str]:
+    """The indices of the GPUs that the engine had processes on between two moments; empty where nobody tells."""
+    known = (name for name in samples.names if name.startswith("gpu_on:"))
+    return frozenset(name.partition(":")[2] for name in known if peak(samples.points(name), start, end) is not None)
+
+
 def gpu_tally(samples: BlockSamples, start: float, end: float) -> Tally | None:
     """Of the GPU exporter's page: of the GPUs that the engine has processes on, and of all."""
     moments = [at for at, reading in samples.rows if of_gpus(next(iter(reading), ""))]
@@ -90,7 +96,7 @@ def gpu_tally(samples: BlockSamples, start: float, end: float) -> Tally | None:
     sums: dict[str, float] = {}
     peaks: dict[str, float] = {}
     known = {name.partition(":")[2] for name in samples.names if name.startswith(("gpu_joules:", "gpu_watts:"))}
-    own = {gpu for gpu in known if peak(samples.points(f"gpu_on:{gpu}"), *span) is not None}
+    own = known & own_gpus(samples, *span)
     cards = {gpu: _card(samples, gpu, *span) for gpu in known}
     for scope, memory, gpus in (("engine", "gpu_memory", own), ("all", "gpu_memory_all", known)):
         most = peak(samples.points(memory), *span)

@@ -6,17 +6,22 @@ The counter is read at both ends of every block's window, on a straight line bet
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from loadgen.message import say
 from loadgen.metrics.summary import summarise
+from loadgen.monitoring.card_figures import own_gpus
+from loadgen.monitoring.engine_samples import BlockSamples
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError
 from loadgen.monitoring.snapshot import Samples, in_order, keep_snapshot, read_snapshot
-from loadgen.runs.folder import BlockData
+from loadgen.runs.folder import BlockData, RunData
 
+Gpus = Mapping[str, Collection[str]]
+"""Of each block, by its record's id: the GPUs that its engine had, as the counters name them."""
 SNAPSHOT = "gpu_energy.json"
 METRIC = "bakeoff_gpu_energy_joules_total"
 STEP_S = 1.0
@@ -54,14 +59,27 @@ class Energy:
 
     rows: list[EnergyRow] = dataclasses.field(default_factory=list)
     gpus: int = 0
+    """How many told theirs."""
+    own: bool = False
+    """Whether it is of each engine's own GPUs, and not of all."""
     missing: str | None = None
 
 
-def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str | None, *, ended: bool) -> Energy:
+def engine_energy(
+    folder: Path, run: RunData, prometheus_url: str | None, samples: Mapping[str, BlockSamples]
+) -> Energy:
     """Work out the energy of every complete block; never raises for a Prometheus that is gone.
 
-    Prometheus' answer is kept in the folder once the run has ended.
+    It is of the engines' own GPUs where the exporter told of every block which these were, else of all. Prometheus'
+    answer is kept in the folder once the run has ended.
+
+    Args:
+        folder: the run's.
+        run: its blocks, and its machine.
+        prometheus_url: None for nobody.
+        samples: what was read of the engines' and the exporter's pages, by block.
     """
+    blocks, ended = run.blocks, run.manifest.status != "running"
     spans = {block.facts.record_id: _span(block) for block in blocks if block.facts.status == "complete"}
     windows = [span for span in spans.values() if span is not None]
     if not windows:
@@ -78,7 +96,28 @@ def engine_energy(folder: Path, blocks: Sequence[BlockData], prometheus_url: str
             keep_snapshot(folder / SNAPSHOT, METRIC, energy_joules=kept)
     if not kept:
         return Energy(missing=say("Energy: Prometheus holds no {metric}, so no GPU told what it used.", metric=METRIC))
-    return Energy(energy_rows(blocks, kept), len(kept))
+    own = _own(blocks, samples, run.manifest.host.get("gpus"), kept)
+    return Energy(energy_rows(blocks, kept, own), len(kept), own=bool(own))
+
+
+def _own(
+    blocks: Sequence[BlockData], samples: Mapping[str, BlockSamples], told: Any, counters: Collection[str]
+) -> Gpus:
+    """The GPUs of each complete block; none at all where those of one are not known: energies would not compare."""
+    uuids = [
+        str(gpu.get("uuid")) if isinstance(gpu, Mapping) else "" for gpu in (told if isinstance(told, list) else [])
+    ]
+    found: dict[str, list[str]] = {}
+    for block in blocks:
+        span, read = _span(block), samples.get(block.facts.record_id)
+        if block.facts.status != "complete" or span is None:
+            continue
+        places = own_gpus(read, *span) if read is not None else frozenset()
+        known = [uuids[int(gpu)] if gpu.isdecimal() and int(gpu) < len(uuids) else gpu for gpu in places]
+        if not known or not set(known) <= set(counters):
+            return {}
+        found[block.facts.record_id] = known
+    return found
 
 
 def query_energy(url: str, start: float, end: float) -> dict[str, Samples]:
@@ -95,14 +134,24 @@ def query_energy(url: str, start: float, end: float) -> dict[str, Samples]:
     return {name: in_order(set(samples)) for name, samples in found.items()}
 
 
-def energy_rows(blocks: Sequence[BlockData], gpus: dict[str, Samples]) -> list[EnergyRow]:
-    """Sum up by engine and cell; a block whose window the samples do not cover is left out."""
+def energy_rows(blocks: Sequence[BlockData], gpus: Mapping[str, Samples], own: Gpus) -> list[EnergyRow]:
+    """Sum up by engine and cell; a block whose window the samples do not cover is left out.
+
+    Args:
+        blocks: all of a run.
+        gpus: the counter of each GPU.
+        own: whose count; empty for all. Of blocks that ran together all are nobody's, and shared ones neither.
+    """
     sums: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for block in blocks:
         span = _span(block)
-        if block.facts.status != "complete" or span is None or block.facts.beside:
-            continue  # of blocks that ran together the sum over all GPUs is nobody's
-        used = [joules(samples, *span) for samples in gpus.values()]
+        mine = own.get(block.facts.record_id, gpus)
+        shared = (
+            block.facts.beside if not own else [one for one in block.facts.beside if set(mine) & set(own.get(one, ()))]
+        )
+        if block.facts.status != "complete" or span is None or shared:
+            continue
+        used = [joules(gpus[name], *span) for name in mine]
         if any(one is None for one in used):
             continue
         summary = summarise([(block.records, block.measured, block.cut.window)])

@@ -110,11 +110,10 @@ def _report_data(
     model_config: Mapping[str, Any] | None = None,
     gpu_hour: float | None = None,
 ) -> ReportData:
-    ended = run.manifest.status != "running"
-    energy = engine_energy(folder.path, run.blocks, prometheus_url, ended=ended)
+    samples = read_samples(folder.path / SAMPLES_FILE)
+    energy = engine_energy(folder.path, run, prometheus_url, samples)
     memory = engine_memory(folder.path, run.manifest, prometheus_url)
     quality = load_quality(folder.path)
-    samples = read_samples(folder.path / SAMPLES_FILE)
     return build_report_data(
         run, memory, energy, samples=samples, model_config=model_config, quality=quality, gpu_hour=gpu_hour
     )

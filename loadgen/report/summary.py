@@ -53,6 +53,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "prefill": [_prefill(fit) for fit in data.prefill],
         "attention": None if data.attention is None else _attention(data.attention, data.engines),
         "energy": [_energy(row) for row in data.energy.rows],
+        "energy_of": "engine" if data.energy.own else "all",
         "gpus": dict(data.gpus),
         "scaling": [_scaling(step) for step in data.scaling],
         "cards": [dataclasses.asdict(seat) for seat in data.cards],

@@ -9,6 +9,7 @@ import pytest
 
 from loadgen.analysis.prefill import fit_prefill, prefill_fits
 from loadgen.monitoring.energy import joules
+from loadgen.monitoring.engine_samples import SAMPLES_FILE, BlockSamples, append_samples
 from loadgen.report import write_report
 from tests.fake_prometheus import FakePrometheus
 from tests.loadgen.monitoring.test_memory import known, prometheus
@@ -64,6 +65,34 @@ def test_energy_of_a_run(prometheus: FakePrometheus, tmp_path: Path) -> None:
     assert json.loads(again.summary.read_text())["energy"] == rows, "kept in the folder"
     page = check(again.html.read_text(encoding="utf-8"))
     assert "tokens a joule" in page.text and "Energy of 2 GPUs" in page.text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_energy_is_of_the_gpus_that_an_engine_was_on_where_that_is_known_of_every_block(
+    prometheus: FakePrometheus, tmp_path: Path
+) -> None:
+    run = SyntheticRun(prompts=(64,), concurrencies=(2,), requests=10, repeats=2).add_all()
+    folder = run.write(tmp_path)
+    manifest = json.loads(folder.manifest_path.read_text())
+    manifest["host"]["gpus"] = [{"uuid": "GPU-0"}, {"uuid": "GPU-1"}]
+    folder.manifest_path.write_text(json.dumps(manifest))
+    blocks = folder.load().blocks
+    on = {"llamacpp": {"gpu_on:1": 1.0}, "vllm": {"gpu_on:0": 1.0}}
+    for place, block in enumerate(blocks):
+        window = block.cut.window
+        assert window is not None
+        at = range(window.start_ns // 10**9 - 1, window.end_ns // 10**9 + 3)
+        read = [(float(second), on[block.facts.engine]) for second in at]
+        append_samples(folder.path / SAMPLES_FILE, BlockSamples(block.facts.record_id, read))
+        prometheus.answer = known(run, counters(run))
+        paths = write_report(folder, prometheus_url=prometheus.url)
+        told = json.loads(paths.summary.read_text())
+        every = place == len(blocks) - 1
+        assert told["energy_of"] == ("engine" if every else "all")
+        watts = {row["engine"]: row["watts"] for row in told["energy"]}
+        assert watts == pytest.approx({"llamacpp": 50, "vllm": 300} if every else {"llamacpp": 350, "vllm": 350})
+    page = check(paths.html.read_text(encoding="utf-8"))
+    assert "Energy of the GPUs that each engine had processes on" in page.text
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -104,7 +104,12 @@ def test_the_energy_of_all_cards_is_not_an_engines_that_ran_beside_another(tmp_p
     windows = [block.cut.window for block in run.blocks]
     first, last = min(one.start_ns for one in windows) // 10**9 - 1, max(one.end_ns for one in windows) // 10**9 + 2
     counters = {"GPU-0": [(float(second), 300.0 * second) for second in range(first, last)]}
-    assert {row.engine for row in energy_rows(run.blocks, counters)} == {"a", "b", "a-together"}
+    assert {row.engine for row in energy_rows(run.blocks, counters, {})} == {"a", "b", "a-together"}
     for block in run.blocks:
         block.facts.beside = ["x"] if block.facts.engine == "a-together" else []
-    assert {row.engine for row in energy_rows(run.blocks, counters)} == {"a", "b"}
+    assert {row.engine for row in energy_rows(run.blocks, counters, {})} == {"a", "b"}
+    counters["GPU-1"] = [(at, joules / 3) for at, joules in counters["GPU-0"]]
+    own = {block.facts.record_id: ["GPU-0" if block.facts.engine == "a" else "GPU-1"] for block in run.blocks}
+    told = {row.engine: row.watts for row in energy_rows(run.blocks, counters, own | {"x": ["GPU-0"]})}
+    assert told == pytest.approx({"a": 300.0, "b": 100.0, "a-together": 100.0})
+    assert {row.engine for row in energy_rows(run.blocks, counters, own | {"x": ["GPU-1"]})} == {"a", "b"}, "shared"
