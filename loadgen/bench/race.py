@@ -360,7 +360,7 @@ def _places(
     if stack is None or planned is None:
         return None
     names = {seat.name: seat.stack_name for seat in seats}
-    cards = {seat.name: scenario.cards_of(seat.name) for seat in seats}
+    cards = {seat.name: scenario.cards_of(seat.name, seat.kind) for seat in seats}
     declare = functools.partial(declare_places, stack.checkout, host=stack.host)
     return Places(planned.slots, names, cards, declare)
 

@@ -257,7 +257,7 @@ def plan_of(scenario: Scenario, stack: RunningStack, seats: Sequence[Seat]) -> P
         with contextlib.suppress(OSError):
             client |= os.sched_getaffinity(pid)
     gpus = stack.facts.get("profile") == "gpu"
-    needs = [scenario.cards_of(seat.name) if gpus else 0 for seat in seats]
+    needs = [scenario.cards_of(seat.name, seat.kind) if gpus else 0 for seat in seats]
     return plan(needs, cards_here() if gpus else [], cores, client, node_of=node_of, siblings=siblings)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from loadgen.engines import parallel
 from loadgen.engines.needs import Placed
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
@@ -371,10 +372,10 @@ class Scenario(Strict):
         variant = self.variants.get(engine)
         return self.serving if variant is None else variant.over(self.serving)
 
-    def cards_of(self, engine: str) -> int:
-        """How many GPUs an engine needs."""
+    def cards_of(self, engine: str, kind: str | None) -> int:
+        """How many GPUs an engine of this kind needs."""
         block = self.serving_of(engine)
-        return 1 if block is None else block.cards
+        return parallel.cards_of(kind or "", {} if block is None else block.asked())
 
     def _blocks(self) -> list[Serving]:
         """The serving blocks of all engines that race; one for those that have none of their own."""

@@ -69,11 +69,6 @@ class Serving(Strict):
             )
         return self
 
-    @property
-    def cards(self) -> int:
-        """GPUs that an engine set up so needs."""
-        return (self.tensor_parallel_size or 1) * (self.data_parallel_size or 1)
-
     def asked(self) -> dict[str, Value]:
         """The settings that were given, in order."""
         return self.model_dump(exclude_none=True)

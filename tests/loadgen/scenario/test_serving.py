@@ -170,6 +170,12 @@ def test_smoke_asks_for_nothing_and_the_matrix_for_a_fair_set_up():
     assert (asked.prefix_caching, asked.dtype, asked.tensor_parallel_size) == (False, "bfloat16", 1)
 
 
+def test_an_engine_without_copies_side_by_side_needs_no_cards_for_them(write):  # noqa: F811
+    scenario = load_scenario(put(write, "  tensor_parallel_size: 2\n  data_parallel_size: 3\n"))
+    assert [scenario.cards_of("x", kind) for kind in ("vllm", "ksana")] == [6, 2]
+    assert load_scenario(write(GOOD)).cards_of("x", "vllm") == 1
+
+
 @pytest.mark.parametrize("text", ["[]", "3", "{", '{"max_batch": 3}'])
 def test_a_malformed_block_is_refused_by_a_launcher(text):
     with pytest.raises(UserError):
