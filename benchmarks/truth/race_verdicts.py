@@ -146,7 +146,11 @@ def matrix(folder: Path, runs: int, repeats: int, slower: float, at_once: int) -
         return alarm, won
 
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        ended = list(pool.map(race, range(1, runs + 1)))
+        try:
+            ended = list(pool.map(race, range(1, runs + 1)))
+        except BaseException:  # whoever stops it waits for the races that run, and for no others
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     alarms, won = (sum(flags) for flags in zip(*ended, strict=True))
     if slower:
         print(f"a difference of {slower:g}% was found over all cells in {won} of {runs} runs of {repeats} repeats")
