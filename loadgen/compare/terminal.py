@@ -22,12 +22,13 @@ from loadgen.report.table import LEVEL_STYLES, WIDE, terminal_table
 def show_comparison(console: Console, comparison: RunComparison, told: Language = ENGLISH) -> None:
     """Print what differs, both engines' figures, their differences, and the verdict."""
     wide = console.width >= WIDE
-    for notice in notices(comparison):
-        console.print(Text(printable(told.shown(notice.text)), style=LEVEL_STYLES[notice.level]), soft_wrap=True)
-    console.print(terminal_table(comparison.report, told).cells(wide))
+    console.print(terminal_table(comparison.report, told).cells(console.width))
     for cell, own in itertools.groupby(rows(comparison.statistics, every=False), key=lambda row: row.cell):
         console.print(_table(cell, list(own), wide, comparison.report.looks, told))
     console.print(Text(told(ONLY_HEADLINES), style="dim"), soft_wrap=True)
+    console.print()
+    for notice in notices(comparison):
+        console.print(Text(printable(told.shown(notice.text)), style=LEVEL_STYLES[notice.level]), soft_wrap=True)
     console.print(Text(printable(told.shown(headline(comparison).text)), style="bold"), soft_wrap=True)
 
 

@@ -22,7 +22,7 @@ from loadgen.presentation.figures import (
 )
 from loadgen.presentation.text import listing
 from loadgen.scenario.cell import read_cell
-from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Statistics
+from loadgen.statistics.result import Comparison, Estimate, Judged, LoadResult, Overall, Statistics
 from loadgen.statistics.verdict import ALONE
 from loadgen.statistics.words import margin_words, metric_words, why
 
@@ -116,7 +116,6 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
     judged = {key: statistics.overall[key] for key in statistics.settings.headline if key in statistics.overall}
     names = {"a": statistics.a, "b": statistics.b}
     led = [key for key, one in judged.items() if one.verdict in ("a", "b") and one.faster is not None]
-    cells = counted(len(statistics.cells), "{count} cell", "{count} cells")
     if statistics.verdict in ("a", "b"):
         key = next(key for key in led if judged[key].verdict == statistics.verdict)
         one = judged[key]
@@ -124,7 +123,7 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
             "winner": names[statistics.verdict],
             "metric": metric_words(key),
             "share": share_words(one.faster, named=True),
-            "cells": counted(one.cells, "{count} cell", "{count} cells"),
+            "cells": _cells_words([one]),
         }
         if differ:
             sentence = say(
@@ -139,6 +138,7 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
         return [key], sentence
     if statistics.verdict == "none":
         even = [key for key, one in judged.items() if one.verdict == "none"]
+        cells = _cells_words([judged[key] for key in even])
         values = names | {
             "margin": margin_words(statistics),
             "metrics": listing([metric_words(key) for key in even]),
@@ -162,6 +162,7 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
             )
             for place, key in enumerate(led)
         ]
+        cells = _cells_words([judged[key] for key in led])
         return led, say("Each is ahead in something: {each}, over {cells}.", each=joined("{a}; {b}", each), cells=cells)
     if statistics.verdict == "invalid":
         return list(judged), say(
@@ -170,9 +171,21 @@ def _sentence(statistics: Statistics, repeat_s: float | None, *, differ: bool) -
     return [], _undecided(statistics, list(judged.values()), names, repeat_s)
 
 
+def _cells_words(judged: Sequence[Overall]) -> str:
+    """How many cells figures over several cells rest on."""
+    fewest, most = min(one.cells for one in judged), max(one.cells for one in judged)
+    if fewest == most:
+        return counted(most, "{count} cell", "{count} cells")
+    return say("{fewest} to {most} cells", fewest=fewest, most=most)
+
+
 def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str, str], repeat_s: float | None) -> str:
     """What is missing, and how long that would take."""
-    more = [one.further_repeats for one in judged if one.verdict == "undecided" and one.further_repeats is not None]
+    more = [
+        (one.further_repeats, one.metric)
+        for one in judged
+        if one.verdict == "undecided" and one.further_repeats is not None
+    ]
     if statistics.reason == "one_repeat" and (lost := _lost_repeats(statistics)):
         return say(
             "Not decided between {a} and {b}: one repeat counts, and one alone cannot tell a difference from drift. Of "
@@ -189,11 +202,18 @@ def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str
         )
     if not more:
         return say("Not decided between {a} and {b}: {why}.", **names, why=why(statistics.reason, statistics))
-    values: dict[str, Any] = names | {"repeats": counted(min(more), "{count} more repeat", "{count} more repeats")}
+    repeats, metric = min(more, key=lambda one: one[0])
+    values: dict[str, Any] = names | {
+        "repeats": counted(repeats, "{count} more repeat", "{count} more repeats"),
+        "metric": metric_words(metric),
+    }
     if repeat_s is None:
-        return say("Not decided between {a} and {b}: {repeats} would probably do.", **values)
-    time = _time(min(more) * repeat_s)
-    return say("Not decided between {a} and {b}: {repeats}, about {time}, would probably do.", **values, time=time)
+        return say("Not decided between {a} and {b}: {repeats} would probably decide {metric}.", **values)
+    return say(
+        "Not decided between {a} and {b}: {repeats}, about {time}, would probably decide {metric}.",
+        **values,
+        time=_time(repeats * repeat_s),
+    )
 
 
 def _lost_repeats(statistics: Statistics) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import rich.box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -14,7 +16,7 @@ from loadgen.presentation.language import ENGLISH, Language
 from loadgen.presentation.style import LOOKS, SIGNS, verdict_mark
 from loadgen.presentation.text import DASH, ONLY_HEADLINES, count, printable, ratio, ratio_interval
 from loadgen.report.cells import CellView, EngineCell
-from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, Column
+from loadgen.report.columns import SLO_COLUMNS, TPOT_P95, TTFT_P95, Column
 from loadgen.report.data import ReportData
 from loadgen.report.endings import endings_words, mixed
 from loadgen.report.headline import headline, notices
@@ -24,6 +26,9 @@ WIDE = 104
 """Columns of a terminal that holds every figure."""
 ROW_NAME, VERDICT = 22, 12
 """Columns of the verdicts: a row's name at most, a verdict at least."""
+DISPENSABLE = (TPOT_P95, TTFT_P95)
+"""What is left out first where there is no room; the report has it."""
+ENDLESS = 500
 LEVEL_STYLES = {"bad": "bold red", "warn": "yellow", "info": "dim"}
 
 
@@ -41,7 +46,8 @@ class Plain:
 
 
 class TerminalTable:
-    """A rich renderable: what is wrong with the run, the table, the verdicts, the headline. Fits its terminal."""
+    """A rich renderable: the table, the verdicts, what is wrong with the run, the headline. Fits its terminal, which
+    shows the end of it."""
 
     def __init__(self, data: ReportData, language: Language = ENGLISH) -> None:
         self.data = data
@@ -49,13 +55,9 @@ class TerminalTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand."""
-        parts: list[RenderableType] = [
-            self._text(notice.text, LEVEL_STYLES[notice.level])
-            for notice in notices(self.data)
-            if notice.level != "info"
-        ]
+        parts: list[RenderableType] = []
         if self.data.cells and self.data.engines:
-            parts.append(self.cells(options.max_width >= WIDE))
+            parts.append(self.cells(options.max_width))
         ended = endings_words(self.data.endings)
         if ended is not None and not mixed(self.data.endings):  # else it is among the notices
             parts.append(self._text(ended, "dim"))
@@ -63,6 +65,10 @@ class TerminalTable:
             parts.append(self._capacity())
         for table in verdict_tables(self.data):
             parts += self.verdicts(table)
+        told = [notice for notice in notices(self.data) if notice.level != "info"]
+        if told:
+            parts += [Text(), *(self._text(notice.text, LEVEL_STYLES[notice.level]) for notice in told)]
+        parts.append(Text())
         found = headline(self.data)
         parts += [
             self._text(found.sentence, "bold"),
@@ -96,11 +102,20 @@ class TerminalTable:
         reasons = [self._text(f"{sign} {self.say.shown(text)}", "dim") for sign, text in found.reasons]
         return [table, legend, *reasons]
 
-    def cells(self, wide: bool) -> Table:
-        """The table alone."""
+    def cells(self, width: int) -> Table:
+        """The table alone, for a terminal of so many columns: what is no headline gives way to whole names."""
+        wide = width >= WIDE
         columns = [column for column in self.data.columns if wide or not column.wide_only]
         if not wide and self.data.slo is not None:
             columns.remove(TPOT_P95)  # there is no room for this and goodput
+        table = self._cells(columns, wide)
+        for column in DISPENSABLE:
+            if not wide and column in columns and Console(width=ENDLESS).measure(table).maximum > width:
+                columns.remove(column)
+                table = self._cells(columns, wide)
+        return table
+
+    def _cells(self, columns: Sequence[Column], wide: bool) -> Table:
         say = self.say
         load = {"concurrency": say("users"), "batch size": say("batch")}.get(self.data.load_axis, "req/s")
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")

@@ -46,14 +46,23 @@ def test_equal_engines_have_no_difference_worth_the_margin():
     assert text == ("No difference worth 2% between x and y: TTFT p50, TPOT mean and output throughput over 1 cell.")
 
 
+def test_a_tie_counts_the_cells_that_it_rests_on():
+    alone = paced(1.0, id="p2", jitter=(0.0,))
+    text = headline(compare("x", "y", [paced(1.0), alone])).sentence
+    assert text.endswith("over 1 cell."), "a cell of one repeat is in no interval"
+
+
 def test_undecided_says_how_many_repeats_and_minutes_are_missing():
     statistics = compare("x", "y", [noisy()], ONE_METRIC)
     more = statistics.overall["tpot_ms.mean"].further_repeats
     assert more is not None and more > 1
     text = headline(statistics, repeat_s=60.0).sentence
     assert text.startswith(f"Not decided between x and y: {more} more repeats, about ")
-    assert text.endswith(", would probably do.")
-    assert headline(statistics).sentence == f"Not decided between x and y: {more} more repeats would probably do."
+    assert text.endswith(", would probably decide TPOT mean.")
+    assert (
+        headline(statistics).sentence
+        == f"Not decided between x and y: {more} more repeats would probably decide TPOT mean."
+    )
     once = headline(compare("x", "y", [noisy(repeats=1)], ONE_METRIC), repeat_s=90.0).sentence
     assert once.endswith("Run it again with `repeats: 4` or more, about 6 minutes.")
 

@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> ReportPaths:
 
 def test_the_table_fits_80_columns(made: ReportPaths) -> None:
     file = io.StringIO()
-    Console(width=80, file=file).print(TerminalTable(made.data).cells(wide=False))
+    Console(width=80, file=file).print(TerminalTable(made.data).cells(80))
     lines = file.getvalue().splitlines()
     heads = "\n".join(lines[:4])
     for word in ("prompt", "users", "engine", "TTFT", "goodput", "err."):

@@ -16,6 +16,7 @@ from loadgen.client.verdict import ClientVerdict
 from loadgen.metrics.definitions import DEFINITIONS
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.scenario.model import Cell
+from tests.loadgen.known_run import Truth, known_run
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures
 from tests.loadgen.report.synthetic_run import SyntheticRun
@@ -131,6 +132,19 @@ def test_terminal_table_never_cuts_a_figure(complete: ReportPaths, width: int) -
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     assert "llamacpp" in text and "vllm" in text and "ratio" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_names_are_whole_beside_fine_intervals_and_the_verdict_comes_last(tmp_path: Path) -> None:
+    """Intervals of equal engines have three decimals: p95 gives way to them, not the engines' names."""
+    fine = Truth(spread=0.005, block_spread=0.0005)
+    run = known_run(tmp_path, "fine", truths={"alpha": fine, "beta": fine}, repeats=4)
+    lines = table_text(write_report(run, prometheus_url=None)).splitlines()
+    starts = [line.split()[0] for line in lines[:14] if line.strip()]
+    assert {"beta", "ratio"} <= set(starts) and max(map(len, lines)) <= 80, lines[:14]
+    assert any(line.split()[:4] == ["512", "×", "4", "alpha"] for line in lines)
+    verdict = next(place for place, line in enumerate(lines) if line.startswith("No difference worth 2%"))
+    assert lines[verdict - 1] == "" and len(lines) - verdict < 12
 
 
 @pytest.mark.usefixtures("undrawn")
