@@ -12,14 +12,13 @@ import numpy as np
 from loadgen.analysis.attention import Model, attention_flops, attention_ms, model_of, speed_at
 from loadgen.analysis.prefill import PrefillFit
 from loadgen.analysis.speeds import CardSpeeds, card_speeds
+from loadgen.machine import is_loopback
 from loadgen.message import Message, say
 from loadgen.presentation import text
 from loadgen.report.cells import CellView
 from loadgen.runs.manifest import EngineFacts, Manifest
 from loadgen.scenario.serving import asked_of, settings_apart
 from loadgen.statistics.result import Statistics
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -229,7 +228,7 @@ def _on_gpu(facts: EngineFacts, manifest: Manifest) -> bool:
         return bool(facts.launch.get("gpus"))
     if "threads" in facts.launch:  # as launchers of CPU engines write
         return False
-    return bool(manifest.host.get("gpus")) and (host == "supervisor" or urlsplit(facts.base_url).hostname in LOOPBACK)
+    return bool(manifest.host.get("gpus")) and (host == "supervisor" or is_loopback(urlsplit(facts.base_url).hostname))
 
 
 def _card(manifest: Manifest) -> tuple[str, CardSpeeds | Message]:
