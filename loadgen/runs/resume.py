@@ -7,11 +7,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from loadgen.endpoints.endpoint import Endpoint
 from loadgen.errors import UserError
+from loadgen.machine import is_loopback
 from loadgen.message import say
 from loadgen.runs.folder import MANIFEST, RunFolder
 from loadgen.runs.manifest import EngineFacts, Manifest, Session, load_manifest
@@ -159,11 +161,20 @@ def same_engine(manifest: Manifest, now: EngineFacts) -> None:
 def _identity(was: EngineFacts, now: Endpoint | EngineFacts) -> dict[str, tuple[object, object]]:
     """What an engine was and is, by what an endpoint tells of itself."""
     return {
-        "address": (was.base_url, now.base_url),
+        "address": (_place(was.base_url), _place(now.base_url)),
         "kind": (was.kind, now.kind),
         "version": (was.version, now.version),
         "model": (was.model, now.model),
     }
+
+
+def _place(url: str) -> str:
+    """An address, the same for all names of this machine."""
+    parts = urlsplit(url)
+    if not is_loopback(parts.hostname):
+        return url
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://127.0.0.1{port}{parts.path.rstrip('/')}"
 
 
 def _refuse_changes(name: str, pairs: Mapping[str, tuple[object, object]]) -> None:

@@ -10,10 +10,11 @@ import subprocess
 
 import pytest
 
+from loadgen.endpoints.endpoint import Endpoint
 from loadgen.errors import UserError
 from loadgen.runs.folder import RunFolder
 from loadgen.runs.manifest import BlockFacts, Manifest, Session, load_manifest, save_manifest
-from loadgen.runs.resume import extend_command, find_scenario, reopen
+from loadgen.runs.resume import extend_command, find_scenario, reopen, same_endpoint
 from loadgen.scenario.model import Scenario
 from tests.fault_server import FaultServer
 from tests.loadgen.bench.races import LIMIT_S, SCENARIO, TOP, WENT_WELL, Bench, environment, one_line
@@ -22,6 +23,10 @@ STEADY = "normal?ttft_ms=100&gap_ms=20"
 """A block lasts more than a second."""
 SLOW = "normal?ttft_ms=900"
 """Four blocks last half a minute, to stop a run in the middle."""
+ENGINE = {
+    **{"name": "a", "kind": "vllm", "api": "completions", "base_url": "http://127.0.0.1:8000", "model": "m"},
+    **{"version": "1", "context_length": 10, "prompts": {}, "launch": {}},
+}
 HOST = {"cpu": "x", "cpus_usable": 2, "memory_bytes": 10, "gpus": []}
 
 
@@ -201,6 +206,18 @@ def a_complete_run_is_extended(bench: Bench, command: str) -> None:
     assert {id_: each.records for each in run.blocks if (id_ := each.facts.id) in before} == before
     prompts = {each.facts.repeat: {r.prompt_tokens for r in each.measured} for each in complete}
     assert prompts == {repeat: {32} for repeat in (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize("now", ["http://localhost:8000", "http://[::1]:8000/", "http://127.0.0.1:8000"])
+def test_this_machine_by_another_of_its_names_is_the_same(now):
+    manifest = Manifest.model_validate({"run_id": "r", "started_at": 1.0, "engines": [ENGINE]})
+    same_endpoint(manifest, Endpoint(name="a", kind="vllm", base_url=now, model="m", api="completions", version="1"))
+    for elsewhere in (now.replace("8000", "8001"), "http://gpu-box:8000"):
+        with pytest.raises(UserError, match="address was"):
+            same_endpoint(
+                manifest,
+                Endpoint(name="a", kind="vllm", base_url=elsewhere, model="m", api="completions", version="1"),
+            )
 
 
 def test_a_run_of_endpoints_needs_them_again(loadgen, tmp_path):
