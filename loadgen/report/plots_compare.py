@@ -58,6 +58,9 @@ def draw_differences(
         gid = f"{prefix}-e{winner}-{place}" if winner is not None else f"{prefix}-{one.verdict}-{place}"
         if ends is not None:
             axes.plot(ends, [place, place], color=colour, linewidth=2.4 if row is None else 1.5, zorder=2)
+            for edge, sign, cut in ((-limit, "<", ends[0] < -limit), (limit, ">", ends[1] > limit)):
+                if cut:
+                    axes.plot([edge], [place], marker=sign, markersize=5, color=colour, linestyle="none", clip_on=False)
         axes.plot(
             [min(max(at, -limit), limit)],
             [place],
@@ -75,7 +78,7 @@ def draw_differences(
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)), [say("all cells") if row is None else data.row_label(row) for row in rows])
     axes.set_xlim(-limit, limit)
-    _share_ticks(axes, limit)
+    _share_ticks(axes, limit, band)
     sides = (
         (0, "right", -4, say("← {engine} faster", engine=short(statistics.a))),
         (seat, "left", 4, say("{engine} faster →", engine=short(statistics.b))),
@@ -88,6 +91,7 @@ def draw_differences(
     finish(axes, palette)
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=palette.grid, linewidth=0.8)
+    axes.tick_params(axis="x", which="minor", color=palette.muted, direction="in", length=4)
     return titles
 
 
@@ -126,8 +130,11 @@ def _limit(judged: Sequence[Judged | None], margin: float) -> float:
     return max(whole * 1.1, 2.2 * math.log1p(margin), 1e-6)
 
 
-def _share_ticks(axes: Any, limit: float) -> None:
-    """Ticks at 0 and up to three shares to either side, from the outside in, far enough apart to be read."""
+def _share_ticks(axes: Any, limit: float, band: float) -> None:
+    """Ticks at 0 and up to three shares to either side, from the outside in, far enough apart to be read.
+
+    And one without a label at either end of the band that does not matter.
+    """
     chosen: list[float] = []
     for share in reversed(SHARES):
         at, outer = math.log1p(share), chosen[0] - 0.27 * limit if chosen else 0.95 * limit
@@ -135,6 +142,7 @@ def _share_ticks(axes: Any, limit: float) -> None:
             chosen.insert(0, at)
     places = [-at for at in chosen] + [0.0] + chosen
     axes.set_xticks(places, ["0" if not at else f"{100 * math.expm1(abs(at)):,.6g}%" for at in places])
+    axes.set_xticks([-band, band], minor=True)
 
 
 def draw_drift(axes: Any, data: ReportData, key: str, palette: Palette, prefix: str) -> Titles:

@@ -14,7 +14,7 @@ from loadgen.presentation.text import cell_words, listing
 from loadgen.report.data import ReportData
 from loadgen.report.headline import verdict_text
 from loadgen.statistics.result import Judged, Statistics
-from loadgen.statistics.words import drift_words, family_words, metric_words, why
+from loadgen.statistics.words import drift_words, family_words, margin_words, metric_words, why
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +51,10 @@ class VerdictTable:
     a: str
     b: str
     metrics: list[str]
+    first: int
+    """Place of the metric that the headline names first."""
+    margin: str
+    """The share up to which a difference does not matter."""
     rows: list[VerdictRow]
     family: Message | None
     """What was done about many comparisons; None where nothing was tested."""
@@ -111,6 +115,8 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         a=statistics.a,
         b=statistics.b,
         metrics=[metric_words(key) for key in keys],
+        first=_first(statistics, keys),
+        margin=margin_words(statistics),
         rows=rows,
         family=family_words(statistics) if statistics.family else None,
         blocks=max((judged.repeats for judged in statistics.overall.values()), default=0),
@@ -120,6 +126,12 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
         ),
         reasons=_reasons(statistics, keys),
     )
+
+
+def _first(statistics: Statistics, keys: Sequence[str]) -> int:
+    """Place of the metric that the headline names first: the first whose verdict is that of the whole, or a side's."""
+    wanted = (statistics.verdict,) if statistics.verdict in ("a", "b", "none") else ("a", "b")
+    return next((place for place, key in enumerate(keys) if statistics.overall[key].verdict in wanted), 0)
 
 
 def _reasons(statistics: Statistics, keys: Sequence[str]) -> list[tuple[str, Message]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,16 +14,19 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from loadgen.analysis.prefill import PrefillFit
 from loadgen.analysis.samples import _STATUS
 from loadgen.presentation.language import CHINESE
+from loadgen.presentation.style import PAPER
 from loadgen.presentation.text import interval, p_value, ratio_interval, short_ids
 from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.report.headline import headline
 from loadgen.report.page import fixed_text, prefill_rows
-from loadgen.report.plots_compare import drift_points
+from loadgen.report.plots_compare import draw_differences, drift_points
+from loadgen.statistics.words import metric_words
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures
 from tests.loadgen.report.synthetic_run import SyntheticRun
@@ -109,6 +113,39 @@ def test_difference_plot_marks_winners(four: ReportPaths) -> None:
     tpot = four.data.comparisons[0].overall["tpot_ms.mean"]
     winner = {"a": "e0", "b": "e1"}.get(tpot.verdict, tpot.verdict)
     assert f"diff1-1-{winner}-0" in drawn[1]
+
+
+def test_a_narrow_page_begins_with_the_metric_of_the_headline(four: ReportPaths) -> None:
+    source = four.html.read_text(encoding="utf-8")
+    found = four.data.comparisons[0]
+    keys = list(found.settings.headline)
+    wanted = next((key for key in keys if found.overall[key].verdict == found.verdict), keys[0])
+    first = re.findall(r'<figure class="first">.*?<g id="(diff1-\d)', source, flags=re.DOTALL)
+    assert first == [f"diff1-{keys.index(wanted)}"]
+    sentence = headline(four.data).sentence
+    if found.verdict in ("a", "b"):
+        assert str(metric_words(wanted)) in sentence
+
+
+def test_an_interval_that_is_cut_ends_in_an_arrow(four: ReportPaths) -> None:
+    found = four.data.comparisons[0]
+    cell, key = found.cells[0], "tpot_ms.mean"
+    judged = cell.metrics[key]
+    assert judged.ratio is not None
+    for factor in (1.0, 1e3):
+        ends = (judged.ratio.estimate / 1.001, judged.ratio.estimate * factor * 1.001)
+        wide = judged.model_copy(update={"ratio": judged.ratio.model_copy(update={"ci95": ends})})
+        other = found.model_copy(
+            update={"cells": [cell.model_copy(update={"metrics": cell.metrics | {key: wide}}), *found.cells[1:]]}
+        )
+        axes = Figure().add_subplot()
+        draw_differences(axes, four.data, other, key, PAPER, "x")
+        arrows = [line for line in axes.lines if line.get_marker() in ("<", ">")]
+        # TPOT is better where it is lower, so a ratio without an end reaches far to the left.
+        assert [line.get_marker() for line in arrows] == (["<"] if factor > 1 else [])
+        edge = axes.get_xlim()[0]
+        assert all(line.get_xdata()[0] == edge for line in arrows)  # type: ignore[index]
+        assert list(axes.get_xticks(minor=True)) == pytest.approx([-math.log(1.02), math.log(1.02)])
 
 
 @pytest.mark.parametrize("width", [80, 140])
