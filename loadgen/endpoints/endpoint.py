@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3 import BaseHTTPResponse, exceptions
 
+from loadgen.endpoints.hints import no_answer, no_right, wants_tls
 from loadgen.endpoints.tokenizer import find_tokenizer
 from loadgen.engines import ENGINES, GENERIC, Api, Engine, get_engine
 from loadgen.engines.needs import KEY_HEADERS, PREFIXES, SUFFIXES, Needs
@@ -149,6 +150,7 @@ class Client:
     def __init__(self, base_url: str, api_key: str | None = None, needs: Needs = NOTHING) -> None:
         """Raises UserError: a header's variable is not set, or a file of certificates is none."""
         self.base_url = base_url
+        self._api_key, self._needs = api_key, needs
         self._headers = needs.request_headers(api_key)
         if needs.insecure:
             urllib3.disable_warnings(exceptions.InsecureRequestWarning)
@@ -189,10 +191,10 @@ class Client:
         url, (response, data) = self.base_url + path, self._whole(method, path, body, timeout_s)
         text = data.decode("utf-8", "replace").strip()
         if not 200 <= response.status < 300:
-            hint = ". Give the API key with --api-key-env." if response.status in (401, 403) else ""
+            hint = self._hint(response.status)
             detail = self.hidden(response.headers.get("Location") or text)[:300] or "no detail"
             kind = RejectedError if response.status in REJECTIONS.values() else UserError
-            raise kind(f"{method} {url}: HTTP {response.status}: {detail}{hint}")
+            raise kind(f"{method} {url}: HTTP {response.status}: {detail}{f'. {hint}' if hint else ''}")
         try:
             return json.loads(data)
         except RecursionError:
@@ -239,6 +241,12 @@ class Client:
         answer = self._send(method, path, body, timeout_s)
         return answer, b"".join(self.read(answer, method, self.base_url + path, timeout_s))
 
+    def _hint(self, status: int) -> str:
+        """What to do about an answer of this status; empty where it says nothing."""
+        if status in (401, 403):
+            return no_right(self._api_key, self._needs)
+        return wants_tls(self.base_url) if status == 400 else ""
+
     @contextlib.contextmanager
     def _failures(self, method: str, url: str, timeout_s: float) -> Iterator[None]:
         """Raise UserError for all that may become of an answer."""
@@ -246,15 +254,8 @@ class Client:
             yield
         except TooLargeError:
             raise UserError(f"{method} {url}: the answer has no end.") from None
-        except exceptions.SSLError as error:
-            raise UnreachableError(
-                f"{self.base_url}: no TLS connection: {_innermost(error)}. "
-                "A private authority's certificate can be named with --cacert or in SSL_CERT_FILE."
-            ) from None
-        except (exceptions.NewConnectionError, exceptions.ProtocolError):
-            raise UnreachableError(
-                f"Nothing answers at {self.base_url}. Is the engine up, and is the URL right?"
-            ) from None
+        except (exceptions.SSLError, exceptions.NewConnectionError, exceptions.ProtocolError) as error:
+            raise UnreachableError(no_answer(self.base_url, error)) from None
         except exceptions.TimeoutError:
             raise LateError(f"{method} {url}: no answer within {timeout_s:g} s.") from None
         except exceptions.HTTPError as error:
@@ -370,11 +371,3 @@ def tls_context(needs: Needs) -> ssl.SSLContext:
     context = ssl.create_default_context()
     needs.trust(context)
     return context
-
-
-def _innermost(error: BaseException) -> str:
-    """The cause that libraries have wrapped several times."""
-    while error.args and isinstance(error.args[-1], BaseException):
-        error = error.args[-1]
-    cause = getattr(error, "reason", None)
-    return _innermost(cause) if isinstance(cause, BaseException) else str(error)

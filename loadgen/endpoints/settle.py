@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadgen.endpoints.endpoint import ANSWER_LIMIT_S, NOTHING, Client, Endpoint, UnreachableError
+from loadgen.endpoints.hints import no_right
 from loadgen.engines import GENERIC, Api
 from loadgen.engines.needs import KEY_HEADERS, LENGTH_FIELDS, PREFIXES, Needs
 from loadgen.errors import UserError
@@ -161,7 +162,7 @@ class _Search:
         if status in NO_ROUTE:
             hint = "Name its API with --api chat, completions or responses, and its path with --api-path."
         elif status in NO_RIGHT:
-            hint = "Give the API key with --api-key-env, or as --header NAME=env:VARIABLE."
+            hint = no_right(now.api_key, now.needs)
         if "chat template" in text.lower():
             hint = "Ask it with --api completions."
         return f"POST {now.base_url}{now.route()}: HTTP {status}: {text[:300] or 'no detail'}. {hint}"

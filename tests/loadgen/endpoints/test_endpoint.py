@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import ssl
 import subprocess
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 
 from loadgen.endpoints import endpoint as module
 from loadgen.endpoints.endpoint import Client, Endpoint, inspect_endpoint, normalise_url
+from loadgen.engines.needs import Needs
 from loadgen.errors import UserError
 from loadgen.stream.http_stream import Connection
 from tests.fault_server import FaultServer
 from tests.loadgen.distributed.web import serve
+from tests.loadgen.endpoints.odd_server import Handler, private_authority, served
 
 MODELS = "/v1/models"
 
@@ -166,8 +169,35 @@ def test_nothing_answers():
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(UserError, match=f"Nothing answers at {url}. Is the engine up"):
         inspect_endpoint(url, model="m")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"The name 'no-such-host.invalid' in .* cannot be resolved: .+ spelled right"):
         inspect_endpoint("http://no-such-host.invalid")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_port_that_speaks_tls_is_told_from_one_that_does_not(tmp_path):
+    authority, certificate = private_authority(tmp_path)
+    with served(Handler, certificate) as secure, served(Handler) as plain:
+        with pytest.raises(UserError, match=f"speaks TLS: give {secure.url}"):
+            inspect_endpoint(secure.url.replace("https", "http"), model="m")
+        with pytest.raises(UserError, match=rf"no TLS connection: .*speaks plain HTTP, give {plain.url}\.$"):
+            inspect_endpoint(plain.url.replace("http", "https"), model="m")
+        with pytest.raises(UserError, match=r"no TLS connection: .*certificate.*--cacert"):
+            inspect_endpoint(secure.url, model="m")
+        assert inspect_endpoint(secure.url, model="m", needs=Needs(cacert=str(authority))).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("status", "key", "needs", "words"),
+    [
+        (401, None, Needs(), r"HTTP 401: no\. Give the API key with --api-key-env, or as --header"),
+        (403, "k", Needs(), r"HTTP 403: no\. The API key was sent and is not accepted"),
+        (401, None, Needs(headers=(("x-key", "env:A_KEY"),)), r"The further headers were sent and are not enough"),
+    ],
+)
+def test_a_wrong_key_is_told_from_a_missing_one(monkeypatch, status, key, needs, words):
+    monkeypatch.setenv("A_KEY", "k")
+    with serve({MODELS: (status, b"no")}) as web, pytest.raises(UserError, match=words):
+        inspect_endpoint(web.url, api_key=key, needs=needs)
 
 
 def test_a_server_that_hangs_is_given_up_after_one_wait(monkeypatch):
