@@ -96,11 +96,17 @@ def _of_engines(a: EngineFacts, b: EngineFacts) -> list[Difference]:
     return [
         *_row("model", "refuse", say("model"), a.model, b.model),
         *_row("context-length", "refuse", say("context length, tokens"), a.context_length, b.context_length),
-        *_row("prompts", "refuse", say("how prompts are made"), a.prompts, b.prompts),
+        *_row("prompts", "refuse", say("how prompts are made"), *_prompts(a.prompts, b.prompts)),
         *_row("api", "refuse", say("API"), a.api, b.api),
         *_row("kind", "warn", say("kind of engine"), a.kind, b.kind),
         *_row("version", "info", say("version of the engine"), a.version, b.version),
     ]
+
+
+def _prompts(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """How both made prompts. A tokenizer is the same by its digest, wherever its file lay."""
+    known = all(side.get("tokenizer_sha256") for side in (a, b))
+    return [{key: value for key, value in side.items() if not known or key != "tokenizer"} for side in (a, b)]
 
 
 def _of_machines(a: Manifest, b: Manifest) -> list[Difference]:

@@ -28,6 +28,9 @@ class PromptRecipe:
     """Special tokens that open an ids prompt (BOS), where there is room for them."""
     source: str = ""
     """Where the counts came from, in words, for the manifest."""
+    tokenizer: str = ""
+    """File of the tokenizer that counted, where one was given."""
+    tokenizer_sha256: str = ""
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it."""
@@ -37,6 +40,7 @@ class PromptRecipe:
             "bos": list(self.head_ids),
             "distinct_pieces": len(self.pieces),
             "counted_by": self.source,
+            **({"tokenizer": self.tokenizer, "tokenizer_sha256": self.tokenizer_sha256} if self.tokenizer else {}),
         }
 
 

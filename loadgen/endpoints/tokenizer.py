@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,11 @@ class ModelTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text as a completion's prompt, special tokens included."""
         return self._encode(text, True)
+
+    @property
+    def sha256(self) -> str:
+        """Of its file: the same wherever the file lies."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
     def count(self, text: str) -> int:
         """Tokens of a text by itself."""

@@ -39,11 +39,13 @@ def make_recipe(endpoint: Endpoint) -> PromptRecipe:
         UserError: the endpoint does not answer, or its counts cannot be understood.
     """
     client = endpoint.client()
-    encode, source = _encoder(endpoint, client)
+    given = None if endpoint.tokenizer is None else ModelTokenizer(endpoint.tokenizer)
+    named = () if given is None else (str(given.file), given.sha256)
+    encode, source = _encoder(endpoint, client) if given is None else (given.encode, "the given tokenizer")
     if endpoint.api == "completions" and endpoint.engine.accepts_token_ids and encode is not None:
         head, body = _split_special(encode(""), encode(" " + " ".join(words())))
         ids = tuple(str(token) for token in dict.fromkeys(body))
-        return PromptRecipe("ids", len(head), ids, tuple(head), source)
+        return PromptRecipe("ids", len(head), ids, tuple(head), source, *named)
     chosen: Sequence[str] = words()
     if encode is not None:
         plain = encode
@@ -72,7 +74,7 @@ def make_recipe(endpoint: Endpoint) -> PromptRecipe:
             f"{check + len(longer)} for {len(longer)}: its token counts cannot be predicted. "
             + ("Is the tokenizer really this model's?" if encode else "Give the model's tokenizer with --tokenizer.")
         )
-    return PromptRecipe("text", overhead, tuple(chosen), (), source)
+    return PromptRecipe("text", overhead, tuple(chosen), (), source, *named)
 
 
 def one_token_words(candidates: Sequence[str], count: Callable[[str], int]) -> list[str]:
@@ -120,9 +122,7 @@ def count_tokens(endpoint: Endpoint, text: str) -> int:
 
 
 def _encoder(endpoint: Endpoint, client: Client) -> tuple[Callable[[str], list[int]] | None, str]:
-    """The model's own tokenizer as a function, and its name; None when there is none at hand."""
-    if endpoint.tokenizer is not None:
-        return ModelTokenizer(endpoint.tokenizer).encode, f"tokenizer {endpoint.tokenizer}"
+    """The tokenizer that the engine lends, as a function, and its name; None when it lends none."""
     engine, path = endpoint.engine, endpoint.engine.tokenize_path
     if path is None:
         return None, ""

@@ -228,6 +228,16 @@ def test_what_makes_a_comparison_meaningless_is_refused_unless_accepted(tmp_path
     assert code == 0 and "Accepted:" in output
 
 
+@pytest.mark.parametrize(("digest", "code"), [("1" * 64, 0), ("2" * 64, 2), ("", 2)])
+def test_a_tokenizer_is_the_same_by_its_digest_wherever_it_lies(tmp_path, digest, code):
+    counted = {"mode": "text", "counted_by": "the given tokenizer"}
+    for run, file, its in (("a", "/models/a/tokenizer.json", "1" * 64), ("b", "/elsewhere/tokenizer.json", digest)):
+        facts = {"prompts": {**counted, "tokenizer": file, **({"tokenizer_sha256": its} if its else {})}}
+        known_run(tmp_path, run, repeats=1, requests=10, facts=facts)
+    found, output = compare(tmp_path)
+    assert found == code and ("--accept prompts" in output) == (code == 2)
+
+
 def test_a_shared_prefix_is_refused_and_an_unknown_acceptance_named(tmp_path):
     known_run(tmp_path, "a", repeats=1, requests=10)
     known_run(tmp_path, "b", repeats=1, requests=10, manifest={"scenario": {"shared_prefix_tokens": 128}})

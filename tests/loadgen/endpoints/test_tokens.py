@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -152,7 +154,8 @@ def test_ids_from_a_tokenizer_file(server, tokenizer, bos, eos):
     assert recipe.head_ids == ((0,) if bos else ())
     assert set(recipe.pieces).isdisjoint({"0", "1"}), "a special token is no piece"
     assert len(recipe.pieces) == len(words())
-    assert file in recipe.source
+    assert recipe.source == "the given tokenizer" and recipe.facts()["tokenizer"] == file
+    assert recipe.facts()["tokenizer_sha256"] == hashlib.sha256(Path(file).read_bytes()).hexdigest()
     lengths_are_right(recipe, server.url, "vllm", "completions")
 
 
