@@ -304,14 +304,11 @@ class ContainerRuntime:
             raise UserError("the stack does not run: start it with `make up`", exit_code=1)
         states = []
         for each in found:
-            urls = tuple(f"http://{address}" for address in each.ports)
             # Docker asks an engine seldom; one that answers is up, whatever Docker has not asked yet.
-            answers = each.word == "starting" and urls and http_status(f"{urls[0]}/health") == 200
-            states.append(
-                State(
-                    each.service, "healthy" if answers else each.word, each.container, None, urls, ",".join(each.gpus)
-                )
-            )
+            asked = each.addresses if each.word == "starting" else ()
+            answers = any(http_status(f"{url}/health") == 200 for url in asked if url.startswith("http"))
+            word = "healthy" if answers else each.word
+            states.append(State(each.service, word, each.container, None, each.addresses, ",".join(each.gpus)))
         return states
 
     def logs(self, name: str, lines: int, *, follow: bool) -> NoReturn:

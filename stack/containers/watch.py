@@ -22,6 +22,8 @@ SIGN_OF_LIFE_S = 5.0
 UP_LIMIT_S = 300
 STOP_LIMIT_S = 20
 WORKER = "locust-worker"
+NO_HTTP = ("5557/tcp",)
+"""Ports inside containers that are no web server's: where Locust's workers find their master."""
 MAX_RESTARTS = 3
 """A service that ends this often at its start will not come up by waiting."""
 
@@ -33,8 +35,8 @@ class ServiceState:
     service: str
     container: str
     state: ContainerState
-    ports: tuple[str, ...]
-    """Addresses of this machine that it publishes, HOST:PORT."""
+    addresses: tuple[str, ...]
+    """Of this machine, where it can be reached: URLs, and HOST:PORT where what listens speaks no HTTP."""
     id: str = ""
     gpus: tuple[str, ...] = ()
     """The ids of those that it was given."""
@@ -87,7 +89,11 @@ def _read(container: Container) -> ServiceState:
         service=str(container.labels.get(SERVICE_LABEL, "")),
         container=str(container.name),
         state=ContainerState.of(container.attrs),
-        ports=tuple(f"{one['HostIp']}:{one['HostPort']}" for entries in bindings.values() for one in entries or ()),
+        addresses=tuple(
+            f"{'' if inside in NO_HTTP else 'http://'}{one['HostIp']}:{one['HostPort']}"
+            for inside, entries in bindings.items()
+            for one in entries or ()
+        ),
         id=str(container.id),
         gpus=tuple(gpus_given(container.attrs["HostConfig"].get("DeviceRequests") or []).get("device_ids", ())),
     )

@@ -87,6 +87,28 @@ def test_workers_that_were_without_a_master_are_started_anew():
     assert engine.restarted == ["locust-worker-2"]
 
 
+def test_only_what_speaks_http_is_shown_as_a_url():
+    engine = Engine(("locust", "healthy"))
+    engine._container = lambda *_: SimpleNamespace(
+        id="id",
+        name="c",
+        labels={},
+        attrs={
+            "State": {"Status": "running"},
+            "RestartCount": 0,
+            "HostConfig": {
+                "PortBindings": {
+                    "8089/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8089"}],
+                    "5557/tcp": [{"HostIp": "192.0.2.1", "HostPort": "5557"}],
+                    "9/tcp": None,
+                }
+            },
+        },
+    )
+    (found,) = watch.service_states(engine, "bakeoff")
+    assert found.addresses == ("http://127.0.0.1:8089", "192.0.2.1:5557")
+
+
 @pytest.mark.parametrize(("restarts", "failed"), [(3, False), (4, True)])
 def test_a_worker_that_has_been_replaced_often_comes_up(monkeypatch, tmp_path, restarts, failed):
     """The master was replaced thrice, and each time told its workers to quit."""
