@@ -129,6 +129,7 @@ class BlockDriver:
                 timeouts=self._scenario.timeouts,
                 allow_short_output=self._scenario.allow_short_output,
                 reasoning_end=self._scenario.reasoning_end,
+                slo=self._scenario.slo,
                 begin_wall_ns=begin_wall_ns,
             )
         )

@@ -16,6 +16,7 @@ from loadgen.client.health import GRID_FACTOR, NS_PER_MS, LagHistogram, schedule
 from loadgen.contention.reading import Contention
 from loadgen.distributed.messages import Pulse
 from loadgen.metrics.definitions import NO_TPOT, carries_none, e2e_ms, tpot_ms, ttft_ms
+from loadgen.metrics.slo import Slo
 from loadgen.metrics.summary import itl_ms
 from loadgen.record import RequestRecord
 from loadgen.traffic.plan import BlockPlan
@@ -77,12 +78,15 @@ class ClientMetrics(Collector):
         """Engine and cell of the block that a campaign told of last, and what else the machine did."""
         self.block: dict[str, str] | None = None
         """Labels of the block that runs now."""
+        self._slo: Slo | None = None
+        """Of the block that runs now or ran last."""
 
     def begin_block(self, plan: BlockPlan) -> None:
         """A block runs from now on. Its counters begin at zero, so that rates and rises hold its first requests too."""
         engine, cell = plan.endpoint.name, plan.cell.id
         named = {"run_id": plan.run_id, "scenario": plan.scenario, "block": plan.block}
         self.block = {**named, "engine": engine, "cell": cell, "load": plan.cell.load_text}
+        self._slo = plan.slo
         key = self._bounded((engine, plan.endpoint.model, plan.scenario, cell))
         self._requests.setdefault(key, {}).setdefault("ok", 0)
         self._tokens.setdefault(key, (0, 0))
@@ -160,6 +164,16 @@ class ClientMetrics(Collector):
         yield from self._collect_contention()
         now = [(tuple(self.block[label] for label in BLOCK_LABELS), 1.0)] if self.block is not None else []
         yield _family(GaugeMetricFamily, "block_info", "The block that runs now.", BLOCK_LABELS, now)
+        yield from self._collect_slo()
+
+    def _collect_slo(self) -> Iterable[Metric]:
+        """The scenario's objective, while a block runs whose scenario has one."""
+        slo = self._slo if self.block is not None else None
+        limits = [((name.removesuffix("_ms"),), most / 1000) for name, most in slo.limits().items()] if slo else []
+        text = "The most that the scenario's SLO allows, of the block that runs now."
+        yield _family(GaugeMetricFamily, "slo_seconds", text, ("limit",), limits)
+        text = "The share of requests that are to keep all limits of that SLO."
+        yield _family(GaugeMetricFamily, "slo_ratio", text, (), [((), slo.share)] if slo else [])
 
     def _collect_contention(self) -> Iterable[Metric]:
         engine, cell, reading = self.contention or ("", "", None)

@@ -13,6 +13,7 @@ from loadgen.endpoints.endpoint import Endpoint
 from loadgen.endpoints.prompts import PromptFactory, PromptRecipe
 from loadgen.engines import Api
 from loadgen.errors import UserError
+from loadgen.metrics.slo import Slo
 from loadgen.metrics.window import CutRule
 from loadgen.scenario.cell import Cell
 from loadgen.scenario.trace import Trace
@@ -56,6 +57,8 @@ class BlockRequest(BaseModel):
     """Whether an answer shorter than asked for is no error."""
     reasoning_end: str | None = None
     """What ends the reasoning inside answers' text, where the endpoint has no such tag of its own."""
+    slo: Slo | None = None
+    """The scenario's, so that who watches can hold figures against it."""
     begin_wall_ns: int = 0
     """When it begins, at the same instant as other engines' blocks, ns since the Unix epoch; 0: as soon as it can."""
 

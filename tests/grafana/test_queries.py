@@ -209,13 +209,23 @@ def test_the_verdict_is_that_of_the_block_that_runs(evaluate):
     assert evaluate(series, expr, at="5m", wanted=[])[0], "the verdict on a block that ended is not on the next engine"
 
 
-def test_objectives_are_those_of_the_alerts():
-    thresholds = {rule.name: rule.expression.strip() for rule in all_rules() if rule.name.startswith("slo:")}
-    for title, series in (("TTFT p95", "slo:ttft_seconds:threshold"), ("TPOT p95", "slo:tpot_seconds:threshold")):
+def test_the_line_of_an_objective_is_the_alerts_and_only_where_the_scenario_has_one(evaluate):
+    alerts = {rule.name: rule.expression for rule in all_rules() if not rule.records}
+    for title, alert in (("TTFT p95", "TtftObjectiveMissed"), ("TPOT p95", "TpotObjectiveMissed")):
         (panel,) = (panel for panel in BOARDS[0].panels() if panel.title == title)
-        assert thresholds[series] == f"vector({panel.bad_from:g})"
-        assert f"{panel.bad_from:g} s" in panel.about
-    assert [panel.title for panel in BOARDS[0].panels() if "dashed line" in panel.about] == ["TTFT p95", "TPOT p95"]
+        (series,) = [name for name in Rule("", alerts[alert], True).metrics() if name.startswith("slo:")]
+        assert series in panel.queries[1].expr and panel.bad_from is None
+    assert [panel.title for panel in BOARDS[0].panels() if "gray line" in panel.about] == ["TTFT p95", "TPOT p95"]
+    expr = filled(next(panel for panel in BOARDS[0].panels() if panel.title == "TTFT p95").queries[1].expr)
+    requests = {
+        **block("a", "c1", "1x130"),
+        'bakeoff_client_ttft_seconds_bucket{engine="a",le="1"}': "0+10x130",
+        'bakeoff_client_ttft_seconds_bucket{engine="a",le="+Inf"}': "0+10x130",
+        'bakeoff_client_ttft_seconds_count{engine="a"}': "0+10x130",
+    }
+    slo = {'bakeoff_client_slo_seconds{limit="ttft"}': "0.5x130", "bakeoff_client_slo_ratio": "0.9x130"}
+    assert evaluate({**requests, **slo}, expr, at="2m", wanted=[("slo:ttft_seconds:threshold", 0.5)])[0]
+    assert evaluate(requests, expr, at="2m", wanted=[])[0]
 
 
 def test_a_cell_without_tpot_says_why(evaluate):

@@ -43,21 +43,28 @@ def _above(title: str, metric: str, what: str) -> Panel:
     )
 
 
+OBJECTIVE = "SLO"
+
+
 def _latency(
-    name: str, metric: str, what: str, objective: float | None = None, no_data: str = reasons.NO_REQUESTS
+    name: str, metric: str, what: str, slo: str = "", no_data: str = reasons.NO_REQUESTS
 ) -> tuple[Panel, ...]:
+    """`slo` is what recorded series call the metric whose limit is shown."""
+
     def panel(percent: int) -> Panel:
-        limit = objective if percent == 95 else None
-        line = "" if limit is None else f" The dashed line is the alert's objective as it comes, {limit:g} s."
+        # Without a request there is no line either, and the panel says why.
+        line_of = f"slo:{slo}:threshold and on () client:{slo}:slo_quantile{{{ENGINE}}}"
+        limit = (chosen(line_of, OBJECTIVE),) if slo and percent == 95 else ()
+        line = " The gray line is the limit of the scenario's SLO, where it has one." if limit else ""
         return Panel(
             f"{name} p{percent}",
             f"{what} {percent}% of the requests of the last minute were at least this fast. Low and flat is "
             f"good; a p99 far above p50 is queueing or preemption.{line} Lines closer than 25% may be one bucket's "
             "width apart.",
             "s",
-            (quantile(metric, percent / 100),),
+            (quantile(metric, percent / 100), *limit),
             no_data,
-            bad_from=limit,
+            gray=(OBJECTIVE,) if limit else (),
         )
 
     return tuple(panel(percent) for percent in (50, 95, 99))
@@ -127,9 +134,18 @@ WITHOUT_TPOT = Panel(
 LATENCY = Row(
     "Latency, as the client sees it",
     (
-        *_latency("TTFT", "bakeoff_client_ttft_seconds", "Time to first token: from sending to the first text.", 2),
         *_latency(
-            "TPOT", "bakeoff_client_tpot_seconds", "Time per output token after the first.", 0.1, reasons.NO_TPOT
+            "TTFT",
+            "bakeoff_client_ttft_seconds",
+            "Time to first token: from sending to the first text.",
+            "ttft_seconds",
+        ),
+        *_latency(
+            "TPOT",
+            "bakeoff_client_tpot_seconds",
+            "Time per output token after the first.",
+            "tpot_seconds",
+            reasons.NO_TPOT,
         ),
         WITHOUT_TPOT,
         *_latency("E2E", "bakeoff_client_e2e_seconds", "End to end: from sending to the last text."),
@@ -168,8 +184,8 @@ THROUGHPUT = Row(
     ),
 )
 
-MEMORY = Row(
-    "Memory and energy",
+GPU = Row(
+    "GPU memory and energy",
     (
         Panel(
             "GPU memory",
@@ -182,8 +198,25 @@ MEMORY = Row(
                 chosen("sum(bakeoff_gpu_memory_total_bytes)", "all GPUs together"),
             ),
             reasons.NO_GPU,
+            width=12,
             gray=("reserved by the driver", "all GPUs together"),
         ),
+        Panel(
+            "Output tokens per joule",
+            "Output tokens for each joule that the engine's GPUs draw; where its processes cannot be told "
+            "apart, all GPUs while its block runs. High is good; at one stream it is always low, so compare at the "
+            "same load.",
+            "short",
+            (chosen(f"engine:tokens_per_joule:ratio{{{ENGINE}}}"),),
+            "No GPU is watched here, so no energy is known",
+            width=12,
+        ),
+    ),
+)
+
+MEMORY = Row(
+    "Memory and CPU",
+    (
         Panel(
             "KV cache in use",
             "Share of the KV cache that requests hold. Good: high without touching 100%; there, requests wait "
@@ -194,17 +227,8 @@ MEMORY = Row(
             maximum=1,
             bad_from=0.95,
         ),
-        Panel(
-            "Output tokens per joule",
-            "Output tokens for each joule that the engine's GPUs draw; where its processes cannot be told "
-            "apart, all GPUs while its block runs. High is good; at one stream it is always low, so compare at the "
-            "same load.",
-            "short",
-            (chosen(f"engine:tokens_per_joule:ratio{{{ENGINE}}}"),),
-            "No GPU is watched here, so no energy is known",
-        ),
-        dataclasses.replace(HOST_MEMORY, width=12),
-        dataclasses.replace(CPU_CORES, width=12),
+        dataclasses.replace(HOST_MEMORY, width=8),
+        dataclasses.replace(CPU_CORES, width=8),
     ),
 )
 
@@ -212,5 +236,5 @@ BOARD = Board(
     "bakeoff",
     "Bake-off",
     "Both engines side by side: latency, throughput, errors, memory and energy, and the difference between them.",
-    (TURNS, DIFFERENCE, LATENCY, THROUGHPUT, MEMORY),
+    (TURNS, DIFFERENCE, LATENCY, THROUGHPUT, MEMORY, GPU),
 )

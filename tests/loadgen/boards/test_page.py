@@ -172,6 +172,17 @@ def test_panels_without_data_and_failures_are_told(fake):
     for words in ("The row", "No GPU is watched here", "parse error at char 4", "About GPU.", "0 of 2 panels"):
         assert words in text
     assert (page.covered, page.panels, page.filled, page.stopped) == (0, 2, 0, False)
+    assert "details" not in [name for name, _ in Reader(page.html).tags], "a failure is in sight"
+
+
+def test_a_row_of_which_nothing_is_known_is_folded_into_its_reason(fake):
+    prometheus = serve(fake, {"a": matrix(({"engine": "e"}, [(START, 1)]))})
+    rows = (Row("Full", (panel("A", "a", width=24),)), Row("Empty", (panel("G", "g", width=24, no_data="No GPU is here"),)))
+    shown = dataclasses.replace(board(panel("A", "a")), rows=rows)
+    html = build_page([shown], prometheus, START, END, title="t", manifest=None).html
+    folded = re.findall(r"<details.*?</details>", html, re.DOTALL)
+    assert len(folded) == 1 and "Empty" in folded[0] and "No GPU is here" in folded[0].partition("</summary>")[0]
+    assert "Full" not in folded[0]
 
 
 def test_a_run_has_its_blocks_and_its_own_series(fake):

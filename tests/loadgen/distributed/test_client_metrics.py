@@ -18,6 +18,7 @@ from loadgen.distributed import client_metrics
 from loadgen.distributed.client_metrics import GRID_NS, MAX_SERIES, ClientMetrics
 from loadgen.distributed.messages import Pulse
 from loadgen.metrics.definitions import NO_TPOT
+from loadgen.metrics.slo import Slo
 from loadgen.record import TpotBasis
 from tests.loadgen.records import MS, record
 
@@ -28,11 +29,11 @@ LABELS = {"engine": "e", "model": "m", "scenario": "s", "cell": "c"}
 BOUNDS = [label for label, _ in LagHistogram(GRID_NS).buckets()[:-1]]
 
 
-def plan(block: str, cell: str) -> Any:
+def plan(block: str, cell: str, slo: Slo | None = None) -> Any:
     """As much of a plan as the metrics look at."""
     named = {"run_id": "r", "scenario": "s", "block": block}
     named["cell"] = SimpleNamespace(id=cell, load_text="batch 4")
-    return SimpleNamespace(**named, endpoint=SimpleNamespace(name="e", model="m"))
+    return SimpleNamespace(**named, slo=slo, endpoint=SimpleNamespace(name="e", model="m"))
 
 
 def pulse(worker: str, process: ProbeReport | None = None, cpu_seconds: float = 0.0, events: int = 0) -> Pulse:
@@ -150,6 +151,21 @@ def test_gauges_workers_and_the_block():
     assert samples["bakeoff_client_worker_events_total", worker] == 2000
     block = {"run_id": "r", "scenario": "s", "block": "b", "engine": "e", "cell": "c", "load": "batch 4"}
     assert samples["bakeoff_client_block_info", frozenset(block.items())] == 1
+
+
+def test_the_slo_is_told_while_a_block_of_a_scenario_that_has_one_runs():
+    metrics = ClientMetrics()
+    told = lambda: {key: n for key, n in scrape(metrics).items() if key[0].startswith("bakeoff_client_slo")}  # noqa: E731
+    metrics.begin_block(plan("b1", "c"))
+    assert told() == {}
+    metrics.begin_block(plan("b2", "c", Slo(ttft_ms=500, e2e_ms=2000, percentile=90)))
+    assert told() == {
+        ("bakeoff_client_slo_seconds", frozenset({("limit", "ttft")})): 0.5,
+        ("bakeoff_client_slo_seconds", frozenset({("limit", "e2e")})): 2,
+        ("bakeoff_client_slo_ratio", frozenset()): 0.9,
+    }
+    metrics.block = None
+    assert told() == {}
 
 
 def test_a_blocks_counters_begin_at_zero_and_keep_what_they_have():
