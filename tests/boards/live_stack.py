@@ -24,6 +24,7 @@ import requests
 from loadgen.distributed.locust_client import LocustClient
 from loadgen.distributed.locust_process import OwnLocust
 from loadgen.endpoints.seats import Seat
+from loadgen.metrics.slo import Slo
 from loadgen.scenario.cell import Cell
 from loadgen.traffic.plan import BlockRequest
 from stack.scrape_config import LOOKBACK, prometheus_files, write_prometheus_files
@@ -284,7 +285,7 @@ class LiveStack:
         }
 
     def block(self, engine: str, *, run_id: str, rate: float = 0.0, output_tokens: int = 16) -> None:
-        """Start a block without an end: four users, or a rate; 64 prompt tokens."""
+        """Start a block without an end: four users, or a rate; 64 prompt tokens; an SLO that any machine keeps."""
         self.locust.wait_for_workers(1, START_LIMIT_S)
         cell = Cell(64, output_tokens, 0 if rate else 4, rate)
         self.locust.start_block(
@@ -297,5 +298,6 @@ class LiveStack:
                 requests=None,
                 warmup_requests=1,
                 seed="1",
+                slo=Slo(ttft_ms=86_400_000, tpot_ms=86_400_000),
             )
         )

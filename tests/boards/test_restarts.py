@@ -30,7 +30,7 @@ SETTLED_S = 15.0
 CALM_S = 5.0
 GONE_S = 20.0
 """An outage lasts so long at least, however soon its alerts fire, so that `holds` has scrapes to speak of."""
-OF_A_BUSY_MACHINE = ("ClientLimited", "TtftObjectiveMissed", "TpotObjectiveMissed")
+OF_A_BUSY_MACHINE = ("ClientLimited",)
 
 
 @dataclasses.dataclass

@@ -38,7 +38,6 @@ EMPTY: dict[tuple[str, str, str], str] = {
     ("bakeoff-client", "Taken by others", "A"): "no race runs, and only a race watches the machine",
 }
 """Queries that tell nothing here, by board, panel and letter, and why."""
-NEEDS_LLAMACPP = {("bakeoff-engines", "Prefix cache hits", "A")}
 LEAST_IS_LEFT_OUT: set[tuple[str, str]] = {
     ("bakeoff", title)
     for title in (
@@ -57,8 +56,8 @@ LACKING_HERE: dict[tuple[str, str], dict[str, str]] = {
 """Kinds of engine that a panel lacks here, and why; the reasons are this test's and not the boards'."""
 WITHOUT_TPOT = ("bakeoff", "Requests without TPOT, and why")
 MAY_LACK = {("bakeoff", "Alerts that fire"): {"llamacpp"}, WITHOUT_TPOT: {"vllm", "ksana", "llamacpp"}}
-"""Kinds of which it depends on the machine: llama.cpp misses an alert's objective where it is slow, and events arrive
-together where the reader or the engine is late."""
+"""Kinds of which it depends on the machine: whether llama.cpp has an alert, and whether events arrive together, as they
+do where the reader or the engine is late."""
 
 
 @dataclasses.dataclass
@@ -136,9 +135,7 @@ def test_no_query_is_refused(shown):
 
 def test_every_query_of_every_panel_has_data_but_those_listed(shown):
     assert sum(len(panel.queries) for panel in PANELS.values()) > 40
-    assert shown.silent() - {(*WITHOUT_TPOT, "A")} == set(EMPTY) | (
-        set() if "llamacpp" in shown.kinds else NEEDS_LLAMACPP
-    )
+    assert shown.silent() - {(*WITHOUT_TPOT, "A")} == set(EMPTY)
 
 
 def test_every_panel_has_all_engines_but_those_that_do_not_tell(shown):
