@@ -46,9 +46,7 @@ def _above(title: str, metric: str, what: str) -> Panel:
 OBJECTIVE = "SLO"
 
 
-def _latency(
-    name: str, metric: str, what: str, slo: str = "", no_data: str = reasons.NO_REQUESTS
-) -> tuple[Panel, ...]:
+def _latency(name: str, metric: str, what: str, slo: str = "", no_data: str = reasons.NO_REQUESTS) -> tuple[Panel, ...]:
     """`slo` is what recorded series call the metric whose limit is shown."""
 
     def panel(percent: int) -> Panel:

@@ -177,8 +177,8 @@ def test_panels_without_data_and_failures_are_told(fake):
 
 def test_a_row_of_which_nothing_is_known_is_folded_into_its_reason(fake):
     prometheus = serve(fake, {"a": matrix(({"engine": "e"}, [(START, 1)]))})
-    rows = (Row("Full", (panel("A", "a", width=24),)), Row("Empty", (panel("G", "g", width=24, no_data="No GPU is here"),)))
-    shown = dataclasses.replace(board(panel("A", "a")), rows=rows)
+    empty = Row("Empty", (panel("G", "g", width=24, no_data="No GPU is here"),))
+    shown = dataclasses.replace(board(panel("A", "a")), rows=(Row("Full", (panel("A", "a", width=24),)), empty))
     html = build_page([shown], prometheus, START, END, title="t", manifest=None).html
     folded = re.findall(r"<details.*?</details>", html, re.DOTALL)
     assert len(folded) == 1 and "Empty" in folded[0] and "No GPU is here" in folded[0].partition("</summary>")[0]
