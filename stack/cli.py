@@ -215,8 +215,12 @@ def up(
     with alone(Paths(CHECKOUT).state):
         leave_races_alone()
         stack = open_runtime(choice.runtime, choice.profile, offline=offline)
-        for line in stack.up(engine, serving, new=new, move_ports=free_ports):
-            say(line)
+        try:
+            for line in stack.up(engine, serving, new=new, move_ports=free_ports):
+                say(line)
+        except KeyboardInterrupt:
+            say("interrupted: `make up` goes on with what was begun, `make down` ends it")
+            raise
     states = stack.states()
     print_states(states)
     if any(each.name == "grafana" for each in states):

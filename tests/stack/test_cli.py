@@ -99,6 +99,15 @@ def test_setup_takes_of_a_scenario_what_can_be_set_up(place):
     assert [call[2] for call in calls] == [["vllm"], ["llamacpp"]]
 
 
+def test_an_interrupted_up_says_how_it_goes_on_or_ends(place, monkeypatch):
+    def up(self, *words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "up", up)
+    done = run("up", "--runtime", "processes")
+    assert done.exit_code == 130 and "`make up` goes on with what was begun, `make down` ends it" in done.output
+
+
 def test_down_ends_both_where_it_is_not_known_what_is_up(place):
     _, made, calls = place
     made["processes"].fails = True
