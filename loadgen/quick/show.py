@@ -38,6 +38,7 @@ def show_quick(console: Console, result: QuickResult) -> None:
             tell(short, "yellow")
         endings = Endings.of([summary])
         tell(f"Finish reasons: {endings.reasons_text or 'none'}", "yellow" if endings.mixed else "dim")
+    if result.verdict.requests:
         style = "bold yellow" if result.verdict.limited else "dim"
         console.print(Text(result.verdict.sentence(), style=style), highlight=False)
     for kind, count in result.errors().items():

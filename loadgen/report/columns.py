@@ -30,7 +30,7 @@ class Column:
 
     def text(self, summary: CellSummary | None) -> str:
         """The figure as text; a dash when it was not measured."""
-        value = None if summary is None or (_all_failed(summary) and self not in SLO_COLUMNS) else self.get(summary)
+        value = None if summary is None or (all_failed(summary) and self not in SLO_COLUMNS) else self.get(summary)
         return number(None if value is None else value * self.scale)
 
     def interval_text(self, ends: tuple[float, float] | None) -> str:
@@ -38,8 +38,8 @@ class Column:
         return interval(None if ends is None else (ends[0] * self.scale, ends[1] * self.scale))
 
 
-def _all_failed(summary: CellSummary) -> bool:
-    """Whether there is nothing that a figure could be of."""
+def all_failed(summary: CellSummary) -> bool:
+    """Whether every measured request failed, so that there is nothing a figure could be of."""
     return 0 < summary.requests <= sum(summary.errors.values())
 
 

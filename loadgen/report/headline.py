@@ -14,7 +14,7 @@ from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing, number
 from loadgen.report.capacity import capacity_sentence
-from loadgen.report.columns import HEADLINE_COLUMNS, Column
+from loadgen.report.columns import HEADLINE_COLUMNS, Column, all_failed
 from loadgen.report.data import BlockView, ReportData
 from loadgen.report.endings import endings_words, mixed
 from loadgen.report.engine_says import warm_words
@@ -129,7 +129,12 @@ def headline(data: ReportData) -> Headline:
         return Headline(_alone(data), (*_no_tpot(data), *_lost(data), *shared_fact(data.blocks)))
     if any(found.verdict != "invalid" for found in data.comparisons):
         return dataclasses.replace(_compared(data), following=following(data))
-    if any(entry.limited for view in data.cells for entry in view.engines.values()):
+    if failed := [engine for engine in data.engines if _never_succeeded(data, engine)]:
+        text = say(
+            "Every request to {engines} failed, so nothing can be compared; what was measured is shown all the same.",
+            engines=listing(failed),
+        )
+    elif any(entry.limited for view in data.cells for entry in view.engines.values()):
         text = say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
             "what was measured is shown all the same."
@@ -141,6 +146,12 @@ def headline(data: ReportData) -> Headline:
             engines=listing(data.engines),
         )
     return Headline(text, tuple(_no_tpot(data)), verdict="invalid" if data.comparisons else None)
+
+
+def _never_succeeded(data: ReportData, engine: str) -> bool:
+    """Whether an engine was measured, and no request to it came to its end."""
+    found = [view.engines[engine].summary for view in data.cells]
+    return any(found) and all(all_failed(summary) for summary in found if summary is not None)
 
 
 def _compared(data: ReportData) -> Headline:

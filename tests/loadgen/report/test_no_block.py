@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from loadgen.client.verdict import ClientVerdict
 from loadgen.presentation.text import DASH
 from loadgen.report import write_report
 from loadgen.report.columns import COLUMNS
@@ -49,7 +50,9 @@ def test_figures_of_requests_that_all_failed_are_none(tmp_path):
     run.add_block("a", run.cells[0])
     run.add_block("b", run.cells[0], error=("http_503", "overloaded"), error_share=1.0)
     run.end("complete")
+    run.manifest.blocks[0].client = ClientVerdict(True, ("its core was busy",), 8.1, 1.0, 0.004, requests=4)
     data = write_report(run.write(tmp_path), prometheus_url=None).data
+    assert str(headline(data).sentence).startswith("Every request to b failed, so nothing can be compared")
     good, failed = (data.cells[0].engines[name].summary for name in "ab")
     assert all(column.text(failed) == DASH for column in COLUMNS)
     assert all(column.text(good) != DASH for column in COLUMNS)
