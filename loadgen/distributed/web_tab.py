@@ -47,6 +47,8 @@ FIELDS = {
     *OwnFields.model_fields,
 }
 """Of the form that starts a test."""
+WARMING_UP = "warming up"
+"""In place of how many requests were measured, where that is still to begin."""
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -203,7 +205,9 @@ def rows(master: Master) -> list[dict[str, Any]]:
         current = (plan.run_id, plan.endpoint.name, plan.cell.id)
         verdict = collector.block.verdict
         limited = verdict.limited if verdict is not None else None
-        found.append(_row(*current, collector.block.summary(), limited, collector.contention.get(current)))
+        row = _row(*current, collector.block.summary(), limited, collector.contention.get(current))
+        status = master.status()
+        found.append(row if status.idle or status.warmed_up else row | {"requests": WARMING_UP})
     for key, (summary, limited) in reversed(collector.finished.items()):
         if key != current:
             found.append(_row(*key, summary, limited, collector.contention.get(key)))

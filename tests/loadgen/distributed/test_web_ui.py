@@ -284,6 +284,19 @@ def test_metrics_agree_with_the_records(ui):
     assert not families["bakeoff_client_block_info"].samples
 
 
+def test_the_tab_says_that_a_block_is_still_warming_up(ui):
+    run_id = ui.start(warmup_requests="5000")
+    wait_for(lambda: ui.status()["received"] >= 1, what="a warm-up request")
+
+    def row():
+        return ui.get("/stats/requests").json()["extended_stats"][0]["data"][0]
+
+    assert (row()["run"], row()["requests"]) == (run_id, "warming up")
+    ui.post("/stop")
+    ui.wait_until_stopped()
+    assert (row()["run"], row()["requests"]) == (run_id, 0), "it was stopped before anything was measured"
+
+
 def test_stop_button_half_way(ui):
     run_id = ui.start(requests="5000")
     wait_for(lambda: ui.status()["measured"] >= 3, what="3 requests")
