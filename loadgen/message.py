@@ -149,10 +149,25 @@ def _data(message: Message) -> dict[str, Any]:
 def _filled(sentence: str, values: Mapping[str, object], many: str, show: Callable[[object], str]) -> str:
     """Fill a sentence; a place without a value stays as it stands. The count of a counted thing is told as `1,234`."""
 
-    def place(found: re.Match[str]) -> str:
-        name = found[1]
+    def place(name: str) -> str:
         if name not in values:
-            return found[0]
+            return f"{{{name}}}"
         return f"{values[name]:,d}" if many and name == "count" else show(values[name])
 
-    return PLACE.sub(place, sentence)
+    # A split by a pattern with a group has the names of places at odd places.
+    parts = [place(part) if at % 2 else part for at, part in enumerate(PLACE.split(sentence))]
+    return functools.reduce(_put_together, parts)
+
+
+_LATIN, _HAN, _WIDE = r"[A-Za-z0-9%]", r"[\u4e00-\u9fff]", r"[\u3000-\u303f\uff01-\uff65]"
+_APART = re.compile(f"{_HAN}\n{_LATIN}|{_LATIN}\n{_HAN}")
+_TOGETHER = re.compile(f"{_WIDE}\n.|.\n{_WIDE}|{_HAN}\n{_HAN}")
+
+
+def _put_together(before: str, after: str) -> str:
+    """Two parts of a sentence: Chinese has a space between its own signs and Latin ones, and nowhere else."""
+    left, right = before.rstrip(" "), after.lstrip(" ")
+    seam = f"{left[-1:]}\n{right[:1]}"
+    if _TOGETHER.fullmatch(seam):
+        return left + right
+    return f"{left} {right}" if _APART.fullmatch(seam) else before + after

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from loadgen.contention.reading import Contention, Finding, Gpu, Kind, Side, SideName
-from loadgen.message import Message, counted, mark, say
+from loadgen.message import Message, counted, joined, mark, say
 
 MARKS: Mapping[Kind, float] = {
     "others": 0.10,
@@ -64,31 +64,30 @@ def _beyond(kind: Kind, side: SideName, value: float | None, *, voids: bool = Fa
 
 
 WORDS: Mapping[tuple[Kind, SideName], str] = {
-    ("others", "engine"): mark("others took {size} of the engine's cores"),
-    ("others", "client"): mark("others took {size} of the load generator's cores"),
-    ("kept", "engine"): mark("others kept the engine from its cores for {size} of the time"),
-    ("kept", "client"): mark("others kept the load generator from its cores for {size} of the time"),
-    ("steal", "engine"): mark("the hypervisor took {size} of the engine's cores"),
-    ("steal", "client"): mark("the hypervisor took {size} of the load generator's cores"),
-    ("throttled", "engine"): mark("the engine's CPU quota held it up in {size} of its periods"),
-    ("throttled", "client"): mark("the load generator's CPU quota held it up in {size} of its periods"),
-    ("stopped", "engine"): mark("the engine was stopped for {size}"),
-    ("stopped", "client"): mark("the load generator was stopped for {size}"),
-    ("memory", "engine"): mark("the engine was short of memory for {size} of the time"),
-    ("memory", "client"): mark("the load generator was short of memory for {size} of the time"),
-    ("io", "engine"): mark("the engine's machine waited for its disk for {size} of the time"),
-    ("io", "client"): mark("the load generator's machine waited for its disk for {size} of the time"),
-    ("heat", "engine"): mark("heat held down the clocks of the engine's cores {size}"),
-    ("heat", "client"): mark("heat held down the clocks of the load generator's cores {size}"),
-    ("gpu_clocks", "engine"): mark("the GPU's clocks were held down for {size} of the time"),
-    ("gpu_shared", "engine"): mark("{size} of others ran on the engine's GPU"),
+    ("others", "engine"): mark("others took {most}{size} of the engine's cores"),
+    ("others", "client"): mark("others took {most}{size} of the load generator's cores"),
+    ("kept", "engine"): mark("others kept the engine from its cores for {most}{size} of the time"),
+    ("kept", "client"): mark("others kept the load generator from its cores for {most}{size} of the time"),
+    ("steal", "engine"): mark("the hypervisor took {most}{size} of the engine's cores"),
+    ("steal", "client"): mark("the hypervisor took {most}{size} of the load generator's cores"),
+    ("throttled", "engine"): mark("the engine's CPU quota held it up in {most}{size} of its periods"),
+    ("throttled", "client"): mark("the load generator's CPU quota held it up in {most}{size} of its periods"),
+    ("stopped", "engine"): mark("the engine was stopped for {most}{size}"),
+    ("stopped", "client"): mark("the load generator was stopped for {most}{size}"),
+    ("memory", "engine"): mark("the engine was short of memory for {most}{size} of the time"),
+    ("memory", "client"): mark("the load generator was short of memory for {most}{size} of the time"),
+    ("io", "engine"): mark("the engine's machine waited for its disk for {most}{size} of the time"),
+    ("io", "client"): mark("the load generator's machine waited for its disk for {most}{size} of the time"),
+    ("heat", "engine"): mark("heat held down the clocks of the engine's cores {most}{size}"),
+    ("heat", "client"): mark("heat held down the clocks of the load generator's cores {most}{size}"),
+    ("gpu_clocks", "engine"): mark("the GPU's clocks were held down for {most}{size} of the time"),
+    ("gpu_shared", "engine"): mark("{most}{size} of others ran on the engine's GPU"),
 }
 
 
 def words(finding: Finding, *, upto: bool = False) -> Message:
     """A finding as a sentence without its end; `upto`: the value is the greatest of several."""
-    size = _size(finding)
-    return say(WORDS[finding.kind, finding.side], size=say("up to {size}", size=size) if upto else size)
+    return say(WORDS[finding.kind, finding.side], most=say("up to ") if upto else "", size=_size(finding))
 
 
 def _size(finding: Finding) -> str:
@@ -106,7 +105,7 @@ def reasons(contention: Contention) -> list[Message]:
     found = [words(finding) for finding in contention.findings]
     named = [f"{name} {cores:.2g}" for name, cores in contention.busiest[:MOST_NAMES] if cores >= LEAST_CORES]
     if named and any(finding.kind in ("others", "kept") for finding in contention.findings):
-        found.append(say("busiest, in cores: {names}", names=", ".join(named)))
+        found.append(say("busiest, in cores: {names}", names=joined("{a}, {b}", named)))
     return found
 
 

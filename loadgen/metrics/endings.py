@@ -6,11 +6,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from loadgen.message import joined
+from loadgen.message import joined, mark, say
 from loadgen.metrics.summary import CellSummary
 
 TRIVIAL = 0.01
 """A share of the answers, or a difference between two shares, that is not worth a word."""
+KNOWN = {"length": mark("length {share}"), "stop": mark("stop {share}")}
+"""Finish reasons that have words of their own in other languages."""
 MOST_TOLD = 5
 """Kinds that are named; a server may invent one for each answer."""
 
@@ -75,8 +77,12 @@ def _shares(counts: Mapping[str, int], total: int) -> str:
     if rest:
         told.append(("…", rest))
     if len(told) == 1 and told[0][1] == total:
-        return f"{told[0][0]} 100%"
-    return joined("{a}, {b}", [f"{kind} {count:,d} ({_percent(count, total)})" for kind, count in told]) if told else ""
+        return _told(told[0][0], "100%")
+    return joined("{a}, {b}", [_told(kind, f"{count:,d} ({_percent(count, total)})") for kind, count in told])
+
+
+def _told(kind: str, share: str) -> str:
+    return say(KNOWN[kind], share=share) if kind in KNOWN else f"{kind} {share}"
 
 
 def _percent(count: int, total: int) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 
-from loadgen.message import say
+from loadgen.message import joined, say
 from loadgen.monitoring.prometheus import Prometheus, PrometheusError, quoted
 from loadgen.monitoring.snapshot import Samples, in_order, keep_snapshot, read_snapshot
 from loadgen.runs.manifest import Manifest
@@ -75,7 +75,9 @@ def engine_memory(folder: Path, manifest: Manifest, prometheus_url: str | None) 
     lacking = [name for name in names if name not in have]
     missing: list[str] = []
     if lacking:
-        missing = [say("Memory over time of {engines}: {problem}.", engines=", ".join(lacking), problem=problem)]
+        missing = [
+            say("Memory over time of {engines}: {problem}.", engines=joined("{a}, {b}", lacking), problem=problem)
+        ]
     return Memory(found, source if found else None, missing)
 
 

@@ -37,6 +37,21 @@ class Language:
         """What stands for a value on a page: a message in this language, anything else as it is."""
         return value.said(self._look_up) if isinstance(value, Message) else value
 
+    @property
+    def comma(self) -> str:
+        """What parts the things of a list, its space included."""
+        return self("{a}, {b}", a="", b="")
+
+    @property
+    def stop(self) -> str:
+        """The end of a sentence."""
+        return self("{text}.", text="")
+
+    @property
+    def gap(self) -> str:
+        """What stands between two sentences."""
+        return self("{a} {b}", a="", b="")
+
     def _look_up(self, message: Message) -> str:
         catalogue = _catalogue(self.folder)
         if message.many:

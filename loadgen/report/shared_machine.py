@@ -24,7 +24,7 @@ def shared_fact(blocks: Sequence[BlockView]) -> list[Message]:
     finding, count = over_blocks([reading for _, reading in looked])[0]
     by_engine = Counter(block.engine for block in disturbed.values())
     engines = list(dict.fromkeys(block.engine for block, _ in looked))
-    shares = [f"{engine} {by_engine[engine]}" for engine in engines]
+    shares = [say("{engine} {count}", engine=engine, count=by_engine[engine]) for engine in engines]
     text = say(
         "The machine was shared: {what} in {count} of {blocks}",
         what=words(finding, upto=count > 1),
@@ -33,7 +33,7 @@ def shared_fact(blocks: Sequence[BlockView]) -> list[Message]:
     )
     if len(engines) < 2:
         return [say("{text}.", text=text)]
-    return [say("{text} (disturbed blocks: {shares}).", text=text, shares=", ".join(shares))]
+    return [say("{text} (disturbed blocks: {shares}).", text=text, shares=joined("{a}, {b}", shares))]
 
 
 def shared_notice(blocks: Sequence[BlockView]) -> list[Message]:

@@ -106,7 +106,7 @@ def test_answers_that_differ_outrank_who_is_faster():
 
 def test_another_language_is_another_table():
     found = headline(compare("甲", "乙", [paced(1.1)]))
-    assert CHINESE.shown(found.sentence).startswith("甲 更快：每 Token 延迟 (TPOT) 均值 快 10.0%")
+    assert CHINESE.shown(found.sentence).startswith("甲更快：按每 Token 延迟 (TPOT) 均值计，快 10.0%")
 
 
 def test_as_json_it_has_code_and_values_and_can_be_said_again():

@@ -81,7 +81,7 @@ def test_a_mix_is_a_notice_and_has_rows_of_the_cells_that_differ(tmp_path: Path)
     (notice,) = (found for found in notices(paths.data) if "Finish" in found.text)
     assert notice.level == "warn" and "vllm length 30 (75%), stop 10 (25%)" in notice.text
     assert notice.text in page and notice.text in terminal_text(paths.data)
-    assert CHINESE.shown(notice.text).startswith("结束原因：llamacpp length 100%")
+    assert CHINESE.shown(notice.text).startswith("引擎所报的结束原因：llamacpp 达到长度上限 (length) 100%")
     cell = run.cells[1].id
     assert [(row["engine"], row["cell"]) for row in document["endings"]] == [
         ("llamacpp", None),

@@ -91,7 +91,7 @@ def test_the_headline_says_who_in_what_by_how_much_and_how_sure(found):
         r"not decided at 4, 8 and 16 users\.",
         ttft,
     )
-    assert CHINESE(ttft).endswith("；4、8和16 个用户时尚无定论。"), "clauses are parted otherwise than words"
+    assert CHINESE(ttft).endswith("；并发 4、8 和 16 时，尚无定论。"), "clauses are parted otherwise than words"
     assert re.fullmatch(r"output throughput: vllm by 27% \[2[34]%, 3[123]%\]\.", rate)
     assert scope == "This holds for these two processes only: no engine was restarted."
     assert [brief(cell.metrics[TPOT])[:5] for cell in found.cells[:2]] == ["32% ±", "30% ±"]
