@@ -35,6 +35,8 @@ WHY = {
     "answer_lengths": mark("not compared, as the engines' answers differ in length"),
 }
 """Why the verdict is what it is, by reason."""
+DOUBLE, MANY_REPEATS = 1.0, 100
+"""Beyond these a detectable share and a number of repeats are so rough that only their size is told."""
 
 
 def percent(share: float) -> str:
@@ -99,8 +101,16 @@ def verdict_words(judged: Judged, statistics: Statistics) -> Message:
             if against := judged.verdicts.get("b" if judged.verdict == "a" else "a", 0):
                 text = say("{text} (but slower in {count} of them)", text=text, count=against)
     if judged.reason == "too_noisy" and judged.detectable is not None:
-        text = say("{text}; a difference of {share} would have been found", text=text, share=percent(judged.detectable))
-    if judged.further_repeats == 1:
+        if judged.detectable < DOUBLE:
+            share = percent(judged.detectable)
+            text = say("{text}; a difference of {share} would have been found", text=text, share=share)
+        else:
+            text = say("{text}; only a difference of more than a factor of two would have been found", text=text)
+    if judged.further_repeats is not None and judged.further_repeats > MANY_REPEATS:
+        text = say(
+            "{text} (more than {count} further repeats would be needed to decide it)", text=text, count=MANY_REPEATS
+        )
+    elif judged.further_repeats == 1:
         text = say("{text} (1 further repeat would probably decide it)", text=text)
     elif judged.further_repeats is not None:
         text = say("{text} ({count} further repeats would probably decide it)", text=text, count=judged.further_repeats)
