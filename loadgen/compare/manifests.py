@@ -24,6 +24,10 @@ NOT_SETTINGS = frozenset(
 """Launch facts that are no settings, or have rows of their own."""
 
 
+OF_ONE_START = frozenset({"created", "permission"})
+"""Keys of a model list's entries that tell when an engine began, and rights that it made up then."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that is not the same."""
@@ -138,7 +142,7 @@ def _of_settings(
     launches = [facts.launch if facts is not None else {} for facts in (engine_a, engine_b)]
     argv = [command_line(launch.get("argv")) for launch in launches]
     rows += _row("launch", "warn", say("command line of the engine"), *argv)
-    settings = [{k: v for k, v in launch.items() if k not in NOT_SETTINGS} for launch in launches]
+    settings = [{k: _lasting(v) for k, v in launch.items() if k not in NOT_SETTINGS} for launch in launches]
     rows += _each("launch", mark("engine: {name}"), *settings)
     rows += _each(
         "packages", mark("engine's package: {name}"), *(_mapping(launch.get("packages")) for launch in launches)
@@ -147,6 +151,13 @@ def _of_settings(
     commits = [f"{m.git.get('commit')}{' with changes' if m.git.get('dirty') else ''}" for m in (a, b)]
     rows += _row("git", "warn", say("commit of the load generator"), *commits)
     return rows
+
+
+def _lasting(value: Any) -> Any:
+    """A launch fact without what a model list has anew at every start."""
+    if isinstance(value, Mapping):
+        return {key: _lasting(inner) for key, inner in value.items() if key not in OF_ONE_START}
+    return [_lasting(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _of_runs(a: Manifest, b: Manifest) -> list[Difference]:

@@ -238,6 +238,14 @@ def test_a_tokenizer_is_the_same_by_its_digest_wherever_it_lies(tmp_path, digest
     assert found == code and ("--accept prompts" in output) == (code == 2)
 
 
+def test_when_an_engine_began_is_no_difference(tmp_path):
+    for run, began in (("a", 1), ("b", 2)):
+        entry = {"id": "m", "created": began, "permission": [{"id": f"modelperm-{began}"}]}
+        known_run(tmp_path, run, repeats=1, requests=10, facts={"launch": {"models": {"data": [entry]}}})
+    assert compare(tmp_path)[0] == 0
+    assert not [row for row in written(tmp_path)["differences"] if "models" in row["what"]]
+
+
 def test_a_shared_prefix_is_refused_and_an_unknown_acceptance_named(tmp_path):
     known_run(tmp_path, "a", repeats=1, requests=10)
     known_run(tmp_path, "b", repeats=1, requests=10, manifest={"scenario": {"shared_prefix_tokens": 128}})
