@@ -60,7 +60,15 @@ def draw_differences(
             axes.plot(ends, [place, place], color=colour, linewidth=2.4 if row is None else 1.5, zorder=2)
             for edge, sign, cut in ((-limit, "<", ends[0] < -limit), (limit, ">", ends[1] > limit)):
                 if cut:
-                    axes.plot([edge], [place], marker=sign, markersize=5, color=colour, linestyle="none", clip_on=False)
+                    axes.plot(
+                        [0.985 * edge],
+                        [place],
+                        marker=sign,
+                        markersize=5,
+                        color=colour,
+                        linestyle="none",
+                        clip_on=False,
+                    )
         axes.plot(
             [min(max(at, -limit), limit)],
             [place],

@@ -129,9 +129,14 @@ def _table(data: ReportData, statistics: Statistics) -> VerdictTable:
 
 
 def _first(statistics: Statistics, keys: Sequence[str]) -> int:
-    """Place of the metric that the headline names first: the first whose verdict is that of the whole, or a side's."""
-    wanted = (statistics.verdict,) if statistics.verdict in ("a", "b", "none") else ("a", "b")
-    return next((place for place, key in enumerate(keys) if statistics.overall[key].verdict in wanted), 0)
+    """Place of the metric that the headline names first: one that decides, or the one that is nearest to it."""
+    each = [statistics.overall[key] for key in keys]
+    if statistics.verdict in ("a", "b", "none") or statistics.reason == "mixed":
+        wanted = ("a", "b") if statistics.reason == "mixed" else (statistics.verdict,)
+        return next((place for place, one in enumerate(each) if one.verdict in wanted), 0)
+    open_ones = [(place, one.further_repeats) for place, one in enumerate(each) if one.verdict == "undecided"]
+    lacking = [(more, place) for place, more in open_ones if more is not None]
+    return min(lacking, default=(0, 0))[1]
 
 
 def _reasons(statistics: Statistics, keys: Sequence[str]) -> list[tuple[str, Message]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -19,6 +20,7 @@ from rich.console import Console
 
 from loadgen.analysis.prefill import PrefillFit
 from loadgen.analysis.samples import _STATUS
+from loadgen.presentation.headline import headline as headline_of
 from loadgen.presentation.language import CHINESE
 from loadgen.presentation.style import PAPER
 from loadgen.presentation.text import interval, p_value, ratio_interval, short_ids
@@ -26,6 +28,7 @@ from loadgen.report import ReportPaths, terminal_table, write_report
 from loadgen.report.headline import headline
 from loadgen.report.page import fixed_text, prefill_rows
 from loadgen.report.plots_compare import draw_differences, drift_points
+from loadgen.report.verdicts import verdict_tables
 from loadgen.statistics.words import metric_words
 from tests.loadgen.report.html_check import check
 from tests.loadgen.report.oracle import figures
@@ -127,6 +130,21 @@ def test_a_narrow_page_begins_with_the_metric_of_the_headline(four: ReportPaths)
         assert str(metric_words(wanted)) in sentence
 
 
+def test_a_narrow_page_begins_with_what_lacks_least_where_nothing_is_decided(four: ReportPaths) -> None:
+    found = four.data.comparisons[0]
+    for least, key in enumerate(found.settings.headline):
+        overall = {
+            name: found.overall[name].model_copy(
+                update={"verdict": "undecided", "further_repeats": 1 if name == key else 5}
+            )
+            for name in found.settings.headline
+        }
+        undecided = found.model_copy(update={"verdict": "undecided", "reason": "scatter", "overall": overall})
+        (table,) = verdict_tables(dataclasses.replace(four.data, comparisons=[undecided]))
+        assert table.first == least
+        assert metric_words(key) in headline_of(undecided).sentence
+
+
 def test_an_interval_that_is_cut_ends_in_an_arrow(four: ReportPaths) -> None:
     found = four.data.comparisons[0]
     cell, key = found.cells[0], "tpot_ms.mean"
@@ -144,7 +162,7 @@ def test_an_interval_that_is_cut_ends_in_an_arrow(four: ReportPaths) -> None:
         # TPOT is better where it is lower, so a ratio without an end reaches far to the left.
         assert [line.get_marker() for line in arrows] == (["<"] if factor > 1 else [])
         edge = axes.get_xlim()[0]
-        assert all(line.get_xdata()[0] == edge for line in arrows)  # type: ignore[index]
+        assert all(edge <= line.get_xdata()[0] < 0.95 * edge for line in arrows)  # type: ignore[index]
         assert list(axes.get_xticks(minor=True)) == pytest.approx([-math.log(1.02), math.log(1.02)])
 
 
