@@ -13,7 +13,7 @@ from loadgen.engines.needs import Needs
 PROBE_S = 3.0
 """Longest wait for a handshake that only tells whether a port speaks TLS."""
 NO_KEY = "Give the API key with --api-key-env, or as --header NAME=env:VARIABLE."
-WRONG_KEY = "The API key was sent and is not accepted: is it the right one for this address, and still valid?"
+WRONG_KEY = "The API key was sent and is not accepted: see that it is the one for this address, and still valid."
 WRONG_HEADERS = f"The further headers were sent and are not enough. {NO_KEY}"
 
 
