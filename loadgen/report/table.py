@@ -93,11 +93,14 @@ class TerminalTable:
             cells = [_signed(entry) for entry in row.entries]
             table.add_row(self._text(row.words), *cells, style="bold" if row.cell is None else "")
         legend = Text(style="dim")
+        comma, ending = self.say.comma, self.say.stop + self.say.gap
         for engine in (found.a, found.b):
             look = LOOKS[self.data.look(engine)]
-            legend.append(look.glyph, style=look.terminal).append(f" {printable(engine)} {self.say('is faster')}, ")
+            legend.append(look.glyph, style=look.terminal).append(
+                f" {printable(engine)} {self.say('is faster')}{comma}"
+            )
         for sign, words in SIGNS:
-            legend.append(f"{sign} {self.say(words)}{'. ' if sign == SIGNS[-1][0] else ', '}")
+            legend.append(f"{sign} {self.say(words)}{ending if sign == SIGNS[-1][0] else comma}")
         legend.append(self.say.shown(found.figures))
         reasons = [self._text(f"{sign} {self.say.shown(text)}", "dim") for sign, text in found.reasons]
         return [table, legend, *reasons]
@@ -171,11 +174,12 @@ class TerminalTable:
         """What the signs of ratios mean."""
         say, first = self.say, printable(self.data.engines[0])
         found = Text(say("ratio: a figure divided by that of {engine}, with its 95% interval;", engine=first))
+        found.append(say.gap)
         for place, engine in zip(self.data.looks, self.data.engines, strict=True):
             look = LOOKS[place]
-            found.append(f" {look.glyph}", style=look.terminal).append(f" {printable(engine)} {say('is faster')},")
-        signs = ", ".join(f"{sign} {say(words)}" for sign, words in SIGNS)
-        return found.append(f" {signs}. {say(ONLY_HEADLINES)}")
+            found.append(look.glyph, style=look.terminal).append(f" {printable(engine)} {say('is faster')}{say.comma}")
+        signs = say.comma.join(f"{sign} {say(words)}" for sign, words in SIGNS)
+        return found.append(f"{signs}{say.stop}{say.gap}{say(ONLY_HEADLINES)}")
 
     def _capacity(self) -> Table:
         table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
