@@ -17,7 +17,7 @@ import numpy as np
 
 from loadgen.capacity.decision import Decision
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
-from loadgen.capacity.steps import FITTING
+from loadgen.capacity.steps import LONGER
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.statistics.metrics import Floats
@@ -115,7 +115,7 @@ class Queue:
             patience=lambda load: settings.most_requests(once(load)),
         )
         while (load := search.next_load()) is not None:
-            requests = once(load) * (FITTING if search.fitting else 1)
+            requests = math.ceil(once(load) * (LONGER if search.near else 1))
             search.tell(load, Outcome((self.step(rng, load, requests),), looks=settings.looks(requests)))
         return search.found()
 
@@ -203,6 +203,7 @@ def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--searches", type=int, default=40, help="of each queue")
+    parser.add_argument("--seed", type=int, default=0, help="of the first queue; each has the next")
     parser.add_argument("--decisions", type=int, metavar="TIMES", help="decide single loads so often instead")
     arguments = parser.parse_args()
     if arguments.decisions:
@@ -214,7 +215,7 @@ def main() -> None:
     )
     print("| requests | loads | median error |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     every: list[tuple[bool, int]] = []
-    for seed, queue in enumerate(QUEUES):
+    for seed, queue in enumerate(QUEUES, arguments.seed):
         rng, truth = np.random.default_rng(seed), queue.capacity()
         made = [queue.search(rng, truth) for _ in range(searches)]
         held = [(f.low or 0) <= truth <= (f.high or math.inf) for f in made]
@@ -226,7 +227,7 @@ def main() -> None:
         low, high, off = np.median(np.abs(closed), axis=0)
         print(
             f"| {queue.service}/{queue.servers}, {queue.mean_s:g} s, {queue.limit_s:g} s, p{100 * queue.share:g} "
-            f"| {truth:.2f} | {sum(held)} of {searches} | -{low:.1%}, +{high:.1%} | {near:.0%} "
+            f"| {truth:.2f} | {sum(held)} of {searches} | -{low:.1%}, +{high:.1%} | {near:.1%} "
             f"| {np.median([f.requests for f in made]):.0f} | {np.median([f.loads for f in made]):.0f} | {off:.1%} |",
             flush=True,
         )

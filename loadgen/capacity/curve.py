@@ -4,6 +4,8 @@ The curve rises with the load: p = floor + (1 - floor) x expit(a + slope x h(loa
 or bends to either side of it (Box and Cox, An analysis of transformations, 1964), the floor is what misses at any load,
 and a makes p the allowed share at the capacity. Neither floor, slope nor bend is known: all are averaged over by a
 grid, so the interval has the model's error in it. Loads count the less the farther they are from the crossing.
+The crossing's prior is what the loads would tell of it were it there. Jeffreys' is the root of that, for single misses;
+but clumps are more skewed: more often than not fewer miss than should, and a search that has seen few stops early.
 
 Requests of one queue miss in clumps. The likelihood is divided by the design effect (McCullagh and Nelder, Generalized
 Linear Models, 1989, ch. 9), which is the integrated autocorrelation of misses, and of strains, near the crossing, cut
@@ -46,8 +48,6 @@ BEYOND, FAILS_WORTH = 4.0, 4.0
 grew as long as the step lasted, and what curve leads there is not known. It says that the SLO fails."""
 START_SHARE = 0.1
 """So much of each block is left out: the queue still fills."""
-INFLATION = 1.15
-"""Of the design effect: a search stops when it looks narrow, which is when the effect was estimated low."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def _posterior(
     shares = []
     for place, slope in enumerate(SLOPES):
         share = floors + (1 - floors) * special.expit(np.clip(start + slope * bent, -30, 30))
-        found[place] = (missed * np.log(share) + (total - missed) * np.log1p(-share)).sum(axis=2) + prior[place]
+        told = np.log((total * share * (1 - share)).sum(axis=2))
+        found[place] = (missed * np.log(share) + (total - missed) * np.log1p(-share)).sum(axis=2) + told + prior[place]
         shares.append(share)
     weight = (1 + 2 * (found.max() - found) / freedom) ** (-(freedom + 1) / 2)
     weight /= weight.sum()
@@ -155,7 +156,7 @@ def _scatter(steps: Sequence[_Load], capacity: float, shares: Floats, allowed: f
             of_strain.append(weight / max(float(every.var()), 1e-9))
         effects.append(step.total / FAILS_WORTH if seen > BEYOND * allowed else 0.0)
     (miss, lags), (strain, slow) = _effect(misses, of_miss), _effect(strains, of_strain)
-    pooled = INFLATION * max(miss, strain)
+    pooled = max(miss, strain)
     at = np.array([step.at for step in steps])
     divided = np.maximum(pooled, effects) * np.exp(np.minimum(0.5 * ((at - capacity) / LOCAL) ** 2, 20))
     return pooled, divided, max(3.0, near / max(lags, slow, 2 * pooled))

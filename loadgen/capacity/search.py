@@ -4,7 +4,8 @@ Pure: no clock, no engine. First the load is doubled (or halved) until a step ho
 share that was seen. What comes next depends on what lies between.
 
 Where the misses rise with the load, a curve is fitted over all loads (`loadgen.capacity.curve`), the next steps are
-taken where it crosses the allowed share, and the search ends when the crossing's interval has twice been narrow.
+taken where it crosses the allowed share, longer ones once that is roughly known, and the search ends when the
+crossing's interval is narrow.
 
 Where there is a cliff (nothing missed at any load that holds, half or more at any that fails) a curve would know no
 more than its edges. The bracket is then bisected, by its geometric mean, until it is as narrow as was asked for. From
@@ -34,9 +35,9 @@ CLIFF = 0.5
 """Share of the requests that miss beyond a cliff, at least."""
 NARROW = 0.12
 """Neither end of a fitted curve's interval may be farther from the estimate, as a share of it."""
-NARROW_STEPS = 2
-"""So many steps in a row must have left it narrow: the first may have been luck."""
-MOST_STEPS = 40
+NEAR = 0.3
+"""Where neither is farther than this, the crossing is known well enough for longer steps."""
+MOST_STEPS = 80
 """A search by curve ends then, narrow or not."""
 OFFSETS = (0.0, 0.5, -0.5, 0.25, -0.25)
 """Where the next steps lie in the interval: 0 is the estimate, 1 and -1 the ends."""
@@ -162,20 +163,18 @@ class CapacitySearch:
         self._patience = patience
         self.outcomes: dict[float, Outcome] = {}
         self._steps = 0
-        self._narrow = 0
         self._crossing: Crossing | None = None
 
     @property
-    def fitting(self) -> bool:
-        """Whether a curve is fitted by now."""
-        return self._crossing is not None
+    def near(self) -> bool:
+        """Whether a curve is fitted by now that tells roughly where the crossing is."""
+        return self._crossing is not None and _within(self._crossing, NEAR)
 
     def tell(self, load: float, outcome: Outcome) -> None:
         """Add a step's outcome. Those at one load add up."""
         self.outcomes[load] = self.outcomes.get(load, Outcome()) + outcome
         self._steps += 1
         self._crossing = fitted(self.outcomes, self._share)
-        self._narrow = self._narrow + 1 if self._crossing is not None and self._is_narrow(self._crossing) else 0
 
     def next_load(self) -> float | None:
         """The load of the next step; None at the end."""
@@ -199,12 +198,11 @@ class CapacitySearch:
     def _is_narrow(self, crossing: Crossing) -> bool:
         if self._whole and math.floor(crossing.low) == math.floor(crossing.high):
             return True
-        near = 1 - NARROW, 1 + NARROW
-        return near[0] * crossing.load <= crossing.low and crossing.high <= near[1] * crossing.load
+        return _within(crossing, NARROW)
 
     def _near(self, crossing: Crossing) -> float | None:
         """A load at or about the crossing that may have further requests; None at the end."""
-        if self._narrow >= NARROW_STEPS or self._steps >= MOST_STEPS:
+        if self._is_narrow(crossing) or self._steps >= MOST_STEPS:
             return None
         turn = self._steps % len(OFFSETS)
         for offset in OFFSETS[turn:] + OFFSETS[:turn]:
@@ -301,6 +299,11 @@ def found(
     failed = min((load for load, decision in decided.items() if decision == "fails"), default=None)
     held = [load for load, what in decided.items() if what == "holds" and (failed is None or load < failed)]
     return Found(load=load, low=max(held, default=None), high=failed, complete=complete, **known)
+
+
+def _within(crossing: Crossing, share: float) -> bool:
+    """Whether both ends of the interval are within this share of the estimate."""
+    return (1 - share) * crossing.load <= crossing.low and crossing.high <= (1 + share) * crossing.load
 
 
 def _good(outcome: Outcome, share: float) -> bool:

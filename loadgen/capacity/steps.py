@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -15,8 +16,9 @@ from loadgen.runs.manifest import BlockFacts
 from loadgen.scenario.capacity import FindCapacity
 from loadgen.scenario.model import Block, Cell, Scenario
 
-FITTING = 2
-"""A step near the crossing of a fitted curve has so many times the usual requests."""
+LONGER = 1.5
+"""So many times the usual requests has a step where the crossing of a curve is roughly known: in each the queue must
+fill anew, but shorter ones are better placed."""
 
 
 def at_load(shape: Cell, search: FindCapacity, load: float) -> Cell:
@@ -127,6 +129,6 @@ class EngineSearch:
         return self._rule.certain_to_fail(facts, records, self.before(block))
 
     def _step_requests(self, load: float) -> int:
-        """Fewer, longer steps where a curve is fitted: in each the queue must fill anew."""
+        """Measured requests of the next step, which has this load."""
         once = self._settings.step_requests(self._requests, load, self._rule.slo)
-        return FITTING * once if self.search.fitting else once
+        return math.ceil(LONGER * once) if self.search.near else once

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.truth.capacity import QUEUES, Queue, decided, first_tokens
+from loadgen.capacity.curve import crossing
 from loadgen.capacity.search import CapacitySearch, Found, Outcome
 from loadgen.metrics.slo import Slo
 from loadgen.scenario.capacity import FindCapacity
@@ -193,6 +194,44 @@ def test_all_loads_tell_where_misses_rise():
         assert 0.88 * result.load <= result.low and result.high <= 1.12 * result.load
         assert result.requests <= 4000
     assert held >= 6
+
+
+def test_steps_are_longer_once_the_crossing_is_roughly_known_and_end_when_it_is_closely():
+    rng, searching, told = np.random.default_rng(2), search(patience=lambda load: 600), []
+    while (load := searching.next_load()) is not None:
+        searching.tell(load, Outcome((np.where(rng.random(200) < min(1.0, 0.05 * (load / 10) ** 6), 2.0, 0.5),)))
+        told.append((searching.near, searching.found()))
+    ends = [
+        (1 - what.low / what.load, what.high / what.load - 1)
+        for _, what in told
+        if what.load and what.low and what.high
+    ]
+    assert [near for near, what in told if what.load] == [max(both) <= 0.3 for both in ends]
+    assert [max(both) <= 0.12 for both in ends] == [False] * (len(ends) - 1) + [True]
+
+
+@pytest.mark.parametrize("queue", [QUEUES[0], QUEUES[3]], ids=["D4", "M4"])
+def test_misses_in_clumps_err_to_neither_side(queue):
+    """They are fewer than in the long run more often than not: taken at their word they put the crossing too high."""
+    rng, truth, found = np.random.default_rng(4), queue.capacity(), []
+    for _ in range(100):
+        loads = [part * truth for part in (0.5, 0.9, 0.95, 1.0, 1.05, 1.1)]
+        found.append(crossing({load: [queue.step(rng, load, 300)] for load in loads}, 1 - queue.share))
+    assert abs(float(np.median([one.load for one in found])) / truth - 1) < 0.02
+    assert sum(one.low <= truth <= one.high for one in found) >= 92
+
+
+def test_searches_of_queues_take_few_requests_and_hold_the_truth_as_the_docs_tell():
+    made = []
+    for seed, queue in enumerate(QUEUES, 50):
+        rng, truth = np.random.default_rng(seed), queue.capacity()
+        made += [(queue.search(rng, truth), truth) for _ in range(6)]
+    assert sum((one.low or 0) <= truth <= (one.high or math.inf) for one, truth in made) >= 28
+    assert np.median([one.requests for one, _ in made]) <= 4000
+    within = [
+        0.88 * (one.load or 0) <= (one.low or 0) and (one.high or math.inf) <= 1.12 * (one.load or 0) for one, _ in made
+    ]
+    assert sum(within) >= 35
 
 
 def test_requests_that_had_not_ended_are_no_part_of_the_curve():
