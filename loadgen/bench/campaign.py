@@ -250,7 +250,10 @@ class Campaign:
             raise
         except UserError as error:
             problem = str(error)
-            lost = say("{engine} could not be started: {problem}", engine=engine, problem=problem)
+            if self.host.restarts:
+                lost = say("{engine} could not be started: {problem}", engine=engine, problem=problem)
+            else:
+                lost = say("{engine} cannot be asked: {problem}", engine=engine, problem=problem)
             self._note(
                 say(
                     "{engine} could not be started (`between_blocks: keep` needs room for all engines at once): "
@@ -258,7 +261,7 @@ class Campaign:
                     engine=engine,
                     problem=problem,
                 )
-                if self._keep
+                if self._keep and self.host.restarts
                 else lost
             )
             first = problem.partition("\n")[0]

@@ -100,9 +100,14 @@ def decider(folder: RunFolder, a: str, b: str, looks: Looks, tell: Callable[[str
         statistics = judge_pair(folder, a, b)
         tell(f"After {done} repeat{'' if done == 1 else 's'}: {headline(statistics).text}")
         following = looks.after(done)
-        if statistics.verdict == "invalid" or statistics.reason == "mixed":  # more of the same would not change that
-            tell("Further repeats would not decide it: none are run.")
+        if statistics.reason == "mixed" or (statistics.verdict == "invalid" and not _any_counts(statistics)):
+            tell("Further repeats would not decide it: none are run.")  # more of the same would not change that
             return 0
-        return 0 if following is None or statistics.verdict != "undecided" else following - done
+        return 0 if following is None or statistics.verdict not in ("undecided", "invalid") else following - done
 
     return further
+
+
+def _any_counts(statistics: Statistics) -> bool:
+    """Whether any block counts, for want of whose counterpart alone nothing can be compared."""
+    return any(block.reason is None for cell in statistics.cells for block in cell.left_out)

@@ -84,7 +84,8 @@ def quality(
             console.print(quality_text(result))
     if result is None:
         raise UserError("No engine could be asked.", exit_code=1)
-    raise typer.Exit(CODES[result.verdict])
+    code = CODES[result.verdict]
+    raise typer.Exit(UNDECIDED if code == OK and not result.complete else code)
 
 
 def _settings(quality: Quality | None, given: dict[str, Any]) -> Quality:

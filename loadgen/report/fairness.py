@@ -230,8 +230,9 @@ def _from_manifest(facts: Sequence[EngineFacts | None], engines: Sequence[str]) 
         leaf = name.rpartition(": ")[2]
         top = name.partition(": ")[2].partition(".")[0]
         values = {engine: _words(leaf, column.get(name)) for engine, column in zip(engines, columns, strict=True)}
-        known = set(values.values())
-        apart = top in APART or leaf in APART or len(engines) < 2 or known == {DASH}
+        # Of an engine that was never seen nothing is known, and nothing unequal.
+        known = {values[engine] for engine, entry in zip(engines, facts, strict=True) if entry is not None}
+        apart = top in APART or leaf in APART or sum(entry is not None for entry in facts) < 2 or known == {DASH}
         rows.append(FairnessRow(name, None if apart else len(known) == 1, "", values))
     return rows
 

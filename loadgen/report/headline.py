@@ -134,18 +134,29 @@ def headline(data: ReportData) -> Headline:
             "Every request to {engines} failed, so nothing can be compared; what was measured is shown all the same.",
             engines=listing(failed),
         )
-    elif any(entry.limited for view in data.cells for entry in view.engines.values()):
+    elif _limited_throughout(data):
         text = say(
             "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit; "
             "what was measured is shown all the same."
         )
     else:
         text = say(
-            "No cell was completed by all engines ({engines}) with requests that count, so nothing can be compared; "
-            "what was measured is shown all the same.",
+            "In no repeat did all engines ({engines}) complete a cell with requests that count, so nothing can be "
+            "compared; what was measured is shown all the same.",
             engines=listing(data.engines),
         )
     return Headline(text, tuple(_no_tpot(data)), verdict="invalid" if data.comparisons else None)
+
+
+def _limited_throughout(data: ReportData) -> bool:
+    """Whether in each repeat of a cell that all engines completed the load generator was the limit of one of them."""
+    found: dict[tuple[str, int], dict[str, bool]] = {}
+    for block in data.blocks:
+        if block.status == "complete" and block.used:
+            limited = block.client is not None and block.client.limited
+            found.setdefault((block.cell, block.repeat), {})[block.engine] = limited
+    pairs = [own for own in found.values() if set(own) >= set(data.engines)]
+    return bool(pairs) and all(any(own.values()) for own in pairs)
 
 
 def _never_succeeded(data: ReportData, engine: str) -> bool:

@@ -102,6 +102,7 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
     """
     records: list[RequestRecord] = []
     bad: list[BadLine] = []
+    seen: set[tuple[str, str, int, int, int]] = set()
     cut: dict[int, int] = {}
     """By position in `bad`, how many records came before a line that is cut off."""
     try:
@@ -111,7 +112,7 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
                     continue
                 try:
                     record = _record(line)
-                    problem = mistyped(record)
+                    problem = mistyped(record) or _again(record, seen)
                 except (json.JSONDecodeError, UnicodeDecodeError):
                     problem = say("it is not JSON")
                     if not line.rstrip().endswith(b"}"):
@@ -131,6 +132,15 @@ def read_records(path: Path) -> tuple[list[RequestRecord], list[BadLine]]:
         if before == len(records) or before == 0 or records[before - 1].block != records[before].block:
             bad[place] = dataclasses.replace(bad[place], torn=True)
     return records, bad
+
+
+def _again(record: RequestRecord, seen: set[tuple[str, str, int, int, int]]) -> str | None:
+    """Why a record that was read before counts once only: the second would double its block's throughput."""
+    key = record.block, record.worker, record.user, record.index, record.t_send
+    if key in seen:
+        return say("this request stands there already")
+    seen.add(key)
+    return None
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -140,6 +142,20 @@ def test_a_run_goes_on_while_it_is_undecided(monkeypatch, ratio, scatter, more):
     assert further(4) == more
     assert further(8) == 0, "the last look ends it"
     assert said[0].startswith("After 4 repeats: ")
+
+
+@pytest.mark.parametrize(("a_counts", "more"), [(True, 4), (False, 0)])
+def test_a_run_goes_on_where_blocks_count_that_only_lack_their_counterpart(monkeypatch, a_counts, more):
+    """Bad luck in two repeats is none in the next; where nothing ever counts, more of the same is in vain."""
+    sides = cell(np.full((2, 9), 10.0), np.full((2, 9), 10.0))
+    wrong = [replace(block, invalid="limited") for block in sides.b]
+    own = list(sides.a) if a_counts else [replace(block, invalid="limited") for block in sides.a]
+    statistics = compare("a", "b", [replace(sides, a=own, b=wrong)])
+    assert statistics.verdict == "invalid"
+    monkeypatch.setattr(until_decided, "judge_pair", lambda *_: statistics)
+    said: list[str] = []
+    assert decider(None, "a", "b", Looks.planned(4, 8), said.append)(4) == more  # type: ignore[arg-type]
+    assert ("Further repeats would not decide it: none are run." in said) is not a_counts
 
 
 @pytest.mark.parametrize(

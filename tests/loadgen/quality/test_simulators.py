@@ -121,3 +121,11 @@ def test_a_race_keeps_and_tells_what_was_found(tmp_path, undrawn):
             assert told in page.read_text(), page
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["quality"]["verdict"] == "differ" and "answers" not in summary["quality"]
+
+
+def test_an_engine_that_cannot_be_asked_leaves_it_untold(capsys):
+    """What one says of itself is no answer to whether two say the same."""
+    with running(*QUICK) as one:
+        command = ["quality", "--engine", f"one={one.url}", "--engine", "gone=http://127.0.0.1:9", "--tasks", "0"]
+        assert app([*command, "--prompts", "16", "--limit-s", "600"], standalone_mode=False) == 4
+    assert "gone could not be asked" in " ".join(capsys.readouterr().out.split())

@@ -56,3 +56,31 @@ def test_figures_of_requests_that_all_failed_are_none(tmp_path):
     good, failed = (data.cells[0].engines[name].summary for name in "ab")
     assert all(column.text(failed) == DASH for column in COLUMNS)
     assert all(column.text(good) != DASH for column in COLUMNS)
+
+
+def test_the_load_generator_is_blamed_only_where_it_was_the_limit_of_every_pair(tmp_path):
+    """One engine was limited in one repeat, the other died: that nothing compares is not the load generator's doing."""
+    limited = ClientVerdict(True, ("its core was busy",), 8.1, 1.0, 0.004, requests=4)
+    for died, words in (
+        (True, "In no repeat did all engines (a and b) complete a cell with requests that count"),
+        (False, "Nothing can be compared: wherever the engines completed a cell, the load generator was the limit"),
+    ):
+        run = SyntheticRun(engines=["a", "b"], prompts=(64,), concurrencies=(1,), requests=4)
+        run.add_block("a", run.cells[0])
+        told = {"status": "failed", "reason": "the engine died"} if died else {}
+        run.add_block("b", run.cells[0], **told)
+        run.end("complete")
+        run.manifest.blocks[0].client = limited
+        data = write_report(run.write(tmp_path / str(died)), prometheus_url=None).data
+        assert str(headline(data).sentence).startswith(words)
+
+
+def test_of_an_engine_that_was_never_seen_nothing_is_unequal(tmp_path):
+    run = SyntheticRun(engines=["a", "b"], prompts=(64,), concurrencies=(1,), requests=4)
+    run.add_block("a", run.cells[0])
+    run.end("complete")
+    run.manifest.engines = [facts for facts in run.manifest.engines if facts.name == "a"]
+    data = write_report(run.write(tmp_path), prometheus_url=None).data
+    assert not [
+        row.check for row in data.fairness if row.equal is False and row.check.startswith(("engine:", "model:"))
+    ]

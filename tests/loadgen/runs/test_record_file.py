@@ -24,12 +24,17 @@ def write(path, records):
     file.close()
 
 
+def which(one):
+    """What no two requests of a run have in common."""
+    return one.block, one.worker, one.user, one.index, one.t_send
+
+
 def fresh(tmp_path_factory):
     return tmp_path_factory.mktemp("run") / "requests.jsonl"
 
 
 @settings(deadline=None)
-@given(records=st.lists(any_record, max_size=6), batch=st.integers(1, 3))
+@given(records=st.lists(any_record, max_size=6, unique_by=which), batch=st.integers(1, 3))
 def test_records_read_back_as_they_were_appended(tmp_path_factory, records, batch):
     path = fresh(tmp_path_factory)
     file = RecordFile(path)
@@ -119,6 +124,18 @@ def test_only_the_end_of_a_writers_work_can_be_torn(tmp_path):
     _, bad = read_records(path)
     assert [(line.number, line.torn) for line in bad] == [(2, False), (6, True), (8, False), (9, True)]
     assert {line.problem for line in bad} == {"it is not JSON"}
+
+
+def test_a_record_that_stands_twice_counts_once_and_is_told(tmp_path):
+    """Twice, it would double its block's throughput: as in a file that was joined with a copy of itself."""
+    path = tmp_path / "requests.jsonl"
+    write(path, [record(1, [5]), record(2, [5], index=1)])
+    path.write_bytes(path.read_bytes() * 2)
+    found, bad = read_records(path)
+    assert [one.t_send for one in found] == [1, 2]
+    assert [(line.number, line.torn, str(line.problem)) for line in bad] == [
+        (number, False, "this request stands there already") for number in (3, 4)
+    ]
 
 
 def test_no_records_file_and_one_that_cannot_be_read(tmp_path):
