@@ -77,7 +77,7 @@ def test_a_disk_that_is_really_full(tiny_disk):
 
 
 @settings(deadline=None, max_examples=40)
-@given(records=st.lists(any_record, max_size=6))
+@given(records=st.lists(any_record, max_size=6, unique_by=lambda one: (one.worker, one.user, one.index, one.t_send)))
 def test_parquet_holds_every_field_of_every_record(tmp_path_factory, records):
     for r in records:
         r.block = "b"
@@ -137,7 +137,7 @@ def test_text_that_utf8_cannot_hold_does_not_stop_the_closing(tmp_path):
 
 def test_a_parquet_file_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
-    write(folder.records_path, [record(block="b", text="x" * 100_000)] * 50)
+    write(folder.records_path, [record(block="b", index=at, text="x" * 100_000) for at in range(50)])
     path = write_parquet(folder)
     assert path.stat().st_size < 40_000
     assert len(read_parquet(path)) == 50

@@ -79,7 +79,7 @@ def test_millions_of_numbers_are_not_built_to_be_refused(tmp_path, kind):
 
 def test_the_sizes_are_those_of_what_it_holds(tmp_path):
     folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
-    write(folder.records_path, [record(block="b", text=str(number)) for number in range(50)])
+    write(folder.records_path, [record(block="b", index=number, text=str(number)) for number in range(50)])
     path = write_parquet(folder)
     with path.open("rb") as file:
         rows, size = unpacked_sizes(file)
@@ -89,7 +89,7 @@ def test_the_sizes_are_those_of_what_it_holds(tmp_path):
 
 def test_a_file_that_was_changed_anywhere_is_read_or_refused(tmp_path):
     folder = RunFolder.create(tmp_path, manifest(blocks=[block()]))
-    write(folder.records_path, [record(block="b", text="x")] * 3)
+    write(folder.records_path, [record(block="b", index=at, text="x") for at in range(3)])
     whole = write_parquet(folder).read_bytes()
     path, chance = tmp_path / "changed.parquet", random.Random(4)
     length = int.from_bytes(whole[-8:-4], "little")
