@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,11 +26,11 @@ from benchmarks.simulated import command_line
 from benchmarks.truth.gpu_exporter import Exporter
 from loadgen.contention.reading import Finding
 from loadgen.contention.rule import judge, words
+from loadgen.machine import ROOT, unused_ports
 from loadgen.monitoring.gpu import gpus_of
 from loadgen.settings import Paths, load_settings
 from stack.processes.binaries import find_prometheus
 
-ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "load"
 SETTLED_S = 4.0
 """So long after a process has come or gone the exporter knows, and Prometheus does."""
@@ -76,9 +75,7 @@ def prometheus(exporter: str, folder: Path) -> Iterator[str]:
     binary = find_prometheus(load_settings(ROOT), Paths(ROOT))
     if binary is None:
         raise SystemExit("there is no Prometheus: put it on PATH, or set PROMETHEUS_BIN")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = f"127.0.0.1:{unused_ports(1)[0]}"
     jobs = [{"job_name": "gpu", "static_configs": [{"targets": [exporter]}]}]
     config = folder / "prometheus.json"
     config.write_text(json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}))

@@ -6,6 +6,7 @@ Standard library only, and no newer than Python 3.9: the image decides which Pyt
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import platform
@@ -163,6 +164,7 @@ class Server:
 
     title: str
     kind: str
+    """As its module and its variables are called too."""
     packages: Sequence[str]
     """Those whose versions are recorded."""
     port: int
@@ -176,6 +178,12 @@ class Server:
 
     def become(self) -> NoReturn:
         """Check what has to be there, and become it. Raises UserError."""
+        if importlib.util.find_spec(self.kind) is None:
+            name = self.kind.upper()
+            raise UserError(
+                f"There is no {self.title} for {sys.executable}: name an image that has it with {name}_IMAGE, or "
+                f"without containers a Python with BAKEOFF_{name}_PYTHON."
+            )
         model = need_model()
         config = read_model(Path(model)) if is_folder_name(model) else {}
         asked = read_serving()

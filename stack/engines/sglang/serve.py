@@ -7,7 +7,6 @@ BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token i
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -15,7 +14,6 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.sglang import SGLang, api_server, translate
-from loadgen.errors import UserError
 from stack.engines import launching
 
 ENVIRONMENT = {
@@ -26,11 +24,6 @@ ENVIRONMENT = {
 
 def main() -> NoReturn:
     """Check what has to be there, and become SGLang's server."""
-    if importlib.util.find_spec("sglang") is None:
-        raise UserError(
-            f"There is no SGLang for {sys.executable}: name an image that has it with SGLANG_IMAGE, or without "
-            "containers a Python with BAKEOFF_SGLANG_PYTHON."
-        )
     launching.Server(
         title="SGLang",
         kind=SGLang.kind,

@@ -7,7 +7,6 @@ BAKEOFF_SERVING_FILE, BAKEOFF_LAUNCH_RECORD and BAKEOFF_STATE_DIR; a hub token i
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -15,7 +14,6 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from loadgen.engines.vllm import VLLM, api_server, translate
-from loadgen.errors import UserError
 from stack.engines import launching
 
 ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -23,11 +21,6 @@ ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 def main() -> NoReturn:
     """Check what has to be there, and become vLLM's API server."""
-    if importlib.util.find_spec("vllm") is None:
-        raise UserError(
-            f"There is no vLLM for {sys.executable}: name an image that has it with VLLM_IMAGE, or without containers "
-            "a Python with BAKEOFF_VLLM_PYTHON."
-        )
     launching.Server(
         title="vLLM",
         kind=VLLM.kind,
