@@ -181,11 +181,7 @@ def _cells_words(judged: Sequence[Overall]) -> str:
 
 def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str, str], repeat_s: float | None) -> str:
     """What is missing, and how long that would take."""
-    more = [
-        (one.further_repeats, one.metric)
-        for one in judged
-        if one.verdict == "undecided" and one.further_repeats is not None
-    ]
+    nearest = lacks_least(judged)
     if statistics.reason == "one_repeat" and (lost := _lost_repeats(statistics)):
         return say(
             "Not decided between {a} and {b}: one repeat counts, and one alone cannot tell a difference from drift. Of "
@@ -200,12 +196,12 @@ def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str
             **names,
             time="" if repeat_s is None else say(", about {time}", time=_time(4 * repeat_s)),
         )
-    if not more:
+    if nearest is None:
         return say("Not decided between {a} and {b}: {why}.", **names, why=why(statistics.reason, statistics))
-    repeats, metric = min(more, key=lambda one: one[0])
+    repeats = nearest.further_repeats or 0
     values: dict[str, Any] = names | {
         "repeats": counted(repeats, "{count} more repeat", "{count} more repeats"),
-        "metric": metric_words(metric),
+        "metric": metric_words(nearest.metric),
     }
     if repeat_s is None:
         return say("Not decided between {a} and {b}: {repeats} would probably decide {metric}.", **values)
@@ -214,6 +210,12 @@ def _undecided(statistics: Statistics, judged: Sequence[Judged], names: dict[str
         **values,
         time=_time(repeats * repeat_s),
     )
+
+
+def lacks_least(judged: Sequence[Judged]) -> Judged | None:
+    """Of what is not decided, what the fewest further repeats would probably decide; None where none would."""
+    lacking = [one for one in judged if one.verdict == "undecided" and one.further_repeats is not None]
+    return min(lacking, key=lambda one: one.further_repeats or 0, default=None)
 
 
 def _lost_repeats(statistics: Statistics) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from loadgen.message import Message, counted, say
 from loadgen.presentation.figures import brief, lead_mark
-from loadgen.presentation.headline import loads_words
+from loadgen.presentation.headline import lacks_least, loads_words
 from loadgen.presentation.style import Mark, verdict_mark
 from loadgen.presentation.text import cell_words, listing
 from loadgen.report.data import ReportData
@@ -134,9 +134,8 @@ def _first(statistics: Statistics, keys: Sequence[str]) -> int:
     if statistics.verdict in ("a", "b", "none") or statistics.reason == "mixed":
         wanted = ("a", "b") if statistics.reason == "mixed" else (statistics.verdict,)
         return next((place for place, one in enumerate(each) if one.verdict in wanted), 0)
-    open_ones = [(place, one.further_repeats) for place, one in enumerate(each) if one.verdict == "undecided"]
-    lacking = [(more, place) for place, more in open_ones if more is not None]
-    return min(lacking, default=(0, 0))[1]
+    nearest = lacks_least(each)
+    return 0 if nearest is None else keys.index(nearest.metric)
 
 
 def _reasons(statistics: Statistics, keys: Sequence[str]) -> list[tuple[str, Message]]:
